@@ -1,0 +1,47 @@
+# `make` lists the targets. .ci/bootstrap holds the logic of the set-up.
+
+SHELL := /bin/bash
+PYTHON_BIN := .venv/bin/python
+
+# The experiment of `make train`; ARGS are further flags of qwr_tf.train.
+GIN ?= mujoco_100k.gin
+ARGS ?=
+
+# TensorFlow says nothing, and a test worker keeps to one core: two workers
+# with a thread pool each would fight over the cores.
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+ONE_THREAD := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 \
+  TF_NUM_INTEROP_THREADS=1
+
+LINTED := setup.py $(wildcard qwr_tf export tests benchmarks examples)
+
+.PHONY: help setup train test format lint
+
+help:
+	@echo 'make setup                      environment only (.venv)'
+	@echo 'make train [GIN=file] [ARGS=…]  set-up, then train; GIN=$(GIN)'
+	@echo 'make test                       set-up, format, lint, types, tests'
+	@echo 'make format                     rewrite the files to the style'
+	@echo 'make lint                       set-up, format check, lint, types'
+
+setup:
+	@.ci/bootstrap
+
+train: setup
+	$(PYTHON_BIN) -m qwr_tf.train --gin_file=$(GIN) $(ARGS)
+
+format: setup
+	$(PYTHON_BIN) -m ruff check --fix-only --quiet $(LINTED)
+	$(PYTHON_BIN) -m ruff format $(LINTED)
+
+lint: setup
+	@echo '== format'
+	@$(PYTHON_BIN) -m ruff format --check $(LINTED)
+	@echo '== lint'
+	@$(PYTHON_BIN) -m ruff check $(LINTED)
+	@echo '== types'
+	@$(PYTHON_BIN) -m mypy --config-file .ci/mypy.ini
+
+test: lint
+	@echo '== tests'
+	@$(ONE_THREAD) $(PYTHON_BIN) -m pytest -c tests/pytest.ini -n 2 tests

@@ -1,0 +1,118 @@
+"""Action sets: the actions an expectation of Algorithm 2 is taken over.
+
+An action set is n actions per state with log-weights that sum to one in
+probability. Every source below is a function (agent, steps, seed) -> ActionSet
+and can fill the slots of line 12 (backup), line 18 (regression) and line 19
+(baseline). `steps` is a Trajectory with outer shape [...], one time step each.
+"""
+
+from typing import NamedTuple
+
+import gin
+import tensorflow as tf
+from tf_agents.specs import tensor_spec
+from tf_agents.trajectories import trajectory
+from tf_agents.typing import types
+
+
+class ActionSet(NamedTuple):
+  """n actions per state and their weights.
+
+  Attributes:
+    actions: [n, ..., *action shape], or [n, 1, ...] where every state has the
+      same n actions.
+    log_weights: float, [n, ...] or broadcasting to it.
+  """
+
+  actions: tf.Tensor
+  log_weights: tf.Tensor
+
+
+def _sampled(distribution, num_actions: int, outer_rank: int, seed):
+  actions = distribution.sample(num_actions, seed=seed)
+  log_weights = tf.fill(
+    [num_actions] + [1] * outer_rank,
+    -tf.math.log(tf.cast(num_actions, tf.float32)),
+  )
+  # Nothing flows back into the distribution (and tfp must not recognise its
+  # own samples, or log_prob would differentiate through them).
+  return ActionSet(tf.stop_gradient(actions), log_weights)
+
+
+def all_actions(action_spec: types.BoundedTensorSpec, outer_rank: int):
+  """Every value of a discrete action, [n, 1, ...] with outer_rank ones."""
+  if not tensor_spec.is_discrete(action_spec):
+    raise ValueError(
+      'Only discrete actions can be enumerated; for a continuous action space '
+      'use @sampled_behavior_actions or @sampled_policy_actions.'
+    )
+  first, last = int(action_spec.minimum), int(action_spec.maximum)
+  actions = tf.range(first, last + 1, dtype=action_spec.dtype)
+  return tf.reshape(actions, [-1] + [1] * outer_rank)
+
+
+def _enumerated(distribution, action_spec, outer_rank: int) -> ActionSet:
+  actions = all_actions(action_spec, outer_rank)
+  log_probs = tf.nn.log_softmax(distribution.logits)  # [..., n]
+  return ActionSet(actions, tf.stop_gradient(_sample_axis_first(log_probs)))
+
+
+def _sample_axis_first(x: tf.Tensor) -> tf.Tensor:
+  rank = x.shape.rank
+  return tf.transpose(x, [rank - 1, *range(rank - 1)])
+
+
+def _outer_rank(steps: trajectory.Trajectory) -> int:
+  return steps.step_type.shape.rank
+
+
+@gin.configurable
+def sampled_behavior_actions(
+  agent, steps: trajectory.Trajectory, seed: types.Seed, num_actions: int = 4
+) -> ActionSet:
+  """n fresh samples from the stored mu(.|s); never the taken action."""
+  distribution = agent.behavior_distribution(steps.policy_info)
+  return _sampled(distribution, num_actions, _outer_rank(steps), seed)
+
+
+@gin.configurable
+def enumerated_behavior_actions(
+  agent, steps: trajectory.Trajectory, seed: types.Seed
+) -> ActionSet:
+  """All discrete actions, weighted by the stored mu(a|s)."""
+  del seed
+  outer_rank = _outer_rank(steps)
+  all_actions(agent.action_spec, outer_rank)  # Complains before logits do.
+  distribution = agent.behavior_distribution(steps.policy_info)
+  return _enumerated(distribution, agent.action_spec, outer_rank)
+
+
+@gin.configurable
+def enumerated_uniform_actions(
+  agent, steps: trajectory.Trajectory, seed: types.Seed
+) -> ActionSet:
+  """All discrete actions with equal weights (the authors' code on Gopher)."""
+  del seed
+  actions = all_actions(agent.action_spec, _outer_rank(steps))
+  num_actions = tf.cast(actions.shape[0], tf.float32)
+  log_weights = tf.zeros(actions.shape) - tf.math.log(num_actions)
+  return ActionSet(actions, log_weights)
+
+
+@gin.configurable
+def sampled_policy_actions(
+  agent, steps: trajectory.Trajectory, seed: types.Seed, num_actions: int = 1
+) -> ActionSet:
+  """n samples from the policy being trained (AWAC, CRR)."""
+  distribution = agent.policy_distribution(steps.observation)
+  return _sampled(distribution, num_actions, _outer_rank(steps), seed)
+
+
+@gin.configurable
+def stored_actions(
+  agent, steps: trajectory.Trajectory, seed: types.Seed
+) -> ActionSet:
+  """The one action that was taken, weight one (AWR, AWAC, BC)."""
+  del agent, seed
+  log_weights = tf.zeros([1] * (1 + _outer_rank(steps)))
+  return ActionSet(steps.action[tf.newaxis], log_weights)

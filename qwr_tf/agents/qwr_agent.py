@@ -1,0 +1,362 @@
+"""Q-Value Weighted Regression, Algorithm 2 of Kozakowski et al. (2021).
+
+The lines of Algorithm 2 are named where they stand. Eleven slots hold what
+its relatives (AWR, RWR, AWAC, CRR, BC, DQN) do differently; none of them is
+asked for by name here.
+"""
+
+from typing import Any, Callable, Iterator, Optional, Tuple
+
+import gin
+import tensorflow as tf
+from tf_agents.specs import tensor_spec
+from tf_agents.trajectories import trajectory
+from tf_agents.typing import types
+
+from qwr_tf.agents import action_sets
+from qwr_tf.agents import advantages as advantages_lib
+from qwr_tf.agents import behavior_policy
+from qwr_tf.agents import minibatches
+from qwr_tf.agents import regression_agent
+from qwr_tf.agents import target_updates
+from qwr_tf.ops import backups
+from qwr_tf.ops import losses
+from qwr_tf.ops import returns
+from qwr_tf.ops import weights as weights_lib
+
+# Names of the scalars that a phase averages over its steps.
+CRITIC_SCALARS = ('critic_loss', 'q_mean')
+ACTOR_SCALARS = (
+  'actor_loss',
+  'weight_mean',
+  'weight_max',
+  'weight_clipped',
+  'q_scale',
+)
+
+
+def default_actions(action_spec: types.BoundedTensorSpec) -> Callable:
+  """The paper's choice: all discrete actions, or 4 samples from mu."""
+  if action_spec.dtype.is_integer:
+    return action_sets.enumerated_behavior_actions
+  return action_sets.sampled_behavior_actions
+
+
+@gin.configurable
+class QwrAgent(regression_agent.RegressionAgent):
+  """A critic that backs up over mu, an actor that regresses onto its samples.
+
+  The defaults are the paper's (Table 4). `train` takes windows of `horizon` +
+  1 steps from any TF-Agents replay buffer and makes one critic and one actor
+  step; `iterate` below runs the whole of Algorithm 2.
+  """
+
+  def __init__(
+    self,
+    time_step_spec: types.TimeStep,
+    action_spec: types.NestedTensorSpec,
+    actor_network,
+    critic_network,
+    *,
+    actor_optimizer: types.Optimizer,
+    critic_optimizer: types.Optimizer,
+    gamma: float = 0.99,
+    td_lambda: float = 0.95,
+    horizon: int = 3,
+    backup_actions: Optional[Callable] = None,
+    backup_fn: Callable = backups.log_sum_exp_backup,
+    target_update_fn: Callable = target_updates.hard_update,
+    regression_actions: Optional[Callable] = None,
+    estimate_fn: Callable = advantages_lib.critic_estimates,
+    baseline_fn: Callable = advantages_lib.mean_estimate,
+    weight_fn: Callable = weights_lib.exp_weights,
+    max_weight: float = 20.0,
+    policies_fn: Callable = behavior_policy.actor_policies,
+    seed: int = 0,
+    debug_summaries: bool = False,
+    summarize_grads_and_vars: bool = False,
+    train_step_counter: Optional[tf.Variable] = None,
+    name: str = 'QwrAgent',
+  ):
+    """Fills the slots.
+
+    Args:
+      time_step_spec: of the environment.
+      action_spec: one bounded spec, an integer or a float vector.
+      actor_network: observation -> tfp distribution.
+      critic_network: a `networks.Critic`; its copy becomes the target network.
+      actor_optimizer: of line 21.
+      critic_optimizer: of line 14.
+      gamma: discount per step.
+      td_lambda: weight of longer returns in the critic's target, in [0, 1].
+      horizon: T, the steps in a window ("margin" in the authors' code).
+      backup_actions: line 12, where the actions behind a state value come
+        from; see `action_sets`. Default: all, or 4 samples from mu.
+      backup_fn: line 13, F; see `backups`.
+      target_update_fn: lines 8-9; see `target_updates`.
+      regression_actions: line 18, like `backup_actions`.
+      estimate_fn: line 20, what stands for Q(s, a_j); see `advantages`.
+      baseline_fn: line 19, what stands for V(s).
+      weight_fn: line 20, advantages to weights; see `ops.weights`.
+      max_weight: clips the weights; not in the paper, in its code.
+      policies_fn: line 5, who acts; see `behavior_policy.actor_policies`.
+      seed: of all sampling while training.
+      debug_summaries: as in TF-Agents.
+      summarize_grads_and_vars: as in TF-Agents.
+      train_step_counter: counts calls of `train`, and steps of `iterate`.
+      name: of the agent.
+
+    Raises:
+      ValueError: if a slot does not fit the action space.
+    """
+    if horizon < 1:
+      raise ValueError(f'horizon must be 1 or more, not {horizon}.')
+    self._gamma = gamma
+    self._td_lambda = td_lambda
+    self._backup_actions = backup_actions or default_actions(action_spec)
+    self._backup_fn = backup_fn
+    self._target_update_fn = target_update_fn
+    self._regression_actions = (
+      regression_actions or default_actions(action_spec)
+    )
+    self._estimate_fn = estimate_fn
+    self._baseline_fn = baseline_fn
+    self._weight_fn = weight_fn
+    self._max_weight = max_weight
+    super().__init__(
+      time_step_spec,
+      action_spec,
+      actor_network,
+      critic_network,
+      actor_optimizer=actor_optimizer,
+      critic_optimizer=critic_optimizer,
+      policies_fn=policies_fn,
+      horizon=horizon,
+      seed=seed,
+      debug_summaries=debug_summaries,
+      summarize_grads_and_vars=summarize_grads_and_vars,
+      train_step_counter=train_step_counter,
+      name=name,
+    )
+    self._check_slots()
+
+  def _check_slots(self) -> None:
+    """Fills every slot once, so that what does not fit fails here."""
+    experience = tensor_spec.zero_spec_nest(
+      self.collect_data_spec, outer_dims=[1, self.horizon + 1]
+    )
+    seed = self.seed_for(regression_agent.CHECK_STREAM, 0)
+    self.td_targets(experience, seed)
+    actions, weights, _ = self.regression(experience, seed)
+    self.actor_loss(experience, actions, weights)
+
+  # Lines 8-14: the critic.
+
+  def update_target(self, step: tf.Tensor) -> None:
+    """Lines 8-9, before the critic step of this number in its phase."""
+    self._target_update_fn(
+      self._critic_network.trainable_variables,
+      self._target_network.trainable_variables,
+      step,
+    )
+
+  def td_targets(
+    self, experience: trajectory.Trajectory, seed: types.Seed
+  ) -> tf.Tensor:
+    """Targets of every step in a window [B, T + 1], float [B, T]."""
+    next_steps = tf.nest.map_structure(lambda x: x[:, 1:], experience)
+    is_last = experience.is_last()[:, :-1]
+    discounts = self._gamma * experience.discount[:, :-1]
+    # Line 12: n actions for each next state, from the policy stored with it.
+    actions = self._backup_actions(self, next_steps, seed)  # [n, B, T]
+    q_values = self._values(
+      self._target_network, next_steps.observation, actions.actions
+    )  # [n, B, T]
+    # Line 13: F, then the lambda-return.
+    mask = regression_agent.inside_first_episode(is_last) & (discounts > 0)
+    values = self._backup_fn(q_values, actions.log_weights, mask)  # [B, T]
+    targets = returns.lambda_returns(
+      experience.reward[:, :-1], discounts, values, is_last, self._td_lambda
+    )
+    return tf.stop_gradient(targets)
+
+  def critic_loss(
+    self,
+    experience: trajectory.Trajectory,
+    td_targets: tf.Tensor,
+    weights: Optional[tf.Tensor] = None,
+  ) -> Tuple[tf.Tensor, tf.Tensor]:
+    """Line 14 on the first steps: (loss, mean value), scalars.
+
+    Args:
+      experience: windows, [B, T + 1] or at least [B, 1].
+      td_targets: float [B].
+      weights: of the elements, float [B].
+    """
+    first = self.first_step(experience)
+    outputs, _ = self._critic_network(
+      (first.observation, first.action[tf.newaxis])
+    )  # [1, B]
+    elements = self._critic_network.losses(outputs, td_targets[tf.newaxis])[0]
+    mask = regression_agent.mask_of(first, weights)
+    q_values = self._critic_network.values(outputs)[0]
+    return (
+      losses.masked_mean(elements, mask),
+      losses.masked_mean(q_values, mask),
+    )
+
+  def critic_step(
+    self,
+    experience: trajectory.Trajectory,
+    td_targets: tf.Tensor,
+    weights: Optional[tf.Tensor] = None,
+  ) -> dict[str, tf.Tensor]:
+    """Line 14: one gradient step; returns scalars by name."""
+    with tf.GradientTape() as tape:
+      loss, q_mean = self.critic_loss(experience, td_targets, weights)
+    self._apply(
+      tape, loss, self._critic_network, self._critic_optimizer
+    )
+    self.critic_steps.assign_add(1)
+    return {'critic_loss': loss, 'q_mean': q_mean}
+
+  # Lines 17-21: the actor.
+
+  def regression(
+    self, experience: trajectory.Trajectory, seed: types.Seed
+  ) -> Tuple[action_sets.ActionSet, tf.Tensor, dict[str, tf.Tensor]]:
+    """Lines 18-20: (actions, weights [n, B], scalars by name)."""
+    first = self.first_step(experience)
+    # Line 18: n actions from the policy stored with the state.
+    actions = self._regression_actions(self, first, seed)  # [n, B]
+    # Lines 19-20: their advantages, normalised, exponentiated, clipped.
+    estimates = self._estimate_fn(self, experience, actions, seed)  # [n, B]
+    baseline = self._baseline_fn(
+      self, experience, actions, estimates, seed
+    )  # [B]
+    advantages = estimates - baseline  # [n, B]
+    raw = self._weight_fn(
+      advantages, actions.log_weights, regression_agent.mask_of(first)
+    )  # [n, B]
+    weights = tf.stop_gradient(tf.minimum(raw, self._max_weight))
+    scalars = {
+      'weight_mean': tf.reduce_mean(
+        backups.mean_backup(weights, actions.log_weights)
+      ),
+      'weight_max': tf.reduce_max(weights),
+      'weight_clipped': tf.reduce_mean(
+        tf.cast(raw >= self._max_weight, tf.float32)
+      ),
+      'q_scale': tf.reduce_mean(
+        backups.mean_backup(tf.abs(advantages), actions.log_weights)
+      ),
+    }
+    return actions, weights, scalars
+
+  def actor_loss(
+    self,
+    experience: trajectory.Trajectory,
+    actions: action_sets.ActionSet,
+    regression_weights: tf.Tensor,
+    weights: Optional[tf.Tensor] = None,
+  ) -> tf.Tensor:
+    """Line 21 on the first steps, scalar.
+
+    Args:
+      experience: windows, [B, T + 1] or at least [B, 1].
+      actions: the action set of line 18, [n, B].
+      regression_weights: f(A), float [n, B].
+      weights: of the elements, float [B].
+    """
+    first = self.first_step(experience)
+    log_probs = self.policy_distribution(first.observation).log_prob(
+      actions.actions
+    )  # [n, B]
+    elements = losses.weighted_log_likelihood_losses(
+      log_probs, regression_weights, actions.log_weights
+    )
+    return losses.masked_mean(elements, regression_agent.mask_of(first, weights))
+
+  def actor_step(
+    self,
+    experience: trajectory.Trajectory,
+    actions: action_sets.ActionSet,
+    regression_weights: tf.Tensor,
+    weights: Optional[tf.Tensor] = None,
+  ) -> dict[str, tf.Tensor]:
+    """Line 21: one gradient step; returns scalars by name."""
+    with tf.GradientTape() as tape:
+      loss = self.actor_loss(
+        experience, actions, regression_weights, weights
+      )
+    self._apply(tape, loss, self._actor_network, self._actor_optimizer)
+    self.actor_steps.assign_add(1)
+    return {'actor_loss': loss}
+
+
+@gin.configurable
+def iterate(
+  agent: QwrAgent,
+  table,
+  collect: Callable[[], Any],
+  *,
+  minibatches_fn: Callable = minibatches.PerMinibatch,
+  critic_steps: int = 1000,
+  actor_steps: int = 1000,
+  rounds: int = 1,
+  batch_size: int = 256,
+) -> Iterator[Tuple[Any, dict[str, tf.Tensor]]]:
+  """Algorithm 2, lines 4-22: yields after every iteration.
+
+  Both phases of an iteration are one compiled graph loop.
+
+  Args:
+    agent: with its networks.
+    table: a `replay.ReplayTable`.
+    collect: line 5, adds to the table; whatever it returns is yielded.
+    minibatches_fn: lines 11-13 and 17-20, (agent, table, batch_size) ->
+      `minibatches.PerMinibatch` or a relative: when the numbers are made.
+    critic_steps: line 7.
+    actor_steps: line 16.
+    rounds: of critic and actor phase per iteration (AWAC, CRR: many of one
+      step each).
+    batch_size: B, of both phases.
+
+  Yields:
+    (what collect returned, means over the iteration's steps by name).
+  """
+  source = minibatches_fn(agent, table, batch_size)
+
+  def critic_phase():
+    draw = source.critic_phase(critic_steps)
+    sums = tf.zeros([len(CRITIC_SCALARS)])
+    for i in tf.range(critic_steps):  # Line 7
+      agent.update_target(i)  # Lines 8-9
+      experience, targets = draw(i)  # Lines 11-13
+      scalars = agent.critic_step(experience, targets)  # Line 14
+      sums += tf.stack([scalars[name] for name in CRITIC_SCALARS])
+    return sums / tf.cast(tf.maximum(critic_steps, 1), tf.float32)
+
+  def actor_phase():
+    draw = source.actor_phase(actor_steps)
+    sums = tf.zeros([len(ACTOR_SCALARS)])
+    for i in tf.range(actor_steps):  # Line 16
+      experience, actions, weights, scalars = draw(i)  # Lines 17-20
+      scalars |= agent.actor_step(experience, actions, weights)  # Line 21
+      sums += tf.stack([scalars[name] for name in ACTOR_SCALARS])
+    return sums / tf.cast(tf.maximum(actor_steps, 1), tf.float32)
+
+  @tf.function
+  def train_phases():
+    sums = tf.zeros([len(CRITIC_SCALARS) + len(ACTOR_SCALARS)])
+    for _ in tf.range(rounds):
+      critic = critic_phase()
+      actor = actor_phase()
+      sums += tf.concat([critic, actor], axis=0)
+    agent.train_step_counter.assign_add(rounds * (critic_steps + actor_steps))
+    means = tf.unstack(sums / float(rounds))
+    return dict(zip(CRITIC_SCALARS + ACTOR_SCALARS, means, strict=True))
+
+  while True:  # Line 4
+    collected = collect()  # Line 5
+    yield collected, train_phases()  # Lines 6-22

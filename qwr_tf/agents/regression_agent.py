@@ -1,0 +1,186 @@
+"""What a TF-Agents agent needs around Algorithm 2.
+
+Networks, optimisers, policies, random numbers and the `train` interface; the
+algorithm itself is in `qwr_agent.py`.
+"""
+
+import abc
+from typing import Callable, NamedTuple, Optional
+
+import tensorflow as tf
+from tf_agents.agents import tf_agent
+from tf_agents.trajectories import trajectory
+from tf_agents.typing import types
+
+from qwr_tf.networks import critics
+
+# Streams of random numbers, folded into the agent's seed.
+CHECK_STREAM, CRITIC_STREAM, ACTOR_STREAM = 0, 1, 2
+CRITIC_DRAWS, ACTOR_DRAWS = 3, 4
+
+
+class RegressionLossInfo(NamedTuple):
+  """What `train` reports beside the total loss."""
+
+  critic_loss: tf.Tensor
+  actor_loss: tf.Tensor
+
+
+class RegressionAgent(tf_agent.TFAgent):
+  """A critic regression and an actor regression on windows of experience."""
+
+  def __init__(
+    self,
+    time_step_spec: types.TimeStep,
+    action_spec: types.NestedTensorSpec,
+    actor_network,
+    critic_network,
+    *,
+    actor_optimizer: types.Optimizer,
+    critic_optimizer: types.Optimizer,
+    policies_fn: Callable,
+    horizon: int,
+    seed: int,
+    debug_summaries: bool,
+    summarize_grads_and_vars: bool,
+    train_step_counter: Optional[tf.Variable],
+    name: str,
+  ):
+    """Creates variables and policies; arguments as in `QwrAgent`."""
+    tf.Module.__init__(self, name=name)
+    if not isinstance(critic_network, critics.Critic):
+      raise ValueError(
+        'critic_network must be a qwr_tf.networks.Critic, for instance '
+        f'GatedQNetwork, not {type(critic_network).__name__}.'
+      )
+    self._actor_network = actor_network
+    self._critic_network = critic_network
+    self._target_network = critic_network.copy(name='TargetCritic')
+    actor_network.create_variables(time_step_spec.observation)
+    critic_network.create_variables()
+    self._target_network.create_variables()
+    self._actor_optimizer = actor_optimizer
+    self._critic_optimizer = critic_optimizer
+    self._horizon = horizon
+    self._seed = tf.constant([seed, 0], tf.int32)
+    self.critic_steps = tf.Variable(0, dtype=tf.int64, name='critic_steps')
+    self.actor_steps = tf.Variable(0, dtype=tf.int64, name='actor_steps')
+    policy, collect_policy = policies_fn(
+      time_step_spec, action_spec, actor_network, critic_network
+    )
+    super().__init__(
+      time_step_spec,
+      action_spec,
+      policy,
+      collect_policy,
+      train_sequence_length=horizon + 1,
+      debug_summaries=debug_summaries,
+      summarize_grads_and_vars=summarize_grads_and_vars,
+      train_step_counter=train_step_counter,
+    )
+
+  # What the slots ask for.
+
+  def q_values(self, observation, actions) -> tf.Tensor:
+    """Values of the critic being trained, float [n, ...], no gradient."""
+    return tf.stop_gradient(
+      self._values(self._critic_network, observation, actions)
+    )
+
+  def behavior_distribution(self, policy_info):
+    """The stored mu(.|s)."""
+    return self._collect_policy.restore_distribution(policy_info)
+
+  def policy_distribution(self, observation):
+    """The policy being trained, pi(.|s)."""
+    return self._actor_network(observation)[0]
+
+  def first_step(
+    self, experience: trajectory.Trajectory
+  ) -> trajectory.Trajectory:
+    """The step a window starts with, [B, T + 1] -> [B]."""
+    return tf.nest.map_structure(lambda x: x[:, 0], experience)
+
+  def seed_for(self, stream: int, step: tf.Tensor) -> tf.Tensor:
+    """A stateless seed that only (seed, stream, step) decide, int32 [2]."""
+    fold_in = tf.random.experimental.stateless_fold_in
+    step = tf.cast(step, tf.int32)  # tfp takes no other seeds.
+    return fold_in(fold_in(self._seed, stream), step)
+
+  @property
+  def horizon(self) -> int:
+    """T, the steps in a window."""
+    return self._horizon
+
+  @property
+  def actor_network(self):
+    """The network that acts."""
+    return self._actor_network
+
+  @property
+  def critic_network(self):
+    """The critic being trained."""
+    return self._critic_network
+
+  def _values(self, critic, observation, actions) -> tf.Tensor:
+    outputs, _ = critic((observation, actions))
+    return critic.values(outputs)
+
+  def _apply(self, tape, loss, network, optimizer) -> None:
+    variables = network.trainable_variables
+    gradients = tape.gradient(loss, variables)
+    optimizer.apply_gradients(zip(gradients, variables))
+
+  # TF-Agents' interface.
+
+  def _train(
+    self,
+    experience: trajectory.Trajectory,
+    weights: Optional[tf.Tensor] = None,
+  ) -> tf_agent.LossInfo:
+    step = self.critic_steps.read_value()
+    self.update_target(step)
+    targets = self.td_targets(experience, self.seed_for(CRITIC_STREAM, step))
+    critic = self.critic_step(experience, targets[:, 0], weights)
+    seed = self.seed_for(ACTOR_STREAM, self.actor_steps)
+    actions, regression_weights, _ = self.regression(experience, seed)
+    actor = self.actor_step(experience, actions, regression_weights, weights)
+    self.train_step_counter.assign_add(1)
+    return _loss_info(critic['critic_loss'], actor['actor_loss'])
+
+  def _loss(
+    self,
+    experience: trajectory.Trajectory,
+    weights: Optional[tf.Tensor] = None,
+    training: bool = False,
+  ) -> tf_agent.LossInfo:
+    del training
+    seed = self.seed_for(CRITIC_STREAM, self.critic_steps)
+    targets = self.td_targets(experience, seed)
+    critic_loss, _ = self.critic_loss(experience, targets[:, 0], weights)
+    actions, regression_weights, _ = self.regression(experience, seed)
+    return _loss_info(
+      critic_loss,
+      self.actor_loss(experience, actions, regression_weights, weights),
+    )
+
+
+def _loss_info(critic_loss, actor_loss) -> tf_agent.LossInfo:
+  return tf_agent.LossInfo(
+    critic_loss + actor_loss, RegressionLossInfo(critic_loss, actor_loss)
+  )
+
+
+def mask_of(step: trajectory.Trajectory, weights=None) -> tf.Tensor:
+  """1 for real transitions, 0 for final observations; float [B]."""
+  mask = tf.cast(~step.is_boundary(), tf.float32)
+  return mask if weights is None else mask * weights
+
+
+def inside_first_episode(is_last: tf.Tensor) -> tf.Tensor:
+  """Whether the state after each step belongs to the window's first episode.
+
+  bool [B, T] -> [B, T].
+  """
+  before = tf.cumsum(tf.cast(is_last, tf.int32), axis=1, exclusive=True)
+  return tf.equal(before, 0)

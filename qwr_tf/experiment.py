@@ -1,0 +1,172 @@
+"""From a gin configuration to environments, agent, table and loop."""
+
+import dataclasses
+from typing import Callable, Iterator, NamedTuple, Optional
+
+import gin
+import tensorflow as tf
+from tf_agents.specs import tensor_spec
+from tf_agents.trajectories import time_step as ts
+
+from qwr_tf import collect
+from qwr_tf import environments
+from qwr_tf import evaluate
+from qwr_tf import gin_files
+from qwr_tf import networks
+from qwr_tf.agents import qwr_agent
+from qwr_tf.replay import replay_table
+
+gin.external_configurable(
+  tf.keras.optimizers.legacy.Adam, 'Adam', module='tf.keras.optimizers'
+)
+load_environment = gin.configurable(environments.load, 'load_environment')
+
+# Offsets that keep the random streams of one seed apart.
+_EVALUATION_SEED, _ACTING_SEED = 10_000, 20_000
+
+
+@gin.configurable
+def make_agent(
+  time_step_spec: ts.TimeStep,
+  action_spec,
+  *,
+  seed: int,
+  agent_class: Callable = qwr_agent.QwrAgent,
+  actor_network: Callable = networks.ActorNetwork,
+  critic_network: Callable = networks.GatedQNetwork,
+  normalizer: Optional[Callable] = None,
+  actor_optimizer: Optional[tf.keras.optimizers.legacy.Optimizer] = None,
+  critic_optimizer: Optional[tf.keras.optimizers.legacy.Optimizer] = None,
+):
+  """Networks, optimisers and the agent around them.
+
+  Args:
+    time_step_spec: of the environment, tensors.
+    action_spec: of the environment, tensors.
+    seed: of the initial weights and of all sampling while training.
+    agent_class: `QwrAgent` or a relative.
+    actor_network: called with the observation and action specs.
+    critic_network: likewise.
+    normalizer: called with the observation spec and shared by both networks;
+      None feeds observations as they are.
+    actor_optimizer: default Adam, 1e-4.
+    critic_optimizer: default Adam, 5e-4.
+
+  Returns:
+    The agent.
+  """
+  tf.random.set_seed(seed)
+  adam = tf.keras.optimizers.legacy.Adam
+  observation_spec = time_step_spec.observation
+  shared = normalizer(observation_spec) if normalizer else None
+  return agent_class(
+    time_step_spec,
+    action_spec,
+    actor_network(observation_spec, action_spec, normalizer=shared),
+    critic_network(observation_spec, action_spec, normalizer=shared),
+    actor_optimizer=actor_optimizer or adam(1e-4),
+    critic_optimizer=critic_optimizer or adam(5e-4),
+    seed=seed,
+  )
+
+
+@gin.configurable('run')
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """What a run is, beside its algorithm; `run.<name>` in gin.
+
+  Attributes:
+    environment: a name for `environments.load`.
+    interactions: environment steps in all.
+    replay_capacity: interactions the table keeps.
+    eval_every_env_steps: interactions between evaluations while training.
+    eval_episodes: episodes of each evaluation, for the mode action and again
+      sampled.
+    final_eval_episodes: the same at the end.
+    log_every_env_steps: interactions between rows of metrics.csv.
+  """
+
+  environment: str = gin.REQUIRED
+  interactions: int = 100_000
+  replay_capacity: int = 50_000
+  eval_every_env_steps: int = 5_000
+  eval_episodes: int = 5
+  final_eval_episodes: int = 10
+  log_every_env_steps: int = 1_000
+
+  def __post_init__(self):
+    """Raises ConfigError for values that cannot be meant."""
+    for field in dataclasses.fields(self):
+      value = getattr(self, field.name)
+      if type(value) is not field.type:
+        raise gin_files.ConfigError(
+          f'run.{field.name} must be of type {field.type.__name__}, not '
+          f'{value!r}.'
+        )
+      if field.type is int and value < 1:
+        raise gin_files.ConfigError(
+          f'run.{field.name} must be 1 or more, not {value}.'
+        )
+
+
+def settings() -> Settings:
+  """The settings gin holds.
+
+  Raises:
+    ConfigError: if one is missing or of another type.
+  """
+  try:
+    return Settings()
+  except (RuntimeError, TypeError) as error:
+    raise gin_files.ConfigError(
+      f'{gin_files.describe(error)} Give it in a gin file or with '
+      "--gin_bindings, such as \"run.environment='HalfCheetah-v4'\"."
+    ) from error
+
+
+class Experiment(NamedTuple):
+  """All that a run is made of.
+
+  Attributes:
+    agent: the agent.
+    table: its replay table.
+    iterations: the generator of Algorithm 2.
+    evaluator: plays episodes in an environment of its own.
+  """
+
+  agent: qwr_agent.QwrAgent
+  table: replay_table.ReplayTable
+  iterations: Iterator
+  evaluator: evaluate.Evaluator
+
+
+def build(settings: Settings, seed: int) -> Experiment:
+  """Builds everything for one run from the settings and gin.
+
+  Raises:
+    ConfigError: in one line, if the environment or a slot does not fit.
+  """
+  try:
+    return _build(settings, seed)
+  except (ValueError, TypeError) as error:
+    raise gin_files.ConfigError(gin_files.describe(error)) from error
+
+
+def _build(settings: Settings, seed: int) -> Experiment:
+  env = load_environment(settings.environment, seed=seed)
+  agent = make_agent(
+    tensor_spec.from_spec(env.time_step_spec()),
+    tensor_spec.from_spec(env.action_spec()),
+    seed=seed,
+  )
+  table = replay_table.ReplayTable(
+    agent.collect_data_spec, settings.replay_capacity
+  )
+  collector = collect.Collector(env, agent, table, seed=seed + _ACTING_SEED)
+  evaluator = evaluate.Evaluator(
+    load_environment(settings.environment, seed=seed + _EVALUATION_SEED),
+    agent,
+    seed=seed + _EVALUATION_SEED,
+  )
+  iterations = qwr_agent.iterate(agent, table, collector)
+  return Experiment(agent, table, iterations, evaluator)

@@ -1,0 +1,187 @@
+"""One row per iteration: to metrics.csv, to TensorBoard, to a picture."""
+
+import math
+import pathlib
+import time
+from typing import Any, Mapping, Sequence
+
+import tensorflow as tf
+
+COLUMNS = (
+  'iteration',
+  'interactions',
+  'critic_steps',
+  'actor_steps',
+  'wall_seconds',
+  'train_return',
+  'eval_return_mode',
+  'eval_return_sampled',
+  'eval_episodes',
+  'critic_loss',
+  'actor_loss',
+  'q_mean',
+  'q_scale',
+  'weight_mean',
+  'weight_max',
+  'weight_clipped',
+  'collect_steps_per_second',
+  'train_steps_per_second',
+)
+
+_COUNTERS = COLUMNS[:4]
+
+
+def check_finite(row: Mapping[str, Any]) -> None:
+  """Raises FloatingPointError that names the first NaN or Inf in a row."""
+  for name, value in row.items():
+    if isinstance(value, float) and not math.isfinite(value):
+      raise FloatingPointError(
+        f'{name} is {value} after {row["interactions"]} interactions; lower '
+        'the learning rates or look at the environment.'
+      )
+
+
+class Recorder:
+  """Gathers what iterations report until the next row is due."""
+
+  def __init__(self, log_every_env_steps: int, agent):
+    """Starts the clock.
+
+    Args:
+      log_every_env_steps: interactions between rows.
+      agent: its step counters are read.
+    """
+    self._log_every = log_every_env_steps
+    self._agent = agent
+    self._start = time.perf_counter()
+    self._iteration = 0
+    self._previous = 0
+    self.interactions = 0
+    self._last: dict[str, Any] = {}
+    self._returns: list[float] = []
+    self._train_steps = 0
+    self._train_seconds = 0.0
+    self._collected = 0
+    self._collect_seconds = 0.0
+    self._mark = self._start
+
+  @property
+  def wall_seconds(self) -> float:
+    """Since the start."""
+    return time.perf_counter() - self._start
+
+  def add(self, collected, scalars: Mapping[str, tf.Tensor]) -> None:
+    """Takes in an iteration: `collect.Collected` and the phases' means."""
+    self._iteration += 1
+    self._previous = self.interactions
+    self.interactions += collected.interactions
+    self._returns += collected.episode_returns
+    self._scalars = {name: float(value) for name, value in scalars.items()}
+    self._collected += collected.interactions
+    self._collect_seconds += collected.seconds
+    now = time.perf_counter()
+    self._train_seconds += now - self._mark - collected.seconds
+
+  def is_due(self, every_env_steps: int) -> bool:
+    """Whether the last iteration reached another multiple of a period."""
+    return (
+      self.interactions // every_env_steps > self._previous // every_env_steps
+    )
+
+  def row(self, evaluation: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The row that is due, if one is; an evaluation always makes one."""
+    steps = int(self._agent.critic_steps), int(self._agent.actor_steps)
+    row = None
+    if evaluation or self.is_due(self._log_every):
+      row = {
+        'iteration': self._iteration,
+        'interactions': self.interactions,
+        'critic_steps': steps[0],
+        'actor_steps': steps[1],
+        'wall_seconds': round(self.wall_seconds, 3),
+        'train_return': _mean(self._returns),
+        **evaluation,
+        **self._scalars,
+        'collect_steps_per_second': self._collected / self._collect_seconds,
+        'train_steps_per_second': (sum(steps) - self._train_steps)
+        / self._train_seconds,
+      }
+      self._returns = []
+      self._train_steps = sum(steps)
+      self._collected, self._collect_seconds = 0, 0.0
+      self._train_seconds = 0.0
+      self._remember(row)
+    self._mark = time.perf_counter()
+    return row
+
+  def _remember(self, row: Mapping[str, Any]) -> None:
+    for name in ('train_return', 'eval_return_mode'):
+      if row.get(name) is not None:
+        self._last[name] = row[name]
+
+  def returns(self) -> dict[str, str]:
+    """The newest returns, for a progress bar."""
+    return {name: f'{value:.1f}' for name, value in self._last.items()}
+
+
+def _mean(values: Sequence[float]) -> float | None:
+  return sum(values) / len(values) if values else None
+
+
+class TensorBoard:
+  """Writes the rows as scalars over interactions."""
+
+  def __init__(self, path: pathlib.Path):
+    """Creates the event file in a folder."""
+    self._writer = tf.summary.create_file_writer(str(path))
+
+  def write(self, row: Mapping[str, Any]) -> None:
+    """Writes one row; empty cells are left out."""
+    with self._writer.as_default(step=row['interactions']):
+      for name in COLUMNS:
+        value = row.get(name)
+        if name not in _COUNTERS and value is not None:
+          tf.summary.scalar(_group(name), value)
+    self._writer.flush()
+
+
+def _group(name: str) -> str:
+  """The section of TensorBoard a column belongs to."""
+  if 'return' in name or name == 'eval_episodes':
+    return f'returns/{name}'
+  if 'second' in name:
+    return f'speed/{name}'
+  return f'train/{name}'
+
+
+def plot_learning_curve(
+  rows: Sequence[Mapping[str, Any]], title: str, path: pathlib.Path
+) -> None:
+  """Draws returns over interactions into a PNG."""
+  # Only here, as it takes a second to import and needs no screen.
+  import matplotlib
+
+  matplotlib.use('Agg')
+  from matplotlib import pyplot
+
+  figure, axes = pyplot.subplots(figsize=(7, 4.2), layout='constrained')
+  curves = (
+    ('train_return', 'while training', dict(color='0.7', lw=1)),
+    ('eval_return_sampled', 'evaluation, sampled', dict(marker='.')),
+    ('eval_return_mode', 'evaluation, mode action', dict(marker='o')),
+  )
+  for column, label, style in curves:
+    points = [
+      (row['interactions'], row[column])
+      for row in rows
+      if row.get(column) is not None
+    ]
+    if points:
+      axes.plot(*zip(*points, strict=True), label=label, **style)
+  axes.set(title=title, xlabel='interactions', ylabel='return')
+  axes.grid(alpha=0.3)
+  axes.legend(frameon=False)
+  temporary = path.with_name(f'.{path.name}.tmp.png')
+  figure.savefig(temporary, dpi=150)
+  temporary.replace(path)
+  pyplot.close(figure)

@@ -1,0 +1,149 @@
+"""Actors: observation to action distribution."""
+
+from typing import Callable, Optional, Sequence
+
+import gin
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+from tf_agents.networks import network
+from tf_agents.specs import tensor_spec
+from tf_agents.typing import types
+
+from qwr_tf.networks import torsos
+
+
+@gin.configurable
+class CategoricalHead(tf.Module):
+  """Features to a categorical distribution over a discrete action."""
+
+  def __init__(
+    self,
+    action_spec: types.BoundedTensorSpec,
+    *,
+    output_limit: Optional[float] = None,
+    name: str = 'CategoricalHead',
+  ):
+    """Creates the projection.
+
+    Args:
+      action_spec: a scalar integer spec with minimum 0.
+      output_limit: initialise the projection uniformly within +- this.
+      name: of the module.
+
+    Raises:
+      ValueError: for any other action spec.
+    """
+    super().__init__(name=name)
+    if not tensor_spec.is_discrete(action_spec) or action_spec.shape.rank:
+      raise ValueError(
+        'CategoricalHead is for one discrete action; this environment has '
+        f'{action_spec}. Use GaussianHead.'
+      )
+    self._dtype = action_spec.dtype
+    num_actions = int(action_spec.maximum - action_spec.minimum) + 1
+    self.projection = tf.keras.layers.Dense(
+      num_actions, kernel_initializer=torsos.uniform_initializer(output_limit)
+    )
+
+  def __call__(self, features: tf.Tensor) -> tfp.distributions.Distribution:
+    """Features [..., d] to a distribution of batch shape [...]."""
+    return tfp.distributions.Categorical(
+      logits=self.projection(features), dtype=self._dtype
+    )
+
+
+@gin.configurable
+class GaussianHead(tf.Module):
+  """Features to a diagonal Gaussian with constant scale.
+
+  The mean has no bound and no tanh; actions are clipped on their way into the
+  environment only, so that the log-probability sees what was sampled.
+  """
+
+  def __init__(
+    self,
+    action_spec: types.BoundedTensorSpec,
+    *,
+    scale: float = 0.4,
+    output_limit: Optional[float] = None,
+    name: str = 'GaussianHead',
+  ):
+    """Creates the projection.
+
+    Args:
+      action_spec: a float vector spec, bounds of +-1 expected.
+      scale: standard deviation, in units where the action bounds are +-1.
+      output_limit: initialise the projection uniformly within +- this.
+      name: of the module.
+
+    Raises:
+      ValueError: for discrete actions or anything but a vector.
+    """
+    super().__init__(name=name)
+    if not tensor_spec.is_continuous(action_spec) or (
+      action_spec.shape.rank != 1
+    ):
+      raise ValueError(
+        'GaussianHead is for one continuous action vector; this environment '
+        f'has {action_spec}. Use CategoricalHead.'
+      )
+    size = action_spec.shape[0]
+    # A NumPy constant: only tensors are stored as parameters of mu.
+    self.scale = np.full([size], scale, np.float32)
+    self.projection = tf.keras.layers.Dense(
+      size, kernel_initializer=torsos.uniform_initializer(output_limit)
+    )
+
+  def __call__(self, features: tf.Tensor) -> tfp.distributions.Distribution:
+    """Features [..., d] to a distribution of batch shape [...]."""
+    return tfp.distributions.MultivariateNormalDiag(
+      loc=self.projection(features), scale_diag=self.scale
+    )
+
+
+HeadFn = Callable[[types.BoundedTensorSpec], tf.Module]
+
+
+@gin.configurable
+class ActorNetwork(network.Network):
+  """pi(a|s): normaliser, torso, head."""
+
+  def __init__(
+    self,
+    observation_spec: types.TensorSpec,
+    action_spec: types.BoundedTensorSpec,
+    *,
+    torso_fn: torsos.TorsoFn = torsos.mlp_torso,
+    head_fn: Optional[HeadFn] = None,
+    normalizer: Optional[Callable[[tf.Tensor], tf.Tensor]] = None,
+    name: str = 'ActorNetwork',
+  ):
+    """Builds the actor.
+
+    Args:
+      observation_spec: a single tensor spec.
+      action_spec: a single bounded spec.
+      torso_fn: makes the stack of layers below the head.
+      head_fn: action spec -> module that turns features into a distribution;
+        by default Categorical or Gaussian, as the action spec asks for.
+      normalizer: applied to observations first; not copied by `copy()`.
+      name: of the network.
+    """
+    super().__init__(observation_spec, state_spec=(), name=name)
+    if head_fn is None:
+      discrete = tensor_spec.is_discrete(action_spec)
+      head_fn = CategoricalHead if discrete else GaussianHead
+    self.encoder = torsos.Encoder(observation_spec, torso_fn, normalizer)
+    self.head = head_fn(action_spec)
+
+  def call(
+    self,
+    observation: tf.Tensor,
+    step_type: Optional[tf.Tensor] = None,
+    network_state: Sequence = (),
+    training: bool = False,
+  ):
+    """Returns (distribution of batch shape [...], network_state)."""
+    del step_type, training
+    return self.head(self.encoder(observation)), network_state

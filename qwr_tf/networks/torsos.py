@@ -1,0 +1,68 @@
+"""Torsos: observations to features, for actors and critics alike."""
+
+from typing import Callable, Optional, Sequence
+
+import gin
+import tensorflow as tf
+from tf_agents.networks import utils as network_utils
+from tf_agents.typing import types
+
+TorsoFn = Callable[[], tf.keras.Sequential]
+
+
+def uniform_initializer(limit: Optional[float]):
+  """Uniform in [-limit, limit]; Keras' default (Glorot) when None."""
+  if limit is None:
+    return 'glorot_uniform'
+  return tf.keras.initializers.RandomUniform(-limit, limit)
+
+
+@gin.configurable
+def mlp_torso(
+  units: Sequence[int] = (256, 256), layer_norm: bool = False
+) -> tf.keras.Sequential:
+  """ReLU layers over flat observations.
+
+  Args:
+    units: width of each layer.
+    layer_norm: normalise each layer's output after its ReLU. Keeps the values
+      of actions never taken in check, which is what a critic that is asked
+      about resampled actions needs (a deviation from the paper).
+
+  Returns:
+    A stack of layers, float [..., d] -> float [..., units[-1]].
+  """
+  layers = []
+  for width in units:
+    layers.append(tf.keras.layers.Dense(width, activation='relu'))
+    if layer_norm:
+      layers.append(tf.keras.layers.LayerNormalization(epsilon=1e-5))
+  return tf.keras.Sequential(layers)
+
+
+class Encoder(tf.Module):
+  """Normaliser and torso: observations [..., *shape] to features [..., d]."""
+
+  def __init__(
+    self,
+    observation_spec: types.TensorSpec,
+    torso_fn: TorsoFn,
+    normalizer: Optional[Callable[[tf.Tensor], tf.Tensor]],
+  ):
+    """Creates the torso; the normaliser is shared, not copied."""
+    super().__init__(name='Encoder')
+    self._observation_rank = observation_spec.shape.rank
+    self.normalizer = normalizer
+    self.torso = torso_fn()
+    shape = self.torso.compute_output_shape([1, *observation_spec.shape])
+    self.width = shape[-1]
+
+  def __call__(self, observation: tf.Tensor) -> tf.Tensor:
+    """Features of observations with any outer shape."""
+    if self.normalizer is not None:
+      observation = self.normalizer(observation)
+    # Keras' layers want one batch axis.
+    squash = network_utils.BatchSquash(
+      observation.shape.rank - self._observation_rank
+    )
+    return squash.unflatten(self.torso(squash.flatten(observation)))

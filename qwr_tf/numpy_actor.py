@@ -1,0 +1,138 @@
+"""The actor's forward pass in NumPy: what makes one step quick to take.
+
+Calling a compiled TensorFlow function for one observation costs more than the
+MuJoCo step it is for. This is the one place where something is implemented a
+second time; a test holds it to the TensorFlow policy for every head.
+"""
+
+import functools
+from typing import Any, Callable
+
+import numpy as np
+import tensorflow as tf
+
+from qwr_tf.networks import actors
+
+# (observation, generator or None for the mode) -> (action, dist_params).
+Act = Callable[[np.ndarray, np.random.Generator | None], tuple[Any, dict]]
+
+
+class NumpyActor:
+  """Acts for one observation at a time with a copy of an actor's weights."""
+
+  def __init__(self, actor_network: actors.ActorNetwork):
+    """Prepares; `refresh` copies the weights.
+
+    Args:
+      actor_network: its layers decide whether NumPy can do the forward pass;
+        where not (convolutions), a compiled TensorFlow function does.
+    """
+    self._network = actor_network
+    self._dtype = actor_network.input_tensor_spec.dtype.as_numpy_dtype
+    self._head = _head(actor_network.head)
+    self._features: Callable[[np.ndarray], np.ndarray] = self._compiled()
+    self._supported = all(
+      type(layer) in _LAYERS for layer in actor_network.encoder.torso.layers
+    )
+    self.refresh()
+
+  def refresh(self) -> None:
+    """Copies the current weights; call it whenever they were trained."""
+    if not self._supported:
+      return
+    encoder = self._network.encoder
+    layers = [_LAYERS[type(layer)](layer) for layer in encoder.torso.layers]
+    if encoder.normalizer is not None:
+      layers.insert(0, _normalizer(encoder.normalizer))
+    layers.append(_dense(self._network.head.projection))
+    self._features = functools.partial(_chain, layers)
+
+  def __call__(
+    self, observation: np.ndarray, rng: np.random.Generator | None
+  ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Samples an action, or takes the mode.
+
+    Args:
+      observation: one observation, without a batch axis.
+      rng: of the sample; None takes the distribution's mode.
+
+    Returns:
+      (action, the parameters of the distribution: mu).
+    """
+    return self._head(self._features(observation), rng)
+
+  def _compiled(self) -> Callable[[np.ndarray], np.ndarray]:
+    network = self._network
+
+    @tf.function(input_signature=[network.input_tensor_spec])
+    def parameters(observation):
+      features = network.encoder(observation[tf.newaxis])
+      return network.head.projection(features)[0]
+
+    return lambda observation: parameters(observation).numpy()
+
+
+def _chain(layers, x: np.ndarray) -> np.ndarray:
+  for layer in layers:
+    x = layer(x)
+  return x
+
+
+def _dense(layer: tf.keras.layers.Dense):
+  kernel, bias = (np.array(w) for w in layer.get_weights())
+  if layer.activation is tf.keras.activations.relu:
+    return lambda x: np.maximum(x @ kernel + bias, 0.0)
+  return lambda x: x @ kernel + bias
+
+
+def _layer_norm(layer: tf.keras.layers.LayerNormalization):
+  gamma, beta = (np.array(w) for w in layer.get_weights())
+
+  def normalize(x):
+    centered = x - x.mean()
+    deviation = np.sqrt(np.mean(centered**2) + layer.epsilon)
+    return (centered / deviation * gamma + beta).astype(np.float32)
+
+  return normalize
+
+
+def _normalizer(normalizer):
+  mean, inverse_deviation = (x.numpy() for x in normalizer.parameters)
+  return lambda x: (x - mean) * inverse_deviation
+
+
+_LAYERS = {
+  tf.keras.layers.Dense: _dense,
+  tf.keras.layers.LayerNormalization: _layer_norm,
+}
+
+
+def _gaussian(scale: np.ndarray):
+  def act(loc, rng):
+    if rng is None:
+      return loc, {'loc': loc}
+    noise = rng.standard_normal(loc.shape, np.float32)
+    return loc + scale * noise, {'loc': loc}
+
+  return act
+
+
+def _categorical(logits, rng):
+  # Gumbel-max: the argmax of logits + Gumbel noise is a sample.
+  noisy = logits if rng is None else logits + rng.gumbel(size=logits.shape)
+  return np.argmax(noisy).astype(np.int32), {'logits': logits}
+
+
+def _head(head: tf.Module) -> Act:
+  """The NumPy relative of a head.
+
+  Raises:
+    NotImplementedError: for a head that has none.
+  """
+  if isinstance(head, actors.GaussianHead):
+    return _gaussian(head.scale)
+  if isinstance(head, actors.CategoricalHead):
+    return _categorical
+  raise NotImplementedError(
+    f'{type(head).__name__} cannot act in NumPy yet: add it to {__name__}.'
+  )

@@ -1,0 +1,1 @@
+"""Floor 0: the mathematics, as pure functions of tensors."""

@@ -1,0 +1,85 @@
+"""What turns advantages into regression weights (Algorithm 2, line 20)."""
+
+from typing import Callable, Optional
+
+import gin
+import tensorflow as tf
+
+NormalizeFn = Callable[
+  [tf.Tensor, tf.Tensor, Optional[tf.Tensor]],
+  tf.Tensor,
+]
+
+NORMALIZATION_EPSILON = 1e-5
+
+
+@gin.configurable
+def standardize(
+  advantages: tf.Tensor,
+  log_weights: tf.Tensor,
+  mask: Optional[tf.Tensor] = None,
+) -> tf.Tensor:
+  """Zero mean and unit deviation over the whole n x B array.
+
+  Args:
+    advantages: float [n, B].
+    log_weights: of the actions, broadcasts to [n, B]; each state counts once.
+    mask: float [B], 1 for the states that count; None counts all.
+
+  Returns:
+    (A - mean) / (std + 1e-5), float [n, B].
+  """
+  weights = tf.exp(log_weights) * tf.ones_like(advantages)
+  if mask is not None:
+    weights *= mask
+  total = tf.reduce_sum(weights)
+  mean = tf.math.divide_no_nan(tf.reduce_sum(weights * advantages), total)
+  centered = advantages - mean
+  variance = tf.math.divide_no_nan(tf.reduce_sum(weights * centered**2), total)
+  return centered / (tf.sqrt(variance) + NORMALIZATION_EPSILON)
+
+
+@gin.configurable
+def keep(
+  advantages: tf.Tensor,
+  log_weights: tf.Tensor,
+  mask: Optional[tf.Tensor] = None,
+) -> tf.Tensor:
+  """No normalisation: beta is in units of return."""
+  del log_weights, mask
+  return advantages
+
+
+@gin.configurable
+def exp_weights(
+  advantages: tf.Tensor,
+  log_weights: tf.Tensor,
+  mask: Optional[tf.Tensor] = None,
+  beta: float = 1.0,
+  normalize_fn: NormalizeFn = standardize,
+) -> tf.Tensor:
+  """exp(A / beta), with A normalised first.
+
+  Args:
+    advantages: Q(s, a_j) - V(s), float [n, B].
+    log_weights: of the actions, float, broadcasts to [n, B].
+    mask: float [B], 1 for the states that count; None counts all.
+    beta: divides the advantages; more of it imitates the sampling policy more.
+    normalize_fn: `standardize` or `keep`.
+
+  Returns:
+    Regression weights, float [n, B]. They may overflow to infinity; the agent
+    clips them.
+  """
+  return tf.exp(normalize_fn(advantages, log_weights, mask) / beta)
+
+
+@gin.configurable
+def uniform_weights(
+  advantages: tf.Tensor,
+  log_weights: tf.Tensor,
+  mask: Optional[tf.Tensor] = None,
+) -> tf.Tensor:
+  """Every action weighs the same: behavioural cloning."""
+  del log_weights, mask
+  return tf.ones_like(advantages)

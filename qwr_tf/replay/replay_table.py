@@ -1,0 +1,275 @@
+"""An in-graph replay table that keeps what the sampling policy was.
+
+Rows are TF-Agents trajectory frames in time order. An episode of L steps
+takes L + 1 rows: the last one, of step type LAST, holds the final observation
+and mu there, so that a target can bootstrap from it.
+"""
+
+from typing import Iterator, Optional, Tuple
+
+import gin
+import tensorflow as tf
+from tf_agents.replay_buffers import replay_buffer
+from tf_agents.trajectories import time_step as ts
+from tf_agents.trajectories import trajectory
+from tf_agents.typing import types
+
+
+@gin.configurable
+class ReplayTable(replay_buffer.ReplayBuffer):
+  """The newest `capacity` interactions, sampled as windows of T + 1 rows.
+
+  A window starts at a uniformly drawn transition. Windows may cross episode
+  ends (`step_type` says where); at the newest row they are cut, which reads
+  like a time limit: the row before says `next_step_type` LAST and keeps its
+  discount. Rows are named by their number since the table was made.
+  """
+
+  def __init__(
+    self,
+    data_spec: types.NestedTensorSpec,
+    capacity: int,
+    *,
+    rows_per_interaction: float = 2.0,
+    seed: int = 0,
+  ):
+    """Allocates the table.
+
+    Args:
+      data_spec: a Trajectory of specs, the agent's `collect_data_spec`.
+      capacity: interactions kept, first in first out. Final observations do
+        not count.
+      rows_per_interaction: rows allocated per interaction. 2 suffices for
+        episodes of one step; where memory is scarce and episodes are long,
+        less will do (older rows then make room).
+      seed: of `get_next` and `as_dataset`; `sample` is given its own.
+
+    Raises:
+      ValueError: if capacity or rows_per_interaction is below 1.
+    """
+    if capacity < 1 or rows_per_interaction < 1.0:
+      raise ValueError(
+        'capacity and rows_per_interaction must be 1 or more, not '
+        f'{capacity} and {rows_per_interaction}.'
+      )
+    super().__init__(data_spec, capacity, stateful_dataset=True)
+    self._num_rows = int(capacity * rows_per_interaction) + 1
+    self._seed = seed
+
+    def variable(shape, dtype, name):
+      zeros = tf.zeros(shape, dtype)
+      return tf.Variable(zeros, trainable=False, name=name)
+
+    with tf.device('/cpu:0'):
+      self._rows = tf.nest.map_structure(
+        lambda s: variable([self._num_rows, *s.shape], s.dtype, s.name),
+        data_spec,
+      )
+      self._rows_written = variable([], tf.int64, 'rows_written')
+      self._transitions_written = variable([], tf.int64, 'transitions')
+      # Transition number (modulo capacity) -> row, and row (modulo the number
+      # of rows) -> transitions written before it.
+      self._transition_rows = variable([capacity], tf.int64, 'starts')
+      self._transitions_before = variable([self._num_rows], tf.int64, 'before')
+      self._draws = variable([], tf.int64, 'draws')
+
+  # Writing.
+
+  @tf.function(reduce_retracing=True)
+  def append(self, rows: trajectory.Trajectory) -> None:
+    """Adds consecutive rows [N, ...], N at most the capacity."""
+    count = tf.shape(rows.step_type, out_type=tf.int64)[0]
+    tf.debugging.assert_less_equal(
+      count, tf.constant(self.capacity, tf.int64), 'Append in smaller pieces.'
+    )
+    if count > 0:
+      self._close_interrupted_episode(rows.step_type[0])
+      self._write(rows, count)
+
+  def _write(self, rows: trajectory.Trajectory, count: tf.Tensor) -> None:
+    numbers = self._rows_written + tf.range(count)
+    slots = numbers % self._num_rows
+    tf.nest.map_structure(
+      lambda variable, values: _scatter(variable, slots, values),
+      self._rows,
+      rows,
+    )
+    is_transition = tf.cast(rows.step_type != ts.StepType.LAST, tf.int64)
+    before = self._transitions_written + tf.cumsum(
+      is_transition, exclusive=True
+    )
+    _scatter(self._transitions_before, slots, before)
+    starts = tf.where(is_transition > 0)[:, 0]
+    _scatter(
+      self._transition_rows,
+      tf.gather(before, starts) % self.capacity,
+      tf.gather(numbers, starts),
+    )
+    self._rows_written.assign_add(count)
+    self._transitions_written.assign_add(tf.reduce_sum(is_transition))
+
+  def _close_interrupted_episode(self, next_step_type: tf.Tensor) -> None:
+    """Cuts the newest episode at its last row if another one follows.
+
+    Collecting was interrupted and started anew: what followed the newest row
+    was never seen, so that row keeps its observation and gives up its action.
+    """
+    newest = self._rows_written - 1
+    open_ended = self._newest_is_transition()
+    if tf.logical_and(open_ended, next_step_type == ts.StepType.FIRST):
+      last = tf.constant([ts.StepType.LAST], self._rows.step_type.dtype)
+      row = newest[tf.newaxis] % self._num_rows
+      _scatter(self._rows.step_type, row, last)
+      if newest > 0:
+        _scatter(
+          self._rows.next_step_type,
+          (newest[tf.newaxis] - 1) % self._num_rows,
+          last,
+        )
+
+  # Reading.
+
+  def _newest_is_transition(self) -> tf.Tensor:
+    slot = tf.maximum(self._rows_written - 1, 0) % self._num_rows
+    step_type = self._rows.step_type.sparse_read(slot)
+    return tf.logical_and(
+      self._rows_written > 0, step_type != ts.StepType.LAST
+    )
+
+  def _oldest_transition(self) -> tf.Tensor:
+    """Number of the oldest transition that is kept, int64 scalar."""
+    by_interactions = self._transitions_written - self.capacity
+    next_slot = self._rows_written % self._num_rows
+    # Zero until the rows wrap, as nothing was written there before.
+    by_rows = self._transitions_before.sparse_read(next_slot)
+    return tf.maximum(tf.maximum(by_interactions, by_rows), 0)
+
+  def num_starts(self) -> tf.Tensor:
+    """Transitions that can be drawn: those with a row after them."""
+    without_successor = tf.cast(self._newest_is_transition(), tf.int64)
+    newest = self._transitions_written - without_successor
+    return newest - self._oldest_transition()
+
+  def sample_starts(self, shape, seed: types.Seed) -> tf.Tensor:
+    """Draws window starts uniformly, with replacement.
+
+    Args:
+      shape: of the draw, for instance [steps, B] for a whole phase.
+      seed: stateless seed, int [2].
+
+    Returns:
+      Row numbers, int64 of the given shape.
+
+    Raises:
+      InvalidArgumentError: if there is no transition to draw.
+    """
+    num_starts = self.num_starts()
+    with tf.control_dependencies([
+      tf.debugging.assert_positive(num_starts, 'The replay table is empty.')
+    ]):
+      draws = tf.random.stateless_uniform(
+        shape, seed, maxval=num_starts, minval=0, dtype=tf.int64
+      )
+    transitions = (self._oldest_transition() + draws) % self.capacity
+    return self._transition_rows.sparse_read(transitions)
+
+  def gather(self, starts: tf.Tensor, num_steps: int) -> trajectory.Trajectory:
+    """Windows of consecutive rows, cut at the newest one.
+
+    Args:
+      starts: row numbers, int64 [B].
+      num_steps: rows in a window, T + 1.
+
+    Returns:
+      A Trajectory [B, num_steps, ...]. Past the newest row it is repeated,
+      with step type LAST.
+    """
+    newest = self._rows_written - 1
+    numbers = starts[:, tf.newaxis] + tf.range(num_steps, dtype=tf.int64)
+    slots = tf.minimum(numbers, newest) % self._num_rows
+    window = tf.nest.map_structure(lambda v: v.sparse_read(slots), self._rows)
+    last = tf.constant(ts.StepType.LAST)
+    return window._replace(
+      step_type=tf.where(numbers >= newest, last, window.step_type),
+      next_step_type=tf.where(
+        numbers == newest - 1, last, window.next_step_type
+      ),
+    )
+
+  def sample(
+    self, batch_size: int, num_steps: int, seed: types.Seed
+  ) -> trajectory.Trajectory:
+    """`gather` at `sample_starts`: a Trajectory [B, num_steps, ...]."""
+    return self.gather(self.sample_starts([batch_size], seed), num_steps)
+
+  def row_range(self) -> Tuple[tf.Tensor, tf.Tensor]:
+    """(first, end) row numbers of what is kept, end exclusive."""
+    slot = self._oldest_transition() % self.capacity
+    return self._transition_rows.sparse_read(slot), self._rows_written.value()
+
+  def read(self, first: tf.Tensor, end: tf.Tensor) -> trajectory.Trajectory:
+    """Rows first ... end - 1 in time order, [N, ...], as written."""
+    slots = tf.range(first, end) % self._num_rows
+    return tf.nest.map_structure(lambda v: v.sparse_read(slots), self._rows)
+
+  def chunks(self, chunk_rows: int) -> Iterator[trajectory.Trajectory]:
+    """The whole table in time order, in pieces of at most chunk_rows rows."""
+    first, end = (int(row) for row in self.row_range())
+    for start in range(first, end, chunk_rows):
+      yield self.read(start, min(start + chunk_rows, end))
+
+  # TF-Agents' own interface, for stock drivers and learners.
+
+  def _add_batch(self, items: trajectory.Trajectory) -> None:
+    batch_size = items.step_type.shape[0]
+    if batch_size != 1:
+      raise ValueError(
+        f'ReplayTable takes frames of one environment, not {batch_size}: '
+        'frames of several would interleave. Use one table for each.'
+      )
+    self.append(items)
+
+  def _get_next(
+    self,
+    sample_batch_size: Optional[int] = None,
+    num_steps: Optional[int] = None,
+    time_stacked: bool = True,
+  ):
+    if not time_stacked:
+      raise NotImplementedError('ReplayTable returns stacked windows only.')
+    seed = tf.stack([tf.constant(self._seed, tf.int64), self._draws])
+    self._draws.assign_add(1)
+    window = self.sample(sample_batch_size or 1, num_steps or 2, seed)
+    if sample_batch_size is None:
+      window = tf.nest.map_structure(lambda x: x[0], window)
+    return window, ()
+
+  def _as_dataset(
+    self,
+    sample_batch_size: Optional[int] = None,
+    num_steps: Optional[int] = None,
+    sequence_preprocess_fn=None,
+    num_parallel_calls: Optional[int] = None,
+  ) -> tf.data.Dataset:
+    del num_parallel_calls  # Draws are counted, so they come one by one.
+    if sequence_preprocess_fn is not None:
+      raise NotImplementedError('Preprocess after sampling instead.')
+    dataset = tf.data.experimental.Counter()
+    return dataset.map(lambda _: self._get_next(sample_batch_size, num_steps))
+
+  def _gather_all(self) -> trajectory.Trajectory:
+    rows = self.read(*self.row_range())
+    return tf.nest.map_structure(lambda x: x[tf.newaxis], rows)
+
+  def _num_frames(self) -> tf.Tensor:
+    """Interactions kept."""
+    return self._transitions_written - self._oldest_transition()
+
+  def _clear(self) -> None:
+    for variable in [self._rows_written, self._transitions_written]:
+      variable.assign(0)
+    self._transitions_before.assign(tf.zeros_like(self._transitions_before))
+
+
+def _scatter(variable: tf.Variable, slots: tf.Tensor, values: tf.Tensor):
+  variable.scatter_nd_update(slots[:, tf.newaxis], values)

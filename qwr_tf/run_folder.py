@@ -1,0 +1,185 @@
+"""A run's folder: what it holds, and that two runs never share one."""
+
+import csv
+import datetime
+import hashlib
+import importlib.metadata
+import io
+import json
+import os
+import pathlib
+import platform
+import re
+import shutil
+import subprocess
+from typing import Any, Mapping, Sequence
+
+from qwr_tf.gin_files import ConfigError
+
+_VERSIONS_OF = (
+  'tensorflow',
+  'tf-agents',
+  'tensorflow-probability',
+  'gymnasium',
+  'mujoco',
+  'ale-py',
+  'numpy',
+)
+
+
+def default_path(
+  gin_file: str, environment: str, seed: int, config: str
+) -> pathlib.Path:
+  """runs/<gin>-<environment>-s<seed>-<8 hex of the configuration>."""
+  digest = hashlib.sha256(config.encode()).hexdigest()[:8]
+  name = re.sub(r'[^A-Za-z0-9_.-]', '_', environment)
+  return pathlib.Path(
+    'runs', f'{pathlib.Path(gin_file).stem}-{name}-s{seed}-{digest}'
+  )
+
+
+def write_atomically(path: pathlib.Path, content: str | bytes) -> None:
+  """Writes a file that is either the old one or the new one, never half."""
+  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+  data = content.encode() if isinstance(content, str) else content
+  with open(temporary, 'wb') as f:
+    f.write(data)
+    f.flush()
+    os.fsync(f.fileno())
+  os.replace(temporary, path)
+
+
+def versions() -> dict[str, str]:
+  """Of Python and of the libraries a score may depend on."""
+  found = {'python': platform.python_version()}
+  for name in _VERSIONS_OF:
+    try:
+      found[name.replace('-', '_')] = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+      found[name.replace('-', '_')] = ''
+  return found
+
+
+def commit() -> str:
+  """The checkout's commit, with '-dirty' if it has changes; '' outside one."""
+  folder = pathlib.Path(__file__).resolve().parent
+
+  def git(*arguments: str) -> str:
+    return subprocess.run(
+      ['git', '-C', str(folder), *arguments],
+      capture_output=True,
+      text=True,
+      check=True,
+      timeout=10,
+    ).stdout.strip()
+
+  try:
+    if not (folder.parent / '.git').exists():
+      return ''  # Installed inside somebody else's checkout.
+    changed = git('status', '--porcelain', '--untracked-files=no')
+    return git('rev-parse', '--short=12', 'HEAD') + '-dirty' * bool(changed)
+  except (OSError, subprocess.SubprocessError):
+    return ''
+
+
+class RunFolder:
+  """Writes everything but TensorBoard's own files."""
+
+  def __init__(self, path: pathlib.Path, facts: Mapping[str, Any]):
+    """Describes the run; nothing is written before `claim`.
+
+    Args:
+      path: the folder.
+      facts: command, configuration, environment, seed: what makes two runs
+        the same or not. Must be JSON.
+    """
+    self.path = path
+    self._facts = dict(facts)
+    self._rows: list[dict[str, Any]] = []
+
+  def finished(self) -> dict[str, Any] | None:
+    """run.json of a finished run with the same configuration, or None."""
+    known = self._read()
+    if known is None or not known.get('finished'):
+      return None
+    return known if self._same(known) else None
+
+  def claim(self, overwrite: bool) -> None:
+    """Makes the folder this run's own.
+
+    Raises:
+      ConfigError: if it holds another run or anything else, unless overwrite
+        is given and it is a run.
+    """
+    known = self._read()
+    if known is None and self.path.exists() and any(self.path.iterdir()):
+      raise ConfigError(
+        f'{self.path} is not empty and holds no run; choose another '
+        '--root_dir.'
+      )
+    if known is not None:
+      if not overwrite:
+        raise ConfigError(self._refusal(known))
+      shutil.rmtree(self.path)
+    self.path.mkdir(parents=True, exist_ok=True)
+    self.write_json({})
+
+  def write_json(self, results: Mapping[str, Any]) -> None:
+    """Writes run.json: the facts, versions and results so far."""
+    content = {
+      **self._facts,
+      'commit': commit(),
+      'versions': versions(),
+      'host_cores': os.cpu_count(),
+      'time': datetime.datetime.now(datetime.timezone.utc).isoformat(),
+      **results,
+    }
+    write_atomically(self.path / 'run.json', json.dumps(content, indent=2))
+
+  def write_config(self, operative_config: str) -> None:
+    """Writes config.gin."""
+    write_atomically(self.path / 'config.gin', operative_config)
+
+  def add_row(self, row: Mapping[str, Any], columns: Sequence[str]) -> None:
+    """Adds a row to metrics.csv; the file is complete at any moment."""
+    self._rows.append(dict(row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval='')
+    writer.writeheader()
+    writer.writerows(self._rows)
+    write_atomically(self.path / 'metrics.csv', text.getvalue())
+
+  @property
+  def rows(self) -> list[dict[str, Any]]:
+    """The rows of metrics.csv."""
+    return self._rows
+
+  def _read(self) -> dict[str, Any] | None:
+    try:
+      return json.loads((self.path / 'run.json').read_text())
+    except (FileNotFoundError, NotADirectoryError):
+      return None
+    except (json.JSONDecodeError, OSError) as error:
+      raise ConfigError(
+        f'{self.path / "run.json"} cannot be read ({error}); choose another '
+        '--root_dir.'
+      ) from error
+
+  def _same(self, known: Mapping[str, Any]) -> bool:
+    keys = ('config', 'environment', 'seed')
+    return all(known.get(key) == self._facts[key] for key in keys)
+
+  def _refusal(self, known: Mapping[str, Any]) -> str:
+    if self._same(known):
+      return (
+        f'{self.path} holds an unfinished run of the same configuration; '
+        'start it anew with --overwrite or choose another --root_dir.'
+      )
+    old = set(str(known.get('config', '')).splitlines())
+    new = set(self._facts['config'].splitlines())
+    changed = sorted((old ^ new) - {''})
+    changes = '; '.join(changed[:4]) or f'seed {known.get("seed")}'
+    return (
+      f'{self.path} holds a run with another configuration ({changes}); '
+      'choose another --root_dir, or --overwrite it.'
+    )

@@ -1,0 +1,486 @@
+"""Environments: specs, scaling, ends of episodes, errors, BitFlip."""
+
+import math
+import os
+import subprocess
+import sys
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+from gymnasium.utils import env_checker
+from tf_agents.environments import utils
+
+from qwr_tf import environments
+
+_FLOAT_BOX = spaces.Box(-np.inf, np.inf, (2,), np.float64)
+_DISCRETE = spaces.Discrete(3)
+
+
+class ScriptedEnv(gymnasium.Env):
+  """Returns what it is told to, and remembers the last action."""
+
+  def __init__(
+    self,
+    steps=(),
+    observation_space=_FLOAT_BOX,
+    action_space=_DISCRETE,
+  ):
+    self.observation_space = observation_space
+    self.action_space = action_space
+    self.start = np.zeros(observation_space.shape, observation_space.dtype)
+    self.last_action = None
+    self._steps = iter(steps)
+
+  def reset(self, *, seed=None, options=None):
+    super().reset(seed=seed)
+    return self.start, {}
+
+  def step(self, action):
+    self.last_action = action
+    return *next(self._steps), {}
+
+
+def _step(reward=0.0, terminated=False, truncated=False, observation=(0, 0)):
+  return np.array(observation, float), reward, terminated, truncated
+
+
+def _scripted(*steps, **kwargs):
+  env = environments.GymnasiumWrapper(ScriptedEnv(steps), **kwargs)
+  env.reset()
+  return env
+
+
+# Specs and the TF-Agents contract
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    'CartPole-v1',
+    'HalfCheetah-v4',
+    'HalfCheetah-v5',
+    'Pendulum-v1',
+    'BitFlip-20',
+  ],
+)
+def test_environments_keep_the_contract_of_tf_agents(name):
+  with environments.load(name, seed=0) as env:
+    utils.validate_py_environment(env, episodes=2)
+
+
+@pytest.mark.parametrize(
+  'dtype, expected',
+  [
+    (np.uint8, np.uint8),
+    (np.float64, np.float32),
+    (np.float16, np.float32),
+    (np.int64, np.float32),
+  ],
+)
+def test_observations_are_uint8_or_float32(dtype, expected):
+  space = spaces.Box(0, 100, (4, 4), dtype)
+  env = environments.GymnasiumWrapper(ScriptedEnv(observation_space=space))
+  assert env.observation_spec().dtype == expected
+  assert env.reset().observation.dtype == expected
+  assert env.observation_spec().shape == (4, 4)
+
+
+def test_observations_do_not_share_memory_with_the_environment():
+  scripted = ScriptedEnv(observation_space=spaces.Box(0, 1, (2,), np.float32))
+  time_step = environments.GymnasiumWrapper(scripted).reset()
+  scripted.start[:] = 1
+  np.testing.assert_array_equal(time_step.observation, [0, 0])
+
+
+def test_seed_determines_the_run_and_later_resets_continue_it():
+  def run(seed):
+    env = environments.load('BitFlip-20', seed=seed)
+    return np.stack([env.reset().observation for _ in range(3)])
+
+  np.testing.assert_array_equal(run(7), run(7))
+  assert not np.array_equal(run(7), run(8))
+  first, second, third = run(7)
+  assert not np.array_equal(first, second)
+  assert not np.array_equal(second, third)
+
+
+def test_seed_is_gymnasiums_seed():
+  expected, _ = gymnasium.make('HalfCheetah-v4').reset(seed=3)
+  actual = environments.load('HalfCheetah-v4', seed=3).reset().observation
+  np.testing.assert_array_equal(actual, expected.astype(np.float32))
+
+
+# Actions
+
+
+@pytest.mark.parametrize(
+  'action, control', [(1.0, 0.4), (-0.5, -0.2), (3.0, 0.4), (-9.0, -0.4)]
+)
+def test_humanoid_actions_are_scaled_and_clipped(action, control):
+  env = environments.load('Humanoid-v4', seed=0)
+  env.reset()
+  env.step(np.full(17, action, np.float32))
+  np.testing.assert_allclose(env.env.unwrapped.data.ctrl, control, rtol=1e-6)
+
+
+@pytest.mark.parametrize('action, control', [(0.25, 0.25), (-2.0, -1.0)])
+def test_actions_with_unit_bounds_are_only_clipped(action, control):
+  env = environments.load('HalfCheetah-v4', seed=0)
+  env.reset()
+  env.step(np.full(6, action, np.float32))
+  np.testing.assert_array_equal(env.env.unwrapped.data.ctrl, control)
+
+
+def test_uneven_bounds_map_linearly():
+  # Gas of CarRacing: -1 is 0, 0 is 0.5, 1 is 1.
+  scripted = ScriptedEnv(
+    [_step()], action_space=spaces.Box(np.array([-1, 0, 2.0]), np.full(3, 4.0))
+  )
+  env = environments.GymnasiumWrapper(scripted)
+  env.reset()
+  env.step(np.array([1.0, 0.0, -1.0], np.float32))
+  np.testing.assert_allclose(scripted.last_action, [4.0, 2.0, 2.0])
+
+
+def test_discrete_actions_count_from_the_start_of_the_space():
+  scripted = ScriptedEnv(
+    [_step(), _step()], action_space=spaces.Discrete(3, start=-1)
+  )
+  env = environments.GymnasiumWrapper(scripted)
+  env.reset()
+  spec = env.action_spec()
+  assert (spec.dtype, spec.shape) == (np.int32, ())
+  assert (spec.minimum, spec.maximum) == (0, 2)
+  for action, expected in ((0, -1), (2, 1)):
+    env.step(np.array(action, np.int32))
+    assert scripted.last_action == expected
+    assert scripted.action_space.contains(scripted.last_action)
+
+
+# Ends of episodes
+
+
+@pytest.mark.parametrize(
+  'terminated, truncated, timeout_is_terminal, is_last, discount',
+  [
+    (False, False, False, False, 1),
+    (True, False, False, True, 0),
+    (False, True, False, True, 1),
+    (True, True, False, True, 0),
+    (False, False, True, False, 1),
+    (True, False, True, True, 0),
+    (False, True, True, True, 0),
+  ],
+)
+def test_only_terminal_steps_have_discount_zero(
+  terminated, truncated, timeout_is_terminal, is_last, discount
+):
+  env = _scripted(
+    _step(2.5, terminated, truncated), timeout_is_terminal=timeout_is_terminal
+  )
+  time_step = env.step(np.array(0, np.int32))
+  assert time_step.is_last() == is_last
+  assert time_step.discount == discount
+  assert time_step.reward == 2.5
+
+
+def test_mujoco_time_limit_is_not_terminal():
+  env = environments.load('HalfCheetah-v4', seed=0, max_episode_steps=3)
+  steps = [env.reset()] + [env.step(np.zeros(6, 'f')) for _ in range(3)]
+  assert [bool(step.is_last()) for step in steps] == [False] * 3 + [True]
+  assert steps[-1].discount == 1
+
+
+def test_the_step_after_last_resets_and_ignores_its_action():
+  env = environments.load('BitFlip-5', seed=0)
+  assert env.step(np.array(0)).is_first()  # Nobody has called reset.
+  for _ in range(5):
+    time_step = env.step(np.array(0))
+  assert time_step.is_last() and env.should_reset(time_step)
+  time_step = env.step(np.array(99))
+  assert time_step.is_first() and not env.should_reset(time_step)
+  assert (time_step.reward, time_step.discount) == (0, 1)
+  np.testing.assert_array_equal(time_step.observation, np.zeros(6))
+
+
+# NaN and Inf
+
+
+@pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf])
+def test_bad_numbers_raise_and_are_named(bad):
+  action = np.array(0, np.int32)
+  env = _scripted(_step(), _step(observation=(0, bad)))
+  env.step(action)
+  message = '^ScriptedEnv: NaN or Inf in the observation of step 2$'
+  with pytest.raises(FloatingPointError, match=message):
+    env.step(action)
+  env = _scripted(_step(reward=bad))
+  with pytest.raises(FloatingPointError, match='in the reward of step 1'):
+    env.step(action)
+
+
+def test_bad_numbers_raise_at_reset():
+  scripted = ScriptedEnv()
+  scripted.start[0] = np.nan
+  with pytest.raises(FloatingPointError, match='observation of step 0'):
+    environments.GymnasiumWrapper(scripted).reset()
+
+
+def test_infinities_of_both_signs_do_not_cancel():
+  env = _scripted(_step(observation=(np.inf, -np.inf)))
+  with pytest.raises(FloatingPointError, match='observation'):
+    env.step(np.array(0, np.int32))
+
+
+def test_large_finite_numbers_pass():
+  # Their squares overflow float32.
+  env = _scripted(_step(observation=(3e38, -3e38)))
+  time_step = env.step(np.array(0, np.int32))
+  np.testing.assert_allclose(time_step.observation, [3e38, -3e38], rtol=1e-6)
+
+
+def test_nan_action_is_named_though_mujoco_replaces_it(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)  # MuJoCo writes its complaint to a file.
+  env = environments.load('HalfCheetah-v4', seed=0)
+  env.reset()
+  message = '^HalfCheetah-v4: NaN or Inf in the action of step 1$'
+  with pytest.raises(FloatingPointError, match=message):
+    env.step(np.full(6, np.nan, np.float32))
+
+
+# Errors name the fix, in one line
+
+
+def _one_line_error(function, *args, **kwargs):
+  with pytest.raises(ValueError) as info:
+    function(*args, **kwargs)
+  assert '\n' not in str(info.value)
+  return str(info.value)
+
+
+@pytest.mark.parametrize(
+  'space, wrapper',
+  [
+    (spaces.Discrete(4), 'FlattenObservation'),
+    (spaces.MultiDiscrete([2, 3]), 'FlattenObservation'),
+    (spaces.MultiBinary(4), 'FlattenObservation'),
+    (spaces.Tuple([_FLOAT_BOX, _DISCRETE]), 'FlattenObservation'),
+    (spaces.Dict({'a': _FLOAT_BOX}), 'FlattenObservation'),
+    (spaces.Text(5), 'FlattenObservation'),
+    (spaces.Sequence(_FLOAT_BOX), 'TransformObservation'),
+  ],
+)
+def test_unsupported_observations(space, wrapper):
+  env = gymnasium.Env()
+  env.observation_space, env.action_space = space, _DISCRETE
+  message = _one_line_error(environments.GymnasiumWrapper, env)
+  assert type(space).__name__ in message
+  assert f'gymnasium.wrappers.{wrapper}' in message
+
+
+@pytest.mark.parametrize(
+  'space, reason',
+  [
+    (spaces.MultiDiscrete([2, 3]), 'neither'),
+    (spaces.MultiBinary(4), 'neither'),
+    (spaces.Tuple([_DISCRETE, _DISCRETE]), 'neither'),
+    (spaces.Dict({'a': _DISCRETE}), 'neither'),
+    (spaces.Box(-np.inf, np.inf, (2,)), 'no bounds'),
+    (spaces.Box(np.zeros(2), np.array([1, np.inf])), 'no bounds'),
+    (spaces.Box(0, 5, (2,), np.int64), 'integers'),
+  ],
+)
+def test_unsupported_actions(space, reason):
+  env = ScriptedEnv(action_space=space)
+  message = _one_line_error(environments.GymnasiumWrapper, env)
+  assert type(space).__name__ in message and reason in message
+  assert 'gymnasium.wrappers.TransformAction' in message
+
+
+def test_the_suggested_wrappers_work():
+  env = gymnasium.make('FrozenLake-v1')
+  assert 'FlattenObservation' in _one_line_error(
+    environments.load, 'FrozenLake-v1'
+  )
+  flat = gymnasium.wrappers.FlattenObservation(env)
+  utils.validate_py_environment(environments.GymnasiumWrapper(flat))
+  pairs = gymnasium.wrappers.TransformAction(
+    ScriptedEnv([_step()], action_space=spaces.MultiDiscrete([2, 3])),
+    lambda action: np.array(divmod(action, 3)),
+    spaces.Discrete(6),
+  )
+  wrapped = environments.GymnasiumWrapper(pairs)
+  wrapped.reset()
+  wrapped.step(np.array(5, np.int32))
+  np.testing.assert_array_equal(pairs.unwrapped.last_action, [1, 2])
+
+
+@pytest.mark.parametrize(
+  'name, suggestion',
+  [
+    ('HalfCheetah-v9', 'HalfCheetah-v4'),
+    ('HalfCheetah', 'HalfCheetah-v5'),  # The version has to be written.
+    ('Halfcheeta-v4', 'HalfCheetah-v4'),
+    ('Lunar-Lander-v3', 'LunarLander-v3'),
+    ('BitFlip20', 'BitFlip-20'),
+    ('bitflip-20', 'BitFlip-20'),
+    ('BitFlip-', 'BitFlip-8'),
+    ('BitFlip-many', 'BitFlip-8'),
+    ('???', 'BitFlip-20'),
+    ('', 'BitFlip-20'),
+  ],
+)
+def test_unknown_names_get_suggestions(name, suggestion):
+  message = _one_line_error(environments.load, name)
+  assert repr(name) in message and suggestion in message
+
+
+def test_missing_packages_are_named(monkeypatch):
+  for module in [
+    m for m in sys.modules if m.startswith('gymnasium.envs.box2d')
+  ]:
+    monkeypatch.delitem(sys.modules, module)
+  monkeypatch.setitem(sys.modules, 'Box2D', None)
+  message = _one_line_error(environments.load, 'LunarLander-v3')
+  assert 'LunarLander-v3' in message
+  assert 'pip install "qwr_tf[box2d]"' in message
+  message = _one_line_error(environments.load, 'no_such_module:Maze-v0')
+  assert 'no_such_module' in message
+  message = _one_line_error(environments.load, 'HalfCheetah-v3')
+  assert 'gymnasium-robotics' in message
+
+
+def test_wrong_arguments_are_named():
+  message = _one_line_error(environments.load, 'CartPole-v1', gravitas=9.8)
+  assert 'CartPole-v1' in message and 'gravitas' in message
+
+
+def test_a_module_can_bring_its_environment(tmp_path, monkeypatch):
+  (tmp_path / 'my_mazes.py').write_text(
+    'import gymnasium\n'
+    'from qwr_tf.environments import BitFlipEnv\n'
+    'gymnasium.register("Maze-v0", lambda: BitFlipEnv(num_bits=6))\n'
+  )
+  monkeypatch.syspath_prepend(tmp_path)
+  monkeypatch.setitem(gymnasium.registry, 'Maze-v0', None)
+  del gymnasium.registry['Maze-v0']
+  env = environments.load('my_mazes:Maze-v0')
+  assert env.observation_spec().shape == (7,)
+
+
+def test_rendering_needs_its_mode():
+  env = environments.load('CartPole-v1')
+  assert "render_mode='rgb_array'" in _one_line_error(env.render)
+  env = environments.load('CartPole-v1', render_mode='rgb_array', seed=0)
+  env.reset()
+  image = env.render()
+  assert image.dtype == np.uint8 and image.ndim == 3
+  env.close()
+
+
+def test_loading_prints_nothing():
+  program = (
+    'from qwr_tf import environments\n'
+    'environments.load("HalfCheetah-v4").reset()\n'
+    'import importlib.util\n'
+    'if importlib.util.find_spec("Box2D"):\n'
+    '  environments.load("LunarLander-v3").reset()\n'
+  )
+  result = subprocess.run(
+    [sys.executable, '-c', program],
+    capture_output=True,
+    text=True,
+    check=True,
+    env={
+      **os.environ,
+      'TF_CPP_MIN_LOG_LEVEL': '3',  # TensorFlow's own lines about CUDA.
+      'PYTHONPATH': os.pathsep.join(sys.path),
+    },
+  )
+  assert result.stdout + result.stderr == ''
+
+
+# BitFlip
+
+
+def test_bitflip_is_a_proper_gymnasium_environment():
+  env_checker.check_env(
+    gymnasium.make('BitFlip-8').unwrapped, skip_render_check=True
+  )
+  assert gymnasium.make('BitFlip-20').spec.id == 'BitFlip-20'
+  assert environments.load('BitFlip-13').env.spec.id == 'BitFlip-13'
+
+
+def test_bitflip_rewards_by_hand():
+  # N = 5 starts at 00000, the only state with five zeros. Flips of 3, 3, 0,
+  # 3, 1 are up, down, up, up, up.
+  env = environments.load('BitFlip-5', seed=0)
+  observations = [env.reset().observation]
+  steps = [env.step(np.array(a, np.int32)) for a in (3, 3, 0, 3, 1)]
+  observations += [step.observation for step in steps]
+  expected = [
+    [0, 0, 0, 0, 0, 0.0],
+    [0, 0, 0, 1, 0, 0.2],
+    [0, 0, 0, 0, 0, 0.4],
+    [1, 0, 0, 0, 0, 0.6],
+    [1, 0, 0, 1, 0, 0.8],
+    [1, 1, 0, 1, 0, 1.0],
+  ]
+  np.testing.assert_allclose(observations, expected)
+  assert [float(step.reward) for step in steps] == [1, -1, 1, 1, 1]
+  assert [bool(step.is_last()) for step in steps] == [False] * 4 + [True]
+  assert [float(step.discount) for step in steps] == [1] * 4 + [0]
+
+
+def test_bitflip_starts_have_five_zeros_and_return_at_most_five():
+  env = environments.load('BitFlip-8', seed=0)
+  for _ in range(100):
+    zeros = np.flatnonzero(env.reset().observation[:-1] == 0)
+    assert len(zeros) >= 5
+    best = sum(float(env.step(bit).reward) for bit in zeros[:5])
+    assert best == 5
+
+
+def test_bitflip_starts_are_uniform():
+  # N = 6 has one state with six zeros and six with five: each 1/7.
+  env = environments.BitFlipEnv(num_bits=6)
+  env.reset(seed=0)
+  starts = np.array([env.reset()[0][:-1] for _ in range(3500)])
+  _, counts = np.unique(starts, axis=0, return_counts=True)
+  assert len(counts) == 7
+  deviation = math.sqrt(3500 * (1 / 7) * (6 / 7))
+  np.testing.assert_allclose(counts, 500, atol=4 * deviation)
+
+
+@pytest.mark.parametrize('num_bits, published', [(5, 2.31), (8, 1.15)])
+def test_bitflip_mean_return_of_uniformly_random_actions(num_bits, published):
+  # With z zeros of N the mean reward is r = (2z - N) / N. It takes z down by
+  # r, so the next mean reward is r (1 - 2/N): a geometric series. The mean z
+  # of a start weights z = 5 ... N by the number of states, N over z.
+  zeros = range(5, num_bits + 1)
+  states = [math.comb(num_bits, z) for z in zeros]
+  start = np.average(zeros, weights=states)
+  series = sum((1 - 2 / num_bits) ** t for t in range(5))
+  exact = (2 * start - num_bits) / num_bits * series
+  assert exact == pytest.approx(published, abs=0.006)
+
+  env = environments.BitFlipEnv(num_bits=num_bits)
+  env.reset(seed=0)
+  actions = np.random.default_rng(0).integers(0, num_bits, (4000, 5)).tolist()
+  returns = []
+  for episode in actions:
+    env.reset()
+    returns.append(sum(env.step(action)[1] for action in episode))
+  standard_error = np.std(returns) / math.sqrt(len(returns))
+  assert np.mean(returns) == pytest.approx(exact, abs=4 * standard_error)
+
+
+def test_bitflip_errors():
+  message = _one_line_error(environments.load, 'BitFlip-4')
+  assert 'BitFlip-4' in message and 'BitFlip-5' in message
+  env = environments.BitFlipEnv(num_bits=5)
+  env.reset(seed=0)
+  for action in (-1, 5):
+    assert f'no bit {action}' in _one_line_error(env.step, action)
