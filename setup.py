@@ -15,6 +15,7 @@ _REQUIRED = [
   'ale-py>=0.10.2',  # From this version on the ROMs are bundled.
   'gin-config>=0.5,<0.6',
   'gymnasium>=1.0,<1.4',  # 1.4 needs a newer typing-extensions.
+  'matplotlib',  # The learning curve at the end of a run.
   'mujoco>=3.1.6,<5',
   'numpy>=1.23.5,<2',
   'opencv-python-headless>=4.5,<5',  # Atari's preprocessing; 5: NumPy 2.
@@ -22,6 +23,7 @@ _REQUIRED = [
   'tensorflow~=2.15.1',
   'tensorflow-probability~=0.23.0',
   'tf-agents==0.19.0',
+  'tqdm',
 ]
 
 # Reverb is published for this platform alone.
@@ -29,7 +31,7 @@ _LINUX = 'sys_platform == "linux" and platform_machine == "x86_64"'
 
 _EXTRAS = {
   'box2d': ['box2d==2.3.10'],  # gymnasium[box2d] clashes with tf-agents.
-  'plot': ['matplotlib', 'scipy'],
+  'report': ['scipy'],
   'reverb': [f'dm-reverb~=0.14.0; {_LINUX}'],
   'video': ['imageio', 'imageio-ffmpeg'],
 }

@@ -60,7 +60,7 @@ class Collector:
     self._whole_episodes = whole_episodes
     self._rng = np.random.default_rng(seed)
     self._act = numpy_actor.NumpyActor(agent.actor_network)
-    self._time_step: ts.TimeStep | None = None
+    self._time_step: Any = None  # Reset at the first call.
     self._return = 0.0
 
   def __call__(self) -> Collected:

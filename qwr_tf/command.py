@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from typing import Callable
+from collections.abc import Callable
 
 from absl import app
 from absl import flags

@@ -1,7 +1,8 @@
 """From a gin configuration to environments, agent, table and loop."""
 
 import dataclasses
-from typing import Callable, Iterator, NamedTuple, Optional
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import gin
 import tensorflow as tf
@@ -34,9 +35,9 @@ def make_agent(
   agent_class: Callable = qwr_agent.QwrAgent,
   actor_network: Callable = networks.ActorNetwork,
   critic_network: Callable = networks.GatedQNetwork,
-  normalizer: Optional[Callable] = None,
-  actor_optimizer: Optional[tf.keras.optimizers.legacy.Optimizer] = None,
-  critic_optimizer: Optional[tf.keras.optimizers.legacy.Optimizer] = None,
+  normalizer: Callable | None = None,
+  actor_optimizer: tf.keras.optimizers.legacy.Optimizer | None = None,
+  critic_optimizer: tf.keras.optimizers.legacy.Optimizer | None = None,
 ):
   """Networks, optimisers and the agent around them.
 
@@ -120,7 +121,7 @@ def settings() -> Settings:
   except (RuntimeError, TypeError) as error:
     raise gin_files.ConfigError(
       f'{gin_files.describe(error)} Give it in a gin file or with '
-      "--gin_bindings, such as \"run.environment='HalfCheetah-v4'\"."
+      '--gin_bindings, such as "run.environment=\'HalfCheetah-v4\'".'
     ) from error
 
 

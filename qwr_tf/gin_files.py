@@ -1,10 +1,10 @@
 """Where gin files are found and how a configuration is read."""
 
 import pathlib
-from typing import Sequence
+from collections.abc import Sequence
 
-from absl import logging
 import gin
+from absl import logging
 
 _PACKAGE = pathlib.Path(__file__).resolve().parent
 

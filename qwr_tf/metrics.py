@@ -3,7 +3,8 @@
 import math
 import pathlib
 import time
-from typing import Any, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -165,7 +166,7 @@ def plot_learning_curve(
   from matplotlib import pyplot
 
   figure, axes = pyplot.subplots(figsize=(7, 4.2), layout='constrained')
-  curves = (
+  curves: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ('train_return', 'while training', dict(color='0.7', lw=1)),
     ('eval_return_sampled', 'evaluation, sampled', dict(marker='.')),
     ('eval_return_mode', 'evaluation, mode action', dict(marker='o')),

@@ -6,7 +6,8 @@ second time; a test holds it to the TensorFlow policy for every head.
 """
 
 import functools
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf

@@ -12,7 +12,8 @@ import platform
 import re
 import shutil
 import subprocess
-from typing import Any, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from qwr_tf.gin_files import ConfigError
 
@@ -114,8 +115,7 @@ class RunFolder:
     known = self._read()
     if known is None and self.path.exists() and any(self.path.iterdir()):
       raise ConfigError(
-        f'{self.path} is not empty and holds no run; choose another '
-        '--root_dir.'
+        f'{self.path} is not empty and holds no run; choose another --root_dir.'
       )
     if known is not None:
       if not overwrite:

@@ -14,12 +14,11 @@ import pathlib
 import shlex
 import statistics
 import sys
-import time
 from typing import Any
 
-from absl import flags
 import gin
 import tqdm
+from absl import flags
 
 from qwr_tf import command
 from qwr_tf import experiment
@@ -58,9 +57,7 @@ class Run:
     self._parts = parts
     self._folder = folder
     self._tensorboard = metrics.TensorBoard(folder.path / 'tensorboard')
-    self._recorder = metrics.Recorder(
-      settings.log_every_env_steps, parts.agent
-    )
+    self._recorder = metrics.Recorder(settings.log_every_env_steps, parts.agent)
 
   def train(self) -> None:
     """Runs to the last interaction."""

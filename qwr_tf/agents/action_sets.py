@@ -70,7 +70,7 @@ def _outer_rank(steps: trajectory.Trajectory) -> int:
 def sampled_behavior_actions(
   agent, steps: trajectory.Trajectory, seed: types.Seed, num_actions: int = 4
 ) -> ActionSet:
-  """n fresh samples from the stored mu(.|s); never the taken action."""
+  """N fresh samples from the stored mu(.|s); never the taken action."""
   distribution = agent.behavior_distribution(steps.policy_info)
   return _sampled(distribution, num_actions, _outer_rank(steps), seed)
 
@@ -103,7 +103,7 @@ def enumerated_uniform_actions(
 def sampled_policy_actions(
   agent, steps: trajectory.Trajectory, seed: types.Seed, num_actions: int = 1
 ) -> ActionSet:
-  """n samples from the policy being trained (AWAC, CRR)."""
+  """N samples from the policy being trained (AWAC, CRR)."""
   distribution = agent.policy_distribution(steps.observation)
   return _sampled(distribution, num_actions, _outer_rank(steps), seed)
 
@@ -116,3 +116,10 @@ def stored_actions(
   del agent, seed
   log_weights = tf.zeros([1] * (1 + _outer_rank(steps)))
   return ActionSet(steps.action[tf.newaxis], log_weights)
+
+
+def default(action_spec: types.BoundedTensorSpec):
+  """The paper's source: all discrete actions, or 4 samples from mu."""
+  if tensor_spec.is_discrete(action_spec):
+    return enumerated_behavior_actions
+  return sampled_behavior_actions

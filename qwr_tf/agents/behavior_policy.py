@@ -1,6 +1,6 @@
 """The policy that collects and writes what it was (mu) beside each action."""
 
-from typing import Any, Tuple
+from typing import Any
 
 from tf_agents.distributions import utils as distribution_utils
 from tf_agents.policies import actor_policy
@@ -64,7 +64,7 @@ class BehaviorPolicy(actor_policy.ActorPolicy):
 
 def actor_policies(
   time_step_spec, action_spec, actor_network, critic_network
-) -> Tuple[tf_policy.TFPolicy, tf_policy.TFPolicy]:
+) -> tuple[tf_policy.TFPolicy, tf_policy.TFPolicy]:
   """(evaluation, collect) policies that act with the actor."""
   del critic_network
   collect_policy = BehaviorPolicy(time_step_spec, action_spec, actor_network)

@@ -5,11 +5,11 @@ its relatives (AWR, RWR, AWAC, CRR, BC, DQN) do differently; none of them is
 asked for by name here.
 """
 
-from typing import Any, Callable, Iterator, Optional, Tuple
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import gin
 import tensorflow as tf
-from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import trajectory
 from tf_agents.typing import types
 
@@ -23,23 +23,6 @@ from qwr_tf.ops import backups
 from qwr_tf.ops import losses
 from qwr_tf.ops import returns
 from qwr_tf.ops import weights as weights_lib
-
-# Names of the scalars that a phase averages over its steps.
-CRITIC_SCALARS = ('critic_loss', 'q_mean')
-ACTOR_SCALARS = (
-  'actor_loss',
-  'weight_mean',
-  'weight_max',
-  'weight_clipped',
-  'q_scale',
-)
-
-
-def default_actions(action_spec: types.BoundedTensorSpec) -> Callable:
-  """The paper's choice: all discrete actions, or 4 samples from mu."""
-  if action_spec.dtype.is_integer:
-    return action_sets.enumerated_behavior_actions
-  return action_sets.sampled_behavior_actions
 
 
 @gin.configurable
@@ -63,10 +46,10 @@ class QwrAgent(regression_agent.RegressionAgent):
     gamma: float = 0.99,
     td_lambda: float = 0.95,
     horizon: int = 3,
-    backup_actions: Optional[Callable] = None,
+    backup_actions: Callable | None = None,
     backup_fn: Callable = backups.log_sum_exp_backup,
     target_update_fn: Callable = target_updates.hard_update,
-    regression_actions: Optional[Callable] = None,
+    regression_actions: Callable | None = None,
     estimate_fn: Callable = advantages_lib.critic_estimates,
     baseline_fn: Callable = advantages_lib.mean_estimate,
     weight_fn: Callable = weights_lib.exp_weights,
@@ -75,7 +58,7 @@ class QwrAgent(regression_agent.RegressionAgent):
     seed: int = 0,
     debug_summaries: bool = False,
     summarize_grads_and_vars: bool = False,
-    train_step_counter: Optional[tf.Variable] = None,
+    train_step_counter: tf.Variable | None = None,
     name: str = 'QwrAgent',
   ):
     """Fills the slots.
@@ -101,10 +84,10 @@ class QwrAgent(regression_agent.RegressionAgent):
       max_weight: clips the weights; not in the paper, in its code.
       policies_fn: line 5, who acts; see `behavior_policy.actor_policies`.
       seed: of all sampling while training.
-      debug_summaries: as in TF-Agents.
-      summarize_grads_and_vars: as in TF-Agents.
-      train_step_counter: counts calls of `train`, and steps of `iterate`.
-      name: of the agent.
+      debug_summaries: this and the rest are TF-Agents' own.
+      summarize_grads_and_vars: likewise.
+      train_step_counter: likewise; a step of `iterate` counts one.
+      name: likewise.
 
     Raises:
       ValueError: if a slot does not fit the action space.
@@ -113,12 +96,11 @@ class QwrAgent(regression_agent.RegressionAgent):
       raise ValueError(f'horizon must be 1 or more, not {horizon}.')
     self._gamma = gamma
     self._td_lambda = td_lambda
-    self._backup_actions = backup_actions or default_actions(action_spec)
+    default_actions = action_sets.default(action_spec)
+    self._backup_actions = backup_actions or default_actions
     self._backup_fn = backup_fn
     self._target_update_fn = target_update_fn
-    self._regression_actions = (
-      regression_actions or default_actions(action_spec)
-    )
+    self._regression_actions = regression_actions or default_actions
     self._estimate_fn = estimate_fn
     self._baseline_fn = baseline_fn
     self._weight_fn = weight_fn
@@ -140,16 +122,6 @@ class QwrAgent(regression_agent.RegressionAgent):
     )
     self._check_slots()
 
-  def _check_slots(self) -> None:
-    """Fills every slot once, so that what does not fit fails here."""
-    experience = tensor_spec.zero_spec_nest(
-      self.collect_data_spec, outer_dims=[1, self.horizon + 1]
-    )
-    seed = self.seed_for(regression_agent.CHECK_STREAM, 0)
-    self.td_targets(experience, seed)
-    actions, weights, _ = self.regression(experience, seed)
-    self.actor_loss(experience, actions, weights)
-
   # Lines 8-14: the critic.
 
   def update_target(self, step: tf.Tensor) -> None:
@@ -160,9 +132,7 @@ class QwrAgent(regression_agent.RegressionAgent):
       step,
     )
 
-  def td_targets(
-    self, experience: trajectory.Trajectory, seed: types.Seed
-  ) -> tf.Tensor:
+  def td_targets(self, experience, seed: types.Seed) -> tf.Tensor:
     """Targets of every step in a window [B, T + 1], float [B, T]."""
     next_steps = tf.nest.map_structure(lambda x: x[:, 1:], experience)
     is_last = experience.is_last()[:, :-1]
@@ -180,13 +150,8 @@ class QwrAgent(regression_agent.RegressionAgent):
     )
     return tf.stop_gradient(targets)
 
-  def critic_loss(
-    self,
-    experience: trajectory.Trajectory,
-    td_targets: tf.Tensor,
-    weights: Optional[tf.Tensor] = None,
-  ) -> Tuple[tf.Tensor, tf.Tensor]:
-    """Line 14 on the first steps: (loss, mean value), scalars.
+  def critic_loss(self, experience, td_targets, weights=None):
+    """Line 14 on the first steps of windows, scalars by name.
 
     Args:
       experience: windows, [B, T + 1] or at least [B, 1].
@@ -198,100 +163,73 @@ class QwrAgent(regression_agent.RegressionAgent):
       (first.observation, first.action[tf.newaxis])
     )  # [1, B]
     elements = self._critic_network.losses(outputs, td_targets[tf.newaxis])[0]
-    mask = regression_agent.mask_of(first, weights)
-    q_values = self._critic_network.values(outputs)[0]
-    return (
-      losses.masked_mean(elements, mask),
-      losses.masked_mean(q_values, mask),
-    )
+    q_values = self._critic_network.values(outputs)[0]  # [B]
+    mask = regression_agent.mask_of(first)
+    return {
+      'critic_loss': losses.masked_mean(elements, mask, weights),
+      'q_mean': losses.masked_mean(q_values, mask),
+    }
 
-  def critic_step(
-    self,
-    experience: trajectory.Trajectory,
-    td_targets: tf.Tensor,
-    weights: Optional[tf.Tensor] = None,
-  ) -> dict[str, tf.Tensor]:
-    """Line 14: one gradient step; returns scalars by name."""
+  def critic_step(self, experience, td_targets, weights=None):
+    """Line 14: one gradient step. As `critic_loss`."""
     with tf.GradientTape() as tape:
-      loss, q_mean = self.critic_loss(experience, td_targets, weights)
-    self._apply(
+      scalars = self.critic_loss(experience, td_targets, weights)
+    loss = scalars['critic_loss']
+    self._apply_gradients(
       tape, loss, self._critic_network, self._critic_optimizer
     )
     self.critic_steps.assign_add(1)
-    return {'critic_loss': loss, 'q_mean': q_mean}
+    return scalars
 
   # Lines 17-21: the actor.
 
   def regression(
     self, experience: trajectory.Trajectory, seed: types.Seed
-  ) -> Tuple[action_sets.ActionSet, tf.Tensor, dict[str, tf.Tensor]]:
+  ) -> tuple[action_sets.ActionSet, tf.Tensor, dict[str, tf.Tensor]]:
     """Lines 18-20: (actions, weights [n, B], scalars by name)."""
     first = self.first_step(experience)
+    seeds = tf.random.experimental.stateless_split(seed, 3)
     # Line 18: n actions from the policy stored with the state.
-    actions = self._regression_actions(self, first, seed)  # [n, B]
+    actions = self._regression_actions(self, first, seeds[0])  # [n, B]
     # Lines 19-20: their advantages, normalised, exponentiated, clipped.
-    estimates = self._estimate_fn(self, experience, actions, seed)  # [n, B]
+    estimates = self._estimate_fn(self, experience, actions, seeds[1])
     baseline = self._baseline_fn(
-      self, experience, actions, estimates, seed
+      self, experience, actions, estimates, seeds[2]
     )  # [B]
     advantages = estimates - baseline  # [n, B]
     raw = self._weight_fn(
       advantages, actions.log_weights, regression_agent.mask_of(first)
     )  # [n, B]
     weights = tf.stop_gradient(tf.minimum(raw, self._max_weight))
-    scalars = {
-      'weight_mean': tf.reduce_mean(
-        backups.mean_backup(weights, actions.log_weights)
-      ),
-      'weight_max': tf.reduce_max(weights),
-      'weight_clipped': tf.reduce_mean(
-        tf.cast(raw >= self._max_weight, tf.float32)
-      ),
-      'q_scale': tf.reduce_mean(
-        backups.mean_backup(tf.abs(advantages), actions.log_weights)
-      ),
-    }
+    scalars = regression_agent.weight_scalars(
+      advantages, weights, actions.log_weights, self._max_weight
+    )
     return actions, weights, scalars
 
-  def actor_loss(
-    self,
-    experience: trajectory.Trajectory,
-    actions: action_sets.ActionSet,
-    regression_weights: tf.Tensor,
-    weights: Optional[tf.Tensor] = None,
-  ) -> tf.Tensor:
-    """Line 21 on the first steps, scalar.
-
-    Args:
-      experience: windows, [B, T + 1] or at least [B, 1].
-      actions: the action set of line 18, [n, B].
-      regression_weights: f(A), float [n, B].
-      weights: of the elements, float [B].
-    """
+  def actor_loss(self, experience, actions, regression_weights, weights=None):
+    """Line 21 with what `regression` returned. As `critic_loss`."""
     first = self.first_step(experience)
     log_probs = self.policy_distribution(first.observation).log_prob(
       actions.actions
     )  # [n, B]
     elements = losses.weighted_log_likelihood_losses(
       log_probs, regression_weights, actions.log_weights
-    )
-    return losses.masked_mean(elements, regression_agent.mask_of(first, weights))
+    )  # [B]
+    mask = regression_agent.mask_of(first)
+    return {'actor_loss': losses.masked_mean(elements, mask, weights)}
 
-  def actor_step(
-    self,
-    experience: trajectory.Trajectory,
-    actions: action_sets.ActionSet,
-    regression_weights: tf.Tensor,
-    weights: Optional[tf.Tensor] = None,
-  ) -> dict[str, tf.Tensor]:
-    """Line 21: one gradient step; returns scalars by name."""
+  def actor_step(self, experience, actions, regression_weights, weights=None):
+    """Line 21: one gradient step. As `actor_loss`."""
     with tf.GradientTape() as tape:
-      loss = self.actor_loss(
+      scalars = self.actor_loss(
         experience, actions, regression_weights, weights
       )
-    self._apply(tape, loss, self._actor_network, self._actor_optimizer)
+    loss = scalars['actor_loss']
+    self._apply_gradients(
+      tape, loss, self._actor_network, self._actor_optimizer
+    )
     self.actor_steps.assign_add(1)
-    return {'actor_loss': loss}
+    return scalars
 
 
 @gin.configurable
@@ -305,7 +243,7 @@ def iterate(
   actor_steps: int = 1000,
   rounds: int = 1,
   batch_size: int = 256,
-) -> Iterator[Tuple[Any, dict[str, tf.Tensor]]]:
+) -> Iterator[tuple[Any, dict[str, tf.Tensor]]]:
   """Algorithm 2, lines 4-22: yields after every iteration.
 
   Both phases of an iteration are one compiled graph loop.
@@ -318,44 +256,44 @@ def iterate(
       `minibatches.PerMinibatch` or a relative: when the numbers are made.
     critic_steps: line 7.
     actor_steps: line 16.
-    rounds: of critic and actor phase per iteration (AWAC, CRR: many of one
-      step each).
+    rounds: pairs of phases per iteration (AWAC, CRR: many, of one step).
     batch_size: B, of both phases.
 
   Yields:
     (what collect returned, means over the iteration's steps by name).
   """
   source = minibatches_fn(agent, table, batch_size)
+  critic_names = regression_agent.CRITIC_SCALARS
+  actor_names = regression_agent.ACTOR_SCALARS
+  names = critic_names + actor_names
 
   def critic_phase():
     draw = source.critic_phase(critic_steps)
-    sums = tf.zeros([len(CRITIC_SCALARS)])
+    sums = tf.zeros([len(critic_names)])
     for i in tf.range(critic_steps):  # Line 7
       agent.update_target(i)  # Lines 8-9
       experience, targets = draw(i)  # Lines 11-13
       scalars = agent.critic_step(experience, targets)  # Line 14
-      sums += tf.stack([scalars[name] for name in CRITIC_SCALARS])
-    return sums / tf.cast(tf.maximum(critic_steps, 1), tf.float32)
+      sums += tf.stack([scalars[name] for name in critic_names])
+    return sums / max(critic_steps, 1)
 
   def actor_phase():
     draw = source.actor_phase(actor_steps)
-    sums = tf.zeros([len(ACTOR_SCALARS)])
+    sums = tf.zeros([len(actor_names)])
     for i in tf.range(actor_steps):  # Line 16
       experience, actions, weights, scalars = draw(i)  # Lines 17-20
       scalars |= agent.actor_step(experience, actions, weights)  # Line 21
-      sums += tf.stack([scalars[name] for name in ACTOR_SCALARS])
-    return sums / tf.cast(tf.maximum(actor_steps, 1), tf.float32)
+      sums += tf.stack([scalars[name] for name in actor_names])
+    return sums / max(actor_steps, 1)
 
   @tf.function
   def train_phases():
-    sums = tf.zeros([len(CRITIC_SCALARS) + len(ACTOR_SCALARS)])
+    sums = tf.zeros([len(names)])
     for _ in tf.range(rounds):
-      critic = critic_phase()
-      actor = actor_phase()
-      sums += tf.concat([critic, actor], axis=0)
+      sums += tf.concat([critic_phase(), actor_phase()], axis=0)
     agent.train_step_counter.assign_add(rounds * (critic_steps + actor_steps))
-    means = tf.unstack(sums / float(rounds))
-    return dict(zip(CRITIC_SCALARS + ACTOR_SCALARS, means, strict=True))
+    means = tf.unstack(sums / rounds)
+    return dict(zip(names, means, strict=True))
 
   while True:  # Line 4
     collected = collect()  # Line 5

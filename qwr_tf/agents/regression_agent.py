@@ -4,19 +4,32 @@ Networks, optimisers, policies, random numbers and the `train` interface; the
 algorithm itself is in `qwr_agent.py`.
 """
 
-import abc
-from typing import Callable, NamedTuple, Optional
+from collections.abc import Callable
+from typing import NamedTuple
 
 import tensorflow as tf
 from tf_agents.agents import tf_agent
+from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import trajectory
 from tf_agents.typing import types
 
 from qwr_tf.networks import critics
+from qwr_tf.ops import backups
 
 # Streams of random numbers, folded into the agent's seed.
 CHECK_STREAM, CRITIC_STREAM, ACTOR_STREAM = 0, 1, 2
 CRITIC_DRAWS, ACTOR_DRAWS = 3, 4
+
+
+# Names of the scalars that a phase averages over its steps.
+CRITIC_SCALARS = ('critic_loss', 'q_mean')
+ACTOR_SCALARS = (
+  'actor_loss',
+  'weight_mean',
+  'weight_max',
+  'weight_clipped',
+  'q_scale',
+)
 
 
 class RegressionLossInfo(NamedTuple):
@@ -43,7 +56,7 @@ class RegressionAgent(tf_agent.TFAgent):
     seed: int,
     debug_summaries: bool,
     summarize_grads_and_vars: bool,
-    train_step_counter: Optional[tf.Variable],
+    train_step_counter: tf.Variable | None,
     name: str,
   ):
     """Creates variables and policies; arguments as in `QwrAgent`."""
@@ -78,6 +91,16 @@ class RegressionAgent(tf_agent.TFAgent):
       summarize_grads_and_vars=summarize_grads_and_vars,
       train_step_counter=train_step_counter,
     )
+
+  def _check_slots(self) -> None:
+    """Fills every slot once, so that what does not fit fails here."""
+    experience = tensor_spec.zero_spec_nest(
+      self.collect_data_spec, outer_dims=[1, self.horizon + 1]
+    )
+    seed = self.seed_for(CHECK_STREAM, 0)
+    self.td_targets(experience, seed)
+    actions, weights, _ = self.regression(experience, seed)
+    self.actor_loss(experience, actions, weights)
 
   # What the slots ask for.
 
@@ -126,17 +149,17 @@ class RegressionAgent(tf_agent.TFAgent):
     outputs, _ = critic((observation, actions))
     return critic.values(outputs)
 
-  def _apply(self, tape, loss, network, optimizer) -> None:
+  def _apply_gradients(self, tape, loss, network, optimizer) -> None:
     variables = network.trainable_variables
     gradients = tape.gradient(loss, variables)
-    optimizer.apply_gradients(zip(gradients, variables))
+    optimizer.apply_gradients(zip(gradients, variables, strict=True))
 
   # TF-Agents' interface.
 
   def _train(
     self,
     experience: trajectory.Trajectory,
-    weights: Optional[tf.Tensor] = None,
+    weights: tf.Tensor | None = None,
   ) -> tf_agent.LossInfo:
     step = self.critic_steps.read_value()
     self.update_target(step)
@@ -151,18 +174,16 @@ class RegressionAgent(tf_agent.TFAgent):
   def _loss(
     self,
     experience: trajectory.Trajectory,
-    weights: Optional[tf.Tensor] = None,
+    weights: tf.Tensor | None = None,
     training: bool = False,
   ) -> tf_agent.LossInfo:
     del training
     seed = self.seed_for(CRITIC_STREAM, self.critic_steps)
     targets = self.td_targets(experience, seed)
-    critic_loss, _ = self.critic_loss(experience, targets[:, 0], weights)
+    critic = self.critic_loss(experience, targets[:, 0], weights)
     actions, regression_weights, _ = self.regression(experience, seed)
-    return _loss_info(
-      critic_loss,
-      self.actor_loss(experience, actions, regression_weights, weights),
-    )
+    actor = self.actor_loss(experience, actions, regression_weights, weights)
+    return _loss_info(critic['critic_loss'], actor['actor_loss'])
 
 
 def _loss_info(critic_loss, actor_loss) -> tf_agent.LossInfo:
@@ -171,10 +192,9 @@ def _loss_info(critic_loss, actor_loss) -> tf_agent.LossInfo:
   )
 
 
-def mask_of(step: trajectory.Trajectory, weights=None) -> tf.Tensor:
+def mask_of(step: trajectory.Trajectory) -> tf.Tensor:
   """1 for real transitions, 0 for final observations; float [B]."""
-  mask = tf.cast(~step.is_boundary(), tf.float32)
-  return mask if weights is None else mask * weights
+  return tf.cast(~step.is_boundary(), tf.float32)
 
 
 def inside_first_episode(is_last: tf.Tensor) -> tf.Tensor:
@@ -184,3 +204,31 @@ def inside_first_episode(is_last: tf.Tensor) -> tf.Tensor:
   """
   before = tf.cumsum(tf.cast(is_last, tf.int32), axis=1, exclusive=True)
   return tf.equal(before, 0)
+
+
+def weight_scalars(
+  advantages: tf.Tensor,
+  weights: tf.Tensor,
+  log_weights: tf.Tensor,
+  max_weight: float,
+) -> dict[str, tf.Tensor]:
+  """What line 20 made, by name; all but the maximum weigh actions by mu.
+
+  Args:
+    advantages: before normalisation, [n, B]. Their mean size is how far the
+      critic tells actions apart (`q_scale`).
+    weights: after the clip, [n, B].
+    log_weights: of the action set, broadcasts to [n, B].
+    max_weight: the clip.
+  """
+
+  def mean(values):
+    return tf.reduce_mean(backups.mean_backup(values, log_weights))
+
+  clipped = tf.cast(weights >= max_weight, tf.float32)
+  return {
+    'weight_mean': mean(weights),
+    'weight_max': tf.reduce_max(weights),
+    'weight_clipped': mean(clipped),
+    'q_scale': mean(tf.abs(advantages)),
+  }

@@ -1,6 +1,6 @@
 """How the target network follows the critic (Algorithm 2, lines 8-9)."""
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import gin
 import tensorflow as tf

@@ -1,6 +1,6 @@
 """Actors: observation to action distribution."""
 
-from typing import Callable, Optional, Sequence
+from collections.abc import Callable, Sequence
 
 import gin
 import numpy as np
@@ -21,7 +21,7 @@ class CategoricalHead(tf.Module):
     self,
     action_spec: types.BoundedTensorSpec,
     *,
-    output_limit: Optional[float] = None,
+    output_limit: float | None = None,
     name: str = 'CategoricalHead',
   ):
     """Creates the projection.
@@ -66,7 +66,7 @@ class GaussianHead(tf.Module):
     action_spec: types.BoundedTensorSpec,
     *,
     scale: float = 0.4,
-    output_limit: Optional[float] = None,
+    output_limit: float | None = None,
     name: str = 'GaussianHead',
   ):
     """Creates the projection.
@@ -115,8 +115,8 @@ class ActorNetwork(network.Network):
     action_spec: types.BoundedTensorSpec,
     *,
     torso_fn: torsos.TorsoFn = torsos.mlp_torso,
-    head_fn: Optional[HeadFn] = None,
-    normalizer: Optional[Callable[[tf.Tensor], tf.Tensor]] = None,
+    head_fn: HeadFn | None = None,
+    normalizer: Callable[[tf.Tensor], tf.Tensor] | None = None,
     name: str = 'ActorNetwork',
   ):
     """Builds the actor.
@@ -140,7 +140,7 @@ class ActorNetwork(network.Network):
   def call(
     self,
     observation: tf.Tensor,
-    step_type: Optional[tf.Tensor] = None,
+    step_type: tf.Tensor | None = None,
     network_state: Sequence = (),
     training: bool = False,
   ):

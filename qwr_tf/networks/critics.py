@@ -4,7 +4,7 @@ A critic is called with an observation batch [...] and n actions per state
 [n, ...]; the torso runs once per state and only gate and head run n times.
 """
 
-from typing import Callable, Optional, Sequence
+from collections.abc import Callable, Sequence
 
 import gin
 import tensorflow as tf
@@ -53,12 +53,12 @@ class GatedQNetwork(Critic):
     action_spec: types.BoundedTensorSpec,
     *,
     torso_fn: torsos.TorsoFn = torsos.mlp_torso,
-    gate_units: Optional[int] = None,
-    post_gate_units: Optional[int] = None,
+    gate_units: int | None = None,
+    post_gate_units: int | None = None,
     post_gate_layer_norm: bool = False,
-    output_limit: Optional[float] = None,
+    output_limit: float | None = None,
     value_scale: float = 1.0,
-    normalizer: Optional[Callable[[tf.Tensor], tf.Tensor]] = None,
+    normalizer: Callable[[tf.Tensor], tf.Tensor] | None = None,
     name: str = 'GatedQNetwork',
   ):
     """Builds the critic.
@@ -82,7 +82,7 @@ class GatedQNetwork(Critic):
     super().__init__((observation_spec, action_spec), state_spec=(), name=name)
     self.encoder = torsos.Encoder(observation_spec, torso_fn, normalizer)
     # A linear layer after the torso's own, or the torso's width itself.
-    self._gate_layer = gate_units and tf.keras.layers.Dense(gate_units)
+    self._gate_layer = tf.keras.layers.Dense(gate_units) if gate_units else None
     width = gate_units or self.encoder.width
     self._embedding = _action_embedding(action_spec, width)
     self._post_gate = []
@@ -100,7 +100,7 @@ class GatedQNetwork(Critic):
   def call(
     self,
     inputs,
-    step_type: Optional[tf.Tensor] = None,
+    step_type: tf.Tensor | None = None,
     network_state: Sequence = (),
     training: bool = False,
   ):
@@ -139,8 +139,8 @@ class ValueNetwork(Critic):
     action_spec: types.BoundedTensorSpec,
     *,
     torso_fn: torsos.TorsoFn = torsos.mlp_torso,
-    output_limit: Optional[float] = None,
-    normalizer: Optional[Callable[[tf.Tensor], tf.Tensor]] = None,
+    output_limit: float | None = None,
+    normalizer: Callable[[tf.Tensor], tf.Tensor] | None = None,
     name: str = 'ValueNetwork',
   ):
     """Builds the critic; arguments as in `GatedQNetwork`."""
@@ -154,7 +154,7 @@ class ValueNetwork(Critic):
   def call(
     self,
     inputs,
-    step_type: Optional[tf.Tensor] = None,
+    step_type: tf.Tensor | None = None,
     network_state: Sequence = (),
     training: bool = False,
   ):

@@ -1,7 +1,5 @@
 """Running mean and deviation of observations, shared by actor and critic."""
 
-from typing import Optional, Tuple
-
 import gin
 import tensorflow as tf
 from tf_agents.typing import types
@@ -21,7 +19,7 @@ class ObservationNormalizer(tf.Module):
     observation_spec: types.TensorSpec,
     *,
     min_deviation: float = 0.0,
-    freeze_after_env_steps: Optional[int] = 300_000,
+    freeze_after_env_steps: int | None = 300_000,
     name: str = 'ObservationNormalizer',
   ):
     """Creates the statistics.
@@ -55,7 +53,7 @@ class ObservationNormalizer(tf.Module):
     self._inverse_deviation = variable(tf.ones(shape, tf.float32), 'inverse')
 
   @property
-  def parameters(self) -> Tuple[tf.Tensor, tf.Tensor]:
+  def parameters(self) -> tuple[tf.Tensor, tf.Tensor]:
     """(mean, 1 / deviation): all that normalising takes."""
     return self._mean.value(), self._inverse_deviation.value()
 

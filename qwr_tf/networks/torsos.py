@@ -1,6 +1,6 @@
 """Torsos: observations to features, for actors and critics alike."""
 
-from typing import Callable, Optional, Sequence
+from collections.abc import Callable, Sequence
 
 import gin
 import tensorflow as tf
@@ -10,7 +10,7 @@ from tf_agents.typing import types
 TorsoFn = Callable[[], tf.keras.Sequential]
 
 
-def uniform_initializer(limit: Optional[float]):
+def uniform_initializer(limit: float | None):
   """Uniform in [-limit, limit]; Keras' default (Glorot) when None."""
   if limit is None:
     return 'glorot_uniform'
@@ -47,7 +47,7 @@ class Encoder(tf.Module):
     self,
     observation_spec: types.TensorSpec,
     torso_fn: TorsoFn,
-    normalizer: Optional[Callable[[tf.Tensor], tf.Tensor]],
+    normalizer: Callable[[tf.Tensor], tf.Tensor] | None,
   ):
     """Creates the torso; the normaliser is shared, not copied."""
     super().__init__(name='Encoder')

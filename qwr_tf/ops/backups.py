@@ -7,13 +7,13 @@ are enumerated. Enumerating is then the limit of sampling for the mean and for
 log-sum-exp.
 """
 
-from typing import Callable, Optional
+from collections.abc import Callable
 
 import gin
 import tensorflow as tf
 
 ScaleFn = Callable[
-  [tf.Tensor, tf.Tensor, Optional[tf.Tensor]],
+  [tf.Tensor, tf.Tensor, tf.Tensor | None],
   tf.Tensor,
 ]
 
@@ -25,7 +25,7 @@ SCALE_EPSILON = 1e-5
 def mean_backup(
   q_values: tf.Tensor,
   log_weights: tf.Tensor,
-  mask: Optional[tf.Tensor] = None,
+  mask: tf.Tensor | None = None,
 ) -> tf.Tensor:
   """F_AVG: the expectation of Q under the sampling policy.
 
@@ -45,7 +45,7 @@ def mean_backup(
 def max_backup(
   q_values: tf.Tensor,
   log_weights: tf.Tensor,
-  mask: Optional[tf.Tensor] = None,
+  mask: tf.Tensor | None = None,
 ) -> tf.Tensor:
   """F_MAX: the best of the n actions. Arguments as in `mean_backup`."""
   del log_weights, mask
@@ -55,7 +55,7 @@ def max_backup(
 def _mean(
   values: tf.Tensor,
   log_weights: tf.Tensor,
-  mask: Optional[tf.Tensor],
+  mask: tf.Tensor | None,
   per_state: bool,
 ) -> tf.Tensor:
   """Mean over the actions, and over the unmasked states unless per_state."""
@@ -74,7 +74,7 @@ def _mean(
 def mean_absolute_deviation(
   q_values: tf.Tensor,
   log_weights: tf.Tensor,
-  mask: Optional[tf.Tensor] = None,
+  mask: tf.Tensor | None = None,
   per_state: bool = True,
 ) -> tf.Tensor:
   """Mean absolute deviation of Q around its mean, + 1e-5.
@@ -100,7 +100,7 @@ def mean_absolute_deviation(
 def standard_deviation(
   q_values: tf.Tensor,
   log_weights: tf.Tensor,
-  mask: Optional[tf.Tensor] = None,
+  mask: tf.Tensor | None = None,
   per_state: bool = True,
 ) -> tf.Tensor:
   """Standard deviation of Q, + 1e-5. As in `mean_absolute_deviation`."""
@@ -113,7 +113,7 @@ def standard_deviation(
 def unit_scale(
   q_values: tf.Tensor,
   log_weights: tf.Tensor,
-  mask: Optional[tf.Tensor] = None,
+  mask: tf.Tensor | None = None,
 ) -> tf.Tensor:
   """No scale: the temperature is in units of return (the ICLR text)."""
   del log_weights, mask
@@ -124,7 +124,7 @@ def unit_scale(
 def log_sum_exp_backup(
   q_values: tf.Tensor,
   log_weights: tf.Tensor,
-  mask: Optional[tf.Tensor] = None,
+  mask: tf.Tensor | None = None,
   backup_temperature: float = 0.3,
   scale_fn: ScaleFn = mean_absolute_deviation,
 ) -> tf.Tensor:

@@ -1,25 +1,27 @@
 """The two regressions of Algorithm 2 (lines 14 and 21)."""
 
-from typing import Optional
-
 import tensorflow as tf
 
 
 def masked_mean(
-  values: tf.Tensor, mask: Optional[tf.Tensor] = None
+  values: tf.Tensor,
+  mask: tf.Tensor | None = None,
+  weights: tf.Tensor | None = None,
 ) -> tf.Tensor:
-  """Mean of values [B] over the entries where mask [B] is 1."""
+  """Mean of weights * values over the entries where the mask is 1.
+
+  Args:
+    values: float [B].
+    mask: 1 for the entries that count, float [B]; None counts all.
+    weights: float [B] or scalar; they scale the mean and do not average out.
+  """
+  if weights is not None:
+    values *= weights
   if mask is None:
     return tf.reduce_mean(values)
   return tf.math.divide_no_nan(
     tf.reduce_sum(mask * values), tf.reduce_sum(mask)
   )
-
-
-def squared_errors(predictions: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
-  """(prediction - target)^2 without the half, both of one shape."""
-  predictions.shape.assert_is_compatible_with(targets.shape)
-  return tf.math.squared_difference(predictions, targets)
 
 
 def weighted_log_likelihood_losses(

@@ -1,12 +1,12 @@
 """What turns advantages into regression weights (Algorithm 2, line 20)."""
 
-from typing import Callable, Optional
+from collections.abc import Callable
 
 import gin
 import tensorflow as tf
 
 NormalizeFn = Callable[
-  [tf.Tensor, tf.Tensor, Optional[tf.Tensor]],
+  [tf.Tensor, tf.Tensor, tf.Tensor | None],
   tf.Tensor,
 ]
 
@@ -17,7 +17,7 @@ NORMALIZATION_EPSILON = 1e-5
 def standardize(
   advantages: tf.Tensor,
   log_weights: tf.Tensor,
-  mask: Optional[tf.Tensor] = None,
+  mask: tf.Tensor | None = None,
 ) -> tf.Tensor:
   """Zero mean and unit deviation over the whole n x B array.
 
@@ -43,7 +43,7 @@ def standardize(
 def keep(
   advantages: tf.Tensor,
   log_weights: tf.Tensor,
-  mask: Optional[tf.Tensor] = None,
+  mask: tf.Tensor | None = None,
 ) -> tf.Tensor:
   """No normalisation: beta is in units of return."""
   del log_weights, mask
@@ -54,7 +54,7 @@ def keep(
 def exp_weights(
   advantages: tf.Tensor,
   log_weights: tf.Tensor,
-  mask: Optional[tf.Tensor] = None,
+  mask: tf.Tensor | None = None,
   beta: float = 1.0,
   normalize_fn: NormalizeFn = standardize,
 ) -> tf.Tensor:
@@ -78,7 +78,7 @@ def exp_weights(
 def uniform_weights(
   advantages: tf.Tensor,
   log_weights: tf.Tensor,
-  mask: Optional[tf.Tensor] = None,
+  mask: tf.Tensor | None = None,
 ) -> tf.Tensor:
   """Every action weighs the same: behavioural cloning."""
   del log_weights, mask

@@ -5,7 +5,7 @@ takes L + 1 rows: the last one, of step type LAST, holds the final observation
 and mu there, so that a target can bootstrap from it.
 """
 
-from typing import Iterator, Optional, Tuple
+from collections.abc import Iterator
 
 import gin
 import tensorflow as tf
@@ -132,9 +132,7 @@ class ReplayTable(replay_buffer.ReplayBuffer):
   def _newest_is_transition(self) -> tf.Tensor:
     slot = tf.maximum(self._rows_written - 1, 0) % self._num_rows
     step_type = self._rows.step_type.sparse_read(slot)
-    return tf.logical_and(
-      self._rows_written > 0, step_type != ts.StepType.LAST
-    )
+    return tf.logical_and(self._rows_written > 0, step_type != ts.StepType.LAST)
 
   def _oldest_transition(self) -> tf.Tensor:
     """Number of the oldest transition that is kept, int64 scalar."""
@@ -164,9 +162,9 @@ class ReplayTable(replay_buffer.ReplayBuffer):
       InvalidArgumentError: if there is no transition to draw.
     """
     num_starts = self.num_starts()
-    with tf.control_dependencies([
-      tf.debugging.assert_positive(num_starts, 'The replay table is empty.')
-    ]):
+    with tf.control_dependencies(
+      [tf.debugging.assert_positive(num_starts, 'The replay table is empty.')]
+    ):
       draws = tf.random.stateless_uniform(
         shape, seed, maxval=num_starts, minval=0, dtype=tf.int64
       )
@@ -202,7 +200,7 @@ class ReplayTable(replay_buffer.ReplayBuffer):
     """`gather` at `sample_starts`: a Trajectory [B, num_steps, ...]."""
     return self.gather(self.sample_starts([batch_size], seed), num_steps)
 
-  def row_range(self) -> Tuple[tf.Tensor, tf.Tensor]:
+  def row_range(self) -> tuple[tf.Tensor, tf.Tensor]:
     """(first, end) row numbers of what is kept, end exclusive."""
     slot = self._oldest_transition() % self.capacity
     return self._transition_rows.sparse_read(slot), self._rows_written.value()
@@ -231,8 +229,8 @@ class ReplayTable(replay_buffer.ReplayBuffer):
 
   def _get_next(
     self,
-    sample_batch_size: Optional[int] = None,
-    num_steps: Optional[int] = None,
+    sample_batch_size: int | None = None,
+    num_steps: int | None = None,
     time_stacked: bool = True,
   ):
     if not time_stacked:
@@ -246,10 +244,10 @@ class ReplayTable(replay_buffer.ReplayBuffer):
 
   def _as_dataset(
     self,
-    sample_batch_size: Optional[int] = None,
-    num_steps: Optional[int] = None,
+    sample_batch_size: int | None = None,
+    num_steps: int | None = None,
     sequence_preprocess_fn=None,
-    num_parallel_calls: Optional[int] = None,
+    num_parallel_calls: int | None = None,
   ) -> tf.data.Dataset:
     del num_parallel_calls  # Draws are counted, so they come one by one.
     if sequence_preprocess_fn is not None:

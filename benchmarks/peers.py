@@ -1,0 +1,123 @@
+"""Wall clock of 100K HalfCheetah interactions: this project and its peers.
+
+    python -m benchmarks.peers [--peers=qwr_tf,sb3_sac] [--rounds=3]
+
+Every round runs each peer once, one after the other, in a process of its own
+with all cores. A peer warms up, is then timed over a segment of interactions
+(`INTERACTIONS`), and the segment is extrapolated to 100K; evaluations are left
+out on all sides. Peers that do not fit this project's stack get a virtual
+environment of their own below --venvs_dir (made once). Defaults of each
+library but for batch size 256 and 256-256 networks.
+"""
+
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import venv
+
+from absl import app
+from absl import flags
+
+_PEERS = flags.DEFINE_list('peers', ['qwr_tf', 'sb3_sac'], 'Who runs.')
+_ROUNDS = flags.DEFINE_integer('rounds', 3, 'Timed segments of each peer.')
+_VENVS_DIR = flags.DEFINE_string(
+  'venvs_dir',
+  str(pathlib.Path.home() / '.cache' / 'qwr_tf_peers'),
+  'Where the virtual environments of the peers are kept.',
+)
+
+INTERACTIONS = 3000
+
+# The paper's network and settings; the first iteration compiles.
+QWR = f"""
+import json, time
+import qwr_tf
+from qwr_tf import experiment, gin_files
+gin_files.parse(['mujoco_100k_paper.gin'], [])
+parts = experiment.build(experiment.settings(), 0)
+next(parts.iterations)
+start, done = time.perf_counter(), 0
+while done < {INTERACTIONS}:
+  done += next(parts.iterations)[0].interactions
+print(json.dumps(done / (time.perf_counter() - start)))
+"""
+
+# The first 1000 steps fill the buffer and warm up.
+SB3 = f"""
+import json, time
+import gymnasium
+from {{module}} import SAC
+env = gymnasium.make('HalfCheetah-v4')
+model = SAC('MlpPolicy', env, seed=0, batch_size=256)
+model.learn(1000)
+start = time.perf_counter()
+model.learn({INTERACTIONS}, reset_num_timesteps=False)
+print(json.dumps({INTERACTIONS} / (time.perf_counter() - start)))
+"""
+
+# Peer: (program, packages it needs in a virtual environment of its own).
+PROGRAMS = {
+  'qwr_tf': (QWR, ()),
+  'sb3_sac': (
+    SB3.format(module='stable_baselines3'),
+    ('stable-baselines3', 'mujoco==3.15.0', 'gymnasium[mujoco]<1.4'),
+  ),
+  'sbx_sac': (
+    SB3.format(module='sbx'),
+    ('sbx-rl', 'mujoco==3.15.0', 'gymnasium[mujoco]<1.4'),
+  ),
+}
+
+
+def interpreter(peer: str) -> str:
+  """Python with what the peer needs; installs it the first time."""
+  packages = PROGRAMS[peer][1]
+  if not packages:
+    return sys.executable
+  folder = pathlib.Path(_VENVS_DIR.value) / peer
+  python = folder / 'bin' / 'python'
+  if not (folder / 'ready').exists():
+    venv.create(folder, with_pip=True, clear=True)
+    subprocess.run(
+      [python, '-m', 'pip', 'install', '--quiet', *packages], check=True
+    )
+    (folder / 'ready').touch()
+  return str(python)
+
+
+def steps_per_second(peer: str) -> float:
+  """Runs one timed segment."""
+  done = subprocess.run(
+    [interpreter(peer), '-W', 'ignore', '-c', PROGRAMS[peer][0]],
+    capture_output=True,
+    text=True,
+    check=True,
+    env={**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3'},
+  )
+  return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def main(_):
+  """Prints the table."""
+  for peer in _PEERS.value:
+    interpreter(peer)
+  rates = {peer: [] for peer in _PEERS.value}
+  for _ in range(_ROUNDS.value):
+    for peer in _PEERS.value:
+      rates[peer].append(steps_per_second(peer))
+  slowest = {p: 1e5 / 60 / statistics.median(r) for p, r in rates.items()}
+  print(f'{"":10} {"steps/s":>8} {"minutes for 100K":>17}')
+  for peer, minutes in slowest.items():
+    rate = statistics.median(rates[peer])
+    print(f'{peer:10} {rate:8.1f} {minutes:17.1f}')
+  if {'qwr_tf', 'sb3_sac'} <= set(rates):
+    pairs = zip(rates['sb3_sac'], rates['qwr_tf'], strict=True)
+    ratio = statistics.median(a / b for a, b in pairs)
+    print(f'qwr_tf takes {ratio:.2f} of the time of sb3_sac')
+
+
+if __name__ == '__main__':
+  app.run(main)

@@ -1,0 +1,141 @@
+"""Raw results: one CSV per experiment, one row per (run, evaluation).
+
+A run's rows go in together or not at all, and once: its evaluations while
+training in their order, the final one last. The CSV has no column for that;
+the final evaluation is the one after the most steps with the most episodes,
+and the later row where two are equal.
+"""
+
+import contextlib
+import csv
+import fcntl
+import io
+import os
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+
+from qwr_tf.gin_files import ConfigError
+from qwr_tf.run_folder import write_atomically
+
+COLUMNS = (
+  'experiment',
+  'algorithm',
+  'preset',
+  'bindings',
+  'dataset',
+  'environment',
+  'seed',
+  'interactions',
+  'critic_steps',
+  'actor_steps',
+  'return_mode',
+  'return_sampled',
+  'episodes',
+  'wall_seconds',
+  'commit',
+  'python',
+  'tensorflow',
+  'tf_agents',
+  'gymnasium',
+  'mujoco',
+  'ale_py',
+  'host_cores',
+  'threads',
+)
+
+Row = dict[str, str]
+
+# What makes two runs the same; versions and commit do not, so that a newer
+# run of the same thing is not counted as another seed.
+_IDENTITY = COLUMNS[:7]
+
+
+def identity(row: Mapping[str, str]) -> tuple[str, ...]:
+  """Of the run that a row belongs to."""
+  return tuple(row[column] for column in _IDENTITY)
+
+
+def read(path: pathlib.Path) -> list[Row]:
+  """Rows of a CSV, none if there is no such file.
+
+  Raises:
+    ConfigError: if it is something else or damaged.
+  """
+  try:
+    with open(path, newline='', encoding='utf-8') as f:
+      reader = csv.DictReader(f)
+      _check_columns(path, reader.fieldnames or ())
+      return [_checked(path, reader.line_num, row) for row in reader]
+  except FileNotFoundError:
+    return []
+  except (OSError, UnicodeDecodeError, csv.Error) as error:
+    raise ConfigError(f'{path} cannot be read: {error}') from error
+
+
+def _check_columns(path: pathlib.Path, columns: Sequence[str]) -> None:
+  if tuple(columns) == COLUMNS:
+    return
+  missing = [c for c in COLUMNS if c not in columns]
+  foreign = [c for c in columns if c not in COLUMNS]
+  faults = [
+    f'{what} {", ".join(names)}'
+    for what, names in (('lacks', missing), ('has the foreign', foreign))
+    if names
+  ]
+  raise ConfigError(
+    f'{path} is no CSV of raw results: it '
+    f'{" and ".join(faults) or "has another order of columns"}.'
+  )
+
+
+def _checked(path: pathlib.Path, line: int, row: dict) -> Row:
+  if None in row or None in row.values():
+    raise ConfigError(f'{path}, line {line}: not {len(COLUMNS)} cells.')
+  return row
+
+
+def add(
+  path: pathlib.Path, rows: Sequence[Row], replace: bool = False
+) -> list[Row]:
+  """Adds the rows of runs that the CSV does not know.
+
+  Several processes may do so at once.
+
+  Args:
+    path: the CSV, made if there is none.
+    rows: all rows of one or more runs.
+    replace: whether known runs' rows give way to these; else they stay.
+
+  Returns:
+    The rows that were added.
+  """
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with _locked(path.parent):
+    old = read(path)
+    if replace:
+      gone = {identity(row) for row in rows}
+      old = [row for row in old if identity(row) not in gone]
+    known = {identity(row) for row in old}
+    new = [row for row in rows if identity(row) not in known]
+    if new:
+      write_atomically(path, _text([*old, *new]))
+  return new
+
+
+def _text(rows: Sequence[Row]) -> str:
+  text = io.StringIO()
+  writer = csv.DictWriter(text, COLUMNS, lineterminator='\n')
+  writer.writeheader()
+  writer.writerows(rows)
+  return text.getvalue()
+
+
+@contextlib.contextmanager
+def _locked(folder: pathlib.Path) -> Iterator[None]:
+  """One process at a time; the folder is the lock, so nothing is left over."""
+  descriptor = os.open(folder, os.O_RDONLY)
+  try:
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    yield
+  finally:
+    os.close(descriptor)

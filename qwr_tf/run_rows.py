@@ -1,0 +1,174 @@
+"""From a finished run's folder to its rows of raw results."""
+
+import csv
+import json
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from qwr_tf.gin_files import ConfigError
+from qwr_tf.results import COLUMNS
+from qwr_tf.results import Row
+
+_VERSIONS = ('python', 'tensorflow', 'tf_agents', 'gymnasium', 'mujoco')
+
+_BACKUPS = {
+  '@log_sum_exp_backup': 'QWR-LSE',
+  '@max_backup': 'QWR-MAX',
+  '@mean_backup': 'QWR-AVG',
+}
+
+
+def algorithm_of(config: str) -> str:
+  """The name in the column `algorithm`, from the slots a config fills.
+
+  Args:
+    config: gin's own text of the configuration.
+
+  Raises:
+    ConfigError: if the slots are none of the family's known members.
+  """
+  values = _values(config)
+  agent = values.get('make_agent.agent_class', '@QwrAgent').strip('@')
+
+  def slot(name: str, default: str = '') -> str:
+    value = values.get(f'{agent.rpartition("/")[2]}.{name}', default)
+    return values.get(value[1:], '') if value.startswith('%') else value
+
+  if values.get('iterate.actor_steps') == '0':
+    return 'DQN'
+  if values.get('iterate.critic_steps') == '0':
+    returns = slot('estimate_fn') == '@return_estimates'
+    return 'RWR' if returns or agent == 'AwrAgent' else 'BC'
+  if agent in ('AwrAgent', 'AwacAgent'):
+    return agent.removesuffix('Agent').upper()
+  backup = slot('backup_fn', '@log_sum_exp_backup')
+  copies = slot('regression_actions') == '@stored_actions'
+  if agent != 'QwrAgent' or copies or backup not in _BACKUPS:
+    raise ConfigError(
+      'the configuration is no known algorithm; name it with --algorithm.'
+    )
+  return _BACKUPS[backup]
+
+
+def _values(config: str) -> dict[str, str]:
+  """{name: value} of a config; gin breaks long lines with a backslash."""
+  lines = re.sub(r'\\\n\s*', '', config).splitlines()
+  pairs = (line.partition('=') for line in lines if line[:1] not in '# ')
+  return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def own_bindings(bindings: Sequence[str]) -> str:
+  """Bindings in one cell, sorted; the environment has a column of its own."""
+  cells = []
+  for binding in bindings:
+    name, _, value = (part.strip() for part in binding.partition('='))
+    if name not in ('run.environment', 'ENVIRONMENT'):
+      cells.append(f'{name} = {" ".join(value.split())}')
+  return '; '.join(sorted(cells))
+
+
+def finished(folder: pathlib.Path) -> dict[str, Any] | None:
+  """run.json of a finished run; None if it is unfinished or there is none.
+
+  Raises:
+    ConfigError: if the file cannot be read.
+  """
+  path = folder / 'run.json'
+  try:
+    facts = json.loads(path.read_text('utf-8'))
+  except (FileNotFoundError, NotADirectoryError):
+    return None
+  except (ValueError, OSError) as error:
+    raise ConfigError(f'{path} cannot be read: {error}') from error
+  return facts if isinstance(facts, dict) and facts.get('finished') else None
+
+
+def latest_interactions(folder: pathlib.Path, since: float = 0.0) -> int:
+  """How far a run's metrics.csv is; 0 if it is older than `since`."""
+  path = folder / 'metrics.csv'
+  try:
+    if path.stat().st_mtime < since:
+      return 0
+    rows = _metrics(folder)
+    return int(rows[-1]['interactions']) if rows else 0
+  except (OSError, KeyError, ValueError):
+    return 0
+
+
+def rows(
+  folder: pathlib.Path,
+  experiment: str,
+  algorithm: str | None = None,
+  threads: int | None = None,
+) -> list[Row]:
+  """A finished run's rows, the final evaluation last.
+
+  Args:
+    folder: of the run.
+    experiment: the name of the CSV.
+    algorithm: None derives it from the configuration.
+    threads: of the run, if run.json does not know.
+
+  Raises:
+    ConfigError: if the folder lacks what a row needs.
+  """
+  facts = finished(folder)
+  try:
+    if facts is None:
+      raise ValueError('the run is not finished')
+    common = _common(facts, experiment, algorithm, threads)
+    final = {**facts, **facts['final']}
+    evaluations = [m for m in _metrics(folder) if m['eval_return_mode']]
+    return [_row(common, e) for e in (*evaluations, final)]
+  except (KeyError, ValueError, TypeError, OSError) as error:
+    raise ConfigError(f'no rows from {folder}: {error!r}') from error
+
+
+def _metrics(folder: pathlib.Path) -> list[dict[str, str]]:
+  try:
+    with open(folder / 'metrics.csv', newline='', encoding='utf-8') as f:
+      return list(csv.DictReader(f))
+  except FileNotFoundError:
+    return []
+
+
+def _common(
+  facts: Mapping[str, Any],
+  experiment: str,
+  algorithm: str | None,
+  threads: int | None,
+) -> Row:
+  """The cells that all rows of a run share; what is not known stays empty."""
+  versions = facts.get('versions', {})
+  known = {name: versions.get(name) for name in (*_VERSIONS, 'ale_py')}
+  for name in ('preset', 'environment', 'seed', 'commit', 'dataset'):
+    known[name] = facts.get(name)
+  known |= {
+    'experiment': experiment,
+    'algorithm': algorithm or algorithm_of(facts['config']),
+    'bindings': own_bindings(facts.get('bindings', ())),
+    'host_cores': facts.get('host_cores'),
+    'threads': facts.get('threads', threads),
+  }
+  return {k: '' if value is None else str(value) for k, value in known.items()}
+
+
+def _row(common: Row, evaluation: Mapping[str, Any]) -> Row:
+  """One evaluation, a row of metrics.csv or run.json with its `final`."""
+  cells = {
+    **common,
+    'interactions': str(int(evaluation['interactions'])),
+    'critic_steps': str(int(evaluation['critic_steps'])),
+    'actor_steps': str(int(evaluation['actor_steps'])),
+    'return_mode': _rounded(evaluation['eval_return_mode']),
+    'return_sampled': _rounded(evaluation['eval_return_sampled']),
+    'episodes': str(int(evaluation['eval_episodes'])),
+    'wall_seconds': str(round(float(evaluation['wall_seconds']), 1)),
+  }
+  return {column: cells[column] for column in COLUMNS}
+
+
+def _rounded(value: Any) -> str:
+  return '' if value in ('', None) else str(round(float(value), 4))
