@@ -29,7 +29,7 @@ def restore(agent, path: pathlib.Path) -> None:
   """
   try:
     status = tf.train.Checkpoint(agent=agent).read(str(path / 'agent'))
-    status.assert_existing_objects_matched()
+    status.assert_existing_objects_matched().expect_partial()
   except (tf.errors.OpError, AssertionError, ValueError) as error:
     raise ValueError(
       f'{path} holds no checkpoint of this configuration: '

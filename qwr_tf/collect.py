@@ -98,11 +98,13 @@ class Collector:
     return 1
 
   def _store(self, frames: list[tuple]) -> None:
-    rows = _stack(frames)
-    self._table.append(rows)
     normalizer = self._agent.actor_network.encoder.normalizer
-    if normalizer is not None:
-      normalizer.update(rows.observation)
+    most = self._table.capacity  # Rows it takes at once.
+    for first in range(0, len(frames), most):
+      rows = _stack(frames[first : first + most])
+      self._table.append(rows)
+      if normalizer is not None:
+        normalizer.update(rows.observation)
 
 
 def _stack(frames: list[tuple]) -> trajectory.Trajectory:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from absl import app
 from absl import flags
+from absl import logging
 
 from qwr_tf.gin_files import ConfigError
 
@@ -19,28 +20,35 @@ def run(main: Callable[[], None]) -> None:
   """
   # AutoGraph's translation of tf_agents compares with literals.
   warnings.filterwarnings('ignore', '"is not" with a literal', SyntaxWarning)
-  app.run(lambda _: _guarded(main), flags_parser=_parse)
+  app.run(lambda _: guarded(main), flags_parser=parse_flags)
 
 
-def _parse(argv: list[str]) -> list[str]:
+def parse_flags(argv: list[str]) -> list[str]:
+  """Parses flags; exits with 2 if they are wrong, with 0 after --help."""
   try:
     rest = flags.FLAGS(argv)
   except flags.Error as error:
     _exit(2, f'{error} (--help lists the flags)')
+  except SystemExit:  # absl has printed help, and would exit with 1.
+    sys.exit(0)
   if len(rest) > 1:
     _exit(2, f'not a flag: {rest[1]!r} (--help lists the flags)')
+  if flags.FLAGS['verbosity'].using_default_value:
+    # absl's default shows what other libraries log for their own authors.
+    logging.set_verbosity(logging.WARNING)
   return rest
 
 
-def _guarded(main: Callable[[], None]) -> None:
+def guarded(main: Callable[[], None]) -> None:
+  """Calls main; turns the expected errors into one line and an exit code."""
   try:
     main()
   except ConfigError as error:
     _exit(2, str(error))
   except FloatingPointError as error:
     _exit(1, str(error))
-  except KeyboardInterrupt:
-    _exit(1, 'interrupted.')
+  except KeyboardInterrupt as error:
+    _exit(1, str(error) or 'interrupted.')
 
 
 def _exit(code: int, message: str) -> None:

@@ -20,10 +20,13 @@ from qwr_tf.replay import replay_table
 gin.external_configurable(
   tf.keras.optimizers.legacy.Adam, 'Adam', module='tf.keras.optimizers'
 )
-load_environment = gin.configurable(environments.load, 'load_environment')
+load_environment = gin.external_configurable(
+  environments.load, 'load_environment'
+)
 
 # Offsets that keep the random streams of one seed apart.
 _EVALUATION_SEED, _ACTING_SEED = 10_000, 20_000
+MAX_SEED_OFFSET = 20_000
 
 
 @gin.configurable
@@ -56,7 +59,8 @@ def make_agent(
   Returns:
     The agent.
   """
-  tf.random.set_seed(seed)
+  # Keras seeds initial weights from Python's random numbers, not TensorFlow's.
+  tf.keras.utils.set_random_seed(seed)
   adam = tf.keras.optimizers.legacy.Adam
   observation_spec = time_step_spec.observation
   shared = normalizer(observation_spec) if normalizer else None
@@ -95,32 +99,18 @@ class Settings:
   final_eval_episodes: int = 10
   log_every_env_steps: int = 1_000
 
-  def __post_init__(self):
-    """Raises ConfigError for values that cannot be meant."""
-    for field in dataclasses.fields(self):
-      value = getattr(self, field.name)
-      if type(value) is not field.type:
-        raise gin_files.ConfigError(
-          f'run.{field.name} must be of type {field.type.__name__}, not '
-          f'{value!r}.'
-        )
-      if field.type is int and value < 1:
-        raise gin_files.ConfigError(
-          f'run.{field.name} must be 1 or more, not {value}.'
-        )
-
 
 def settings() -> Settings:
   """The settings gin holds.
 
   Raises:
-    ConfigError: if one is missing or of another type.
+    ConfigError: if one is missing.
   """
   try:
     return Settings()
-  except (RuntimeError, TypeError) as error:
+  except RuntimeError as error:
     raise gin_files.ConfigError(
-      f'{gin_files.describe(error)} Give it in a gin file or with '
+      f'{gin_files.describe(error)}. Give it in a gin file or with '
       '--gin_bindings, such as "run.environment=\'HalfCheetah-v4\'".'
     ) from error
 

@@ -106,7 +106,7 @@ def run(
   """
   waiting, running = collections.deque(jobs), list[_Running]()
   pinned = processes == len(cores())
-  free = cores() if pinned else [None] * processes
+  free: list[int | None] = [*cores()] if pinned else [None] * processes
   try:
     while waiting or running:
       while waiting and free:
@@ -186,7 +186,7 @@ def _outcome(one: _Running) -> str | None:
 
 
 def _last_line(path: pathlib.Path) -> str:
-  """The last line with anything in it; a progress bar only ends with \\r."""
+  """The last line with anything in it; progress bars end theirs otherwise."""
   lines = re.split(r'[\r\n]+', path.read_text('utf-8', errors='replace'))
   return next((line.strip() for line in reversed(lines) if line.strip()), '')
 

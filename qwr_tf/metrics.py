@@ -1,5 +1,6 @@
 """One row per iteration: to metrics.csv, to TensorBoard, to a picture."""
 
+import io
 import math
 import pathlib
 import time
@@ -31,6 +32,16 @@ COLUMNS = (
 
 _COUNTERS = COLUMNS[:4]
 
+# What only steps of one kind measure.
+_OF_CRITIC = ('critic_loss', 'q_mean')
+_OF_ACTOR = (
+  'actor_loss',
+  'q_scale',
+  'weight_mean',
+  'weight_max',
+  'weight_clipped',
+)
+
 
 def check_finite(row: Mapping[str, Any]) -> None:
   """Raises FloatingPointError that names the first NaN or Inf in a row."""
@@ -54,17 +65,20 @@ class Recorder:
     """
     self._log_every = log_every_env_steps
     self._agent = agent
-    self._start = time.perf_counter()
+    self._start = self._mark = time.perf_counter()
     self._iteration = 0
     self._previous = 0
     self.interactions = 0
+    self._critic_steps = self._actor_steps = 0
     self._last: dict[str, Any] = {}
+    self._clear()
+
+  def _clear(self) -> None:
+    """Forgets what was gathered for a row."""
     self._returns: list[float] = []
-    self._train_steps = 0
+    self._scalars: dict[str, list[float]] = {}
+    self._collected, self._collect_seconds = 0, 0.0
     self._train_seconds = 0.0
-    self._collected = 0
-    self._collect_seconds = 0.0
-    self._mark = self._start
 
   @property
   def wall_seconds(self) -> float:
@@ -77,7 +91,8 @@ class Recorder:
     self._previous = self.interactions
     self.interactions += collected.interactions
     self._returns += collected.episode_returns
-    self._scalars = {name: float(value) for name, value in scalars.items()}
+    for name, value in scalars.items():
+      self._scalars.setdefault(name, []).append(float(value))
     self._collected += collected.interactions
     self._collect_seconds += collected.seconds
     now = time.perf_counter()
@@ -89,36 +104,50 @@ class Recorder:
       self.interactions // every_env_steps > self._previous // every_env_steps
     )
 
-  def row(self, evaluation: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The row that is due, if one is; an evaluation always makes one."""
-    steps = int(self._agent.critic_steps), int(self._agent.actor_steps)
+  def row(
+    self, evaluation: Mapping[str, Any], last: bool = False
+  ) -> dict[str, Any] | None:
+    """The row that is due, if one is.
+
+    Args:
+      evaluation: its columns; an evaluation always makes a row.
+      last: as does the end of the run.
+    """
     row = None
-    if evaluation or self.is_due(self._log_every):
-      row = {
-        'iteration': self._iteration,
-        'interactions': self.interactions,
-        'critic_steps': steps[0],
-        'actor_steps': steps[1],
-        'wall_seconds': round(self.wall_seconds, 3),
-        'train_return': _mean(self._returns),
-        **evaluation,
-        **self._scalars,
-        'collect_steps_per_second': self._collected / self._collect_seconds,
-        'train_steps_per_second': (sum(steps) - self._train_steps)
-        / self._train_seconds,
-      }
-      self._returns = []
-      self._train_steps = sum(steps)
-      self._collected, self._collect_seconds = 0, 0.0
-      self._train_seconds = 0.0
-      self._remember(row)
-    self._mark = time.perf_counter()
+    if evaluation or last or self.is_due(self._log_every):
+      row = self.measured(evaluation)
+      for name in ('train_return', 'eval_return_mode'):
+        if row.get(name) is not None:
+          self._last[name] = row[name]
+      self._clear()
+    self._mark = time.perf_counter()  # An evaluation is no training.
     return row
 
-  def _remember(self, row: Mapping[str, Any]) -> None:
-    for name in ('train_return', 'eval_return_mode'):
-      if row.get(name) is not None:
-        self._last[name] = row[name]
+  def measured(self, evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of what was gathered and of an evaluation."""
+    agent = self._agent
+    before = self._critic_steps, self._actor_steps
+    self._critic_steps = int(agent.critic_steps)
+    self._actor_steps = int(agent.actor_steps)
+    critic_steps = self._critic_steps - before[0]
+    actor_steps = self._actor_steps - before[1]
+    scalars = {name: _mean(values) for name, values in self._scalars.items()}
+    for names, steps in ((_OF_CRITIC, critic_steps), (_OF_ACTOR, actor_steps)):
+      scalars |= {} if steps else dict.fromkeys(names)
+    return {
+      'iteration': self._iteration,
+      'interactions': self.interactions,
+      'critic_steps': self._critic_steps,
+      'actor_steps': self._actor_steps,
+      'wall_seconds': round(self.wall_seconds, 3),
+      'train_return': _mean(self._returns),
+      **evaluation,
+      **scalars,
+      'collect_steps_per_second': _rate(self._collected, self._collect_seconds),
+      'train_steps_per_second': _rate(
+        critic_steps + actor_steps, self._train_seconds
+      ),
+    }
 
   def returns(self) -> dict[str, str]:
     """The newest returns, for a progress bar."""
@@ -127,6 +156,10 @@ class Recorder:
 
 def _mean(values: Sequence[float]) -> float | None:
   return sum(values) / len(values) if values else None
+
+
+def _rate(count: int, seconds: float) -> float | None:
+  return count / seconds if count and seconds > 0 else None
 
 
 class TensorBoard:
@@ -155,10 +188,8 @@ def _group(name: str) -> str:
   return f'train/{name}'
 
 
-def plot_learning_curve(
-  rows: Sequence[Mapping[str, Any]], title: str, path: pathlib.Path
-) -> None:
-  """Draws returns over interactions into a PNG."""
+def learning_curve(rows: Sequence[Mapping[str, Any]], title: str) -> bytes:
+  """Draws returns over interactions; returns a PNG."""
   # Only here, as it takes a second to import and needs no screen.
   import matplotlib
 
@@ -167,9 +198,9 @@ def plot_learning_curve(
 
   figure, axes = pyplot.subplots(figsize=(7, 4.2), layout='constrained')
   curves: tuple[tuple[str, str, dict[str, Any]], ...] = (
-    ('train_return', 'while training', dict(color='0.7', lw=1)),
-    ('eval_return_sampled', 'evaluation, sampled', dict(marker='.')),
-    ('eval_return_mode', 'evaluation, mode action', dict(marker='o')),
+    ('train_return', 'while training', dict(color='0.7', lw=1, ms=3)),
+    ('eval_return_sampled', 'evaluation, sampled', dict(ms=5)),
+    ('eval_return_mode', 'evaluation, mode action', dict(ms=8)),
   )
   for column, label, style in curves:
     points = [
@@ -178,11 +209,13 @@ def plot_learning_curve(
       if row.get(column) is not None
     ]
     if points:
-      axes.plot(*zip(*points, strict=True), label=label, **style)
+      x, y = zip(*points, strict=True)
+      axes.plot(x, y, marker='.', label=label, **style)
   axes.set(title=title, xlabel='interactions', ylabel='return')
   axes.grid(alpha=0.3)
-  axes.legend(frameon=False)
-  temporary = path.with_name(f'.{path.name}.tmp.png')
-  figure.savefig(temporary, dpi=150)
-  temporary.replace(path)
+  if axes.lines:
+    axes.legend(frameon=False)
+  picture = io.BytesIO()
+  figure.savefig(picture, format='png', dpi=150)
   pyplot.close(figure)
+  return picture.getvalue()

@@ -43,6 +43,19 @@ COLUMNS = (
   'threads',
 )
 
+ALGORITHMS = (
+  'QWR-LSE',
+  'QWR-MAX',
+  'QWR-AVG',
+  'AWR',
+  'RWR',
+  'AWAC',
+  'CRR',
+  'BC',
+  'DQN',
+  'SAC',
+)
+
 Row = dict[str, str]
 
 # What makes two runs the same; versions and commit do not, so that a newer

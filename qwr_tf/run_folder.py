@@ -1,5 +1,6 @@
 """A run's folder: what it holds, and that two runs never share one."""
 
+import contextlib
 import csv
 import datetime
 import hashlib
@@ -12,7 +13,7 @@ import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from qwr_tf.gin_files import ConfigError
@@ -25,6 +26,20 @@ _VERSIONS_OF = (
   'mujoco',
   'ale-py',
   'numpy',
+)
+
+# What makes two runs the same.
+_IDENTITY = ('config', 'environment', 'seed')
+
+# What a run writes, beside run.json.
+_CONTENTS = (
+  'config.gin',
+  'metrics.csv',
+  'learning_curve.png',
+  'tensorboard',
+  'checkpoints',
+  'policy',
+  'video.*',
 )
 
 
@@ -43,11 +58,24 @@ def write_atomically(path: pathlib.Path, content: str | bytes) -> None:
   """Writes a file that is either the old one or the new one, never half."""
   temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
   data = content.encode() if isinstance(content, str) else content
-  with open(temporary, 'wb') as f:
-    f.write(data)
-    f.flush()
-    os.fsync(f.fileno())
-  os.replace(temporary, path)
+  try:
+    with open(temporary, 'wb') as f:
+      f.write(data)
+      f.flush()
+      os.fsync(f.fileno())
+    os.replace(temporary, path)
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+def threads() -> int:
+  """Threads of one TensorFlow operation: as asked for, else all cores."""
+  asked_for = os.environ.get('TF_NUM_INTRAOP_THREADS', '')
+  if asked_for.isdigit() and int(asked_for):
+    return int(asked_for)
+  if hasattr(os, 'sched_getaffinity'):  # Not on macOS.
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
 
 
 def versions() -> dict[str, str]:
@@ -105,24 +133,49 @@ class RunFolder:
       return None
     return known if self._same(known) else None
 
-  def claim(self, overwrite: bool) -> None:
-    """Makes the folder this run's own.
+  def check(self, overwrite: bool) -> None:
+    """Looks whether the folder can be this run's own; changes nothing.
 
     Raises:
-      ConfigError: if it holds another run or anything else, unless overwrite
-        is given and it is a run.
+      ConfigError: if it holds another run, unless overwrite is given, or
+        anything else.
     """
     known = self._read()
-    if known is None and self.path.exists() and any(self.path.iterdir()):
+    if known is not None and not overwrite:
+      raise ConfigError(self._refusal(known))
+    with self._errors_name_the_fix():
+      if self.path.exists() and not self.path.is_dir():
+        raise ConfigError(f'{self.path} is a file; choose another --root_dir.')
+      if known is None and self.path.exists() and any(self.path.iterdir()):
+        raise ConfigError(
+          f'{self.path} is not empty and holds no run; choose another '
+          '--root_dir.'
+        )
+
+  def claim(self, overwrite: bool) -> None:
+    """Makes the folder this run's own, without what an older one left.
+
+    Files that no run has written stay.
+
+    Raises:
+      ConfigError: as `check`, or if the folder cannot be written.
+    """
+    self.check(overwrite)
+    with self._errors_name_the_fix():
+      self.path.mkdir(parents=True, exist_ok=True)
+      self.write_json({})  # First, so that it stays a run whatever happens.
+      for old in (p for pattern in _CONTENTS for p in self.path.glob(pattern)):
+        shutil.rmtree(old) if old.is_dir() else old.unlink()
+
+  @contextlib.contextmanager
+  def _errors_name_the_fix(self) -> Iterator[None]:
+    try:
+      yield
+    except OSError as error:
       raise ConfigError(
-        f'{self.path} is not empty and holds no run; choose another --root_dir.'
-      )
-    if known is not None:
-      if not overwrite:
-        raise ConfigError(self._refusal(known))
-      shutil.rmtree(self.path)
-    self.path.mkdir(parents=True, exist_ok=True)
-    self.write_json({})
+        f'{self.path} cannot be used ({error.strerror}); choose another '
+        '--root_dir.'
+      ) from error
 
   def write_json(self, results: Mapping[str, Any]) -> None:
     """Writes run.json: the facts, versions and results so far."""
@@ -131,6 +184,7 @@ class RunFolder:
       'commit': commit(),
       'versions': versions(),
       'host_cores': os.cpu_count(),
+      'threads': threads(),
       'time': datetime.datetime.now(datetime.timezone.utc).isoformat(),
       **results,
     }
@@ -144,7 +198,7 @@ class RunFolder:
     """Adds a row to metrics.csv; the file is complete at any moment."""
     self._rows.append(dict(row))
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval='')
+    writer = csv.DictWriter(text, columns, restval='', lineterminator='\n')
     writer.writeheader()
     writer.writerows(self._rows)
     write_atomically(self.path / 'metrics.csv', text.getvalue())
@@ -155,19 +209,22 @@ class RunFolder:
     return self._rows
 
   def _read(self) -> dict[str, Any] | None:
+    """run.json, or None if there is none that a run has written."""
     try:
-      return json.loads((self.path / 'run.json').read_text())
+      known = json.loads((self.path / 'run.json').read_text())
     except (FileNotFoundError, NotADirectoryError):
       return None
-    except (json.JSONDecodeError, OSError) as error:
+    except (ValueError, OSError) as error:
       raise ConfigError(
         f'{self.path / "run.json"} cannot be read ({error}); choose another '
         '--root_dir.'
       ) from error
+    if isinstance(known, dict) and set(_IDENTITY) <= set(known):
+      return known
+    return None
 
   def _same(self, known: Mapping[str, Any]) -> bool:
-    keys = ('config', 'environment', 'seed')
-    return all(known.get(key) == self._facts[key] for key in keys)
+    return all(known[key] == self._facts[key] for key in _IDENTITY)
 
   def _refusal(self, known: Mapping[str, Any]) -> str:
     if self._same(known):
@@ -175,11 +232,31 @@ class RunFolder:
         f'{self.path} holds an unfinished run of the same configuration; '
         'start it anew with --overwrite or choose another --root_dir.'
       )
-    old = set(str(known.get('config', '')).splitlines())
-    new = set(self._facts['config'].splitlines())
-    changed = sorted((old ^ new) - {''})
-    changes = '; '.join(changed[:4]) or f'seed {known.get("seed")}'
+    changes = '; '.join(_differences(known, self._facts))
     return (
-      f'{self.path} holds a run with another configuration ({changes}); '
-      'choose another --root_dir, or --overwrite it.'
+      f'{self.path} holds another run: {changes}. Choose another --root_dir, '
+      'or replace that run with --overwrite.'
     )
+
+
+def _differences(
+  there: Mapping[str, Any], here: Mapping[str, Any]
+) -> Iterator[str]:
+  """Yields the first few values that differ between two runs' facts."""
+  old, new = _values(there), _values(here)
+  names = [n for n in [*new, *old] if old.get(n) != new.get(n)]
+  for name in list(dict.fromkeys(names))[:4]:
+    values = (v.get(name, 'not set') for v in (old, new))
+    yield '{}: {} there, {} here'.format(name, *values)
+
+
+def _values(facts: Mapping[str, Any]) -> dict[str, str]:
+  # gin breaks long values into indented lines.
+  text = re.sub(r'\\?\n +', ' ', str(facts['config']))
+  lines = (line.partition(' = ') for line in text.splitlines())
+  values = {name: value.strip() for name, equals, value in lines if equals}
+  return {
+    'seed': str(facts['seed']),
+    'environment': str(facts['environment']),
+    **values,
+  }

@@ -119,9 +119,13 @@ def rows(
     if facts is None:
       raise ValueError('the run is not finished')
     common = _common(facts, experiment, algorithm, threads)
-    final = {**facts, **facts['final']}
+    scores = facts.get('scores') or facts['final']
     evaluations = [m for m in _metrics(folder) if m['eval_return_mode']]
-    return [_row(common, e) for e in (*evaluations, final)]
+    found = [_row(common, e) for e in evaluations]
+    final = _row(common, {**facts, **scores})
+    if not found or not _same_evaluation(found[-1], final):
+      found.append(final)
+    return found
   except (KeyError, ValueError, TypeError, OSError) as error:
     raise ConfigError(f'no rows from {folder}: {error!r}') from error
 
@@ -168,6 +172,12 @@ def _row(common: Row, evaluation: Mapping[str, Any]) -> Row:
     'wall_seconds': str(round(float(evaluation['wall_seconds']), 1)),
   }
   return {column: cells[column] for column in COLUMNS}
+
+
+def _same_evaluation(one: Row, other: Row) -> bool:
+  """metrics.csv may hold the final evaluation too; clocks differ a little."""
+  columns = set(COLUMNS) - {'wall_seconds'}
+  return all(one[column] == other[column] for column in columns)
 
 
 def _rounded(value: Any) -> str:

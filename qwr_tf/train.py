@@ -20,6 +20,7 @@ import gin
 import tqdm
 from absl import flags
 
+from qwr_tf import checkpoints
 from qwr_tf import command
 from qwr_tf import experiment
 from qwr_tf import gin_files
@@ -29,18 +30,29 @@ from qwr_tf import run_folder
 _GIN_FILE = flags.DEFINE_multi_string(
   'gin_file',
   [],
-  'Path, or bare name of a file in gin_configs/; later files override.',
+  'Path, or bare name of a file in gin_configs/; later files override',
 )
 _GIN_BINDINGS = flags.DEFINE_multi_string(
-  'gin_bindings', [], 'Overrides, such as "run.environment=\'Hopper-v4\'".'
+  'gin_bindings',
+  [],
+  'Overrides the files, such as "run.environment=\'Hopper-v4\'"',
 )
 _ROOT_DIR = flags.DEFINE_string(
   'root_dir', None, 'Folder of the run; default runs/<what identifies it>.'
 )
-_SEED = flags.DEFINE_integer('seed', 0, 'Of everything random.')
+_SEED = flags.DEFINE_integer(
+  'seed',
+  0,
+  'Of everything random.',
+  lower_bound=0,
+  upper_bound=2**31 - 1 - experiment.MAX_SEED_OFFSET,
+)
 _OVERWRITE = flags.DEFINE_bool(
   'overwrite', False, 'Delete the run that root_dir holds and start anew.'
 )
+
+# A terminal's bar moves smoothly; a log file gets a line now and then.
+_SECONDS_BETWEEN_LINES = 30.0
 
 
 class Run:
@@ -59,32 +71,69 @@ class Run:
     self._tensorboard = metrics.TensorBoard(folder.path / 'tensorboard')
     self._recorder = metrics.Recorder(settings.log_every_env_steps, parts.agent)
 
-  def train(self) -> None:
-    """Runs to the last interaction."""
-    settings, recorder = self._settings, self._recorder
+  def train(self) -> dict[str, Any]:
+    """Runs to the last interaction; returns what is in run.json.
+
+    Raises:
+      FloatingPointError: for NaN or Inf; all files are written up to there.
+      KeyboardInterrupt: likewise.
+    """
+    try:
+      scores = self._loop()
+    except (FloatingPointError, KeyboardInterrupt) as error:
+      self._save({}, finished=False)
+      # gin may have put its own class around the error.
+      is_nan = isinstance(error, FloatingPointError)
+      raise (FloatingPointError if is_nan else KeyboardInterrupt)(
+        f'{str(error) or "interrupted"} (what was measured until then is in '
+        f'{self._folder.path})'
+      ) from error
+    checkpoints.save(
+      self._parts.agent, self._folder.path / 'checkpoints' / 'final'
+    )
+    return self._save(scores, finished=True)
+
+  def _loop(self) -> dict[str, float]:
+    recorder, last = self._recorder, False
+    evaluation: dict[str, float] = {}
+    interval = 0.1 if sys.stderr.isatty() else _SECONDS_BETWEEN_LINES
     with tqdm.tqdm(
-      total=settings.interactions, unit=' interactions', dynamic_ncols=True
+      total=self._settings.interactions,
+      unit=' interactions',
+      dynamic_ncols=True,
+      mininterval=interval,
+      maxinterval=interval,
     ) as progress:
-      for collected, scalars in self._parts.iterations:
+      while not last:
+        collected, scalars = next(self._parts.iterations)
         recorder.add(collected, scalars)
-        progress.update(collected.interactions)
-        row = recorder.row(self._evaluation())
+        last = recorder.interactions >= self._settings.interactions
+        evaluation = self._evaluation(last)
+        row = recorder.row(evaluation, last)
         if row is not None:
           self._log(row)
-          progress.set_postfix(recorder.returns())
-        if recorder.interactions >= settings.interactions:
-          return
+          progress.set_postfix(recorder.returns(), refresh=False)
+        progress.update(collected.interactions)
+    return evaluation
 
-  def _evaluation(self) -> dict[str, float]:
+  def _evaluation(self, last: bool) -> dict[str, float]:
     """Returns of the episodes due now, or nothing."""
-    if self._recorder.is_due(self._settings.eval_every_env_steps):
-      return self._evaluate(self._settings.eval_episodes)
+    settings, recorder = self._settings, self._recorder
+    if last:
+      return self._evaluate(settings.final_eval_episodes)
+    if recorder.is_due(settings.eval_every_env_steps):
+      return self._evaluate(settings.eval_episodes)
     return {}
 
   def _evaluate(self, episodes: int) -> dict[str, float]:
     evaluator = self._parts.evaluator
-    mode = evaluator.returns(episodes, sampled=False)
-    sampled = evaluator.returns(episodes, sampled=True)
+    try:
+      mode = evaluator.returns(episodes, sampled=False)
+      sampled = evaluator.returns(episodes, sampled=True)
+    except FloatingPointError:
+      # Often the losses were NaN before the actions: the row shows it.
+      self._log(self._recorder.measured({}))
+      raise
     return {
       'eval_return_mode': statistics.fmean(mode),
       'eval_return_sampled': statistics.fmean(sampled),
@@ -96,33 +145,33 @@ class Run:
     self._folder.add_row(row, metrics.COLUMNS)
     metrics.check_finite(row)
 
-  def finish(self) -> dict[str, Any]:
-    """Final evaluation, picture, run.json; returns what was written."""
-    settings, recorder = self._settings, self._recorder
-    final = self._evaluate(settings.final_eval_episodes)
+  def _save(self, scores: dict[str, float], finished: bool) -> dict[str, Any]:
+    """Writes picture, operative configuration and run.json, which it returns.
+
+    Args:
+      scores: the final evaluation.
+      finished: whether the run came to its end.
+    """
+    recorder, folder = self._recorder, self._folder
+    title = f'{self._settings.environment}, {folder.path.name}'
+    run_folder.write_atomically(
+      folder.path / 'learning_curve.png',
+      metrics.learning_curve(folder.rows, title),
+    )
+    folder.write_config(gin.operative_config_str())
     results = {
       'interactions': recorder.interactions,
       'critic_steps': int(self._parts.agent.critic_steps),
       'actor_steps': int(self._parts.agent.actor_steps),
       'wall_seconds': round(recorder.wall_seconds, 1),
-      'final': final,
-      'finished': True,
+      'scores': scores,
+      'finished': finished,
     }
-    metrics.plot_learning_curve(
-      self._folder.rows,
-      f'{settings.environment}, {self._folder.path.name}',
-      self._folder.path / 'learning_curve.png',
-    )
-    self._folder.write_config(gin.operative_config_str())
-    self._folder.write_json(results)
+    folder.write_json(results)
     return results
 
 
-def _folder(config: str, settings: experiment.Settings):
-  if not _GIN_FILE.value:
-    raise gin_files.ConfigError(
-      '--gin_file is missing, for instance --gin_file=mujoco_100k.gin.'
-    )
+def _folder(config: str, settings: experiment.Settings) -> run_folder.RunFolder:
   path = _ROOT_DIR.value or run_folder.default_path(
     _GIN_FILE.value[0], settings.environment, _SEED.value, config
   )
@@ -138,19 +187,23 @@ def _folder(config: str, settings: experiment.Settings):
 
 
 def _report(path: pathlib.Path, results: dict[str, Any]) -> None:
-  final = results['final']
+  scores = results['scores']
   print(f'run     {path}')
   print(f'curve   {path / "learning_curve.png"}')
   print(
-    f'score   {final["eval_return_mode"]:.1f} with the mode action, '
-    f'{final["eval_return_sampled"]:.1f} sampled '
-    f'({final["eval_episodes"]} episodes each, '
+    f'score   {scores["eval_return_mode"]:.1f} with the mode action, '
+    f'{scores["eval_return_sampled"]:.1f} sampled '
+    f'({scores["eval_episodes"]} episodes each, '
     f'{results["interactions"]} interactions)'
   )
 
 
 def main() -> None:
   """One run from flags to score."""
+  if not _GIN_FILE.value:
+    raise gin_files.ConfigError(
+      '--gin_file is missing, for instance --gin_file=mujoco_100k.gin.'
+    )
   config = gin_files.parse(_GIN_FILE.value, _GIN_BINDINGS.value)
   settings = experiment.settings()
   folder = _folder(config, settings)
@@ -159,12 +212,11 @@ def main() -> None:
     print('This run is finished; --overwrite starts it anew.')
     _report(folder.path, finished)
     return
+  folder.check(_OVERWRITE.value)
   parts = experiment.build(settings, _SEED.value)
   folder.claim(_OVERWRITE.value)
   folder.write_config(config)
-  run = Run(settings, parts, folder)
-  run.train()
-  _report(folder.path, run.finish())
+  _report(folder.path, Run(settings, parts, folder).train())
 
 
 if __name__ == '__main__':

@@ -1,0 +1,137 @@
+"""The papers' numbers, and what scores of different tasks are divided by."""
+
+import csv
+import pathlib
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from qwr_tf.gin_files import ConfigError
+
+# Of a checkout; a wheel has no results.
+DEFAULT_PATH = (
+  pathlib.Path(__file__).resolve().parents[1] / 'results' / 'published.csv'
+)
+
+COLUMNS = (
+  'source',
+  'table',
+  'environments',
+  'dataset',
+  'algorithm',
+  'task',
+  'interactions',
+  'metric',
+  'statistic',
+  'score',
+  'spread',
+  'seeds',
+  'note',
+)
+
+# A run of whole episodes ends a little later than its budget.
+_SAME_BUDGET = 0.02
+
+INDEX_TASKS = ('HalfCheetah', 'Walker2d', 'Hopper', 'Humanoid')
+
+
+Scale = tuple[float, float]
+
+
+class Number(NamedTuple):
+  """A published score.
+
+  Attributes:
+    source: paper or collection.
+    table: in the paper.
+    environments: versions it was measured on.
+    dataset: of offline runs.
+    algorithm: its name there.
+    task: an environment's name without version.
+    interactions: the budget; None if it is not stated.
+    metric: 'return', or what else the score is.
+    statistic: 'median', 'mean', or '' if it is not stated.
+    score: the number.
+    spread: what stands behind ±; half the interquartile range of medians.
+    seeds: as stated.
+    note: what else must be known.
+  """
+
+  source: str
+  table: str
+  environments: str
+  dataset: str
+  algorithm: str
+  task: str
+  interactions: int | None
+  metric: str
+  statistic: str
+  score: float
+  spread: float | None
+  seeds: str
+  note: str
+
+
+def load(path: pathlib.Path) -> list[Number]:
+  """Reads the table.
+
+  Raises:
+    ConfigError: if there is none or it is damaged.
+  """
+  try:
+    with open(path, newline='', encoding='utf-8') as f:
+      return [_number(row) for row in csv.DictReader(f)]
+  except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+    raise ConfigError(
+      f'{path} is no table of published numbers: {error!r}'
+    ) from error
+
+
+def _number(row: dict[str, str]) -> Number:
+  cells: dict = {column: row[column] for column in COLUMNS}
+  cells['interactions'] = int(row['interactions'] or 0) or None
+  cells['score'] = float(row['score'])
+  cells['spread'] = float(row['spread']) if row['spread'] else None
+  return Number(**cells)
+
+
+def task(environment: str) -> str:
+  """'ALE/Pong-v5' is Pong, 'HalfCheetah-v4' HalfCheetah."""
+  return re.sub(r'^.*[/:]|-v\d+$', '', environment)
+
+
+def at_budget(
+  numbers: Sequence[Number], interactions: int, dataset: str = ''
+) -> list[Number]:
+  """Returns published for the same number of interactions and data set."""
+  return [
+    n
+    for n in numbers
+    if n.interactions
+    and abs(n.interactions - interactions) <= _SAME_BUDGET * n.interactions
+    and n.metric == 'return'
+    and n.dataset == dataset
+  ]
+
+
+def scales(numbers: Sequence[Number]) -> dict[str, Scale]:
+  """Per task what counts as 0 and as 1.
+
+  Atari: the random policy and the human. MuJoCo: 0 and SAC after 1M
+  interactions on gymnasium v4.
+  """
+  zeros = {n.task: n.score for n in numbers if n.algorithm == 'random'}
+  ones = {n.task: n.score for n in numbers if n.algorithm == 'human'}
+  found = {t: (zeros[t], ones[t]) for t in zeros if t in ones}
+  for n in numbers:
+    if (n.algorithm, n.interactions) == ('SAC', 1_000_000) and (
+      n.environments == 'gymnasium v4'
+    ):
+      found[n.task] = (0.0, n.score)
+  return found
+
+
+def normalised(score: float, scale: Scale) -> float:
+  """Where a score lies between 0 and 1 of its task."""
+  zero, one = scale
+  return (score - zero) / (one - zero)

@@ -1,0 +1,128 @@
+"""Tables and figures from raw rows: python -m qwr_tf.report results/*.csv.
+
+Writes README.md and figures into --output and the marked section of the
+README above it. Everything comes from the rows and the table of published
+numbers. Exit codes: 0 done, 2 bad input, 1 anything else.
+"""
+
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from absl import flags
+
+from qwr_tf import command
+from qwr_tf import published
+from qwr_tf import report_data
+from qwr_tf import report_figures
+from qwr_tf import report_text
+from qwr_tf.gin_files import ConfigError
+from qwr_tf.run_folder import write_atomically
+
+_OUTPUT = flags.DEFINE_string(
+  'output', 'results', 'Folder of README.md and figures.'
+)
+_README = flags.DEFINE_string(
+  'readme',
+  None,
+  'File whose section between results:begin and results:end is rewritten; '
+  'default README.md in the folder above --output, if there is one.',
+)
+_PUBLISHED = flags.DEFINE_string(
+  'published',
+  None,
+  "CSV of published numbers; default the project's results/published.csv.",
+)
+
+
+def write(
+  paths: Sequence[pathlib.Path],
+  output: pathlib.Path,
+  readme: pathlib.Path | None = None,
+  published_path: pathlib.Path | None = None,
+) -> list[pathlib.Path]:
+  """Writes the report.
+
+  Args:
+    paths: CSVs of raw results; others, which may lie beside them, are left
+      out.
+    output: folder of README.md and figures.
+    readme: whose marked section is rewritten; None for none.
+    published_path: the papers' numbers; None for none.
+
+  Returns:
+    What was written.
+
+  Raises:
+    ConfigError: for a file that cannot be used; then nothing was written.
+  """
+  raw = [path for path in paths if report_data.is_raw(path)]
+  experiments = report_data.load(raw)
+  if not experiments:
+    raise ConfigError('there are no raw rows; run qwr_tf.sweep first.')
+  numbers = published.load(published_path) if published_path else []
+  names = {e.name: report_figures.names(e, numbers) for e in experiments}
+  texts = {
+    output / 'README.md': report_text.report(experiments, numbers, names)
+  }
+  if readme is not None:
+    folder = os.path.relpath(output, readme.parent)
+    section = report_text.readme_section(experiments, numbers, names, folder)
+    texts[readme] = report_text.replace_section(_text(readme), section)
+  output.mkdir(parents=True, exist_ok=True)
+  for path, text in texts.items():
+    write_atomically(path, text)
+  pictures = [
+    picture
+    for experiment in experiments
+    for picture in report_figures.write(experiment, numbers, output)
+  ]
+  return [*texts, *pictures]
+
+
+def _text(path: pathlib.Path) -> str:
+  try:
+    return path.read_text('utf-8')
+  except (OSError, UnicodeDecodeError) as error:
+    raise ConfigError(f'{path} cannot be read: {error}') from error
+
+
+def main(arguments: Sequence[str]) -> None:
+  """One report from flags to files."""
+  paths = [pathlib.Path(argument) for argument in arguments]
+  if not paths:
+    raise ConfigError('name the CSVs, for instance results/*.csv.')
+  output = pathlib.Path(_OUTPUT.value)
+  readme = _given_or_there(_README.value, output / '..' / 'README.md')
+  numbers = _given_or_there(_PUBLISHED.value, published.DEFAULT_PATH)
+  for path in write(paths, output, readme, numbers):
+    print(os.path.normpath(path))
+
+
+def _given_or_there(
+  given: str | None, default: pathlib.Path
+) -> pathlib.Path | None:
+  if given:
+    return pathlib.Path(given)
+  return default if default.exists() else None
+
+
+def _arguments(argv: list[str]) -> list[str]:
+  """Takes the files out of the command line, which is all flags elsewhere.
+
+  The flags are parsed here; what cannot be parsed is left for `command.run`
+  to complain about.
+  """
+  try:
+    rest = flags.FLAGS(argv)[1:]
+  except flags.Error:
+    flags.FLAGS.unparse_flags()
+    return []
+  del argv[1:]
+  return rest
+
+
+if __name__ == '__main__':
+  files = _arguments(sys.argv)
+  command.run(lambda: main(files))

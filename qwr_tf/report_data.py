@@ -1,0 +1,230 @@
+"""Raw rows sorted into experiments, settings, environments and runs."""
+
+import csv
+import dataclasses
+import math
+import pathlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from qwr_tf import published
+from qwr_tf import results
+from qwr_tf.gin_files import ConfigError
+
+ACTIONS = ('mode', 'sampled')
+
+
+class Setting(NamedTuple):
+  """What runs of one experiment differ in, besides environment and seed."""
+
+  algorithm: str
+  preset: str
+  bindings: str
+  dataset: str
+
+  @property
+  def markdown(self) -> str:
+    """For a table."""
+    cell = self.algorithm
+    for part in (self.preset, *self.bindings.split('; '), self.dataset):
+      cell += f' `{part}`' if part else ''
+    return cell.replace('|', '\\|')
+
+
+class Evaluation(NamedTuple):
+  """One row's measurements; None where nothing was measured."""
+
+  interactions: int
+  critic_steps: int
+  actor_steps: int
+  episodes: int
+  mode: float | None
+  sampled: float | None
+  wall_seconds: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """One run.
+
+  Attributes:
+    setting: its algorithm and values.
+    environment: its name.
+    seed: its seed.
+    evaluations: in the order of the rows.
+    facts: the row's other cells: versions, commit, host.
+  """
+
+  setting: Setting
+  environment: str
+  seed: int
+  evaluations: tuple[Evaluation, ...]
+  facts: Mapping[str, str]
+
+  @property
+  def final(self) -> Evaluation:
+    """The last evaluation after the most steps with the most episodes."""
+    order = [e[:4] for e in self.evaluations]
+    last = max(range(len(order)), key=lambda i: (order[i], i))
+    return self.evaluations[last]
+
+  def curve(self, action: str) -> list[tuple[int, float]]:
+    """(interactions, return) points; a final evaluation replaces its row."""
+    points = {e.interactions: getattr(e, action) for e in self.evaluations}
+    points[self.final.interactions] = getattr(self.final, action)
+    return sorted((x, y) for x, y in points.items() if y is not None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+  """All runs of an experiment.
+
+  Attributes:
+    name: of its CSV.
+    runs: sorted by setting, environment and seed.
+  """
+
+  name: str
+  runs: tuple[Run, ...]
+
+  @property
+  def settings(self) -> list[Setting]:
+    """The default preset's algorithm first: the fewest bindings."""
+    found = {run.setting for run in self.runs}
+    return sorted(found, key=lambda s: (bool(s.bindings), _rank(s), s))
+
+  @property
+  def labels(self) -> dict[Setting, str]:
+    """Names for figures; the preset once, where all settings have the same."""
+    alike = len({setting.preset for setting in self.settings}) == 1
+    labels = {}
+    for setting in self.settings:
+      preset = '' if alike and setting.bindings else setting.preset
+      parts = (setting.algorithm, preset, setting.dataset)
+      name = ' '.join(part for part in parts if part)
+      bindings = setting.bindings.replace(' = ', '=')  # Breaks less well.
+      labels[setting] = ': '.join(filter(None, (name, bindings)))
+    return labels
+
+  @property
+  def environments(self) -> list[str]:
+    """Those the papers print first in their order, others by name."""
+    order = {task: i for i, task in enumerate(published.INDEX_TASKS)}
+
+    def place(environment: str) -> tuple:
+      # Numbers as numbers: BitFlip-5 before BitFlip-20.
+      parts = [
+        (int(part), '') if part.isdigit() else (0, part)
+        for part in re.split(r'(\d+)', environment)
+      ]
+      return order.get(published.task(environment), len(order)), parts
+
+    return sorted({run.environment for run in self.runs}, key=place)
+
+  def of(self, setting: Setting, environment: str) -> list[Run]:
+    """The runs of one cell of a table, one per seed."""
+    return [
+      run
+      for run in self.runs
+      if (run.setting, run.environment) == (setting, environment)
+    ]
+
+  def finals(self, setting: Setting, environment: str, action: str):
+    """The final scores of a cell's runs that were measured."""
+    values = [getattr(r.final, action) for r in self.of(setting, environment)]
+    return [value for value in values if value is not None]
+
+  @property
+  def budget(self) -> int:
+    """The interactions of most runs."""
+    made = [run.final.interactions for run in self.runs]
+    return max(sorted(set(made)), key=made.count)
+
+
+def _rank(setting: Setting) -> int:
+  """Where the algorithm stands in the list of names."""
+  names = results.ALGORITHMS
+  known = setting.algorithm in names
+  return names.index(setting.algorithm) if known else len(names)
+
+
+def is_raw(path: pathlib.Path) -> bool:
+  """Whether a CSV claims to hold raw results; others lie beside them.
+
+  Raises:
+    ConfigError: if it cannot be read.
+  """
+  try:
+    with open(path, newline='', encoding='utf-8') as f:
+      return results.COLUMNS[0] in next(csv.reader(f), [])
+  except (OSError, UnicodeDecodeError, csv.Error) as error:
+    raise ConfigError(f'{path} cannot be read: {error}') from error
+
+
+def load(paths: Iterable[pathlib.Path]) -> list[Experiment]:
+  """Experiments by name.
+
+  Raises:
+    ConfigError: for a damaged CSV, and for a run that is there twice.
+  """
+  runs: dict[tuple[str, ...], list[results.Row]] = {}
+  for path in paths:
+    blocks: dict[tuple[str, ...], list[results.Row]] = {}
+    for row in results.read(path):
+      blocks.setdefault(results.identity(row), []).append(row)
+    for identity, rows in blocks.items():
+      if identity in runs:
+        raise ConfigError(f'{path}: {_name(rows)} is in another file too.')
+      runs[identity] = rows
+  experiments: dict[str, list[Run]] = {}
+  for identity, rows in runs.items():
+    experiments.setdefault(identity[0], []).append(_run(rows))
+  return [
+    Experiment(name, tuple(sorted(found, key=_order)))
+    for name, found in sorted(experiments.items())
+  ]
+
+
+def _order(run: Run):
+  return run.setting, run.environment, run.seed
+
+
+def _name(rows: Sequence[results.Row]) -> str:
+  return f'{rows[0]["environment"]} seed {rows[0]["seed"]}'
+
+
+def _run(rows: Sequence[results.Row]) -> Run:
+  first = rows[0]
+  if not re.fullmatch(r'[\w.-]+', first['experiment']):
+    raise ConfigError(
+      f'experiment {first["experiment"]!r} is no name for a figure.'
+    )
+  setting = Setting(*(first[field] for field in Setting._fields))
+  try:
+    evaluations = tuple(_evaluation(row) for row in rows)
+    seed = int(first['seed'])
+  except ValueError as error:
+    raise ConfigError(f'rows of {_name(rows)}: {error}') from error
+  counts = [e.interactions for e in evaluations]
+  if counts != sorted(counts):
+    raise ConfigError(f'rows of {_name(rows)}: out of order, or there twice.')
+  return Run(setting, first['environment'], seed, evaluations, first)
+
+
+def _evaluation(row: results.Row) -> Evaluation:
+  def measured(column: str) -> float | None:
+    value = float(row[column]) if row[column] else None
+    if value is not None and not math.isfinite(value):
+      raise ValueError(f'{column} is {value}')
+    return value
+
+  return Evaluation(
+    int(row['interactions']),
+    int(row['critic_steps'] or 0),
+    int(row['actor_steps'] or 0),
+    int(row['episodes'] or 0),
+    measured('return_mode'),
+    measured('return_sampled'),
+    measured('wall_seconds'),
+  )

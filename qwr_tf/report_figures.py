@@ -1,0 +1,173 @@
+"""Pictures of an experiment: learning curves, final scores, profiles."""
+
+import pathlib
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from qwr_tf import report_tables
+from qwr_tf import score_figures
+from qwr_tf.published import Number
+from qwr_tf.report_data import Experiment
+from qwr_tf.report_data import Run
+from qwr_tf.report_data import Setting
+
+_TITLES = {
+  '': 'Learning curves',
+  '_scores': 'Final scores',
+  '_profile': 'Performance profile',
+}
+
+_STYLE: dict[Any, Any] = {
+  'axes.spines.right': False,
+  'axes.spines.top': False,
+  'axes.titlesize': 'medium',
+  'font.size': 9,
+  'legend.frameon': False,
+}
+
+
+def names(
+  experiment: Experiment, numbers: Sequence[Number]
+) -> list[tuple[str, str]]:
+  """(title, file name) of the pictures that `write` makes."""
+  endings = list(_TITLES)
+  if not score_figures.profile_strata(experiment, numbers):
+    endings.remove('_profile')
+  return [(f'{_TITLES[e]}', f'{experiment.name}{e}.png') for e in endings]
+
+
+def write(
+  experiment: Experiment, numbers: Sequence[Number], folder: pathlib.Path
+) -> list[pathlib.Path]:
+  """Draws the pictures named like the experiment's CSV into a folder."""
+  import matplotlib  # A second to import; needs no screen.
+
+  matplotlib.use('Agg')
+  from matplotlib import pyplot
+
+  draw = {
+    '': _curves,
+    '_scores': score_figures.bars,
+    '_profile': score_figures.profile,
+  }
+  paths = []
+  with matplotlib.rc_context(_STYLE):
+    for (_, name), ending in zip(
+      names(experiment, numbers), draw, strict=False
+    ):
+      figure = draw[ending](pyplot, experiment, numbers)
+      temporary = folder / f'.{name}.tmp.png'
+      figure.savefig(temporary, dpi=120)
+      temporary.replace(folder / name)
+      pyplot.close(figure)
+      paths.append(folder / name)
+  return paths
+
+
+def _chunks(settings: list[Setting]) -> list[list[Setting]]:
+  """At most as many as there are colours; the first is in all of them."""
+  first, others = settings[0], settings[1:]
+  size = len(score_figures.COLOURS) - 1
+  starts = range(0, max(len(others), 1), size)
+  return [[first, *others[start : start + size]] for start in starts]
+
+
+# Learning curves.
+
+
+def band(runs: Sequence[Run], action: str):
+  """Median and quartiles over runs.
+
+  Where runs were evaluated at different moments, each is interpolated
+  between its own evaluations, never beyond them.
+
+  Returns:
+    Interactions [x] and quartiles [3, x]; None without evaluations.
+  """
+  curves = [curve for run in runs if (curve := run.curve(action))]
+  if not curves:
+    return None
+  first = max(curve[0][0] for curve in curves)
+  last = min(curve[-1][0] for curve in curves)
+  moments = {x for curve in curves for x, _ in curve if first <= x <= last}
+  x = np.array(sorted(moments), float)
+  if not len(x):
+    return None
+  returns = [np.interp(x, *np.transpose(curve)) for curve in curves]
+  return x, np.percentile(returns, [25, 50, 75], axis=0)
+
+
+def _curves(pyplot, experiment, numbers):
+  environments = experiment.environments
+  chunks = _chunks(experiment.settings)
+  rows, columns = score_figures.panel_grid(len(environments))
+  figure = pyplot.figure(
+    figsize=(4.2 * columns + 0.6, (2.9 * rows + 1.1) * len(chunks)),
+    layout='constrained',
+  )
+  parts = figure.subfigures(len(chunks), 1, squeeze=False)[:, 0]
+  for part, settings in zip(parts, chunks, strict=True):
+    axes = list(part.subplots(rows, columns, squeeze=False).flat)
+    for axis, environment in zip(axes, environments, strict=False):
+      _curve_panel(axis, experiment, environment, settings, numbers)
+    for axis in axes[len(environments) :]:
+      axis.set_axis_off()
+    _curve_legend(part, axes)
+  return figure
+
+
+def _curve_panel(axis, experiment, environment, settings, numbers) -> None:
+  colours = dict(zip(settings, score_figures.COLOURS, strict=False))
+  for setting, colour in colours.items():
+    runs = experiment.of(setting, environment)
+    if drawn := band(runs, 'sampled'):
+      axis.plot(drawn[0], drawn[1][1], '--', color=colour, lw=1, alpha=0.7)
+    if drawn := band(runs, 'mode'):
+      x, (low, middle, high) = drawn
+      label = textwrap.fill(experiment.labels[setting], 70)
+      marker = 'o' if len(x) == 1 else None
+      axis.plot(x, middle, color=colour, lw=1.8, label=label, marker=marker)
+      axis.fill_between(x, low, high, color=colour, alpha=0.18, lw=0)
+  by_algorithm = {s.algorithm: c for s, c in reversed(colours.items())}
+  for n in report_tables.same_algorithms(experiment, numbers, environment):
+    if colour := by_algorithm.get(n.algorithm):
+      label = f'{score_figures.place(n)}, final score'
+      axis.axhline(n.score, color=colour, ls=':', lw=1.4, label=label)
+  axis.set(title=environment, xlabel='interactions', ylabel='return')
+  axis.ticklabel_format(axis='x', style='plain')
+  axis.xaxis.set_major_locator(_few_ticks())
+  axis.xaxis.set_major_formatter(_thousands)
+  axis.grid(alpha=0.25)
+
+
+def _few_ticks():
+  from matplotlib import ticker
+
+  return ticker.MaxNLocator(6)
+
+
+def _thousands(value: float, _: int) -> str:
+  return f'{value / 1000:g}K' if value >= 1000 else f'{value:g}'
+
+
+def _curve_legend(part, axes) -> None:
+  from matplotlib import lines
+
+  entries = {
+    label: handle
+    for axis in axes
+    for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+  }
+  solid = lines.Line2D([], [], color='0.2', lw=1.8)
+  dashed = lines.Line2D([], [], color='0.2', lw=1, ls='--')
+  entries['mode action: median and quartiles'] = solid
+  entries['sampled: median'] = dashed
+  part.legend(
+    entries.values(),
+    entries.keys(),
+    loc='outside lower center',
+    ncols=2 if len(axes) > 1 else 1,
+  )

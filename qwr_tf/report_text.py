@@ -1,0 +1,182 @@
+"""The text of results/README.md and of the README's section."""
+
+import collections
+from collections.abc import Mapping, Sequence
+
+from qwr_tf import published
+from qwr_tf import report_tables
+from qwr_tf import scores
+from qwr_tf.gin_files import ConfigError
+from qwr_tf.published import Number
+from qwr_tf.report_data import Experiment
+
+BEGIN, END = '<!-- results:begin -->', '<!-- results:end -->'
+
+_HEAD = """# Results
+
+Written by `python -m qwr_tf.report results/*.csv` from the raw rows beside
+this file; changes by hand are lost.
+
+* A score is the mean return of a run's final evaluation: the policy after the
+  last interaction, never the best one on the way. *mode* acts with the mode
+  of the policy, *sampled* with samples.
+* **median ± ½ IQR** over seeds is the paper's statistic, half the distance
+  between the quartiles. **IQM** is the mean of the middle half of the runs
+  (of less than four runs: the mean). In brackets a 95 % interval of the
+  bootstrap, stratified by environment; with few seeds it is too narrow.
+* Versions are part of an environment's name. The paper's MuJoCo scores are of
+  gym's v2; v4 is the closest that runs today.
+* "–" was not measured, or not published.
+"""
+
+_VERSION_NAMES = {
+  'python': 'Python',
+  'tensorflow': 'TensorFlow',
+  'tf_agents': 'TF-Agents',
+  'gymnasium': 'gymnasium',
+  'mujoco': 'MuJoCo',
+  'ale_py': 'ale-py',
+}
+
+_OVERVIEW = (
+  'Final scores, median ± half the interquartile range (number of seeds), with '
+  "the policy's mode and with samples. Names in *italics*: what was published "
+  'for the same number of interactions. "–" was not measured.'
+)
+
+
+def report(
+  experiments: Sequence[Experiment],
+  numbers: Sequence[Number],
+  figures: Mapping[str, Sequence[tuple[str, str]]],
+) -> str:
+  """The whole of results/README.md.
+
+  Args:
+    experiments: what was measured.
+    numbers: what was published.
+    figures: per experiment (title, file name beside the text).
+  """
+  parts = [_HEAD]
+  for experiment in experiments:
+    parts += [
+      f'## {experiment.name}\n',
+      _provenance(experiment),
+      report_tables.overview(experiment, numbers),
+      *(f'![{title}]({file})\n' for title, file in figures[experiment.name]),
+      *_normalised(experiment, numbers),
+    ]
+    for environment in experiment.environments:
+      parts.append(f'### {environment}\n')
+      parts.append(
+        report_tables.environment_table(experiment, environment, numbers)
+      )
+  return '\n'.join(parts)
+
+
+def _provenance(experiment: Experiment) -> str:
+  """Rows, versions and commits, from the rows alone."""
+  runs = experiment.runs
+  parts = [f'{len(runs)} runs (`{experiment.name}.csv`)']
+  for column, name in _VERSION_NAMES.items():
+    found = sorted({r.facts[column] for r in runs} - {''})
+    if found:
+      parts.append(f'{name} {", ".join(found)}')
+  commits = collections.Counter(r.facts['commit'] or 'unknown' for r in runs)
+  parts.append(
+    'commit ' + ', '.join(f'{c} ({n})' for c, n in sorted(commits.items()))
+  )
+  seconds = [r.final.wall_seconds for r in runs]
+  measured = [s for s in seconds if s is not None]
+  if measured:
+    threads = sorted({r.facts['threads'] or 'unknown' for r in runs})
+    parts.append(
+      f'{scores.median(measured) / 60:.1f} minutes a run in the median '
+      f'(threads: {", ".join(threads)})'
+    )
+  return f'{"; ".join(parts)}.\n'
+
+
+def _normalised(experiment: Experiment, numbers: Sequence[Number]) -> list[str]:
+  """The index of the MuJoCo tasks and the human-normalised Atari scores."""
+  games = {n.task for n in numbers if n.algorithm == 'human'}
+  played = [published.task(e) for e in experiment.environments]
+  parts = []
+  if set(played) & set(published.INDEX_TASKS):
+    parts.append(_index(experiment, numbers))
+  if set(played) & games:
+    atari = report_tables.normalised_table(
+      experiment, [t for t in played if t in games], numbers, complete=False
+    )
+    parts.append(
+      '### Human-normalised\n\n'
+      'Mean over games of (score - random) / (human - random), over '
+      f'{len(set(played) & games)} of {len(games)} games.\n\n{atari}'
+    )
+  return parts
+
+
+def _index(experiment: Experiment, numbers: Sequence[Number]) -> str:
+  tasks = published.INDEX_TASKS
+  text = (
+    '### Index\n\n'
+    f'Mean over {", ".join(tasks)} of the score divided by that of SAC after '
+    '1M interactions.\n\n'
+  )
+  known = published.scales(numbers)
+  if not all(task in known for task in tasks):
+    return f'{text}{report_tables.NOTHING} (no published scores of SAC)\n'
+  index = report_tables.normalised_table(
+    experiment, tasks, numbers, complete=True
+  )
+  return text + (
+    index
+    or f'{report_tables.NOTHING} (no setting has runs of all four tasks yet)\n'
+  )
+
+
+def readme_section(
+  experiments: Sequence[Experiment],
+  numbers: Sequence[Number],
+  figures: Mapping[str, Sequence[tuple[str, str]]],
+  folder: str,
+) -> str:
+  """What stands between the README's markers.
+
+  Args:
+    experiments: what was measured.
+    numbers: what was published. Experiments without a published rival, and
+      those not named after a preset (ablations), are left to the long report.
+    figures: per experiment (title, file name in the folder).
+    folder: of the long report, seen from the README.
+  """
+  parts = []
+  for experiment in experiments:
+    named = experiment.name in {s.preset for s in experiment.settings}
+    if named and report_tables.rivals(experiment, numbers):
+      parts += [
+        f'**{experiment.name}**, {experiment.budget} interactions\n',
+        report_tables.overview(experiment, numbers),
+      ]
+      for title, file in figures[experiment.name][:1]:
+        parts.append(f'![{title}]({folder}/{file})\n')
+  if parts:
+    parts.insert(0, f'{_OVERVIEW}\n')
+  parts.append(
+    f'Raw rows, all statistics and figures: [{folder}]({folder}/README.md).\n'
+  )
+  return '\n'.join(parts)
+
+
+def replace_section(text: str, section: str) -> str:
+  """The README with its marked section replaced.
+
+  Raises:
+    ConfigError: if it is not marked once.
+  """
+  if text.count(BEGIN) != 1 or text.count(END) != 1:
+    raise ConfigError(f'the README needs {BEGIN} and {END}, once each.')
+  head, _, rest = text.partition(BEGIN)
+  if END not in rest:
+    raise ConfigError(f'the README has {END} before {BEGIN}.')
+  return f'{head}{BEGIN}\n{section}{END}{rest.partition(END)[2]}'

@@ -1,0 +1,203 @@
+"""Bar charts of final scores, and performance profiles."""
+
+import textwrap
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from qwr_tf import published
+from qwr_tf import report_tables
+from qwr_tf import scores
+from qwr_tf.published import Number
+from qwr_tf.report_data import Experiment
+from qwr_tf.report_data import Setting
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart. The first
+# belongs to the setting that others are compared with.
+COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
+GREY = '0.45'
+
+
+def panel_grid(count: int) -> tuple[int, int]:
+  """Rows and columns for a number of panels."""
+  columns = count if count <= 3 else 2 if count == 4 else 3
+  return -(-count // columns), columns
+
+
+def place(n: Number) -> str:
+  """What a legend calls a published score."""
+  return f'{n.algorithm}, {n.source} ({n.environments})'
+
+
+# Final scores.
+
+
+def bars(pyplot, experiment: Experiment, numbers: Sequence[Number]):
+  """A row per setting and published score, a panel per environment."""
+  environments = experiment.environments
+  methods = _methods(experiment, numbers)
+  rows, columns = panel_grid(len(environments))
+  names = _names(experiment, methods)
+  lines = max(name.count('\n') for name in names) + 1
+  height = max(0.42, 0.16 * lines + 0.08) * len(methods) + 1.0
+  figure, grid = pyplot.subplots(
+    rows,
+    columns,
+    figsize=(3.4 * columns + 2.6, height * rows + 0.9),
+    squeeze=False,
+    sharey=True,
+    layout='constrained',
+  )
+  for axis, environment in zip(grid.flat, environments, strict=False):
+    _bar_panel(axis, experiment, environment, methods, numbers)
+    axis.set_yticks(range(len(methods)), names)
+  for axis in list(grid.flat)[len(environments) :]:
+    axis.set_axis_off()
+  _bar_legend(figure, columns)
+  return figure
+
+
+def _methods(experiment, numbers) -> list[Setting | str]:
+  """What has a row: settings, then published methods by name."""
+  found: dict[Setting | str, None] = dict.fromkeys(experiment.settings)
+  for environment in experiment.environments:
+    for n in report_tables.same_algorithms(experiment, numbers, environment):
+      found[place(n)] = None
+  return list(found)
+
+
+def _names(experiment, methods) -> list[str]:
+  """Labels of the rows, a line per binding."""
+  labels = [
+    method if isinstance(method, str) else experiment.labels[method]
+    for method in methods
+  ]
+  return [
+    '\n'.join(
+      textwrap.fill(part, 44, break_on_hyphens=False)
+      for part in label.split('; ')
+    )
+    for label in labels
+  ]
+
+
+def _bar_panel(axis, experiment, environment, methods, numbers) -> None:
+  known = {
+    place(n): n
+    for n in report_tables.same_algorithms(experiment, numbers, environment)
+  }
+  for y, method in enumerate(methods):
+    if isinstance(method, str):
+      if n := known.get(method):
+        _bar(axis, y, n.score, n.spread, GREY)
+    else:
+      finals = experiment.finals(method, environment, 'mode')
+      if finals:
+        _own_bar(axis, y, finals)
+  axis.axvline(0, color='0.2', lw=0.8)
+  axis.set(title=environment, xlabel='final return, mode action')
+  axis.set_ylim(len(methods) - 0.4, -0.6)
+  axis.grid(alpha=0.25, axis='x')
+
+
+def _bar(axis, y, score, spread, colour) -> None:
+  axis.barh(
+    y, score, 0.62, color=colour, alpha=0.45, xerr=spread,
+    error_kw=dict(lw=1.2, capsize=3, ecolor='0.2'),
+  )  # fmt: skip
+
+
+def _own_bar(axis, y, finals) -> None:
+  spread = scores.half_iqr(finals) if len(finals) > 1 else None
+  _bar(axis, y, scores.median(finals), spread, COLOURS[0])
+  axis.plot(finals, [y - 0.2] * len(finals), '.', color='0.1', ms=5, zorder=3)
+  if interval := scores.bootstrap([finals]):
+    axis.plot(interval, [y + 0.2] * 2, color=COLOURS[1], lw=1.6, zorder=3)
+    middle = scores.iqm(finals)
+    axis.plot(middle, y + 0.2, 'D', color=COLOURS[1], ms=4.5, zorder=4)
+
+
+def _bar_legend(figure, columns) -> None:
+  from matplotlib import lines
+  from matplotlib import patches
+
+  handles = [
+    patches.Patch(color=COLOURS[0], alpha=0.45),
+    lines.Line2D([], [], color='0.2', marker='|', ms=7, lw=1.2),
+    lines.Line2D([], [], color='0.1', marker='.', ls=''),
+    lines.Line2D([], [], color=COLOURS[1], marker='D', ms=4.5),
+    patches.Patch(color=GREY, alpha=0.45),
+  ]
+  labels = [
+    'median of the seeds',
+    '± half the interquartile range',
+    'a seed',
+    'IQM, 95 % bootstrap interval',
+    'published',
+  ]
+  columns = min(columns + 1, 3)
+  figure.legend(handles, labels, loc='outside lower center', ncols=columns)
+
+
+# Performance profile.
+
+
+def profile_strata(experiment, numbers) -> dict[Setting, list[list[float]]]:
+  """Normalised final scores of the settings that have all scaled tasks."""
+  scale = published.scales(numbers)
+  scaled = [e for e in experiment.environments if published.task(e) in scale]
+  found = {}
+  for setting in experiment.settings:
+    strata = [
+      [
+        published.normalised(score, scale[published.task(environment)])
+        for score in experiment.finals(setting, environment, 'mode')
+      ]
+      for environment in scaled
+    ]
+    if strata and all(strata):
+      found[setting] = strata
+  return found
+
+
+def profile(pyplot, experiment: Experiment, numbers: Sequence[Number]):
+  """Share of runs above each normalised score."""
+  every = profile_strata(experiment, numbers)
+  found = dict(list(every.items())[: len(COLOURS)])
+  top = max(0.0, *(max(map(max, strata)) for strata in found.values()))
+  low = min(0.0, *(min(map(min, strata)) for strata in found.values()))
+  thresholds = np.linspace(low, 1.1 * top + 0.02, 201)
+  figure, axis = pyplot.subplots(figsize=(6.4, 4.4), layout='constrained')
+  for colour, label, shares, bounds in _profile_lines(
+    found, experiment.labels, thresholds
+  ):
+    axis.step(thresholds, shares, where='post', color=colour, label=label)
+    if bounds is not None:
+      axis.fill_between(
+        thresholds, *bounds, step='post', color=colour, alpha=0.15, lw=0
+      )
+  tasks = ', '.join(
+    e
+    for e in experiment.environments
+    if published.task(e) in published.scales(numbers)
+  )
+  left_out = ''
+  if len(found) < len(every):
+    left_out = f' (the first {len(found)} of {len(every)} settings)'
+  axis.set(
+    title=textwrap.fill(f'{tasks}{left_out}', 70),
+    xlabel='normalised score (MuJoCo: 1 is SAC at 1M; Atari: 1 is human)',
+    ylabel='share of runs above it, mode action',
+    ylim=(-0.02, 1.02),
+  )
+  axis.grid(alpha=0.25)
+  figure.legend(loc='outside lower center')
+  return figure
+
+
+def _profile_lines(found, labels, thresholds) -> Iterator[tuple]:
+  for (setting, strata), colour in zip(found.items(), COLOURS, strict=False):
+    runs = sum(map(len, strata))
+    label = textwrap.fill(f'{labels[setting]} ({runs} runs)', 70)
+    shares = scores.profile(strata, thresholds)
+    yield colour, label, shares, scores.profile_band(strata, thresholds)

@@ -1,0 +1,269 @@
+"""Runs a grid of runs and keeps their raw results.
+
+    python -m qwr_tf.sweep --gin_file=mujoco_100k.gin --seeds=0-4 \
+      --envs=HalfCheetah-v4,Hopper-v4
+
+One training process per core. The same command goes on where it was cut: runs
+whose rows are in the CSV are skipped, finished ones give their rows, others
+start. Exit codes: 0 done, 2 bad input, 1 a run failed (the others went on).
+"""
+
+import pathlib
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+import tqdm
+from absl import flags
+
+from qwr_tf import command
+from qwr_tf import grid
+from qwr_tf import results
+from qwr_tf import run_rows
+from qwr_tf import sweep_plan
+from qwr_tf.gin_files import ConfigError
+
+_GIN_FILE = flags.DEFINE_string(
+  'gin_file', None, 'Path, or bare name of a file in gin_configs/.'
+)
+_GIN_BINDINGS = flags.DEFINE_multi_string(
+  'gin_bindings', [], 'Overrides for all runs, such as "QwrAgent.horizon=1".'
+)
+_ENVS = flags.DEFINE_list(
+  'envs', [], "Environments, with commas; default the gin file's own."
+)
+_SEEDS = flags.DEFINE_string(
+  'seeds', None, 'Such as 0-4 or 0,2,5-7; default 0.'
+)
+_RESULTS = flags.DEFINE_string(
+  'results', None, 'CSV of raw results; default results/<gin_file>.csv.'
+)
+_RUNS_DIR = flags.DEFINE_string('runs_dir', 'runs', "The runs' folders.")
+_PROCESSES = flags.DEFINE_integer(
+  'processes', None, 'Runs at a time; default one per core.'
+)
+_ALGORITHM = flags.DEFINE_enum(
+  'algorithm',
+  None,
+  results.ALGORITHMS,
+  'Name in the rows; default what the configuration says.',
+)
+_REPLACE = flags.DEFINE_bool(
+  'replace', False, "Rows of these runs replace the CSV's of the same runs."
+)
+_COLLECT_ONLY = flags.DEFINE_bool(
+  'collect_only',
+  False,
+  'Add the rows of finished runs under --runs_dir, run nothing. Narrowed by '
+  '--gin_file (with its bindings), --envs and --seeds where they are given.',
+)
+
+
+class Sweep:
+  """Takes in what ends: rows to the CSV, a line and the bar to the screen."""
+
+  def __init__(self, recipe: sweep_plan.Recipe, jobs: Sequence[grid.Job]):
+    """Draws the bar.
+
+    Args:
+      recipe: what the runs share.
+      jobs: all of the grid, the finished ones too.
+    """
+    self._recipe = recipe
+    self.failed: list[str] = []
+    self._done = 0
+    self._bar = tqdm.tqdm(
+      total=sum(job.interactions for job in jobs),
+      unit=' interactions',
+      unit_scale=True,
+      smoothing=0,  # Evenly over the whole grid: rows come in bursts.
+      miniters=0,
+      mininterval=1 if sys.stderr.isatty() else 30,
+      dynamic_ncols=True,
+    )
+
+  def collect(self, job: grid.Job, threads: int | None = None) -> None:
+    """Rows of a finished run."""
+    try:
+      rows = run_rows.rows(
+        job.folder, self._recipe.path.stem, self._recipe.algorithm, threads
+      )
+      results.add(self._recipe.path, rows, self._recipe.replace)
+    except (ConfigError, OSError) as error:
+      self._fail(job, str(error))
+      return
+    mode, sampled = rows[-1]['return_mode'], rows[-1]['return_sampled']
+    self._say(f'{job}: {mode} mode action, {sampled} sampled')
+
+  def skip(self, job: grid.Job, why: str) -> None:
+    """A run that needs no work; it does not count for the ETA."""
+    self._say(f'{job}: {why}')
+
+  def ended(self, job: grid.Job, error: str | None) -> None:
+    """A run of the grid is over."""
+    if error is None:
+      self.collect(job, threads=1)
+    elif error == grid.BUSY:
+      self._say(f'{job}: left out, {error}')
+    else:
+      self._fail(job, f'{error} ({job.log})')
+    self.finish(job)
+
+  def finish(self, job: grid.Job, before: bool = False) -> None:
+    """Moves the bar by a whole run, done now or before the start."""
+    self._done += job.interactions
+    if before:
+      self._bar.initial += job.interactions
+    self.progress(0, 0, 0)
+
+  def progress(self, made: int, running: int, waiting: int) -> None:
+    """Moves the bar."""
+    self._bar.set_postfix_str(
+      f'{running} running, {waiting} waiting, {len(self.failed)} failed',
+      refresh=False,
+    )
+    self._bar.update(self._done + made - self._bar.n)
+
+  def close(self) -> None:
+    """Ends the bar."""
+    self._bar.close()
+
+  def _fail(self, job: grid.Job, error: str) -> None:
+    self.failed.append(f'{job}: {error}')
+    self._say(f'{job}: failed, {error}')
+
+  def _say(self, line: str) -> None:
+    self._bar.write(line, file=sys.stdout)
+
+
+def run(
+  recipe: sweep_plan.Recipe,
+  envs: Sequence[str],
+  seeds: Sequence[int],
+  processes: int,
+  runner: Callable = grid.run,
+) -> list[str]:
+  """Runs what is missing of a grid; returns a line for each failed run."""
+  planned = sweep_plan.plan(recipe, envs, seeds)
+  known = {results.identity(row) for row in results.read(recipe.path)}
+  sweep = Sweep(recipe, [job for job, _ in planned])
+  todo = []
+  try:
+    for job, identity in planned:
+      if identity in known and not recipe.replace:
+        sweep.skip(job, f'{recipe.path} has its rows')
+        sweep.finish(job, before=True)
+      elif run_rows.finished(job.folder):
+        sweep.collect(job)
+        sweep.finish(job, before=True)
+      else:
+        todo.append(job)
+    runner(todo, processes, sweep.ended, sweep.progress)
+  finally:
+    sweep.close()
+  return sweep.failed
+
+
+def collect_only(
+  path: pathlib.Path,
+  runs_dir: pathlib.Path,
+  wanted: Callable[[dict], bool],
+  algorithm: str | None = None,
+  replace: bool = False,
+) -> list[results.Row]:
+  """Adds the rows of the finished runs in a folder.
+
+  Args:
+    path: the CSV.
+    runs_dir: parent of the runs' folders.
+    wanted: says of a run.json whether its run counts.
+    algorithm: name in the rows; None derives it.
+    replace: whether known runs' rows are replaced.
+
+  Returns:
+    The rows that were added.
+  """
+  rows: list[results.Row] = []
+  for file in sorted(runs_dir.glob('*/run.json')):
+    facts = run_rows.finished(file.parent)
+    if facts is not None and wanted(facts):
+      rows += run_rows.rows(file.parent, path.stem, algorithm)
+  return results.add(path, rows, replace)
+
+
+def _wanted(facts: dict) -> bool:
+  """Whether the flags, where they are given, name a run."""
+  if _GIN_FILE.value:
+    own = run_rows.own_bindings(_GIN_BINDINGS.value)
+    if (
+      facts.get('preset') != pathlib.Path(_GIN_FILE.value).stem
+      or run_rows.own_bindings(facts.get('bindings', ())) != own
+    ):
+      return False
+  if _ENVS.value and facts.get('environment') not in _ENVS.value:
+    return False
+  seeds = sweep_plan.parse_seeds(_SEEDS.value) if _SEEDS.value else None
+  return seeds is None or facts.get('seed') in seeds
+
+
+def _results_path() -> pathlib.Path:
+  if _RESULTS.value:
+    if not _RESULTS.value.endswith('.csv'):
+      raise ConfigError(f'--results={_RESULTS.value}: not the name of a CSV.')
+    return pathlib.Path(_RESULTS.value)
+  if not _GIN_FILE.value:
+    raise ConfigError(
+      '--gin_file is missing, for instance --gin_file=mujoco_100k.gin.'
+    )
+  return pathlib.Path('results', f'{pathlib.Path(_GIN_FILE.value).stem}.csv')
+
+
+def _collect(path: pathlib.Path) -> None:
+  runs_dir = pathlib.Path(_RUNS_DIR.value)
+  if not runs_dir.is_dir():
+    raise ConfigError(f'--runs_dir={runs_dir} is no folder.')
+  added = collect_only(
+    path, runs_dir, _wanted, _ALGORITHM.value, _REPLACE.value
+  )
+  runs = len({results.identity(row) for row in added})
+  print(f'{len(added)} rows of {runs} runs added to {path}')
+
+
+def _interrupt(*_) -> None:
+  raise KeyboardInterrupt
+
+
+def main() -> None:
+  """One grid from flags to rows."""
+  path = _results_path()
+  results.read(path)  # A CSV that is none is found before hours of training.
+  if _COLLECT_ONLY.value:
+    _collect(path)
+    return
+  if not _GIN_FILE.value:
+    raise ConfigError('--gin_file is missing; --collect_only needs none.')
+  processes = _PROCESSES.value
+  if processes is None:
+    processes = len(grid.cores())
+  if processes < 1:
+    raise ConfigError(f'--processes={processes} must be 1 or more.')
+  recipe = sweep_plan.Recipe(
+    _GIN_FILE.value,
+    tuple(_GIN_BINDINGS.value),
+    _ALGORITHM.value,
+    path,
+    pathlib.Path(_RUNS_DIR.value),
+    _REPLACE.value,
+  )
+  # `kill` ends the runs too, like Ctrl-C.
+  signal.signal(signal.SIGTERM, _interrupt)
+  seeds = sweep_plan.parse_seeds(_SEEDS.value or '0')
+  failed = run(recipe, _ENVS.value, seeds, processes)
+  print(f'raw results: {path}')
+  if failed:
+    print(f'{len(failed)} failed:', *failed, sep='\n  ', file=sys.stderr)
+    sys.exit(1)
+
+
+if __name__ == '__main__':
+  command.run(main)

@@ -1,0 +1,122 @@
+"""What a sweep will run: the grid, checked before anything starts."""
+
+import pathlib
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from qwr_tf import experiment
+from qwr_tf import gin_files
+from qwr_tf import grid
+from qwr_tf import results
+from qwr_tf import run_folder
+from qwr_tf import run_rows
+from qwr_tf.gin_files import ConfigError
+
+
+class Recipe(NamedTuple):
+  """What all runs of a grid share.
+
+  Attributes:
+    gin_file: path or bare name.
+    bindings: gin bindings.
+    algorithm: name in the rows; None derives it.
+    path: the CSV.
+    runs_dir: parent of the runs' folders.
+    replace: whether known runs' rows are replaced.
+  """
+
+  gin_file: str
+  bindings: tuple[str, ...]
+  algorithm: str | None
+  path: pathlib.Path
+  runs_dir: pathlib.Path
+  replace: bool = False
+
+
+def parse_seeds(text: str) -> list[int]:
+  """'0-2,5' is [0, 1, 2, 5].
+
+  Raises:
+    ConfigError: for anything else, and for a seed named twice.
+  """
+  seeds: list[int] = []
+  for part in text.split(','):
+    match = re.fullmatch(r'\s*(\d+)(?:-(\d+))?\s*', part)
+    first, last = (match[1], match[2] or match[1]) if match else (1, 0)
+    if int(first) > int(last):
+      raise ConfigError(f'--seeds={text}: {part!r} is no seed, nor a range 0-4')
+    seeds += range(int(first), int(last) + 1)
+  check_once('seeds', seeds)
+  return seeds
+
+
+def check_once(flag: str, values: Sequence) -> None:
+  """Raises ConfigError if a value is there twice."""
+  twice = sorted({value for value in values if values.count(value) > 1})
+  if twice:
+    raise ConfigError(f'--{flag} names {twice[0]} twice.')
+
+
+def plan(
+  recipe: Recipe, envs: Sequence[str], seeds: Sequence[int]
+) -> list[tuple[grid.Job, tuple[str, ...]]]:
+  """The grid's jobs with the identity of their rows, seed by seed.
+
+  Raises:
+    ConfigError: for what would make a run fail at its start.
+  """
+  check_once('envs', envs)
+  planned = []
+  for environment in envs or ['']:
+    bindings = list(recipe.bindings)
+    if environment:
+      bindings.append(f"run.environment='{environment}'")
+    config = gin_files.parse([recipe.gin_file], bindings)
+    settings = _checked_settings()
+    algorithm = recipe.algorithm or run_rows.algorithm_of(config)
+    for order, seed in enumerate(seeds):
+      job = _job(recipe, settings, bindings, config, seed)
+      row = dict.fromkeys(results.COLUMNS, '') | {
+        'experiment': recipe.path.stem,
+        'algorithm': algorithm,
+        'preset': pathlib.Path(recipe.gin_file).stem,
+        'bindings': run_rows.own_bindings(bindings),
+        'environment': settings.environment,
+        'seed': str(seed),
+      }
+      planned.append((order, job, results.identity(row)))
+  # Seed by seed: a sweep that is cut leaves something of every environment.
+  planned.sort(key=lambda item: item[0])
+  return [(job, identity) for _, job, identity in planned]
+
+
+def _checked_settings() -> experiment.Settings:
+  settings = experiment.settings()
+  try:
+    experiment.load_environment(settings.environment).close()
+  except (ValueError, TypeError) as error:
+    raise ConfigError(gin_files.describe(error)) from error
+  return settings
+
+
+def _job(
+  recipe: Recipe,
+  settings: experiment.Settings,
+  bindings: Sequence[str],
+  config: str,
+  seed: int,
+) -> grid.Job:
+  name = run_folder.default_path(
+    recipe.gin_file, settings.environment, seed, config
+  ).name
+  folder = recipe.runs_dir / name
+  arguments = (
+    f'--gin_file={recipe.gin_file}',
+    *(f'--gin_bindings={binding}' for binding in bindings),
+    f'--seed={seed}',
+    f'--root_dir={folder}',
+  )
+  return grid.Job(
+    settings.environment, seed, folder, arguments, settings.interactions
+  )

@@ -1,0 +1,362 @@
+"""Collecting and evaluating: the rows are TF-Agents' own stream, plus mu."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tf_agents.drivers import py_driver
+from tf_agents.environments import py_environment
+from tf_agents.policies import py_tf_eager_policy
+from tf_agents.specs import array_spec
+from tf_agents.specs import tensor_spec
+from tf_agents.trajectories import time_step as ts
+from tf_agents.trajectories import trajectory
+
+from qwr_tf import collect
+from qwr_tf import evaluate
+from qwr_tf import networks
+from qwr_tf.agents import qwr_agent
+from qwr_tf.networks import torsos
+from qwr_tf.replay import ReplayTable
+
+_FIRST, _MID, _LAST = 0, 1, 2
+
+# Rewards of an episode's steps and whether it ends in a terminal state; the
+# others end at a time limit. 3 + 1 + 2 steps, then again from the start.
+_EPISODES = [
+  ([1.0, 2.0, 3.0], True),
+  ([10.0], False),
+  ([100.0, 200.0], False),
+]
+_RETURNS = [6.0, 10.0, 300.0]
+
+
+class ScriptedEnv(py_environment.PyEnvironment):
+  """Plays the episodes above, whatever the action; observes (episode, t)."""
+
+  def __init__(self, continuous=True):
+    super().__init__(handle_auto_reset=True)
+    self._continuous = continuous
+    self._episode, self._t = -1, 0
+    self.actions = []
+
+  def observation_spec(self):
+    return array_spec.ArraySpec([2], np.float32, 'observation')
+
+  def action_spec(self):
+    if self._continuous:
+      return array_spec.BoundedArraySpec([2], np.float32, -1.0, 1.0, 'action')
+    return array_spec.BoundedArraySpec([], np.int32, 0, 3, 'action')
+
+  def _observation(self):
+    return np.array([self._episode, self._t], np.float32)
+
+  def _reset(self):
+    self._episode, self._t = self._episode + 1, 0
+    return ts.restart(self._observation())
+
+  def _step(self, action):
+    self.actions.append(action)
+    rewards, terminates = _EPISODES[self._episode % 3]
+    reward = rewards[self._t]
+    self._t += 1
+    if self._t < len(rewards):
+      return ts.transition(self._observation(), reward)
+    if terminates:
+      return ts.termination(self._observation(), reward)
+    return ts.truncation(self._observation(), reward)
+
+
+class _Setup:
+  def __init__(self, *, continuous=True, normalizer=False, capacity=100, **kw):
+    tf.keras.utils.set_random_seed(0)
+    self.env = ScriptedEnv(continuous)
+    time_step_spec = tensor_spec.from_spec(self.env.time_step_spec())
+    action_spec = tensor_spec.from_spec(self.env.action_spec())
+    observation_spec = time_step_spec.observation
+    self.normalizer = None
+    if normalizer:
+      self.normalizer = networks.ObservationNormalizer(observation_spec)
+
+    def torso():
+      return torsos.mlp_torso((8,))
+
+    self.agent = qwr_agent.QwrAgent(
+      time_step_spec,
+      action_spec,
+      networks.ActorNetwork(
+        observation_spec,
+        action_spec,
+        torso_fn=torso,
+        normalizer=self.normalizer,
+      ),
+      networks.GatedQNetwork(
+        observation_spec,
+        action_spec,
+        torso_fn=torso,
+        normalizer=self.normalizer,
+      ),
+      actor_optimizer=tf.keras.optimizers.legacy.SGD(0.1),
+      critic_optimizer=tf.keras.optimizers.legacy.SGD(0.1),
+      train_step_counter=tf.Variable(0, dtype=tf.int64),
+    )
+    self.table = ReplayTable(self.agent.collect_data_spec, capacity)
+    kwargs = {'seed': 0} | kw
+    self.collector = collect.Collector(
+      self.env, self.agent, self.table, **kwargs
+    )
+
+  def rows(self):
+    """All rows in time order, as NumPy."""
+    rows = self.table.gather_all()
+    return tf.nest.map_structure(lambda x: x.numpy()[0], rows)
+
+
+# Two rounds of the script: 6 interactions and 3 final rows each. Of a final
+# row TF-Agents keeps reward 0 and discount 1, those of the reset after it.
+_STEP_TYPES = [_FIRST, _MID, _MID, _LAST, _FIRST, _LAST, _FIRST, _MID, _LAST]
+_NEXT_STEP_TYPES = [*_STEP_TYPES[1:], _FIRST]
+_REWARDS = [1.0, 2.0, 3.0, 0.0, 10.0, 0.0, 100.0, 200.0, 0.0]
+_DISCOUNTS = [1.0, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
+_EPISODE = [0, 0, 0, 0, 1, 1, 2, 2, 2]
+_TIME = [0, 1, 2, 3, 0, 1, 0, 1, 2]
+
+
+@pytest.mark.parametrize('continuous', [True, False])
+def test_rows_are_the_script(continuous):
+  setup = _Setup(continuous=continuous, env_steps=12)
+  collected = setup.collector()
+  assert collected.interactions == 12
+  assert collected.episode_returns == 2 * _RETURNS
+  assert collected.seconds > 0
+  rows = setup.rows()
+  np.testing.assert_array_equal(rows.step_type, 2 * _STEP_TYPES)
+  np.testing.assert_array_equal(rows.next_step_type, 2 * _NEXT_STEP_TYPES)
+  np.testing.assert_array_equal(rows.reward, 2 * _REWARDS)
+  np.testing.assert_array_equal(rows.discount, 2 * _DISCOUNTS)
+  episodes = np.concatenate([_EPISODE, np.array(_EPISODE) + 3])
+  np.testing.assert_array_equal(rows.observation[:, 0], episodes)
+  np.testing.assert_array_equal(rows.observation[:, 1], 2 * _TIME)
+
+
+def test_rows_have_the_specs_of_the_agent():
+  setup = _Setup(env_steps=6)
+  appended = []
+  setup.table.append = appended.append
+  setup.collector()
+  spec = tensor_spec.add_outer_dim(setup.agent.collect_data_spec, 9)
+  tf.nest.map_structure(
+    lambda s, x: s.is_compatible_with(x) or pytest.fail(f'{s} {x}'),
+    spec,
+    appended[0],
+  )
+
+
+@pytest.mark.parametrize('continuous', [True, False])
+def test_mu_is_stored_for_every_observation(continuous):
+  setup = _Setup(continuous=continuous, env_steps=12)
+  setup.collector()
+  rows = setup.rows()
+  distribution = setup.agent.policy_distribution(tf.constant(rows.observation))
+  (stored,) = rows.policy_info['dist_params'].values()
+  expected = distribution.mean() if continuous else distribution.logits
+  assert stored[rows.step_type == _LAST].any()
+  np.testing.assert_allclose(stored, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_stored_actions_are_not_clipped():
+  setup = _Setup(env_steps=12)
+  projection = setup.agent.actor_network.head.projection
+  projection.kernel.assign(np.zeros([8, 2]))
+  projection.bias.assign([3.0, -5.0])
+  setup.collector()
+  rows = setup.rows()
+  assert rows.action[:, 0].min() > 1 and rows.action[:, 1].max() < -1
+  # What was stored is what the environment was given, which clips for itself;
+  # final rows hold an action that nobody took.
+  np.testing.assert_array_equal(
+    rows.action[rows.step_type != _LAST], np.stack(setup.env.actions)
+  )
+
+
+@pytest.mark.parametrize('env_steps', [1, 2, 3, 4, 5])
+def test_calls_continue_the_stream(env_steps):
+  at_once = _Setup(env_steps=60)
+  at_once.collector()
+  in_pieces = _Setup(env_steps=env_steps)
+  returns = []
+  for _ in range(60 // env_steps):
+    collected = in_pieces.collector()
+    assert collected.interactions == env_steps
+    returns += collected.episode_returns
+  assert returns == 10 * _RETURNS
+  assert at_once.rows().step_type.shape == (90,)
+  # Seeds and weights are the same, so actions are too.
+  tf.nest.map_structure(
+    np.testing.assert_array_equal, at_once.rows(), in_pieces.rows()
+  )
+
+
+def test_env_steps_may_end_in_the_middle_of_an_episode():
+  setup = _Setup(env_steps=5)  # 3 + 1 + 1 of 2
+  collected = setup.collector()
+  assert collected.interactions == 5
+  assert collected.episode_returns == _RETURNS[:2]  # Not the open one's.
+  rows = setup.rows()
+  np.testing.assert_array_equal(rows.step_type, _STEP_TYPES[:7])
+  assert setup.table.num_frames() == 5
+  # The rest of the third episode, its whole return, and 3 + 1 more.
+  assert setup.collector().episode_returns == [300.0, 6.0, 10.0]
+
+
+def test_an_episode_that_just_ended_gets_its_final_row():
+  setup = _Setup(env_steps=3)
+  setup.collector()
+  np.testing.assert_array_equal(
+    setup.rows().step_type, [_FIRST, _MID, _MID, _LAST]
+  )
+
+
+@pytest.mark.parametrize(
+  'env_steps, interactions, ended',
+  [(1, 3, 1), (3, 3, 1), (4, 4, 2), (5, 6, 3), (6, 6, 3), (7, 9, 4)],
+)
+def test_whole_episodes_go_on_to_the_end(env_steps, interactions, ended):
+  setup = _Setup(env_steps=env_steps, whole_episodes=True)
+  collected = setup.collector()
+  assert collected.interactions == interactions
+  assert collected.episode_returns == (2 * _RETURNS)[:ended]
+  rows = setup.rows()
+  assert rows.step_type[-1] == _LAST
+  assert (rows.step_type == _LAST).sum() == ended
+  assert len(rows.step_type) == interactions + ended
+  # The next call begins with an episode.
+  setup.collector()
+  assert setup.rows().step_type[interactions + ended] == _FIRST
+
+
+@pytest.mark.parametrize('whole_episodes', [False, True])
+def test_a_table_may_hold_just_the_newest_call(whole_episodes):
+  # RWR and on-policy AWR: nothing but the newest data. Final rows come on
+  # top of the interactions that the capacity counts.
+  setup = _Setup(env_steps=6, whole_episodes=whole_episodes, capacity=6)
+  for _ in range(3):
+    assert setup.collector().interactions == 6
+    assert setup.table.num_frames() == 6
+  np.testing.assert_array_equal(
+    setup.rows().observation[:, 0], np.array(_EPISODE) + 6
+  )
+
+
+def test_samples_are_a_function_of_the_seed():
+  first, again, other = (_Setup(env_steps=6, seed=s) for s in (0, 0, 1))
+  for setup in (first, again, other):
+    setup.collector()
+  np.testing.assert_array_equal(first.rows().action, again.rows().action)
+  assert np.all(first.rows().action != other.rows().action)
+
+
+def test_a_call_acts_with_the_newest_weights():
+  setup = _Setup(env_steps=6)
+  setup.collector()
+  actor = setup.agent.actor_network
+  actor.head.projection.kernel.assign(np.zeros([8, 2]))
+  actor.head.projection.bias.assign([7.0, 8.0])
+  setup.collector()
+  (loc,) = setup.rows().policy_info['dist_params'].values()
+  assert not np.any(loc[:9] == [7.0, 8.0])
+  np.testing.assert_array_equal(loc[9:], np.tile([[7.0, 8.0]], [9, 1]))
+
+
+def test_the_normaliser_sees_every_row_once():
+  setup = _Setup(env_steps=4, normalizer=True)
+  for _ in range(3):
+    setup.collector()
+    seen = setup.rows().observation.astype(np.float64)
+    mean, inverse = setup.normalizer.parameters
+    np.testing.assert_allclose(mean, seen.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(inverse, 1 / (seen.std(0) + 1e-5), rtol=1e-4)
+
+
+def test_mu_is_that_of_the_normaliser_that_acted():
+  setup = _Setup(env_steps=12, normalizer=True)
+  distribution = setup.agent.policy_distribution
+  rows = np.concatenate([np.stack([_EPISODE, _TIME], 1)] * 2)
+  rows[9:, 0] += 3
+  # Before anything was collected observations are left as they are.
+  expected = distribution(tf.constant(rows, tf.float32)).mean()
+  setup.collector()
+  np.testing.assert_allclose(
+    setup.rows().policy_info['dist_params']['loc'], expected, rtol=1e-5
+  )
+  after = distribution(tf.constant(rows, tf.float32)).mean()
+  assert np.abs(after - expected).max() > 0.01
+
+
+# Against TF-Agents' own driver
+
+
+@pytest.mark.parametrize('continuous', [True, False])
+def test_rows_are_those_of_tf_agents_driver(continuous):
+  setup = _Setup(continuous=continuous, env_steps=12)
+  setup.collector()
+  ours = setup.rows()
+
+  frames = []
+  env = ScriptedEnv(continuous)
+  driver = py_driver.PyDriver(
+    env,
+    py_tf_eager_policy.PyTFEagerPolicy(setup.agent.collect_policy),
+    observers=[frames.append],
+    max_steps=12,
+  )
+  driver.run(env.reset())
+  theirs = tf.nest.map_structure(lambda *x: np.stack(x), *frames)
+  # The driver, too, counts interactions only; it stops before the last row.
+  count = len(theirs.step_type)
+  assert count == 17
+  assert isinstance(theirs, trajectory.Trajectory)
+  for name in ('step_type', 'next_step_type', 'reward', 'discount'):
+    np.testing.assert_array_equal(
+      getattr(ours, name)[:count], getattr(theirs, name), err_msg=name
+    )
+  np.testing.assert_array_equal(ours.observation[:count], theirs.observation)
+  tf.nest.map_structure(
+    lambda a, b: np.testing.assert_allclose(a[:count], b, rtol=1e-5, atol=1e-6),
+    ours.policy_info,
+    theirs.policy_info,
+  )
+  assert ours.action.dtype == theirs.action.dtype
+  assert ours.action.shape[1:] == theirs.action.shape[1:]
+
+
+# Evaluation
+
+
+def test_evaluation_returns_one_number_per_episode():
+  setup = _Setup()
+  evaluator = evaluate.Evaluator(ScriptedEnv(), setup.agent, seed=0)
+  assert evaluator.returns(4, sampled=False) == [*_RETURNS, 6.0]
+  # The next call starts an episode of its own.
+  assert evaluator.returns(2, sampled=True) == _RETURNS[1:]
+
+
+def test_evaluation_acts_with_the_mode_or_with_samples():
+  setup = _Setup()
+  envs = [ScriptedEnv() for _ in range(4)]
+  evaluators = [
+    evaluate.Evaluator(env, setup.agent, seed=s)
+    for env, s in zip(envs, (0, 1, 0, 1), strict=True)
+  ]
+  setup.agent.actor_network.head.projection.bias.assign([3.0, 4.0])
+  for evaluator, sampled in zip(
+    evaluators, (False, False, True, True), strict=True
+  ):
+    evaluator.returns(3, sampled=sampled)
+  actions = [np.stack(env.actions) for env in envs]
+  observations = np.stack([_EPISODE, _TIME], 1)[np.array(_STEP_TYPES) != _LAST]
+  mode = setup.agent.policy_distribution(
+    tf.constant(observations, tf.float32)
+  ).mode()
+  np.testing.assert_allclose(actions[0], mode, rtol=1e-5)
+  np.testing.assert_array_equal(actions[0], actions[1])
+  assert np.all(actions[2] != actions[0]) and np.all(actions[2] != actions[3])

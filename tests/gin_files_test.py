@@ -1,0 +1,183 @@
+"""Finding and reading gin files, and what is said about wrong ones."""
+
+import pathlib
+
+import gin
+import pytest
+
+from qwr_tf import experiment  # noqa: F401 (registers what gin configures)
+from qwr_tf import gin_files
+
+_FOLDER = pathlib.Path(__file__).resolve().parents[1] / 'gin_configs'
+
+
+@pytest.fixture(autouse=True)
+def _clear_gin():
+  yield
+  gin.clear_config()
+
+
+def _error(*bindings, files=('mujoco.gin',)):
+  with pytest.raises(gin_files.ConfigError) as caught:
+    gin_files.parse(files, bindings)
+  message = str(caught.value)
+  assert '\n' not in message
+  return message
+
+
+def test_finds_by_bare_name_and_by_path(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  own = tmp_path / 'own.gin'
+  own.touch()
+  assert gin_files.find('bitflip.gin') == _FOLDER / 'bitflip.gin'
+  assert gin_files.find(str(own)) == own
+  assert gin_files.find('own.gin').resolve() == own
+
+
+def test_unknown_file_lists_the_known_ones():
+  with pytest.raises(gin_files.ConfigError) as caught:
+    gin_files.find('bitflop.gin')
+  for file in _FOLDER.glob('*.gin'):
+    assert file.name in str(caught.value)
+
+
+def test_a_folder_is_no_gin_file(tmp_path):
+  with pytest.raises(gin_files.ConfigError, match='not found'):
+    gin_files.find(str(tmp_path))
+
+
+def test_later_files_override_and_bindings_override_files(tmp_path):
+  first, second = tmp_path / 'a.gin', tmp_path / 'b.gin'
+  first.write_text('iterate.batch_size = 1\niterate.rounds = 1\n')
+  second.write_text('iterate.batch_size = 2\niterate.rounds = 2\n')
+  gin_files.parse([str(first), str(second)], ['iterate.rounds = 3'])
+  assert gin.query_parameter('iterate.batch_size') == 2
+  assert gin.query_parameter('iterate.rounds') == 3
+
+
+def test_includes_are_found_beside_the_file_and_in_the_package(tmp_path):
+  (tmp_path / 'beside.gin').write_text('iterate.rounds = 7\n')
+  own = tmp_path / 'own.gin'
+  own.write_text("include 'mujoco.gin'\ninclude 'beside.gin'\n")
+  gin_files.parse([str(own)], [])
+  assert gin.query_parameter('iterate.rounds') == 7
+  assert gin.query_parameter('run.interactions') == 100_000
+
+
+def test_parse_forgets_what_gin_held_before():
+  gin_files.parse(['mujoco.gin'], ['iterate.rounds = 3'])
+  gin_files.parse(['mujoco.gin'], [])
+  with pytest.raises(ValueError, match='rounds'):
+    gin.query_parameter('iterate.rounds')
+
+
+def test_text_is_that_of_the_values_not_of_their_order_or_spelling():
+  bindings = ['iterate.batch_size = 8', 'iterate.rounds=2', 'Adam.epsilon=1e-3']
+  one = gin_files.parse(['mujoco.gin'], bindings)
+  other = gin_files.parse(['mujoco.gin'], bindings[::-1])
+  spelled = gin_files.parse(
+    ['mujoco.gin'],
+    ['Adam.epsilon = 0.001', 'iterate.batch_size= 8', 'iterate.rounds  = 2'],
+  )
+  changed = gin_files.parse(['mujoco.gin'], [*bindings, 'iterate.rounds = 3'])
+  assert one == other == spelled
+  assert one != changed
+
+
+def test_parse_says_nothing(capfd, caplog):
+  gin_files.parse(['mujoco_100k.gin'], [])
+  assert capfd.readouterr() == ('', '')
+  assert not caplog.records
+
+
+@pytest.mark.parametrize(
+  ('binding', 'parts'),
+  [
+    ('QwrAgent.horizn = 2', ('horizn', 'Near it: horizon')),
+    ('QwrAgnt.horizon = 2', ('QwrAgnt', 'Near it: QwrAgent')),
+    ('QwrAgent.backup_fn = @max_bakup', ('Near it:', 'max_backup')),
+    ('no_such_thing.x = 2', ('no_such_thing', 'line 1')),
+    # Without its configurable a parameter would be a macro nobody reads.
+    ('batch_size = 8', ('batch_size', 'such as iterate.batch_size')),
+    ('run.environment = %NOWHERE', ('%NOWHERE', 'nothing sets it')),
+    ('iterate.batch_size =', ('parse', 'line 1')),
+    ('iterate.batch_size 8', ('iterate.batch_size 8',)),
+    ('import no_such_module', ('no_such_module',)),
+    ("include 'no_such.gin'", ('no_such.gin',)),
+  ],
+)
+def test_unknown_names_and_syntax(binding, parts):
+  message = _error(binding)
+  for part in parts:
+    assert part in message
+
+
+def test_syntax_error_names_file_and_line(tmp_path):
+  own = tmp_path / 'own.gin'
+  own.write_text('iterate.rounds = 1\niterate.batch_size = 3 4\n')
+  assert f'{own} line 2: iterate.batch_size = 3 4' in _error(files=[str(own)])
+  own.write_text('iterate.batch_size = (3\n')
+  message = _error(files=['mujoco.gin', str(own)])
+  assert message == f'{own}: a bracket or a quotation mark is not closed.'
+
+
+@pytest.mark.parametrize(
+  ('binding', 'expected'),
+  [
+    ("QwrAgent.horizon = 'three'", 'QwrAgent.horizon must be a whole number'),
+    ("run.interactions = 'many'", 'run.interactions must be a whole number'),
+    ('run.interactions = 1e5', 'run.interactions must be a whole number'),
+    ("exp_weights.beta = 'x'", 'exp_weights.beta must be a number'),
+    ('iterate.batch_size = 2.5', 'iterate.batch_size must be a whole number'),
+    ('iterate.batch_size = True', 'iterate.batch_size must be a whole number'),
+    ('iterate.batch_size = None', 'iterate.batch_size must be a whole number'),
+    ('iterate.batch_size = @hard_update', 'batch_size must be a whole number'),
+    ('run.environment = 3', 'run.environment must be a text in quotes'),
+    ('mlp_torso.layer_norm = 1', 'mlp_torso.layer_norm must be True or False'),
+    ('mlp_torso.units = 256', 'mlp_torso.units must be a tuple'),
+    ("mlp_torso.units = (256, 'x')", 'each item a whole number'),
+    ('GatedQNetwork.gate_units = 2.5', 'a whole number or None'),
+    ("actor/Adam.learning_rate = 'x'", 'actor/Adam.learning_rate must be'),
+    ("QwrAgent.weight_fn = 'exp_weights'", 'such as @name'),
+    ('QwrAgent.weight_fn = None', 'QwrAgent.weight_fn must be a function'),
+    ('make_agent.actor_optimizer = @Adam', 'such as @name()'),
+    ('make_agent.actor_optimizer = 3', 'such as @name()'),
+    # Macros are looked through.
+    ('ENVIRONMENT = 20', 'run.environment must be a text in quotes, not 20'),
+    # Numbers that cannot be meant.
+    ('iterate.batch_size = 0', 'iterate.batch_size must be more than 0'),
+    ('iterate.critic_steps = -1', 'iterate.critic_steps must be 0 or more'),
+    ('run.interactions = 0', 'run.interactions must be more than 0'),
+    ('exp_weights.beta = 0.0', 'exp_weights.beta must be more than 0'),
+    ('critic/Adam.learning_rate = -1e-4', 'learning_rate must be more than 0'),
+    ('QwrAgent.gamma = 1.5', 'QwrAgent.gamma must be between 0 and 1'),
+    ('QwrAgent.td_lambda = -0.1', 'QwrAgent.td_lambda must be between 0 and 1'),
+    ('mlp_torso.units = (8, 0)', 'mlp_torso.units must be more than 0'),
+  ],
+)
+def test_values_that_do_not_fit(binding, expected):
+  assert expected in _error(binding)
+
+
+@pytest.mark.parametrize(
+  'binding',
+  [
+    'QwrAgent.gamma = 1',  # A whole number is a number.
+    'QwrAgent.td_lambda = 0',
+    'iterate.actor_steps = 0',
+    'mlp_torso.units = [8, 8]',
+    'GatedQNetwork.gate_units = None',
+    'QwrAgent.backup_actions = None',
+    'make_agent.normalizer = @ObservationNormalizer',
+    'make_agent.actor_optimizer = @other/Adam()',
+    'iterate.batch_size = %HALF\nHALF = 128',
+    'load_environment.healthy_z_range = (-1.0, 2.0)',  # The environment's own.
+  ],
+)
+def test_values_that_fit(binding):
+  gin_files.parse(['mujoco.gin'], binding.splitlines())
+
+
+@pytest.mark.parametrize('file', sorted(p.name for p in _FOLDER.glob('*.gin')))
+def test_bundled_file_has_no_unknown_names(file):
+  assert gin_files.parse([file], [])

@@ -1,0 +1,482 @@
+"""Statistics by hand, and reports whose numbers can be checked by eye."""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from qwr_tf import published
+from qwr_tf import report
+from qwr_tf import report_data
+from qwr_tf import report_figures
+from qwr_tf import report_tables
+from qwr_tf import report_text
+from qwr_tf import results
+from qwr_tf import scores
+from qwr_tf.gin_files import ConfigError
+
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+# Statistics
+
+
+def test_the_papers_statistic():
+  # Of five sorted scores the quartiles are the second and the fourth.
+  five = [50.0, 10.0, 40.0, 20.0, 90.0]
+  assert scores.median(five) == 40
+  assert scores.half_iqr(five) == (50 - 20) / 2
+  # Of two they lie a quarter of the way inside.
+  assert scores.half_iqr([0.0, 8.0]) == (6 - 2) / 2
+
+
+def test_iqm():
+  # Of eight, two go on each side: (3 + 4 + 5 + 6) / 4.
+  assert scores.iqm([100.0, 1, 2, 3, 4, 5, 6, -50]) == pytest.approx(3.5)
+  assert scores.iqm([1.0, 2.0, 9.0]) == pytest.approx(4)  # The mean.
+
+
+def test_bootstrap_is_stratified():
+  # Within the strata nothing varies, so nothing may vary in between.
+  assert scores.bootstrap([[1.0] * 5, [9.0] * 5]) == (5, 5)
+
+
+def test_bootstrap_of_two_runs():
+  # A quarter of the resamples is (0, 0), a quarter is (1, 1).
+  assert scores.bootstrap([[0.0, 1.0]]) == (0, 1)
+
+
+def test_bootstrap_of_many_runs():
+  rng = np.random.default_rng(1)
+  runs = rng.normal(size=400)
+  low, high = scores.bootstrap([runs], scores.mean_of_means)
+  # 1.96 standard errors, 0.098 for 400 runs of unit variance.
+  assert low == pytest.approx(np.mean(runs) - 0.098, abs=0.01)
+  assert high == pytest.approx(np.mean(runs) + 0.098, abs=0.01)
+
+
+def test_bootstrap_repeats_itself_in_any_order():
+  runs = [3.0, 1.0, 7.0, 5.0, 2.0]
+  assert scores.bootstrap([runs]) == scores.bootstrap([sorted(runs)])
+
+
+def test_one_run_has_no_interval():
+  assert scores.bootstrap([[1.0], [2.0]]) is None
+  assert scores.bootstrap([[1.0], [2.0, 4.0]]) is not None
+
+
+def test_profile():
+  # Every task counts the same, however many runs it has.
+  shares = scores.profile([[0.5, 1.5], [0.5]], np.array([0.0, 0.5, 1.0, 2.0]))
+  assert shares.tolist() == [1, 0.25, 0.25, 0]
+
+
+# Published numbers
+
+
+def test_published_numbers():
+  numbers = published.load(published.DEFAULT_PATH)
+  qwr = {
+    n.task: (n.score, n.spread)
+    for n in published.at_budget(numbers, 100_000)
+    if (n.algorithm, n.table) == ('QWR-LSE', 'Table 1')
+  }
+  assert qwr == {
+    'HalfCheetah': (2323, 332),
+    'Walker2d': (1301, 445),
+    'Hopper': (1758, 735),
+    'Humanoid': (511, 57),
+  }
+  scale = published.scales(numbers)
+  assert scale['HalfCheetah'] == (0, 11321)
+  assert scale['Pong'] == (-20.7, 14.6)
+  assert published.normalised(14.6, scale['Pong']) == 1
+
+
+def test_published_index():
+  numbers = published.load(published.DEFAULT_PATH)
+  scale = published.scales(numbers)
+  index = [
+    published.normalised(n.score, scale[n.task])
+    for n in published.at_budget(numbers, 100_000)
+    if n.algorithm == 'CrossQ'
+  ]
+  assert np.mean(index) == pytest.approx(0.78, abs=0.005)
+
+
+def test_budgets():
+  numbers = published.load(published.DEFAULT_PATH)
+  assert published.at_budget(numbers, 101_500)  # Ends with a whole episode.
+  assert not published.at_budget(numbers, 50_000)
+  assert not published.at_budget(numbers, 100_000, dataset='mine')
+
+
+@pytest.mark.parametrize(
+  ('environment', 'task'),
+  [
+    ('HalfCheetah-v4', 'HalfCheetah'),
+    ('ALE/Pong-v5', 'Pong'),
+    ('my_module:Maze-v0', 'Maze'),
+    ('BitFlip-20', 'BitFlip-20'),
+  ],
+)
+def test_task(environment, task):
+  assert published.task(environment) == task
+
+
+# Rows
+
+_HALF_CHEETAH = [2000.0, 3000.0, 2500.0, 1000.0, 2600.0]
+
+
+def _run(mode, seed=0, **cells):
+  """Two evaluations of five episodes and a final one of ten."""
+  row = dict.fromkeys(results.COLUMNS, '') | {
+    'experiment': 'mujoco_100k',
+    'algorithm': 'QWR-LSE',
+    'preset': 'mujoco_100k',
+    'environment': 'HalfCheetah-v4',
+    'seed': str(seed),
+    'critic_steps': '0',
+    'actor_steps': '0',
+    'gymnasium': '1.3.0',
+    'commit': 'abc',
+    'wall_seconds': '600',
+  }
+  evaluations = [(50_000, mode / 2, 5), (100_000, mode + 9, 5)]
+  return [
+    row
+    | {
+      'interactions': str(interactions),
+      'return_mode': str(score),
+      'return_sampled': str(score - 100),
+      'episodes': str(episodes),
+    }
+    | cells
+    for interactions, score, episodes in [*evaluations, (100_000, mode, 10)]
+  ]
+
+
+def _csv(path, *runs):
+  results.add(path, [row for run in runs for row in run])
+  return path
+
+
+def _five(**cells):
+  return [_run(mode, i, **cells) for i, mode in enumerate(_HALF_CHEETAH)]
+
+
+def test_the_final_evaluation_has_the_most_episodes(tmp_path):
+  path = _csv(tmp_path / 'mujoco_100k.csv', _run(2000.0))
+  ((run,),) = [e.runs for e in report_data.load([path])]
+  assert (run.final.mode, run.final.episodes) == (2000, 10)
+  assert run.curve('mode') == [(50_000, 1000), (100_000, 2000)]
+
+
+def test_of_equal_evaluations_the_later_is_final(tmp_path):
+  path = _csv(tmp_path / 'mujoco_100k.csv', _run(2000.0, episodes='10'))
+  ((run,),) = [e.runs for e in report_data.load([path])]
+  assert run.final.mode == 2000
+
+
+def test_environments_in_the_papers_order(tmp_path):
+  names = 'BitFlip-20 Hopper-v4 BitFlip-5 HalfCheetah-v4 Ant-v4'.split()
+  runs = [_run(1.0, environment=name) for name in names]
+  (experiment,) = report_data.load([_csv(tmp_path / 'e.csv', *runs)])
+  assert experiment.environments == [
+    'HalfCheetah-v4',
+    'Hopper-v4',
+    'Ant-v4',
+    'BitFlip-5',
+    'BitFlip-20',
+  ]
+
+
+def test_a_run_in_two_files_is_refused(tmp_path):
+  paths = [_csv(tmp_path / name, _run(1.0)) for name in ('a.csv', 'b.csv')]
+  with pytest.raises(ConfigError, match='HalfCheetah-v4 seed 0 is in another'):
+    report_data.load(paths)
+
+
+def test_a_run_twice_in_a_file_is_refused(tmp_path):
+  path = _csv(tmp_path / 'a.csv', _run(1.0))
+  text = path.read_text()
+  path.write_text(text + text.partition('\n')[2])
+  with pytest.raises(ConfigError, match='out of order'):
+    report_data.load([path])
+
+
+@pytest.mark.parametrize(
+  ('cells', 'message'),
+  [
+    ({'return_mode': 'nan'}, 'return_mode is nan'),
+    ({'return_mode': 'good'}, 'could not convert'),
+    ({'seed': 'one'}, 'invalid literal'),
+    ({'experiment': '../up'}, 'no name'),
+  ],
+)
+def test_damaged_rows_are_refused(cells, message, tmp_path):
+  path = _csv(tmp_path / 'a.csv', _run(1.0, **cells))
+  with pytest.raises(ConfigError, match=message):
+    report_data.load([path])
+
+
+def test_band_of_runs_evaluated_at_different_moments(tmp_path):
+  # The second run's whole episodes end 1000 interactions late.
+  late = _run(400.0, seed=1)
+  for row, interactions in zip(late, (51_000, 101_000, 101_000), strict=True):
+    row['interactions'] = str(interactions)
+  path = _csv(tmp_path / 'e.csv', _run(200.0), late)
+  (experiment,) = report_data.load([path])
+  x, (low, middle, high) = report_figures.band(experiment.runs, 'mode')
+  assert x.tolist() == [51_000, 100_000]  # Where both are known.
+  # 200 * (1 / 2 + 1 / 2 * 1 / 50) = 102 and 200; 200 and 396.
+  assert middle.tolist() == pytest.approx([151, 298])
+  assert low.tolist() == pytest.approx([126.5, 249])
+  assert high.tolist() == pytest.approx([175.5, 347])
+
+
+# Text
+
+
+@pytest.mark.parametrize(
+  ('value', 'text'),
+  [
+    (2323.4, '2323'),
+    (99.96, '100'),
+    (12.34, '12.3'),
+    (-7.6, '-7.60'),
+    (-0.001, '0.00'),
+  ],
+)
+def test_number(value, text):
+  assert report_tables.number(value) == text
+
+
+def _cells(text, start):
+  """Cells of the first table line that starts with something."""
+  line = next(s for s in text.splitlines() if s.startswith(f'| {start}'))
+  return [cell.strip() for cell in line.strip('| ').split('|')]
+
+
+def _report(tmp_path, *runs, published_path=published.DEFAULT_PATH):
+  path = _csv(tmp_path / 'mujoco_100k.csv', *runs)
+  report.write([path], tmp_path, None, published_path)
+  return (tmp_path / 'README.md').read_text()
+
+
+def test_report_of_five_seeds(tmp_path):
+  text = _report(tmp_path, *_five())
+  overview, _, details = text.partition('### HalfCheetah-v4')
+  name = 'QWR-LSE `mujoco_100k`'
+  # Sorted 1000, 2000, 2500, 2600, 3000: quartiles 2000 and 2600; mean 2220;
+  # IQM (2000 + 2500 + 2600) / 3.
+  assert _cells(overview, name) == [
+    name,
+    'mode',
+    '2500 ± 300 (5)',
+    *['–'] * 3,  # Nobody ran the other tasks of the paper's table.
+  ]
+  assert _cells(overview, f'{name} | sampled')[2] == '2400 ± 300 (5)'
+  cells = _cells(details, name)
+  assert cells[1:6] == ['100000', '5', '10', '2500 ± 300', '2220']
+  assert re.fullmatch(r'2367 \[1\d{3}, 2\d{3}\]', cells[6])
+  assert cells[7:9] == ['2400 ± 300', '2120']
+  assert '5 runs' in text and 'gymnasium 1.3.0' in text and 'abc (5)' in text
+  assert '10.0 minutes a run' in text
+
+
+def test_published_scores_stand_beside(tmp_path):
+  text = _report(tmp_path, *_five())
+  header = _cells(text, ' ')
+  assert header[1:] == ['HalfCheetah-v4', 'Walker2d', 'Hopper', 'Humanoid']
+  assert _cells(text, '*QWR-LSE*, QWR paper Table 1')[1:] == [
+    '–',
+    '2323 ± 332',
+    '1301 ± 445',
+    '1758 ± 735',
+    '511 ± 57',
+  ]
+  assert _cells(text, '*CrossQ*')[2:] == ['8112', '3914', '2764', '2603']
+  assert 'Table 3' not in text  # Another number of interactions.
+  assert "test returns of AWR's published logs" in text
+
+
+def test_nothing_published_for_another_budget(tmp_path):
+  text = _report(tmp_path, _run(5.0, interactions='40000'))
+  assert '*QWR-LSE*' not in text
+  assert _cells(text, 'QWR-LSE `mujoco_100k`')[2:] == ['5.00 (1)']
+
+
+def test_what_was_not_measured_is_not_there(tmp_path):
+  text = _report(
+    tmp_path,
+    _run(50.0, environment='Hopper-v4', return_sampled=''),
+    _run(60.0, algorithm='AWR', preset='awr'),
+    published_path=None,
+  )
+  assert _cells(text, 'QWR-LSE `mujoco_100k` | mode')[2:] == ['–', '50.0 (1)']
+  assert _cells(text, 'QWR-LSE `mujoco_100k` | sampled')[2:] == ['–', '–']
+  assert _cells(text, 'AWR `awr` | mode')[2:] == ['60.0 (1)', '–']
+  _, _, hopper = text.partition('### Hopper-v4')
+  row = _cells(hopper, 'QWR-LSE `mujoco_100k`')
+  assert row[4:] == ['50.0', '50.0', '50.0', '–', '–', '–']
+  # All numbers of the text are those of the rows.
+  tables = ''.join(s for s in text.splitlines() if s.startswith('| '))
+  numbers = set(re.findall(r'-?[\d.]+\d', re.sub(r'\S*[a-z]\S*', '', tables)))
+  assert numbers == {'50.0', '60.0', '-40.0', '100000', '10', '95'}  # 95 %
+
+
+def test_index_needs_all_four_tasks(tmp_path):
+  known = {'HalfCheetah-v4': 11321, 'Walker2d-v4': 4536, 'Hopper-v4': 2787}
+  # SAC's own scores at 1M on three tasks.
+  runs = [_run(float(s), environment=e) for e, s in known.items()]
+  assert '(no setting has runs of all four' in _report(tmp_path, *runs)
+  # And three times it on the fourth: (1 + 1 + 1 + 3) / 4.
+  text = _report(tmp_path, _run(4826.0 * 3, environment='Humanoid-v4'))
+  _, _, index = text.partition('### Index')
+  assert _cells(index, 'QWR-LSE')[1:5] == ['mode', '4', '1.50', '1.50']
+  assert _cells(index, '*QWR-LSE*')[2:] == ['4', '0.31', '–', '–']
+  assert _cells(index, '*CrossQ*')[2:] == ['4', '–', '0.78', '–']
+
+
+def test_human_normalised(tmp_path):
+  # Pong: the human's 14.6, the random -20.7. Breakout's human: 30.5.
+  text = _report(
+    tmp_path,
+    _run(14.6, environment='ALE/Pong-v5'),
+    _run(-20.7, seed=1, environment='ALE/Pong-v5'),
+    _run(30.5, environment='ALE/Breakout-v5'),
+  )
+  assert 'over 2 of 6 games' in text
+  _, _, normalised = text.partition('### Human-normalised')
+  # Pong (1 + 0) / 2, Breakout 1; Pong's mean is 0, 0.5 or 1 in resamples.
+  assert _cells(normalised, 'QWR-LSE')[1:5] == [
+    'mode',
+    '2',
+    '0.75 [0.50, 1.00]',
+    '0.75 [0.50, 1.00]',
+  ]
+
+
+# Files
+
+
+def test_report_is_deterministic(tmp_path):
+  _report(tmp_path, *_five())
+  before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+  assert set(before) == {
+    'README.md',
+    'mujoco_100k.csv',
+    'mujoco_100k.png',
+    'mujoco_100k_profile.png',
+    'mujoco_100k_scores.png',
+  }
+  _report(tmp_path)
+  assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_many_settings_share_their_figures(tmp_path):
+  settings = [f'QwrAgent.horizon = {i}' for i in range(8)]
+  runs = [_run(float(i), bindings=b) for i, b in enumerate(['', *settings])]
+  _report(tmp_path, *runs)
+  (experiment,) = report_data.load([tmp_path / 'mujoco_100k.csv'])
+  first = experiment.settings[0]
+  assert first.bindings == ''
+  chunks = report_figures._chunks(experiment.settings)
+  assert [len(chunk) for chunk in chunks] == [6, 4]
+  assert all(chunk[0] == first for chunk in chunks)
+  assert experiment.labels[experiment.settings[1]] == (
+    'QWR-LSE: QwrAgent.horizon=0'
+  )
+
+
+_README = f'# Name\n\n{report_text.BEGIN}\nold\n{report_text.END}\n\nRest\n'
+
+
+def test_readme_section(tmp_path):
+  (tmp_path / 'README.md').write_text(_README)
+  folder = tmp_path / 'results'
+  raw = [
+    _csv(folder / 'mujoco_100k.csv', *_five()),
+    _csv(folder / 'ablation.csv', _run(77.0, experiment='ablation')),
+  ]
+  report.write(raw, folder, tmp_path / 'README.md', published.DEFAULT_PATH)
+  text = (tmp_path / 'README.md').read_text()
+  assert text.startswith(f'# Name\n\n{report_text.BEGIN}\n')
+  assert text.endswith(f'{report_text.END}\n\nRest\n') and 'old' not in text
+  assert '| 2500 ± 300 (5) |' in text and '](results/README.md)' in text
+  assert '![Learning curves](results/mujoco_100k.png)' in text
+  assert '77.0' not in text  # An ablation is left to the long report.
+  assert '77.0' in (folder / 'README.md').read_text()
+
+
+@pytest.mark.parametrize(
+  'text',
+  ['', report_text.BEGIN, _README * 2, f'{report_text.END}{report_text.BEGIN}'],
+)
+def test_a_readme_without_its_section_is_refused(text, tmp_path):
+  (tmp_path / 'README.md').write_text(text)
+  path = _csv(tmp_path / 'results' / 'mujoco_100k.csv', _run(1.0))
+  with pytest.raises(ConfigError, match='README'):
+    report.write([path], path.parent, tmp_path / 'README.md')
+  assert (tmp_path / 'README.md').read_text() == text
+  assert [p.name for p in path.parent.iterdir()] == ['mujoco_100k.csv']
+
+
+def test_other_csvs_are_left_out(tmp_path):
+  other = tmp_path / 'peers.csv'
+  other.write_text('library,steps_per_second\nours,1\n')
+  with pytest.raises(ConfigError, match='no raw rows'):
+    report.write([other, published.DEFAULT_PATH], tmp_path)
+  with pytest.raises(ConfigError, match='cannot be read'):
+    report.write([tmp_path / 'none.csv'], tmp_path)
+
+
+def test_missing_scipy_is_one_line(monkeypatch):
+  monkeypatch.setitem(sys.modules, 'scipy', None)
+  with pytest.raises(ConfigError, match=r"pip install 'qwr_tf\[report\]'"):
+    scores.iqm([1.0])
+
+
+# The command
+
+
+def _command(cwd, *arguments):
+  return subprocess.run(
+    [sys.executable, '-m', 'qwr_tf.report', *arguments],
+    capture_output=True,
+    text=True,
+    cwd=cwd,
+    env={'PYTHONPATH': str(_ROOT), 'HOME': str(cwd), 'OMP_NUM_THREADS': '1'},
+    timeout=120,
+  )
+
+
+def test_command(tmp_path):
+  _csv(tmp_path / 'results' / 'mujoco_100k.csv', _run(50.0))
+  done = _command(tmp_path, 'results/mujoco_100k.csv', '--output', 'results')
+  assert (done.returncode, done.stderr) == (0, '')
+  assert done.stdout.splitlines() == [
+    'results/README.md',
+    'results/mujoco_100k.png',
+    'results/mujoco_100k_scores.png',
+    'results/mujoco_100k_profile.png',
+  ]
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    ((), 'error: name the CSVs'),
+    (('none.csv',), 'error: none.csv cannot be read'),
+    (('--outptu=x', 'none.csv'), "error: Unknown command line flag 'outptu'"),
+  ],
+)
+def test_command_refuses_bad_input(arguments, message, tmp_path):
+  done = _command(tmp_path, *arguments)
+  assert (done.returncode, done.stdout) == (2, '')
+  (line,) = done.stderr.splitlines()
+  assert line.startswith(message)

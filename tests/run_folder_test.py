@@ -1,0 +1,202 @@
+"""A run's folder: two runs never share one, nothing is lost."""
+
+import csv
+import hashlib
+import json
+import os
+import pathlib
+import subprocess
+
+import pytest
+
+from qwr_tf import run_folder
+from qwr_tf.gin_files import ConfigError
+
+_CONFIG = (
+  '# Parameters for iterate:\n'
+  'iterate.batch_size = 256\n'
+  'iterate.minibatches_fn = \\\n'
+  '    @PerMinibatch\n'
+)
+_FACTS = {'config': _CONFIG, 'environment': 'BitFlip-20', 'seed': 0}
+
+
+def _folder(path, **changes):
+  return run_folder.RunFolder(path, _FACTS | changes)
+
+
+@pytest.fixture(name='run')
+def _run(tmp_path):
+  """The folder of a finished run with everything in it."""
+  folder = _folder(tmp_path / 'run')
+  folder.claim(overwrite=False)
+  folder.write_config(_CONFIG)
+  folder.add_row({'iteration': 1}, ['iteration'])
+  (folder.path / 'tensorboard').mkdir()
+  (folder.path / 'tensorboard' / 'events').touch()
+  folder.write_json({'finished': True})
+  return folder
+
+
+def _contents(path):
+  return {
+    str(p.relative_to(path)): p.read_bytes()
+    for p in path.rglob('*')
+    if p.is_file()
+  }
+
+
+def test_default_path():
+  digest = hashlib.sha256(b'x.y = 3').hexdigest()[:8]
+  path = run_folder.default_path('conf/pong.gin', 'ALE/Pong-v5', 4, 'x.y = 3')
+  assert path == pathlib.Path(f'runs/pong-ALE_Pong-v5-s4-{digest}')
+
+
+@pytest.mark.parametrize('call', ['fsync', 'replace'])
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch, call):
+  file = tmp_path / 'f'
+  run_folder.write_atomically(file, 'old')
+
+  def fail(*_):
+    raise OSError('disk full')
+
+  monkeypatch.setattr(os, call, fail)
+  with pytest.raises(OSError, match='disk full'):
+    run_folder.write_atomically(file, 'new')
+  assert _contents(tmp_path) == {'f': b'old'}
+
+
+def test_claims_a_missing_and_an_empty_folder(tmp_path):
+  _folder(tmp_path / 'a' / 'b').claim(overwrite=False)
+  (tmp_path / 'c').mkdir()
+  _folder(tmp_path / 'c').claim(overwrite=False)
+  for path in (tmp_path / 'a' / 'b', tmp_path / 'c'):
+    assert json.loads((path / 'run.json').read_text())['seed'] == 0
+
+
+def test_finished_run_is_found_by_the_same_configuration_alone(run):
+  assert _folder(run.path).finished()['finished'] is True
+  assert _folder(run.path, seed=1).finished() is None
+  assert _folder(run.path, config='').finished() is None
+  run.write_json({'finished': False})
+  assert _folder(run.path).finished() is None
+
+
+@pytest.mark.parametrize(
+  ('changes', 'difference'),
+  [
+    ({'seed': 3}, 'seed: 0 there, 3 here'),
+    ({'environment': 'X-v1'}, 'environment: BitFlip-20 there, X-v1 here'),
+    (
+      {'config': _CONFIG.replace('256', '8')},
+      'iterate.batch_size: 256 there, 8 here',
+    ),
+    (
+      {'config': _CONFIG.replace('PerMinibatch', 'Other')},
+      'iterate.minibatches_fn: @PerMinibatch there, @Other here',
+    ),
+    (
+      {'config': _CONFIG + 'iterate.rounds = 2\n'},
+      'iterate.rounds: not set there, 2 here',
+    ),
+  ],
+)
+def test_another_run_is_refused_and_kept(run, changes, difference):
+  before = _contents(run.path)
+  with pytest.raises(ConfigError) as caught:
+    _folder(run.path, **changes).claim(overwrite=False)
+  # The one difference, and nothing beside it.
+  assert f'holds another run: {difference}. Choose' in str(caught.value)
+  assert '--overwrite' in str(caught.value)
+  assert _contents(run.path) == before
+
+
+def test_unfinished_run_is_refused_and_kept(run):
+  run.write_json({'finished': False})
+  before = _contents(run.path)
+  with pytest.raises(ConfigError, match='unfinished run of the same'):
+    _folder(run.path).claim(overwrite=False)
+  assert _contents(run.path) == before
+
+
+def test_overwrite_removes_what_a_run_wrote_and_nothing_else(run):
+  (run.path / 'notes.txt').write_text('mine')
+  _folder(run.path, seed=1).claim(overwrite=True)
+  assert set(_contents(run.path)) == {'run.json', 'notes.txt'}
+  facts = json.loads((run.path / 'run.json').read_text())
+  assert facts['seed'] == 1
+  assert 'finished' not in facts
+
+
+@pytest.mark.parametrize('overwrite', [False, True])
+@pytest.mark.parametrize(
+  ('name', 'text'),
+  [
+    ('thesis.tex', 'years of work'),
+    ('run.json', '[]'),
+    ('run.json', '{"config": "of another program"}'),
+    ('run.json', 'not JSON'),
+  ],
+)
+def test_what_is_no_run_is_refused_and_kept(tmp_path, name, text, overwrite):
+  (tmp_path / name).write_text(text)
+  with pytest.raises(ConfigError, match='choose another --root_dir'):
+    _folder(tmp_path).claim(overwrite)
+  assert _contents(tmp_path) == {name: text.encode()}
+
+
+@pytest.mark.parametrize('below', ['', 'run'])
+def test_a_file_is_no_folder(tmp_path, below):
+  file = tmp_path / 'file'
+  file.write_text('mine')
+  with pytest.raises(ConfigError, match='choose another --root_dir'):
+    _folder(file / below).claim(overwrite=True)
+  assert file.read_text() == 'mine'
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
+  # Permissions do not hold for everyone who runs tests (root).
+  def deny(*_, **__):
+    raise PermissionError(13, 'Permission denied')
+
+  monkeypatch.setattr(pathlib.Path, 'mkdir', deny)
+  with pytest.raises(ConfigError, match='Permission denied.*--root_dir'):
+    _folder(tmp_path / 'run').claim(overwrite=False)
+
+
+def test_metrics_are_complete_after_every_row(tmp_path):
+  folder = _folder(tmp_path)
+  folder.claim(overwrite=False)
+  columns = ['iteration', 'train_return', 'eval_return_mode']
+  first = {'iteration': 1, 'train_return': None, 'eval_return_mode': 0.5}
+  folder.add_row(first, columns)
+  folder.add_row({'iteration': 2, 'train_return': -1.25}, columns)
+  text = (tmp_path / 'metrics.csv').read_text()
+  assert text == ('iteration,train_return,eval_return_mode\n1,,0.5\n2,-1.25,\n')
+  assert list(csv.DictReader(text.splitlines()))[1]['eval_return_mode'] == ''
+
+
+def test_run_json_says_what_a_score_depends_on(run):
+  facts = json.loads((run.path / 'run.json').read_text())
+  assert facts['host_cores'] == os.cpu_count()
+  assert facts['versions']['tensorflow'].startswith('2.')
+  assert facts['environment'] == 'BitFlip-20'
+  assert not list(run.path.glob('.*'))
+
+
+def test_threads(monkeypatch):
+  monkeypatch.setenv('TF_NUM_INTRAOP_THREADS', '3')
+  assert run_folder.threads() == 3
+  monkeypatch.delenv('TF_NUM_INTRAOP_THREADS')
+  assert run_folder.threads() == len(os.sched_getaffinity(0))
+
+
+def test_commit_is_the_checkout_s():
+  root = pathlib.Path(__file__).resolve().parents[1]
+  if not (root / '.git').exists():
+    assert run_folder.commit() == ''
+    return
+  head = subprocess.check_output(
+    ['git', '-C', str(root), 'rev-parse', 'HEAD'], text=True
+  )
+  assert run_folder.commit().removesuffix('-dirty') == head[:12]

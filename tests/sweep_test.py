@@ -1,0 +1,587 @@
+"""Grids of runs and their raw rows, with trainers that only pretend."""
+
+import functools
+import json
+import multiprocessing
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from absl import flags
+
+from qwr_tf import grid
+from qwr_tf import results
+from qwr_tf import run_rows
+from qwr_tf import sweep
+from qwr_tf import sweep_plan
+from qwr_tf.gin_files import ConfigError
+
+# Seeds
+
+
+@pytest.mark.parametrize(
+  ('text', 'seeds'),
+  [('0', [0]), ('0-4', [0, 1, 2, 3, 4]), ('3, 0-1,7-7', [3, 0, 1, 7])],
+)
+def test_seeds(text, seeds):
+  assert sweep_plan.parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize('text', ['', '4-0', '-1', '0-', 'a', '1,', '1.5'])
+def test_bad_seeds(text):
+  with pytest.raises(ConfigError, match='is no seed'):
+    sweep_plan.parse_seeds(text)
+
+
+def test_seed_twice():
+  with pytest.raises(ConfigError, match='names 2 twice'):
+    sweep_plan.parse_seeds('0-3,2')
+
+
+# The algorithm's name
+
+
+@pytest.mark.parametrize(
+  ('config', 'name'),
+  [
+    ('', 'QWR-LSE'),  # The agent's default.
+    ('QwrAgent.backup_fn = @log_sum_exp_backup', 'QWR-LSE'),
+    ('QwrAgent.backup_fn = @max_backup', 'QWR-MAX'),
+    ('QwrAgent.backup_fn = \\\n    @mean_backup', 'QWR-AVG'),
+    ('F = @max_backup\nQwrAgent.backup_fn = %F', 'QWR-MAX'),
+    ('# F = @mean_backup\nQwrAgent.backup_fn = @max_backup', 'QWR-MAX'),
+    ('make_agent.agent_class = @AwrAgent', 'AWR'),
+    ('make_agent.agent_class = @AwacAgent', 'AWAC'),
+    ('make_agent.agent_class = @AwrAgent\niterate.critic_steps = 0', 'RWR'),
+    ('iterate.critic_steps = 0', 'BC'),
+    ('iterate.actor_steps = 0', 'DQN'),
+  ],
+)
+def test_algorithm(config, name):
+  assert name in results.ALGORITHMS
+  assert run_rows.algorithm_of(config) == name
+
+
+@pytest.mark.parametrize(
+  'config',
+  [
+    'QwrAgent.backup_fn = @my_backup',
+    'make_agent.agent_class = @MyAgent',
+    'QwrAgent.regression_actions = @stored_actions',
+  ],
+)
+def test_unknown_algorithm(config):
+  with pytest.raises(ConfigError, match='--algorithm'):
+    run_rows.algorithm_of(config)
+
+
+def test_bindings_in_one_cell():
+  bindings = [
+    "run.environment='Hopper-v4'",
+    'QwrAgent.horizon=3',
+    'A.b  =  (1,\n 2)',
+  ]
+  assert run_rows.own_bindings(bindings) == 'A.b = (1, 2); QwrAgent.horizon = 3'
+
+
+# Rows of a run
+
+
+def _run_folder(folder, seed=0, final=(30.0, 20.0, 10), **facts):
+  """A finished run: 4 rows, of which 2 are evaluations, and the final one."""
+  folder.mkdir(parents=True)
+  header = (
+    'iteration,interactions,critic_steps,actor_steps,wall_seconds,'
+    'eval_return_mode,eval_return_sampled,eval_episodes'
+  )
+  lines = [
+    '1,1000,500,600,2.04,,,',
+    '2,2000,1000,1200,4.06,11.123456,9.5,5',
+    '3,3000,1500,1800,6.0,,,',
+    '4,4000,2000,2400,8.0,13.0,9.75,5',
+  ]
+  (folder / 'metrics.csv').write_text('\n'.join([header, *lines]) + '\n')
+  content = {
+    'preset': 'quick',
+    'bindings': ["run.environment='BitFlip-5'", 'QwrAgent.horizon=2'],
+    'environment': 'BitFlip-5',
+    'seed': seed,
+    'config': 'QwrAgent.backup_fn = @max_backup',
+    'commit': 'abc',
+    'versions': {'python': '3.11.7', 'tensorflow': '2.15.1'},
+    'host_cores': 2,
+    'interactions': 4000,
+    'critic_steps': 2000,
+    'actor_steps': 2400,
+    'wall_seconds': 8.5,
+    'scores': dict(
+      zip(
+        ('eval_return_mode', 'eval_return_sampled', 'eval_episodes'),
+        final,
+        strict=True,
+      )
+    ),
+    'finished': True,
+    **facts,
+  }
+  (folder / 'run.json').write_text(json.dumps(content))
+  return folder
+
+
+def test_rows_of_a_run(tmp_path):
+  rows = run_rows.rows(_run_folder(tmp_path / 'r'), 'table', threads=1)
+  assert [list(row) for row in rows] == [list(results.COLUMNS)] * 3
+  first, second, final = rows
+  assert first == {
+    'experiment': 'table',
+    'algorithm': 'QWR-MAX',
+    'preset': 'quick',
+    'bindings': 'QwrAgent.horizon = 2',
+    'dataset': '',
+    'environment': 'BitFlip-5',
+    'seed': '0',
+    'interactions': '2000',
+    'critic_steps': '1000',
+    'actor_steps': '1200',
+    'return_mode': '11.1235',
+    'return_sampled': '9.5',
+    'episodes': '5',
+    'wall_seconds': '4.1',
+    'commit': 'abc',
+    'python': '3.11.7',
+    'tensorflow': '2.15.1',
+    'tf_agents': '',
+    'gymnasium': '',
+    'mujoco': '',
+    'ale_py': '',
+    'host_cores': '2',
+    'threads': '1',
+  }
+  assert second['return_mode'] == '13.0'
+  assert (final['interactions'], final['episodes']) == ('4000', '10')
+  assert (final['return_mode'], final['return_sampled']) == ('30.0', '20.0')
+
+
+def test_final_evaluation_is_one_row_if_metrics_have_it(tmp_path):
+  folder = _run_folder(tmp_path / 'r', final=(13.0, 9.75, 5))
+  assert len(run_rows.rows(folder, 'table')) == 2
+
+
+def test_no_rows_from_an_unfinished_run(tmp_path):
+  folder = _run_folder(tmp_path / 'r', finished=False)
+  assert run_rows.finished(folder) is None
+  with pytest.raises(ConfigError, match='not finished'):
+    run_rows.rows(folder, 'table')
+
+
+def test_progress_of_a_run(tmp_path):
+  folder = _run_folder(tmp_path / 'r')
+  assert run_rows.latest_interactions(folder) == 4000
+  # What an earlier start of the same run has left does not count.
+  assert run_rows.latest_interactions(folder, time.time() + 60) == 0
+  assert run_rows.latest_interactions(tmp_path / 'none') == 0
+
+
+# The CSV
+
+
+def _rows(seed, score=1.0, count=3):
+  row = dict.fromkeys(results.COLUMNS, '') | {'experiment': 't'}
+  return [
+    row | {'seed': str(seed), 'interactions': str(i), 'return_mode': f'{score}'}
+    for i in range(count)
+  ]
+
+
+def test_rows_are_added_once(tmp_path):
+  path = tmp_path / 'new' / 't.csv'
+  assert results.read(path) == []
+  assert len(results.add(path, _rows(0))) == 3
+  assert results.add(path, _rows(0, score=2.0)) == []
+  assert len(results.add(path, _rows(0) + _rows(1))) == 3
+  assert results.read(path) == _rows(0) + _rows(1)
+  assert os.listdir(path.parent) == ['t.csv']
+
+
+def test_replaced_rows(tmp_path):
+  path = tmp_path / 't.csv'
+  results.add(path, _rows(0) + _rows(1))
+  results.add(path, _rows(0, score=2.0, count=2), replace=True)
+  assert results.read(path) == _rows(1) + _rows(0, score=2.0, count=2)
+
+
+def _add_many(path, first):
+  for seed in range(first, first + 20):
+    results.add(path, _rows(seed))
+
+
+def test_two_writers_lose_nothing(tmp_path):
+  path = tmp_path / 't.csv'
+  context = multiprocessing.get_context('fork')
+  # Seeds 0-19 and 10-29: ten of them come from both.
+  writers = [
+    context.Process(target=_add_many, args=(path, first)) for first in (0, 10)
+  ]
+  for writer in writers:
+    writer.start()
+  for writer in writers:
+    writer.join(60)
+  assert [writer.exitcode for writer in writers] == [0, 0]
+  seeds = [int(row['seed']) for row in results.read(path)]
+  assert sorted(seeds) == sorted([*range(30)] * 3)
+
+
+@pytest.mark.parametrize(
+  ('text', 'message'),
+  [
+    ('a,b\n1,2\n', 'lacks experiment, .* has the foreign a, b'),
+    ('', 'lacks experiment'),
+    (','.join(results.COLUMNS) + ',extra\n', 'has the foreign extra'),
+    (','.join(reversed(results.COLUMNS)) + '\n', 'another order'),
+    (','.join(results.COLUMNS) + '\n1,2\n', 'line 2: not 23 cells'),
+  ],
+)
+def test_other_csvs_are_refused(text, message, tmp_path):
+  path = tmp_path / 't.csv'
+  path.write_text(text)
+  with pytest.raises(ConfigError, match=message):
+    results.read(path)
+
+
+# The plan
+
+_QUICK = """
+run.environment = 'BitFlip-5'
+run.interactions = 4000
+QwrAgent.backup_fn = @max_backup
+"""
+
+
+def _recipe(tmp_path, **fields):
+  gin_file = tmp_path / 'quick.gin'
+  gin_file.write_text(_QUICK)
+  recipe = sweep_plan.Recipe(
+    str(gin_file),
+    ('QwrAgent.horizon=2',),
+    None,
+    tmp_path / 'results' / 'table.csv',
+    tmp_path / 'runs',
+  )
+  return recipe._replace(**fields)
+
+
+def test_plan(tmp_path):
+  planned = sweep_plan.plan(
+    _recipe(tmp_path), ['BitFlip-5', 'BitFlip-6'], [3, 4]
+  )
+  assert [str(job) for job, _ in planned] == [
+    'BitFlip-5 seed 3',
+    'BitFlip-6 seed 3',
+    'BitFlip-5 seed 4',
+    'BitFlip-6 seed 4',
+  ]
+  job, identity = planned[1]
+  assert job.interactions == 4000
+  assert job.folder.parent == tmp_path / 'runs'
+  assert job.folder.name.startswith('quick-BitFlip-6-s3-')
+  assert job.arguments[1:4] == (
+    '--gin_bindings=QwrAgent.horizon=2',
+    "--gin_bindings=run.environment='BitFlip-6'",
+    '--seed=3',
+  )
+  assert identity == (
+    'table',
+    'QWR-MAX',
+    'quick',
+    'QwrAgent.horizon = 2',
+    '',
+    'BitFlip-6',
+    '3',
+  )
+  assert len({job.folder for job, _ in planned}) == 4
+
+
+def test_the_gin_files_own_environment(tmp_path):
+  ((job, _),) = sweep_plan.plan(_recipe(tmp_path), [], [0])
+  assert job.environment == 'BitFlip-5'
+
+
+@pytest.mark.parametrize(
+  ('envs', 'fields', 'message'),
+  [
+    (['HalfCheeta-v4'], {}, 'unknown environment'),
+    (['BitFlip-5', 'BitFlip-5'], {}, 'twice'),
+    ([], {'bindings': ('QwrAgent.horizont=2',)}, 'horizont'),
+    ([], {'gin_file': 'none.gin'}, 'not found'),
+  ],
+)
+def test_bad_plans(envs, fields, message, tmp_path):
+  with pytest.raises(ConfigError, match=message):
+    sweep_plan.plan(_recipe(tmp_path, **fields), envs, [0])
+
+
+# The grid. The trainer is a script that writes what the real one would: it
+# copies a finished run's folder, or fails for seed 1.
+
+_TRAINER = """
+import json, os, pathlib, shutil, sys
+flags = dict(a.lstrip('-').partition('=')[::2] for a in sys.argv[2:])
+folder, seed = pathlib.Path(flags['root_dir']), int(flags['seed'])
+print('some noise', file=sys.stderr)
+if seed == 1:
+  sys.exit('bar 10%\\rerror: critic_loss is nan')
+if seed == 2:
+  sys.exit(0)  # And leaves nothing.
+if seed == 3:
+  os.kill(os.getpid(), 9)
+shutil.copytree(sys.argv[1], folder, dirs_exist_ok=True)
+facts = json.loads((folder / 'run.json').read_text())
+facts |= {'seed': seed, 'overwrite': 'overwrite' in flags}
+facts |= {'threads': int(os.environ['TF_NUM_INTRAOP_THREADS'])}
+(folder / 'run.json').write_text(json.dumps(facts))
+"""
+
+
+def _runner(tmp_path):
+  script = tmp_path / 'trainer.py'
+  script.write_text(_TRAINER)
+  example = tmp_path / 'example'
+  if not example.exists():
+    _run_folder(example)
+  return functools.partial(
+    grid.run,
+    trainer=(sys.executable, str(script), str(example)),
+    poll_seconds=0.02,
+  )
+
+
+def _sweep(tmp_path, seeds, processes=2, **fields):
+  return sweep.run(
+    _recipe(tmp_path, **fields), [], seeds, processes, _runner(tmp_path)
+  )
+
+
+def _seeds(tmp_path):
+  rows = results.read(tmp_path / 'results' / 'table.csv')
+  return [row['seed'] for row in rows]
+
+
+def test_grid(tmp_path, capsys):
+  assert _sweep(tmp_path, [0, 4, 5]) == []
+  assert sorted(_seeds(tmp_path)) == ['0'] * 3 + ['4'] * 3 + ['5'] * 3
+  rows = results.read(tmp_path / 'results' / 'table.csv')
+  assert {row['threads'] for row in rows} == {'1'}
+  output = capsys.readouterr()
+  assert 'BitFlip-5 seed 4: 30.0 mode action, 20.0 sampled' in output.out
+  assert '12.0k/12.0k' in output.err  # 3 runs of 4000 interactions.
+  assert not list((tmp_path / 'runs').glob('*.log'))
+
+
+def test_a_second_sweep_runs_nothing_twice(tmp_path, capsys):
+  _sweep(tmp_path, [0])
+  folder = next((tmp_path / 'runs').glob('*-s0-*'))
+  before = (folder / 'run.json').stat().st_mtime_ns
+  _sweep(tmp_path, [0, 4])
+  assert _seeds(tmp_path) == ['0'] * 3 + ['4'] * 3
+  assert 'table.csv has its rows' in capsys.readouterr().out
+  # Without the CSV, the finished folders give their rows again.
+  (tmp_path / 'results' / 'table.csv').unlink()
+  _sweep(tmp_path, [0, 4])
+  assert _seeds(tmp_path) == ['0'] * 3 + ['4'] * 3
+  assert (folder / 'run.json').stat().st_mtime_ns == before
+
+
+def test_known_rows_are_replaced_when_asked_for(tmp_path):
+  _sweep(tmp_path, [0])
+  folder = next((tmp_path / 'runs').glob('*-s0-*'))
+  facts = json.loads((folder / 'run.json').read_text())
+  (folder / 'run.json').write_text(json.dumps(facts | {'commit': 'new'}))
+  path = tmp_path / 'results' / 'table.csv'
+  _sweep(tmp_path, [0])
+  assert {row['commit'] for row in results.read(path)} == {'abc'}
+  _sweep(tmp_path, [0], replace=True)
+  assert [row['commit'] for row in results.read(path)] == ['new'] * 3
+
+
+def test_a_cut_run_starts_anew(tmp_path):
+  ((job, _),) = sweep_plan.plan(_recipe(tmp_path), [], [0])
+  _run_folder(job.folder, finished=False)
+  assert _sweep(tmp_path, [0]) == []
+  facts = json.loads((job.folder / 'run.json').read_text())
+  assert facts['overwrite'] and _seeds(tmp_path) == ['0'] * 3
+
+
+def test_failed_runs_are_reported_and_the_others_go_on(tmp_path):
+  failed = _sweep(tmp_path, [1, 2, 3, 4], processes=1)
+  assert _seeds(tmp_path) == ['4'] * 3
+  assert len(failed) == 3
+  assert failed[0].startswith('BitFlip-5 seed 1: error: critic_loss is nan (')
+  assert 'BitFlip-5 seed 2: left no finished run' in failed[1]
+  assert 'BitFlip-5 seed 3: ended by signal 9' in failed[2]
+  logs = list((tmp_path / 'runs').glob('*-s1-*.log'))
+  assert 'some noise' in logs[0].read_text()
+
+
+def test_a_run_of_another_sweep_is_left_alone(tmp_path, capsys):
+  ((job, _),) = sweep_plan.plan(_recipe(tmp_path), [], [0])
+  log = grid._lock(job)
+  assert _sweep(tmp_path, [0]) == []
+  assert 'left out, another sweep' in capsys.readouterr().out
+  assert not job.folder.exists()
+  log.close()
+
+
+def test_interruption_ends_the_runs(tmp_path):
+  script = tmp_path / 'slow.py'
+  script.write_text(
+    'import os, pathlib, sys, time\n'
+    'pathlib.Path(sys.argv[-1]).write_text(str(os.getpid()))\n'
+    'time.sleep(60)\n'
+  )
+  pids = [tmp_path / 'pid0', tmp_path / 'pid1']
+  jobs = [
+    grid.Job('E', i, tmp_path / f'r{i}', (str(pids[i]),), 1) for i in (0, 1)
+  ]
+
+  def progress(*_):
+    if all(pid.exists() and pid.read_text() for pid in pids):
+      raise KeyboardInterrupt
+
+  with pytest.raises(KeyboardInterrupt):
+    grid.run(
+      jobs,
+      2,
+      lambda *_: None,
+      progress,
+      trainer=(sys.executable, str(script)),
+      poll_seconds=0.02,
+    )
+  for pid in pids:
+    with pytest.raises(ProcessLookupError):
+      os.kill(int(pid.read_text()), signal.SIG_DFL)
+
+
+@pytest.mark.skipif(
+  not hasattr(os, 'sched_setaffinity'), reason='no CPU affinity here'
+)
+def test_a_full_machine_gets_a_core_per_run(tmp_path):
+  script = 'import os, sys; sys.exit(str(sorted(os.sched_getaffinity(0))))'
+  jobs = [grid.Job('E', i, tmp_path / f'r{i}', (), 1) for i in grid.cores()]
+  errors = []
+  grid.run(
+    jobs,
+    len(jobs),
+    lambda _, error: errors.append(error),
+    lambda *_: None,
+    trainer=(sys.executable, '-c', f'import time; time.sleep(.2); {script}'),
+    poll_seconds=0.02,
+  )
+  assert sorted(errors) == sorted(f'[{core}]' for core in grid.cores())
+
+
+# Collecting
+
+
+def test_collect_only(tmp_path):
+  for seed in (0, 1):
+    _run_folder(tmp_path / 'runs' / f'r{seed}', seed=seed)
+  _run_folder(tmp_path / 'runs' / 'cut', finished=False)
+  path = tmp_path / 't.csv'
+  assert len(_collect(path, tmp_path, lambda facts: facts['seed'] == 1)) == 3
+  assert len(_collect(path, tmp_path, lambda facts: True)) == 3
+  assert _collect(path, tmp_path, lambda facts: True) == []
+  assert len(results.read(path)) == 6
+
+
+def _collect(path, tmp_path, wanted):
+  return sweep.collect_only(path, tmp_path / 'runs', wanted)
+
+
+# The command
+
+
+def _command(tmp_path, *arguments):
+  root = pathlib.Path(__file__).resolve().parents[1]
+  return subprocess.run(
+    [sys.executable, '-m', 'qwr_tf.sweep', *arguments],
+    capture_output=True,
+    text=True,
+    cwd=tmp_path,
+    env={**os.environ, 'PYTHONPATH': str(root)},
+    timeout=120,
+  )
+
+
+def test_command_refuses_bad_input(tmp_path):
+  done = _command(
+    tmp_path, '--gin_file=bitflip.gin', '--envs=BitFlip-5,Bitflop-5'
+  )
+  assert done.returncode == 2
+  (line,) = done.stderr.splitlines()
+  assert "unknown environment 'Bitflop-5'" in line
+  assert not (tmp_path / 'runs').exists()
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    ({}, 'gin_file is missing'),
+    ({'gin_file': 'bitflip.gin', 'processes': 0}, 'processes=0'),
+    ({'gin_file': 'bitflip.gin', 'seeds': '3-1'}, 'is no seed'),
+    ({'collect_only': True, 'results': 't.txt'}, 'not the name of a CSV'),
+    (
+      {'collect_only': True, 'results': 't.csv', 'runs_dir': 'none'},
+      'is no folder',
+    ),
+  ],
+)
+def test_bad_flags(arguments, message, tmp_path, monkeypatch):
+  _set_flags(monkeypatch, tmp_path, **arguments)
+  with pytest.raises(ConfigError, match=message):
+    sweep.main()
+
+
+def _set_flags(monkeypatch, tmp_path, **arguments):
+  monkeypatch.chdir(tmp_path)
+  flags.FLAGS.mark_as_parsed()
+  for name, value in arguments.items():
+    monkeypatch.setattr(flags.FLAGS[name], 'value', value)
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'runs'),
+  [
+    ({}, 2),
+    ({'seeds': '1-5'}, 1),
+    ({'envs': ['Hopper-v4']}, 0),
+    ({'gin_file': 'quick.gin'}, 0),  # Without the runs' binding.
+    ({'gin_file': 'quick.gin', 'gin_bindings': ['QwrAgent.horizon = 2']}, 2),
+  ],
+)
+def test_flags_narrow_what_is_collected(
+  arguments, runs, tmp_path, monkeypatch, capsys
+):
+  for seed in (0, 1):
+    _run_folder(tmp_path / 'runs' / f'r{seed}', seed=seed)
+  _set_flags(
+    monkeypatch, tmp_path, collect_only=True, results='t.csv', **arguments
+  )
+  sweep.main()
+  added = f'{3 * runs} rows of {runs} runs added to t.csv'
+  assert capsys.readouterr().out.strip() == added
+  assert len(results.read(tmp_path / 't.csv')) == 3 * runs
+
+
+def test_a_failed_run_is_exit_code_1(tmp_path, monkeypatch, capsys):
+  _set_flags(monkeypatch, tmp_path, gin_file='bitflip.gin')
+  monkeypatch.setattr(sweep, 'run', lambda *_: ['E seed 0: nan'])
+  handler = signal.getsignal(signal.SIGTERM)
+  with pytest.raises(SystemExit) as ending:
+    sweep.main()
+  signal.signal(signal.SIGTERM, handler)
+  assert ending.value.code == 1
+  assert capsys.readouterr().err == '1 failed:\n  E seed 0: nan\n'
