@@ -13,11 +13,11 @@ import pathlib
 import shutil
 
 import gin
-import qwr_tf  # noqa: F401 (first: it quiets TensorFlow)
 import tensorflow as tf
 from absl import flags
 from tf_agents.specs import tensor_spec
 
+import qwr_tf  # noqa: F401 (first: it quiets TensorFlow)
 from qwr_tf import checkpoints
 from qwr_tf import command
 from qwr_tf import experiment

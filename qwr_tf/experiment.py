@@ -20,6 +20,11 @@ from qwr_tf.replay import replay_table
 gin.external_configurable(
   tf.keras.optimizers.legacy.Adam, 'Adam', module='tf.keras.optimizers'
 )
+gin.external_configurable(
+  tf.keras.optimizers.schedules.PolynomialDecay,
+  'PolynomialDecay',
+  module='tf.keras.optimizers.schedules',
+)
 load_environment = gin.external_configurable(
   environments.load, 'load_environment'
 )

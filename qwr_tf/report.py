@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from absl import flags
 
 from qwr_tf import command
-from qwr_tf import published
-from qwr_tf import report_data
-from qwr_tf import report_figures
-from qwr_tf import report_text
 from qwr_tf.gin_files import ConfigError
+from qwr_tf.reporting import published
+from qwr_tf.reporting import report_data
+from qwr_tf.reporting import report_figures
+from qwr_tf.reporting import report_text
 from qwr_tf.run_folder import write_atomically
 
 _OUTPUT = flags.DEFINE_string(

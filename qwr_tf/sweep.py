@@ -17,11 +17,11 @@ import tqdm
 from absl import flags
 
 from qwr_tf import command
-from qwr_tf import grid
-from qwr_tf import results
-from qwr_tf import run_rows
-from qwr_tf import sweep_plan
 from qwr_tf.gin_files import ConfigError
+from qwr_tf.reporting import results
+from qwr_tf.sweeping import grid
+from qwr_tf.sweeping import run_rows
+from qwr_tf.sweeping import sweep_plan
 
 _GIN_FILE = flags.DEFINE_string(
   'gin_file', None, 'Path, or bare name of a file in gin_configs/.'
@@ -55,7 +55,7 @@ _COLLECT_ONLY = flags.DEFINE_bool(
   'collect_only',
   False,
   'Add the rows of finished runs under --runs_dir, run nothing. Narrowed by '
-  '--gin_file (with its bindings), --envs and --seeds where they are given.',
+  '--gin_file (as it is now, with its bindings), --envs and --seeds.',
 )
 
 
@@ -182,28 +182,43 @@ def collect_only(
 
   Returns:
     The rows that were added.
+
+  Raises:
+    ConfigError: if two folders hold what counts as one run.
   """
   rows: list[results.Row] = []
-  for file in sorted(runs_dir.glob('*/run.json')):
-    facts = run_rows.finished(file.parent)
+  folders: dict[tuple[str, ...], pathlib.Path] = {}
+  for folder in sorted(file.parent for file in runs_dir.glob('*/run.json')):
+    facts = run_rows.finished(folder)
     if facts is not None and wanted(facts):
-      rows += run_rows.rows(file.parent, path.stem, algorithm)
+      found = run_rows.rows(folder, path.stem, algorithm)
+      other = folders.setdefault(results.identity(found[0]), folder)
+      if other != folder:
+        raise ConfigError(
+          f'{other} and {folder} differ only in what their gin file said; '
+          'name it with --gin_file to get those it still describes.'
+        )
+      rows += found
   return results.add(path, rows, replace)
 
 
 def _wanted(facts: dict) -> bool:
   """Whether the flags, where they are given, name a run."""
-  if _GIN_FILE.value:
-    own = run_rows.own_bindings(_GIN_BINDINGS.value)
-    if (
-      facts.get('preset') != pathlib.Path(_GIN_FILE.value).stem
-      or run_rows.own_bindings(facts.get('bindings', ())) != own
-    ):
-      return False
   if _ENVS.value and facts.get('environment') not in _ENVS.value:
     return False
-  seeds = sweep_plan.parse_seeds(_SEEDS.value) if _SEEDS.value else None
-  return seeds is None or facts.get('seed') in seeds
+  if _SEEDS.value and (
+    facts.get('seed') not in sweep_plan.parse_seeds(_SEEDS.value)
+  ):
+    return False
+  if not _GIN_FILE.value:
+    return True
+  own = run_rows.own_bindings(_GIN_BINDINGS.value)
+  if (
+    facts.get('preset') != pathlib.Path(_GIN_FILE.value).stem
+    or run_rows.own_bindings(facts.get('bindings', ())) != own
+  ):
+    return False
+  return sweep_plan.still_says(_GIN_FILE.value, facts)
 
 
 def _results_path() -> pathlib.Path:

@@ -167,7 +167,7 @@ def _oracle_lse(q_values, mu, scale):
 def _oracle_lse_per_state(q_values, mu, _):
   values = np.empty(q_values.shape[1:])
   for state in np.ndindex(*values.shape):
-    q, w = q_values[:, *state], mu[:, *state]
+    q, w = q_values[(slice(None), *state)], mu[(slice(None), *state)]
     values[state] = _oracle_lse(q, w, _oracle_scale(q[:, None], w[:, None]))
   return values
 

@@ -8,15 +8,15 @@ import sys
 import numpy as np
 import pytest
 
-from qwr_tf import published
 from qwr_tf import report
-from qwr_tf import report_data
-from qwr_tf import report_figures
-from qwr_tf import report_tables
-from qwr_tf import report_text
-from qwr_tf import results
-from qwr_tf import scores
 from qwr_tf.gin_files import ConfigError
+from qwr_tf.reporting import published
+from qwr_tf.reporting import report_data
+from qwr_tf.reporting import report_figures
+from qwr_tf.reporting import report_tables
+from qwr_tf.reporting import report_text
+from qwr_tf.reporting import results
+from qwr_tf.reporting import scores
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 

@@ -13,12 +13,13 @@ import time
 import pytest
 from absl import flags
 
-from qwr_tf import grid
-from qwr_tf import results
-from qwr_tf import run_rows
+from qwr_tf import gin_files
 from qwr_tf import sweep
-from qwr_tf import sweep_plan
 from qwr_tf.gin_files import ConfigError
+from qwr_tf.reporting import results
+from qwr_tf.sweeping import grid
+from qwr_tf.sweeping import run_rows
+from qwr_tf.sweeping import sweep_plan
 
 # Seeds
 
@@ -497,6 +498,14 @@ def test_collect_only(tmp_path):
   assert len(results.read(path)) == 6
 
 
+def test_two_folders_of_one_run_are_refused(tmp_path):
+  for name, commit in (('old', 'a'), ('new', 'b')):
+    _run_folder(tmp_path / 'runs' / name, commit=commit)
+  with pytest.raises(ConfigError, match='new and .*old differ only'):
+    _collect(tmp_path / 't.csv', tmp_path, lambda facts: True)
+  assert not (tmp_path / 't.csv').exists()
+
+
 def _collect(path, tmp_path, wanted):
   return sweep.collect_only(path, tmp_path / 'runs', wanted)
 
@@ -559,14 +568,18 @@ def _set_flags(monkeypatch, tmp_path, **arguments):
     ({'seeds': '1-5'}, 1),
     ({'envs': ['Hopper-v4']}, 0),
     ({'gin_file': 'quick.gin'}, 0),  # Without the runs' binding.
-    ({'gin_file': 'quick.gin', 'gin_bindings': ['QwrAgent.horizon = 2']}, 2),
+    ({'gin_file': 'quick.gin', 'gin_bindings': ['QwrAgent.horizon = 2']}, 1),
   ],
 )
 def test_flags_narrow_what_is_collected(
   arguments, runs, tmp_path, monkeypatch, capsys
 ):
-  for seed in (0, 1):
-    _run_folder(tmp_path / 'runs' / f'r{seed}', seed=seed)
+  (tmp_path / 'quick.gin').write_text(_QUICK)
+  bindings = ["run.environment='BitFlip-5'", 'QwrAgent.horizon=2']
+  now = gin_files.parse([str(tmp_path / 'quick.gin')], bindings)
+  before = now.replace('4000', '5000')  # The file has changed since.
+  for seed, config in enumerate([before, now]):
+    _run_folder(tmp_path / 'runs' / f'r{seed}', seed=seed, config=config)
   _set_flags(
     monkeypatch, tmp_path, collect_only=True, results='t.csv', **arguments
   )

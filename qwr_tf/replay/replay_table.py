@@ -79,9 +79,16 @@ class ReplayTable(replay_buffer.ReplayBuffer):
   def append(self, rows: trajectory.Trajectory) -> None:
     """Adds consecutive rows [N, ...], N at most the capacity."""
     count = tf.shape(rows.step_type, out_type=tf.int64)[0]
-    tf.debugging.assert_less_equal(
-      count, tf.constant(self.capacity, tf.int64), 'Append in smaller pieces.'
-    )
+    with tf.control_dependencies(
+      [
+        tf.debugging.assert_less_equal(
+          count,
+          tf.constant(self.capacity, tf.int64),
+          'Append in smaller pieces.',
+        )
+      ]
+    ):
+      count = tf.identity(count)
     if count > 0:
       self._close_interrupted_episode(rows.step_type[0])
       self._write(rows, count)
@@ -120,6 +127,7 @@ class ReplayTable(replay_buffer.ReplayBuffer):
       last = tf.constant([ts.StepType.LAST], self._rows.step_type.dtype)
       row = newest[tf.newaxis] % self._num_rows
       _scatter(self._rows.step_type, row, last)
+      self._transitions_written.assign_sub(1)
       if newest > 0:
         _scatter(
           self._rows.next_step_type,
@@ -266,7 +274,8 @@ class ReplayTable(replay_buffer.ReplayBuffer):
   def _clear(self) -> None:
     for variable in [self._rows_written, self._transitions_written]:
       variable.assign(0)
-    self._transitions_before.assign(tf.zeros_like(self._transitions_before))
+    for variable in [self._transitions_before, self._transition_rows]:
+      variable.assign(tf.zeros_like(variable))
 
 
 def _scatter(variable: tf.Variable, slots: tf.Tensor, values: tf.Tensor):

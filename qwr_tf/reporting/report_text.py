@@ -3,12 +3,12 @@
 import collections
 from collections.abc import Mapping, Sequence
 
-from qwr_tf import published
-from qwr_tf import report_tables
-from qwr_tf import scores
 from qwr_tf.gin_files import ConfigError
 from qwr_tf.published import Number
 from qwr_tf.report_data import Experiment
+from qwr_tf.reporting import published
+from qwr_tf.reporting import report_tables
+from qwr_tf.reporting import scores
 
 BEGIN, END = '<!-- results:begin -->', '<!-- results:end -->'
 

@@ -2,16 +2,34 @@
 
 import pathlib
 import re
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from qwr_tf import experiment
 from qwr_tf import gin_files
-from qwr_tf import grid
-from qwr_tf import results
 from qwr_tf import run_folder
-from qwr_tf import run_rows
 from qwr_tf.gin_files import ConfigError
+from qwr_tf.reporting import results
+from qwr_tf.sweeping import grid
+from qwr_tf.sweeping import run_rows
+
+
+def still_says(gin_file: str, facts: Mapping[str, Any]) -> bool:
+  """Whether a gin file gives the configuration of a run made with it earlier.
+
+  Args:
+    gin_file: path or bare name.
+    facts: the run's run.json.
+
+  Raises:
+    ConfigError: if there is no such file.
+  """
+  gin_files.find(gin_file)
+  try:
+    config = gin_files.parse([gin_file], facts.get('bindings', ()))
+  except ConfigError:  # A binding that has become unknown since.
+    return False
+  return config == facts.get('config')
 
 
 class Recipe(NamedTuple):

@@ -10,7 +10,7 @@ from qwr_tf.gin_files import ConfigError
 
 # Of a checkout; a wheel has no results.
 DEFAULT_PATH = (
-  pathlib.Path(__file__).resolve().parents[1] / 'results' / 'published.csv'
+  pathlib.Path(__file__).resolve().parents[2] / 'results' / 'published.csv'
 )
 
 COLUMNS = (

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import IO
 
-from qwr_tf import run_rows
+from qwr_tf.sweeping import run_rows
 
 TRAINER = (sys.executable, '-m', 'qwr_tf.train')
 

@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from qwr_tf import published
-from qwr_tf import results
 from qwr_tf.gin_files import ConfigError
+from qwr_tf.reporting import published
+from qwr_tf.reporting import results
 
 ACTIONS = ('mode', 'sampled')
 

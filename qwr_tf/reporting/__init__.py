@@ -1,0 +1,1 @@
+"""Floor 3: raw results and what is made of them."""
