@@ -32,6 +32,7 @@ _FLOORS = {
   'qwr_tf.run_folder': 3,
   'qwr_tf.experiment': 3,
   'qwr_tf.reporting': 3,
+  'qwr_tf.serving': 3,
   'qwr_tf.sweeping': 3,
   'qwr_tf.command': 4,
   'qwr_tf.distributed': 4,

@@ -937,6 +937,10 @@ class _Loop:
       actor_optimizer=adam(1e-2),
       critic_optimizer=adam(1e-2),
     )
+    # Otherwise made in the graph, which is then traced twice.
+    actor, critic, _ = _networks_of(self.agent)
+    self.agent._actor_optimizer._create_all_weights(actor)
+    self.agent._critic_optimizer._create_all_weights(critic)
     self.table = ReplayTable(self.agent.collect_data_spec, 100)
     self.seen = []
     self.iterations = qwr_agent.iterate(

@@ -109,7 +109,6 @@ def _checked(agent, experience):
     ('CartPole-v1', _uniform_buffer),
     ('Pendulum-v1', _uniform_buffer),
     ('BitFlip-8', _table),
-    ('Pendulum-v1', _table),
   ],
 )
 def test_the_stock_learner_trains_the_agent(name, buffer_fn, tmp_path):
@@ -242,7 +241,7 @@ def test_policies_can_be_saved(name, tmp_path):
 
 @pytest.mark.parametrize('name', _ONE_OF_EACH)
 def test_a_checkpoint_holds_the_whole_agent(name, tmp_path):
-  agent = _agent(name)
+  agent = _agent(name, horizon=1)
   experience = tensor_spec.sample_spec_nest(
     agent.collect_data_spec, seed=1, outer_dims=[8, agent.horizon + 1]
   )
@@ -264,7 +263,7 @@ def test_a_checkpoint_holds_the_whole_agent(name, tmp_path):
   common.Checkpointer(str(tmp_path), agent=agent).save(agent.train_step_counter)
   saved = _state(agent)
 
-  restored = _agent(name, weights_seed=1)
+  restored = _agent(name, weights_seed=1, horizon=1)
   assert any(
     np.any(a != b) for a, b in zip(_state(restored), saved, strict=False)
   )
