@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gin
 import tensorflow as tf
@@ -128,12 +128,14 @@ class Experiment(NamedTuple):
     table: its replay table.
     iterations: the generator of Algorithm 2.
     evaluator: plays episodes in an environment of its own.
+    action_space: gymnasium's own.
   """
 
   agent: qwr_agent.QwrAgent
   table: replay_table.ReplayTable
   iterations: Iterator
   evaluator: evaluate.Evaluator
+  action_space: Any
 
 
 def build(settings: Settings, seed: int) -> Experiment:
@@ -144,7 +146,7 @@ def build(settings: Settings, seed: int) -> Experiment:
   """
   try:
     return _build(settings, seed)
-  except (ValueError, TypeError) as error:
+  except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
     raise gin_files.ConfigError(gin_files.describe(error)) from error
 
 
@@ -165,4 +167,5 @@ def _build(settings: Settings, seed: int) -> Experiment:
     seed=seed + _EVALUATION_SEED,
   )
   iterations = qwr_agent.iterate(agent, table, collector)
-  return Experiment(agent, table, iterations, evaluator)
+  space = env.env.action_space
+  return Experiment(agent, table, iterations, evaluator, space)

@@ -26,11 +26,11 @@ _FOLDERS = (_PACKAGE / 'gin_configs', _PACKAGE.parent / 'gin_configs')
 # Numbers that are not listed are 0 or more.
 _FRACTIONS = frozenset(['gamma', 'td_lambda', 'target_update_tau'])
 _POSITIVE = frozenset(
-  'backup_temperature batch_size beta env_steps epsilon eval_episodes '
-  'eval_every_env_steps final_eval_episodes gate_units global_clipnorm horizon '
-  'interactions learning_rate log_every_env_steps max_weight num_actions '
-  'output_limit period_train_steps post_gate_units replay_capacity rounds '
-  'scale units value_scale'.split()
+  'backup_temperature batch_size beta decay_steps env_steps epsilon '
+  'eval_episodes eval_every_env_steps final_eval_episodes gate_units '
+  'global_clipnorm horizon initial_learning_rate interactions learning_rate '
+  'log_every_env_steps max_weight num_actions output_limit period_train_steps '
+  'post_gate_units replay_capacity rounds scale units value_scale'.split()
 )
 _IN_WORDS = {
   int: 'a whole number',
@@ -120,7 +120,9 @@ def describe(error: Exception) -> str:
     place = f'{error.filename or "bindings"} line {error.lineno}'
     text = f'{place}: {error.text or ""}'.strip(': \n')
     return f'{error.msg} ({text})'
-  lines = [line.strip() for line in str(error).strip('"\n ').splitlines()]
+  # Keras says first where it was, TensorFlow's kernels how they are called.
+  text = re.sub(r'Exception encountered when .*\n+|{{.*?}} ', '', str(error))
+  lines = [line.strip() for line in text.strip('"\n ').splitlines()]
   head = lines[0] if lines else type(error).__name__
   if macro := re.match(r"No bindings specified for '(.+)/gin.macro'", head):
     return f'%{macro[1]} is used but nothing sets it.'

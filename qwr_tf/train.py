@@ -26,6 +26,7 @@ from qwr_tf import experiment
 from qwr_tf import gin_files
 from qwr_tf import metrics
 from qwr_tf import run_folder
+from qwr_tf import serving
 
 _GIN_FILE = flags.DEFINE_multi_string(
   'gin_file',
@@ -88,10 +89,16 @@ class Run:
         f'{str(error) or "interrupted"} (what was measured until then is in '
         f'{self._folder.path})'
       ) from error
-    checkpoints.save(
-      self._parts.agent, self._folder.path / 'checkpoints' / 'final'
-    )
+    self._keep_policy()
     return self._save(scores, finished=True)
+
+  def _keep_policy(self) -> None:
+    """Writes the final weights, and the policy for serving."""
+    agent, path = self._parts.agent, self._folder.path
+    checkpoints.save(agent, path / 'checkpoints' / 'final')
+    serving.export(
+      agent.actor_network, self._parts.action_space, path / 'policy'
+    )
 
   def _loop(self) -> dict[str, float]:
     recorder, last = self._recorder, False
@@ -190,6 +197,7 @@ def _report(path: pathlib.Path, results: dict[str, Any]) -> None:
   scores = results['scores']
   print(f'run     {path}')
   print(f'curve   {path / "learning_curve.png"}')
+  print(f'policy  {path / "policy"}')
   print(
     f'score   {scores["eval_return_mode"]:.1f} with the mode action, '
     f'{scores["eval_return_sampled"]:.1f} sampled '

@@ -112,6 +112,18 @@ def test_unknown_names_and_syntax(binding, parts):
     assert part in message
 
 
+def test_describe_leaves_out_what_libraries_put_first():
+  error = ValueError(
+    "Exception encountered when calling layer 'Critic'.\n\n"
+    '{{function_node __wrapped__Mul}} Incompatible shapes: [3] vs. [4]\n\n'
+    'Call arguments received by layer:\n  inputs=2\n'
+    "  In call to configurable 'QwrAgent' (<class 'QwrAgent'>)\n"
+    "  In call to configurable 'make_agent' (<function make_agent>)"
+  )
+  expected = 'QwrAgent: Incompatible shapes: [3] vs. [4]'
+  assert gin_files.describe(error) == expected
+
+
 def test_syntax_error_names_file_and_line(tmp_path):
   own = tmp_path / 'own.gin'
   own.write_text('iterate.rounds = 1\niterate.batch_size = 3 4\n')
