@@ -175,6 +175,7 @@ def test_folder_of_a_run(bitflip):
     'config.gin',
     'learning_curve.png',
     'metrics.csv',
+    'policy',
     'run.json',
     'tensorboard',
   }
@@ -489,6 +490,7 @@ def test_command_prints_the_bar_and_the_score(tmp_path):
   assert [line.split()[0] for line in out.splitlines()] == [
     'run',
     'curve',
+    'policy',
     'score',
   ]
   lines = err.replace('\r', '\n').strip().splitlines()
@@ -513,7 +515,8 @@ def test_ctrl_c_leaves_complete_files(tmp_path):
   )
   deadline = time.monotonic() + 120.0
   while not (tmp_path / 'run' / 'metrics.csv').exists():
-    assert process.poll() is None and time.monotonic() < deadline
+    assert process.poll() is None, process.communicate()
+    assert time.monotonic() < deadline
     time.sleep(0.05)
   process.send_signal(signal.SIGINT)
   out, err = process.communicate()

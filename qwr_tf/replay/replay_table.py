@@ -14,6 +14,8 @@ from tf_agents.trajectories import time_step as ts
 from tf_agents.trajectories import trajectory
 from tf_agents.typing import types
 
+from qwr_tf.replay import frame_stacks
+
 
 @gin.configurable
 class ReplayTable(replay_buffer.ReplayBuffer):
@@ -31,6 +33,7 @@ class ReplayTable(replay_buffer.ReplayBuffer):
     capacity: int,
     *,
     rows_per_interaction: float = 2.0,
+    single_frames: bool = False,
     seed: int = 0,
   ):
     """Allocates the table.
@@ -40,12 +43,13 @@ class ReplayTable(replay_buffer.ReplayBuffer):
       capacity: interactions kept, first in first out. Final observations do
         not count.
       rows_per_interaction: rows allocated per interaction. 2 suffices for
-        episodes of one step; where memory is scarce and episodes are long,
-        less will do (older rows then make room).
+        episodes of one step; with fewer, older rows make room.
+      single_frames: keep one frame of an image stack [height, width, S] and
+        rebuild stacks when they are read; see `frame_stacks`.
       seed: of `get_next` and `as_dataset`; `sample` is given its own.
 
     Raises:
-      ValueError: if capacity or rows_per_interaction is below 1.
+      ValueError: for numbers below 1, and if there is no stack to rebuild.
     """
     if capacity < 1 or rows_per_interaction < 1.0:
       raise ValueError(
@@ -53,7 +57,9 @@ class ReplayTable(replay_buffer.ReplayBuffer):
         f'{capacity} and {rows_per_interaction}.'
       )
     super().__init__(data_spec, capacity, stateful_dataset=True)
-    self._num_rows = int(capacity * rows_per_interaction) + 1
+    history = data_spec.observation.shape[-1] - 1 if single_frames else 0
+    self._num_rows = int(capacity * rows_per_interaction) + 1 + history
+    self._history = history  # Rows that a stack reaches back.
     self._seed = seed
 
     def variable(shape, dtype, name):
@@ -61,6 +67,11 @@ class ReplayTable(replay_buffer.ReplayBuffer):
       return tf.Variable(zeros, trainable=False, name=name)
 
     with tf.device('/cpu:0'):
+      self._stacks = None
+      if single_frames:
+        spec = data_spec.observation
+        self._stacks = frame_stacks.FrameStacks(spec, self._num_rows)
+        data_spec = data_spec._replace(observation=())
       self._rows = tf.nest.map_structure(
         lambda s: variable([self._num_rows, *s.shape], s.dtype, s.name),
         data_spec,
@@ -79,15 +90,10 @@ class ReplayTable(replay_buffer.ReplayBuffer):
   def append(self, rows: trajectory.Trajectory) -> None:
     """Adds consecutive rows [N, ...], N at most the capacity."""
     count = tf.shape(rows.step_type, out_type=tf.int64)[0]
-    with tf.control_dependencies(
-      [
-        tf.debugging.assert_less_equal(
-          count,
-          tf.constant(self.capacity, tf.int64),
-          'Append in smaller pieces.',
-        )
-      ]
-    ):
+    limit = tf.constant(self.capacity, tf.int64)
+    message = 'Append in smaller pieces.'
+    fits = tf.debugging.assert_less_equal(count, limit, message)
+    with tf.control_dependencies([fits] if fits is not None else []):
       count = tf.identity(count)
     if count > 0:
       self._close_interrupted_episode(rows.step_type[0])
@@ -96,6 +102,9 @@ class ReplayTable(replay_buffer.ReplayBuffer):
   def _write(self, rows: trajectory.Trajectory, count: tf.Tensor) -> None:
     numbers = self._rows_written + tf.range(count)
     slots = numbers % self._num_rows
+    if self._stacks is not None:
+      self._stacks.write(slots, rows.observation, rows.step_type)
+      rows = rows._replace(observation=())
     tf.nest.map_structure(
       lambda variable, values: _scatter(variable, slots, values),
       self._rows,
@@ -145,7 +154,7 @@ class ReplayTable(replay_buffer.ReplayBuffer):
   def _oldest_transition(self) -> tf.Tensor:
     """Number of the oldest transition that is kept, int64 scalar."""
     by_interactions = self._transitions_written - self.capacity
-    next_slot = self._rows_written % self._num_rows
+    next_slot = (self._rows_written + self._history) % self._num_rows
     # Zero until the rows wrap, as nothing was written there before.
     by_rows = self._transitions_before.sparse_read(next_slot)
     return tf.maximum(tf.maximum(by_interactions, by_rows), 0)
@@ -193,7 +202,7 @@ class ReplayTable(replay_buffer.ReplayBuffer):
     newest = self._rows_written - 1
     numbers = starts[:, tf.newaxis] + tf.range(num_steps, dtype=tf.int64)
     slots = tf.minimum(numbers, newest) % self._num_rows
-    window = tf.nest.map_structure(lambda v: v.sparse_read(slots), self._rows)
+    window = self._read(slots)
     last = tf.constant(ts.StepType.LAST)
     return window._replace(
       step_type=tf.where(numbers >= newest, last, window.step_type),
@@ -215,8 +224,13 @@ class ReplayTable(replay_buffer.ReplayBuffer):
 
   def read(self, first: tf.Tensor, end: tf.Tensor) -> trajectory.Trajectory:
     """Rows first ... end - 1 in time order, [N, ...], as written."""
-    slots = tf.range(first, end) % self._num_rows
-    return tf.nest.map_structure(lambda v: v.sparse_read(slots), self._rows)
+    return self._read(tf.range(first, end) % self._num_rows)
+
+  def _read(self, slots: tf.Tensor) -> trajectory.Trajectory:
+    rows = tf.nest.map_structure(lambda v: v.sparse_read(slots), self._rows)
+    if self._stacks is not None:
+      rows = rows._replace(observation=self._stacks.read(slots))
+    return rows
 
   def chunks(self, chunk_rows: int) -> Iterator[trajectory.Trajectory]:
     """The whole table in time order, in pieces of at most chunk_rows rows."""
@@ -276,6 +290,8 @@ class ReplayTable(replay_buffer.ReplayBuffer):
       variable.assign(0)
     for variable in [self._transitions_before, self._transition_rows]:
       variable.assign(tf.zeros_like(variable))
+    if self._stacks is not None:
+      self._stacks.clear()
 
 
 def _scatter(variable: tf.Variable, slots: tf.Tensor, values: tf.Tensor):

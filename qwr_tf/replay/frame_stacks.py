@@ -1,0 +1,79 @@
+"""Stacked images kept as single frames, and rebuilt exactly."""
+
+import tensorflow as tf
+from tf_agents.trajectories import time_step as ts
+from tf_agents.typing import types
+
+
+class FrameStacks:
+  """Observations [..., S] of a table as frames [...], newest last.
+
+  A stack is the frames of its own row and of the S - 1 rows before it in the
+  same episode; where the episode is younger, its first frame is repeated, as
+  gymnasium's FrameStackObservation does with `padding_type='reset'`.
+  """
+
+  def __init__(self, observation_spec: types.TensorSpec, num_rows: int):
+    """Allocates; slots are row numbers modulo num_rows.
+
+    Args:
+      observation_spec: the last axis is the stack's.
+      num_rows: rows kept.
+
+    Raises:
+      ValueError: for an observation that is no stack of images.
+    """
+    if observation_spec.shape.rank != 3:
+      raise ValueError(
+        'Only images [height, width, frames] can be kept as single frames, '
+        f'not observations {observation_spec.shape}; leave '
+        'single_frames off.'
+      )
+    self._num_rows = num_rows
+    self.history = observation_spec.shape[-1] - 1
+    shape = [num_rows, *observation_spec.shape[:-1]]
+    self.frames = tf.Variable(
+      tf.zeros(shape, observation_spec.dtype), trainable=False, name='frames'
+    )
+    # Rows of the same episode before a row, at most `history`. The row before
+    # the first one ever written counts as -1, whatever episode it is in.
+    self.ages = tf.Variable(
+      -tf.ones([num_rows], tf.int64), trainable=False, name='ages'
+    )
+
+  def write(
+    self, slots: tf.Tensor, stacks: tf.Tensor, step_types: tf.Tensor
+  ) -> None:
+    """Keeps the newest frame of consecutive rows.
+
+    Args:
+      slots: int64 [N], they follow the last ones written.
+      stacks: observations [N, ..., S].
+      step_types: int32 [N].
+    """
+    ages = self._ages_of(slots, step_types)
+    indices = slots[:, tf.newaxis]
+    self.frames.scatter_nd_update(indices, stacks[..., -1])
+    self.ages.scatter_nd_update(indices, ages)
+
+  def _ages_of(self, slots: tf.Tensor, step_types: tf.Tensor) -> tf.Tensor:
+    is_first = tf.equal(step_types, ts.StepType.FIRST)
+    episode = tf.cumsum(tf.cast(is_first, tf.int64))  # 0: began before.
+    before = self.ages.sparse_read((slots[0] - 1) % self._num_rows)
+    starts = tf.concat([[-1 - before], tf.where(is_first)[:, 0]], axis=0)
+    ages = tf.range(tf.size(slots, tf.int64)) - tf.gather(starts, episode)
+    return tf.minimum(ages, self.history)
+
+  def clear(self) -> None:
+    """Forgets which episode the last row was in."""
+    self.ages.assign(-tf.ones_like(self.ages))
+
+  def read(self, slots: tf.Tensor) -> tf.Tensor:
+    """Stacks [*slots, ..., S] of rows."""
+    slots = tf.cast(slots, tf.int64)
+    ages = self.ages.sparse_read(slots)
+    frames = [
+      self.frames.sparse_read((slots - tf.minimum(ages, k)) % self._num_rows)
+      for k in reversed(range(self.history + 1))
+    ]
+    return tf.stack(frames, axis=-1)
