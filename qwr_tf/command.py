@@ -10,6 +10,19 @@ from absl import logging
 
 from qwr_tf.gin_files import ConfigError
 
+# Of every command that reads a configuration; one adopts them with
+# `flags.declare_key_flag`.
+GIN_FILE = flags.DEFINE_multi_string(
+  'gin_file',
+  [],
+  'Path, or bare name of a file in gin_configs/; later files override',
+)
+GIN_BINDINGS = flags.DEFINE_multi_string(
+  'gin_bindings',
+  [],
+  'Overrides the files, such as "run.environment=\'Hopper-v4\'"',
+)
+
 
 def run(main: Callable[[], None]) -> None:
   """Parses flags, calls main, exits.

@@ -32,9 +32,7 @@ class NumpyActor:
     self._dtype = actor_network.input_tensor_spec.dtype.as_numpy_dtype
     self._head = _head(actor_network.head)
     self._features: Callable[[np.ndarray], np.ndarray] = self._compiled()
-    self._supported = all(
-      type(layer) in _LAYERS for layer in actor_network.encoder.torso.layers
-    )
+    self._supported = all(map(_is_known, actor_network.encoder.torso.layers))
     self.refresh()
 
   def refresh(self) -> None:
@@ -100,6 +98,16 @@ def _layer_norm(layer: tf.keras.layers.LayerNormalization):
 def _normalizer(normalizer):
   mean, inverse_deviation = (x.numpy() for x in normalizer.parameters)
   return lambda x: (x - mean) * inverse_deviation
+
+
+def _is_known(layer: tf.keras.layers.Layer) -> bool:
+  """Whether NumPy does exactly what the layer does."""
+  if type(layer) is tf.keras.layers.Dense:
+    known = (tf.keras.activations.relu, tf.keras.activations.linear)
+    return layer.use_bias and layer.activation in known
+  if type(layer) is tf.keras.layers.LayerNormalization:
+    return layer.center and layer.scale
+  return False
 
 
 _LAYERS = {

@@ -1,10 +1,17 @@
 """Policies as SavedModels that plain TensorFlow can serve."""
 
+import json
 import os
 import pathlib
 import shutil
 
+import gin
 import tensorflow as tf
+from tf_agents.specs import tensor_spec
+
+from qwr_tf import checkpoints
+from qwr_tf import experiment
+from qwr_tf.gin_files import ConfigError
 
 
 class ServedPolicy(tf.Module):
@@ -66,3 +73,29 @@ def export(actor_network, action_space, output: pathlib.Path) -> pathlib.Path:
   )
   os.replace(temporary, version)
   return version
+
+
+def _load(root_dir: pathlib.Path):
+  """Rebuilds a run's agent with its final weights; returns (agent, env)."""
+  try:
+    facts = json.loads((root_dir / 'run.json').read_text())
+  except (OSError, json.JSONDecodeError) as error:
+    raise ConfigError(f'{root_dir} is no run folder: {error}.') from error
+  gin.parse_config(facts['config'])
+  env = experiment.load_environment(facts['environment'])
+  agent = experiment.make_agent(
+    tensor_spec.from_spec(env.time_step_spec()),
+    tensor_spec.from_spec(env.action_spec()),
+    seed=facts['seed'],
+  )
+  try:
+    checkpoints.restore(agent, root_dir / 'checkpoints' / 'final')
+  except ValueError as error:
+    raise ConfigError(str(error)) from error
+  return agent, env
+
+
+def export_run(root_dir: pathlib.Path, output: pathlib.Path) -> pathlib.Path:
+  """Exports a run's final policy; returns the folder of the version."""
+  agent, env = _load(root_dir)
+  return export(agent.actor_network, env.env.action_space, output)

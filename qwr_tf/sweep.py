@@ -23,12 +23,8 @@ from qwr_tf.sweeping import grid
 from qwr_tf.sweeping import run_rows
 from qwr_tf.sweeping import sweep_plan
 
-_GIN_FILE = flags.DEFINE_string(
-  'gin_file', None, 'Path, or bare name of a file in gin_configs/.'
-)
-_GIN_BINDINGS = flags.DEFINE_multi_string(
-  'gin_bindings', [], 'Overrides for all runs, such as "QwrAgent.horizon=1".'
-)
+flags.declare_key_flag('gin_file')
+flags.declare_key_flag('gin_bindings')
 _ENVS = flags.DEFINE_list(
   'envs', [], "Environments, with commas; default the gin file's own."
 )
@@ -136,6 +132,17 @@ class Sweep:
     self._bar.write(line, file=sys.stdout)
 
 
+def _gin_file() -> str:
+  """The one gin file of a grid; '' if none is given."""
+  files = command.GIN_FILE.value
+  if len(files) > 1:
+    raise ConfigError(
+      'A grid has one --gin_file, which may include others; or give '
+      '--gin_bindings.'
+    )
+  return files[0] if files else ''
+
+
 def run(
   recipe: sweep_plan.Recipe,
   envs: Sequence[str],
@@ -210,15 +217,15 @@ def _wanted(facts: dict) -> bool:
     facts.get('seed') not in sweep_plan.parse_seeds(_SEEDS.value)
   ):
     return False
-  if not _GIN_FILE.value:
+  if not _gin_file():
     return True
-  own = run_rows.own_bindings(_GIN_BINDINGS.value)
+  own = run_rows.own_bindings(command.GIN_BINDINGS.value)
   if (
-    facts.get('preset') != pathlib.Path(_GIN_FILE.value).stem
+    facts.get('preset') != pathlib.Path(_gin_file()).stem
     or run_rows.own_bindings(facts.get('bindings', ())) != own
   ):
     return False
-  return sweep_plan.still_says(_GIN_FILE.value, facts)
+  return sweep_plan.still_says(_gin_file(), facts)
 
 
 def _results_path() -> pathlib.Path:
@@ -226,11 +233,11 @@ def _results_path() -> pathlib.Path:
     if not _RESULTS.value.endswith('.csv'):
       raise ConfigError(f'--results={_RESULTS.value}: not the name of a CSV.')
     return pathlib.Path(_RESULTS.value)
-  if not _GIN_FILE.value:
+  if not _gin_file():
     raise ConfigError(
       '--gin_file is missing, for instance --gin_file=mujoco_100k.gin.'
     )
-  return pathlib.Path('results', f'{pathlib.Path(_GIN_FILE.value).stem}.csv')
+  return pathlib.Path('results', f'{pathlib.Path(_gin_file()).stem}.csv')
 
 
 def _collect(path: pathlib.Path) -> None:
@@ -255,7 +262,7 @@ def main() -> None:
   if _COLLECT_ONLY.value:
     _collect(path)
     return
-  if not _GIN_FILE.value:
+  if not _gin_file():
     raise ConfigError('--gin_file is missing; --collect_only needs none.')
   processes = _PROCESSES.value
   if processes is None:
@@ -263,8 +270,8 @@ def main() -> None:
   if processes < 1:
     raise ConfigError(f'--processes={processes} must be 1 or more.')
   recipe = sweep_plan.Recipe(
-    _GIN_FILE.value,
-    tuple(_GIN_BINDINGS.value),
+    _gin_file(),
+    tuple(command.GIN_BINDINGS.value),
     _ALGORITHM.value,
     path,
     pathlib.Path(_RUNS_DIR.value),

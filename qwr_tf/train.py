@@ -28,16 +28,8 @@ from qwr_tf import metrics
 from qwr_tf import run_folder
 from qwr_tf import serving
 
-_GIN_FILE = flags.DEFINE_multi_string(
-  'gin_file',
-  [],
-  'Path, or bare name of a file in gin_configs/; later files override',
-)
-_GIN_BINDINGS = flags.DEFINE_multi_string(
-  'gin_bindings',
-  [],
-  'Overrides the files, such as "run.environment=\'Hopper-v4\'"',
-)
+flags.declare_key_flag('gin_file')
+flags.declare_key_flag('gin_bindings')
 _ROOT_DIR = flags.DEFINE_string(
   'root_dir', None, 'Folder of the run; default runs/<what identifies it>.'
 )
@@ -180,12 +172,12 @@ class Run:
 
 def _folder(config: str, settings: experiment.Settings) -> run_folder.RunFolder:
   path = _ROOT_DIR.value or run_folder.default_path(
-    _GIN_FILE.value[0], settings.environment, _SEED.value, config
+    command.GIN_FILE.value[0], settings.environment, _SEED.value, config
   )
   facts = {
     'command': shlex.join(['python', '-m', 'qwr_tf.train', *sys.argv[1:]]),
-    'preset': pathlib.Path(_GIN_FILE.value[0]).stem,
-    'bindings': _GIN_BINDINGS.value,
+    'preset': pathlib.Path(command.GIN_FILE.value[0]).stem,
+    'bindings': command.GIN_BINDINGS.value,
     'environment': settings.environment,
     'seed': _SEED.value,
     'config': config,
@@ -208,11 +200,11 @@ def _report(path: pathlib.Path, results: dict[str, Any]) -> None:
 
 def main() -> None:
   """One run from flags to score."""
-  if not _GIN_FILE.value:
+  if not command.GIN_FILE.value:
     raise gin_files.ConfigError(
       '--gin_file is missing, for instance --gin_file=mujoco_100k.gin.'
     )
-  config = gin_files.parse(_GIN_FILE.value, _GIN_BINDINGS.value)
+  config = gin_files.parse(command.GIN_FILE.value, command.GIN_BINDINGS.value)
   settings = experiment.settings()
   folder = _folder(config, settings)
   finished = folder.finished()

@@ -810,6 +810,16 @@ def test_weights_scale_the_elements_of_both_losses():
     )
 
 
+def test_weights_of_zero_train_nothing():
+  agent = _agent()
+  windows = _windows(agent, batch=4)
+  actor, critic, _ = _networks_of(agent)
+  before = [v.numpy() for v in (*actor, *critic)]
+  assert agent.train(windows, weights=tf.zeros([4])).loss == 0
+  for variable, old in zip((*actor, *critic), before, strict=True):
+    np.testing.assert_array_equal(variable, old)
+
+
 def test_only_seed_stream_and_step_decide_what_is_drawn():
   agent, twin, other = (_agent(_CONTINUOUS, seed=s) for s in (5, 5, 6))
   windows = _windows(agent, batch=8)
@@ -989,6 +999,36 @@ def test_the_loop_is_a_function_of_the_seed():
   for a, b in zip(first, again, strict=True):
     np.testing.assert_array_equal(a, b)
   assert any(np.any(a != b) for a, b in zip(first, other, strict=True))
+
+
+def _same(a, b):
+  return np.array_equal(a.observation, b.observation)
+
+
+def test_minibatches_differ_between_steps_and_phases():
+  loop = _Loop()
+  loop._collect()
+  agent = loop.agent
+  source = minibatches.PerMinibatch(agent, loop.table, 8)
+  draw, again = source.critic_phase(2), source.critic_phase(2)
+  (windows, targets), (later, _) = draw(0), draw(1)
+  assert _same(windows, again(0)[0]) and not _same(windows, later)
+  assert not _same(windows, source.actor_phase(2)(0)[0])
+  agent.critic_steps.assign_add(1)
+  # In the same phase the windows are drawn already, their actions are not.
+  same_windows, other_targets = draw(0)
+  assert _same(windows, same_windows)
+  assert np.any(targets != other_targets)
+  # The next phase has windows of its own.
+  assert not _same(windows, source.critic_phase(2)(0)[0])
+
+  draw = source.actor_phase(2)
+  windows, actions, _, _ = draw(0)
+  agent.actor_steps.assign_add(1)
+  same_windows, other_actions, _, _ = draw(0)
+  assert _same(windows, same_windows)
+  assert np.any(actions.actions != other_actions.actions)
+  assert not _same(windows, source.actor_phase(2)(0)[0])
 
 
 def _phases_by_hand(loop, critic_steps, actor_steps, rounds):

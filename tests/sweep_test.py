@@ -558,6 +558,7 @@ def _set_flags(monkeypatch, tmp_path, **arguments):
   monkeypatch.chdir(tmp_path)
   flags.FLAGS.mark_as_parsed()
   for name, value in arguments.items():
+    value = [value] if name == 'gin_file' else value
     monkeypatch.setattr(flags.FLAGS[name], 'value', value)
 
 

@@ -143,7 +143,7 @@ class QwrAgent(regression_agent.RegressionAgent):
       self._target_network, next_steps.observation, actions.actions
     )  # [n, B, T]
     # Line 13: F, then the lambda-return.
-    mask = regression_agent.inside_first_episode(is_last) & (discounts > 0)
+    mask = regression_agent.bootstraps(experience)
     values = self._backup_fn(q_values, actions.log_weights, mask)  # [B, T]
     targets = returns.lambda_returns(
       experience.reward[:, :-1], discounts, values, is_last, self._td_lambda

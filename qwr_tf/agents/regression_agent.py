@@ -161,6 +161,7 @@ class RegressionAgent(tf_agent.TFAgent):
     experience: trajectory.Trajectory,
     weights: tf.Tensor | None = None,
   ) -> tf_agent.LossInfo:
+    self._check_length(experience)
     step = self.critic_steps.read_value()
     self.update_target(step)
     targets = self.td_targets(experience, self.seed_for(CRITIC_STREAM, step))
@@ -170,6 +171,15 @@ class RegressionAgent(tf_agent.TFAgent):
     actor = self.actor_step(experience, actions, regression_weights, weights)
     self.train_step_counter.assign_add(1)
     return _loss_info(critic['critic_loss'], actor['actor_loss'])
+
+  def _check_length(self, experience: trajectory.Trajectory) -> None:
+    """Raises ValueError for windows that are not `horizon` + 1 steps long."""
+    length = experience.step_type.shape[1]
+    if length is not None and length != self.horizon + 1:
+      raise ValueError(
+        f'experience must have {self.horizon + 1} steps (horizon + 1), not '
+        f'{length}; sample with num_steps={self.horizon + 1}.'
+      )
 
   def _loss(
     self,
@@ -197,13 +207,22 @@ def mask_of(step: trajectory.Trajectory) -> tf.Tensor:
   return tf.cast(~step.is_boundary(), tf.float32)
 
 
-def inside_first_episode(is_last: tf.Tensor) -> tf.Tensor:
-  """Whether the state after each step belongs to the window's first episode.
+def bootstraps(experience: trajectory.Trajectory) -> tf.Tensor:
+  """Which states after a window's steps count for a scale of the minibatch.
 
-  bool [B, T] -> [B, T].
+  Those of the episode the window starts in, unless they are terminal, and
+  none where the window starts with a final observation.
+
+  Args:
+    experience: windows [B, T + 1].
+
+  Returns:
+    bool [B, T].
   """
-  before = tf.cumsum(tf.cast(is_last, tf.int32), axis=1, exclusive=True)
-  return tf.equal(before, 0)
+  is_last = tf.cast(experience.is_last()[:, :-1], tf.int32)
+  ends_before = tf.cumsum(is_last, axis=1, exclusive=True)
+  in_episode = tf.equal(ends_before, 0) & ~experience.is_boundary()[:, :1]
+  return in_episode & (experience.discount[:, :-1] > 0)
 
 
 def weight_scalars(

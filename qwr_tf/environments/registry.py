@@ -10,6 +10,7 @@ from typing import Any
 
 import gymnasium
 
+from qwr_tf.environments import atari
 from qwr_tf.environments import bitflip
 from qwr_tf.environments.gymnasium_wrapper import GymnasiumWrapper
 
@@ -25,12 +26,14 @@ def load(
   """Loads an environment, quietly.
 
   Args:
-    name: `BitFlip-<N>`, or a gymnasium id with its version, which may name
-      the module that registers it: `HalfCheetah-v4`, `my_module:Maze-v0`.
+    name: `BitFlip-<N>`, `ALE/<Game>-v5`, or a gymnasium id with its version,
+      which may name the module that registers it: `HalfCheetah-v4`,
+      `my_module:Maze-v0`.
     seed: for the first reset; later resets continue its random numbers.
     timeout_is_terminal: whether the discount is 0 at a time limit too.
     render_mode: 'rgb_array' to get images from `render()`.
-    **gym_kwargs: for `gymnasium.make`, `max_episode_steps` among them.
+    **gym_kwargs: for `gymnasium.make`, `max_episode_steps` among them; for
+      Atari those of `atari.make`.
 
   Raises:
     ValueError: in one line that names the fix, if the name is unknown, if
@@ -64,6 +67,7 @@ def _make_registered(name: str, **kwargs: Any) -> gymnasium.Env:
   module, _, env_id = name.rpartition(':')
   if module:
     importlib.import_module(module)
+  atari.refuse_other_ids(env_id)
   return gymnasium.make(
     gymnasium.spec(env_id), disable_env_checker=True, **kwargs
   )
@@ -77,6 +81,7 @@ def _make_bitflip(name: str, **kwargs: Any) -> gymnasium.Env:
 
 # A family that needs more than `gymnasium.make` adds its ids' pattern here.
 _RECIPES: dict[str, Callable[..., gymnasium.Env]] = {
+  r'(ale_py:)?ALE/': atari.make,
   r'BitFlip-[0-9]+$': _make_bitflip,
 }
 
@@ -101,7 +106,11 @@ def _errors_name_the_fix(name: str) -> Iterator[None]:
       message = 'Box2D is not installed; run `pip install "qwr_tf[box2d]"`'
     raise ValueError(f'{name}: {message}') from error
   except gymnasium.error.Error as error:
-    near = difflib.get_close_matches(name, gymnasium.registry, n=3)
+    near = atari.suggest(name)
+    atari.refuse_other_ids(name)
+    if not near:
+      known = [i for i in gymnasium.registry if not atari.is_other_id(i)]
+      near = difflib.get_close_matches(name, known, n=3)
     raise ValueError(
       f'unknown environment {name!r}; '
       + (f'near it: {", ".join(near)}' if near else 'try BitFlip-20')

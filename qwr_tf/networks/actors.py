@@ -40,8 +40,13 @@ class CategoricalHead(tf.Module):
         'CategoricalHead is for one discrete action; this environment has '
         f'{action_spec}. Use GaussianHead.'
       )
+    if action_spec.minimum != 0:
+      raise ValueError(
+        'Discrete actions must start at 0, not at '
+        f'{action_spec.minimum}; shift them in the environment.'
+      )
     self._dtype = action_spec.dtype
-    num_actions = int(action_spec.maximum - action_spec.minimum) + 1
+    num_actions = int(action_spec.maximum) + 1
     self.projection = tf.keras.layers.Dense(
       num_actions, kernel_initializer=torsos.uniform_initializer(output_limit)
     )

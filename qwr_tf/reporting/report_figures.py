@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from qwr_tf.published import Number
-from qwr_tf.report_data import Experiment
-from qwr_tf.report_data import Run
-from qwr_tf.report_data import Setting
 from qwr_tf.reporting import report_tables
 from qwr_tf.reporting import score_figures
+from qwr_tf.reporting.published import Number
+from qwr_tf.reporting.report_data import Experiment
+from qwr_tf.reporting.report_data import Run
+from qwr_tf.reporting.report_data import Setting
 
 _TITLES = {
   '': 'Learning curves',

@@ -7,11 +7,11 @@ anywhere but raw rows and the table of published numbers.
 import functools
 from collections.abc import Callable, Iterable, Sequence
 
-from qwr_tf.published import Number
-from qwr_tf.report_data import ACTIONS
-from qwr_tf.report_data import Experiment
 from qwr_tf.reporting import published
 from qwr_tf.reporting import scores
+from qwr_tf.reporting.published import Number
+from qwr_tf.reporting.report_data import ACTIONS
+from qwr_tf.reporting.report_data import Experiment
 
 NOTHING = '–'
 

@@ -4,11 +4,11 @@ import collections
 from collections.abc import Mapping, Sequence
 
 from qwr_tf.gin_files import ConfigError
-from qwr_tf.published import Number
-from qwr_tf.report_data import Experiment
 from qwr_tf.reporting import published
 from qwr_tf.reporting import report_tables
 from qwr_tf.reporting import scores
+from qwr_tf.reporting.published import Number
+from qwr_tf.reporting.report_data import Experiment
 
 BEGIN, END = '<!-- results:begin -->', '<!-- results:end -->'
 

@@ -5,12 +5,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from qwr_tf.published import Number
-from qwr_tf.report_data import Experiment
-from qwr_tf.report_data import Setting
 from qwr_tf.reporting import published
 from qwr_tf.reporting import report_tables
 from qwr_tf.reporting import scores
+from qwr_tf.reporting.published import Number
+from qwr_tf.reporting.report_data import Experiment
+from qwr_tf.reporting.report_data import Setting
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart. The first
 # belongs to the setting that others are compared with.

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qwr_tf.gin_files import ConfigError
-from qwr_tf.results import COLUMNS
-from qwr_tf.results import Row
+from qwr_tf.reporting.results import COLUMNS
+from qwr_tf.reporting.results import Row
 
 _VERSIONS = ('python', 'tensorflow', 'tf_agents', 'gymnasium', 'mujoco')
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from export import export_policy
 from qwr_tf import checkpoints
 from qwr_tf import experiment
 from qwr_tf import gin_files
+from qwr_tf import serving
 
 _SERVE = """
 import sys
@@ -60,7 +60,7 @@ def test_continuous_actions_are_clipped_and_in_the_environments_units(
   tmp_path,
 ):
   agent = make_run(tmp_path, 'Humanoid-v4', 'mujoco_100k.gin')
-  version = export_policy.export(tmp_path, tmp_path / 'policy')
+  version = serving.export_run(tmp_path, tmp_path / 'policy')
   observations = np.random.default_rng(0).normal(0, 30, (5, 376))
   observations = observations.astype(np.float32)
   mean = agent.policy_distribution(tf.constant(observations)).mode().numpy()
@@ -74,7 +74,7 @@ def test_continuous_actions_are_clipped_and_in_the_environments_units(
 
 def test_discrete_actions_are_the_most_likely_ones(tmp_path):
   agent = make_run(tmp_path, 'BitFlip-8', 'bitflip.gin')
-  version = export_policy.export(tmp_path, tmp_path / 'policy')
+  version = serving.export_run(tmp_path, tmp_path / 'policy')
   observations = np.random.default_rng(0).normal(0, 1, (9, 9))
   observations = observations.astype(np.float32)
   logits = agent.policy_distribution(tf.constant(observations)).logits
@@ -87,13 +87,13 @@ def test_versions_grow_and_no_temporary_folder_stays(tmp_path):
   make_run(tmp_path, 'BitFlip-8', 'bitflip.gin')
   output = tmp_path / 'policy'
   (output / '7').mkdir(parents=True)
-  assert export_policy.export(tmp_path, output).name == '8'
+  assert serving.export_run(tmp_path, output).name == '8'
   assert sorted(p.name for p in output.iterdir()) == ['7', '8']
 
 
 def test_a_folder_without_a_run_is_bad_input(tmp_path):
   with pytest.raises(gin_files.ConfigError, match='no run folder'):
-    export_policy.export(tmp_path, tmp_path / 'policy')
+    serving.export_run(tmp_path, tmp_path / 'policy')
 
 
 def test_a_run_without_a_checkpoint_is_bad_input(tmp_path):
@@ -101,7 +101,7 @@ def test_a_run_without_a_checkpoint_is_bad_input(tmp_path):
   del agent
   (tmp_path / 'checkpoints').rename(tmp_path / 'elsewhere')
   with pytest.raises(gin_files.ConfigError, match='no checkpoint'):
-    export_policy.export(tmp_path, tmp_path / 'policy')
+    serving.export_run(tmp_path, tmp_path / 'policy')
   assert not (tmp_path / 'policy').exists()
 
 

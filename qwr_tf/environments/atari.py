@@ -1,0 +1,271 @@
+"""Atari games as the paper plays them: what is made of `ALE/<Game>-v5`.
+
+One decision is one interaction. Each action lasts 4 frames; the last two,
+grey, are merged by their maximum and scaled to 84x84; an observation is the
+last 4 of these images, uint8 [84, 84, 4], oldest first. Actions are those
+the game reacts to. Rewards are clipped to [-1, 1], and an episode is cut after
+10,000 decisions. Deviations from the paper, or from the DQN it follows:
+
+* A reset takes 1 to 30 no-ops (gymnasium) instead of 0 to 30.
+* The whole screen is scaled; nothing is cropped (the DQN of 2013 cropped).
+* Grey is ALE's own luminance, and the maximum is taken over grey images.
+* An episode begins with its first image four times, not with black ones. So
+  an observation is made of images of its own episode alone: a table may keep
+  the newest image of each row, `observation[..., -1]`, and the stack of row i
+  in the episode that begins with row b is rows max(b, i - 3), ..., i, exactly.
+* A game that ends within an action repeat may show the image before, under
+  discount 0.
+
+Nobody presses FIRE at a reset, as in the paper: a policy that never does, in
+Breakout, looks at a waiting screen until the limit.
+"""
+
+import difflib
+import re
+from types import ModuleType
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import wrappers
+
+_ENTRY_POINT = 'ale_py.env:AtariEnv'
+_ACTION_REPEAT = 4
+_NUM_FRAMES = 4
+_SCREEN_SIZE = 84
+
+# What other ids have around the name of the game.
+_AFFIXES = re.compile(
+  r'^(\w+:)?(ALE/)?|(-ram)?(NoFrameskip|Deterministic)?(-v\d+)?$',
+  re.IGNORECASE,
+)
+
+
+def make(
+  name: str,
+  *,
+  frameskip: int = 1,
+  repeat_action_probability: float = 0.0,
+  allow_sticky: bool = False,
+  noop_max: int = 30,
+  clip_rewards: bool = True,
+  terminal_on_life_loss: bool = False,
+  max_episode_steps: int | None = 10_000,
+  render_mode: str | None = None,
+) -> gymnasium.Env:
+  """Makes a game with the paper's preprocessing.
+
+  Args:
+    name: `ALE/<Game>-v5`.
+    frameskip: of the emulator below the action repeat; nothing but 1 goes.
+    repeat_action_probability: that a frame repeats the last action instead
+      (sticky actions); other than 0 needs `allow_sticky`.
+    allow_sticky: accept that scores are not those of the paper's games.
+    noop_max: a reset takes 1 to this many no-ops; 0 takes none and makes all
+      games of a policy that does not sample the same.
+    clip_rewards: clip to [-1, 1], for training; scores want False.
+    terminal_on_life_loss: end the learner's episode, with discount 0, at each
+      lost life (most later work at 100K; not the paper). The next reset goes
+      on in the same game, from the image that ended the episode.
+    max_episode_steps: decisions after which a game is cut, which is not
+      terminal; lives share them. None leaves ALE's own 27,000.
+    render_mode: 'rgb_array' to get the game's screen from `render()`.
+
+  Returns:
+    The environment; observations uint8 [84, 84, 4].
+
+  Raises:
+    ImportError: if the emulator or OpenCV is not installed.
+    gymnasium.error.NameNotFound: if there is no such game.
+    ValueError: for settings outside what is said above; names the setting.
+  """
+  name = name.removeprefix('ale_py:')
+  _import_ale()
+  cv2 = _import_cv2()
+  if _entry_point(name) != _ENTRY_POINT:
+    raise gymnasium.error.NameNotFound(name)
+  sticky = repeat_action_probability
+  _check(name, frameskip, sticky, allow_sticky, noop_max, max_episode_steps)
+  env = _emulator(name, frameskip, sticky, render_mode)
+  env = wrappers.AtariPreprocessing(
+    env, noop_max, _ACTION_REPEAT, _SCREEN_SIZE, terminal_on_life_loss=False
+  )
+  # `gymnasium.make` would count frames, no-ops among them.
+  if max_episode_steps is not None:
+    env = wrappers.TimeLimit(env, max_episode_steps)
+  if terminal_on_life_loss:
+    env = LifeLossTerminal(env)
+  env = wrappers.FrameStackObservation(env, _NUM_FRAMES, padding_type='reset')
+  shape = (_SCREEN_SIZE, _SCREEN_SIZE, _NUM_FRAMES)
+  space = gymnasium.spaces.Box(0, 255, shape, np.uint8)
+  # [4, 84, 84] to [84, 84, 4]: 2 us; NumPy takes ten times as long.
+  env = wrappers.TransformObservation(env, cv2.merge, space)
+  return wrappers.ClipReward(env, -1.0, 1.0) if clip_rewards else env
+
+
+class LifeLossTerminal(gymnasium.Wrapper):
+  """Ends an episode at each lost life; a reset then goes on in the game.
+
+  gymnasium's own option starts the game anew after the first life, so that a
+  learner would never see what comes later.
+  """
+
+  def __init__(self, env: gymnasium.Env):
+    """Wraps a game whose `info` says how many lives are left."""
+    super().__init__(env)
+    self._lives = 0
+    self._to_go_on: tuple[np.ndarray, dict] | None = None
+
+  def reset(
+    self, *, seed: int | None = None, options: dict | None = None
+  ) -> tuple[np.ndarray, dict]:
+    """Goes on after a lost life; else, or with a seed, starts a game."""
+    start = self._to_go_on
+    if start is None or seed is not None:
+      start = self.env.reset(seed=seed, options=options)
+    self._to_go_on = None
+    self._lives = start[1]['lives']
+    return start
+
+  def step(
+    self, action: Any
+  ) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    """Steps; terminated is true for a lost life too.
+
+    At the last life the game says itself when it is over; some show zero
+    lives for a while before.
+    """
+    observation, reward, terminated, truncated, info = self.env.step(action)
+    lost = 0 < info['lives'] < self._lives
+    self._lives = info['lives']
+    goes_on = lost and not (terminated or truncated)
+    self._to_go_on = (observation, info) if goes_on else None
+    return observation, float(reward), terminated or lost, truncated, info
+
+
+def refuse_other_ids(name: str) -> None:
+  """Refuses ids of games that would come without the preprocessing.
+
+  Args:
+    name: any id. Nothing is known of games before ale-py was imported.
+
+  Raises:
+    ValueError: if it is an Atari game, such as PongNoFrameskip-v4.
+  """
+  if not is_other_id(name):
+    return
+  kwargs = gymnasium.registry[name].kwargs
+  settings = ' and '.join(
+    f'{setting}={kwargs.get(setting)!r}'
+    for setting in ('frameskip', 'repeat_action_probability')
+  )
+  use = ', '.join(suggest(name)[:1]) or 'ALE/<Game>-v5'
+  raise ValueError(
+    f'{name} comes with {settings} and without preprocessing; use {use}, '
+    'which is made with frameskip=1 and repeat_action_probability=0.0, '
+    f'{_ACTION_REPEAT} frames per action'
+  )
+
+
+def suggest(name: str) -> list[str]:
+  """The ids `ALE/<Game>-v5` that an unknown name may mean, best first."""
+  try:
+    _import_ale()
+  except ImportError:
+    return []
+  games = {_game(i): i for i in gymnasium.registry if i.startswith('ALE/')}
+  # Outside ALE/ a name has to be close to be taken for a game.
+  cutoff = 0.5 if 'ALE/' in name else 0.8
+  near = difflib.get_close_matches(_game(name), games, n=3, cutoff=cutoff)
+  exact = near[:1] == [_game(name)]
+  return [games[game] for game in (near[:1] if exact else near)]
+
+
+def is_other_id(name: str) -> bool:
+  """Whether an id is registered for a game, but not one that `make` takes."""
+  return _entry_point(name) == _ENTRY_POINT and not name.startswith('ALE/')
+
+
+def _entry_point(name: str) -> Any:
+  spec = gymnasium.registry.get(name)
+  return spec.entry_point if spec else None
+
+
+def _game(name: str) -> str:
+  """The game in an id: 'ALE/SpaceInvaders-v5' to 'spaceinvaders'."""
+  return re.sub('[^a-z0-9]', '', _AFFIXES.sub('', name).lower())
+
+
+def _import_ale() -> None:
+  """Registers the games and keeps the emulator from printing its banner."""
+  try:
+    import ale_py
+  except ImportError as error:
+    raise ImportError(
+      f'ale-py, the emulator, is not installed ({error}); run '
+      '`pip install "ale-py>=0.10.2"`, which brings the games'
+    ) from error
+  ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
+
+
+def _import_cv2() -> ModuleType:
+  """Returns OpenCV, with which gymnasium scales the screen."""
+  try:
+    import cv2
+  except ImportError as error:
+    raise ImportError(
+      f'OpenCV is not installed ({error}); run '
+      '`pip install "opencv-python-headless>=4.5,<5"`'
+    ) from error
+  return cv2
+
+
+def _emulator(
+  name: str, frameskip: int, sticky: float, render_mode: str | None
+) -> gymnasium.Env:
+  """Makes the game itself, frame by frame."""
+  try:
+    return gymnasium.make(
+      gymnasium.spec(name),
+      frameskip=frameskip,
+      repeat_action_probability=sticky,
+      full_action_space=False,
+      obs_type='grayscale',  # Thrown away; RGB would cost 8 % of the speed.
+      render_mode=render_mode,
+      disable_env_checker=True,
+    )
+  except OSError as error:
+    raise ValueError(
+      f'{name}: the ROM cannot be read ({" ".join(str(error).split())}); unset '
+      'ALE_ROMS_DIR, or run `pip install --force-reinstall "ale-py>=0.10.2"`'
+    ) from error
+
+
+def _check(
+  name: str,
+  frameskip: int,
+  sticky: float,
+  allow_sticky: bool,
+  noop_max: int,
+  max_episode_steps: int | None,
+) -> None:
+  """Raises ValueError for the first setting that does not fit."""
+  if frameskip != 1:
+    problem = (
+      f'frameskip={frameskip!r} would multiply the {_ACTION_REPEAT} frames of '
+      'an action; leave it at 1'
+    )
+  elif sticky != 0 and not allow_sticky:
+    problem = (
+      f"repeat_action_probability={sticky!r} is not the paper's 0.0; leave it "
+      'out, or set allow_sticky=True as well'
+    )
+  elif not 0 <= sticky <= 1:
+    problem = f'repeat_action_probability={sticky!r} is not in [0, 1]'
+  elif noop_max < 0:
+    problem = f'noop_max={noop_max!r} is negative; use 0 for none'
+  elif max_episode_steps is not None and max_episode_steps < 1:
+    problem = f'max_episode_steps={max_episode_steps!r} is less than 1'
+  else:
+    return
+  raise ValueError(f'{name}: {problem}')
