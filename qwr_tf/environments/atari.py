@@ -76,14 +76,12 @@ def make(
 
   Raises:
     ImportError: if the emulator or OpenCV is not installed.
-    gymnasium.error.NameNotFound: if there is no such game.
+    gymnasium.error.Error: if there is no such game.
     ValueError: for settings outside what is said above; names the setting.
   """
   name = name.removeprefix('ale_py:')
   _import_ale()
   cv2 = _import_cv2()
-  if _entry_point(name) != _ENTRY_POINT:
-    raise gymnasium.error.NameNotFound(name)
   sticky = repeat_action_probability
   _check(name, frameskip, sticky, allow_sticky, noop_max, max_episode_steps)
   env = _emulator(name, frameskip, sticky, render_mode)
@@ -174,21 +172,17 @@ def suggest(name: str) -> list[str]:
   except ImportError:
     return []
   games = {_game(i): i for i in gymnasium.registry if i.startswith('ALE/')}
-  # Outside ALE/ a name has to be close to be taken for a game.
-  cutoff = 0.5 if 'ALE/' in name else 0.8
-  near = difflib.get_close_matches(_game(name), games, n=3, cutoff=cutoff)
+  # Pnog is Pong, but Hopper is not Gopher.
+  near = difflib.get_close_matches(_game(name), games, n=3, cutoff=0.75)
   exact = near[:1] == [_game(name)]
   return [games[game] for game in (near[:1] if exact else near)]
 
 
 def is_other_id(name: str) -> bool:
   """Whether an id is registered for a game, but not one that `make` takes."""
-  return _entry_point(name) == _ENTRY_POINT and not name.startswith('ALE/')
-
-
-def _entry_point(name: str) -> Any:
   spec = gymnasium.registry.get(name)
-  return spec.entry_point if spec else None
+  is_game = spec is not None and spec.entry_point == _ENTRY_POINT
+  return is_game and not name.startswith('ALE/')
 
 
 def _game(name: str) -> str:

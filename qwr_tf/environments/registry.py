@@ -106,11 +106,8 @@ def _errors_name_the_fix(name: str) -> Iterator[None]:
       message = 'Box2D is not installed; run `pip install "qwr_tf[box2d]"`'
     raise ValueError(f'{name}: {message}') from error
   except gymnasium.error.Error as error:
-    near = atari.suggest(name)
-    atari.refuse_other_ids(name)
-    if not near:
-      known = [i for i in gymnasium.registry if not atari.is_other_id(i)]
-      near = difflib.get_close_matches(name, known, n=3)
+    known = [i for i in gymnasium.registry if not atari.is_other_id(i)]
+    near = atari.suggest(name) or difflib.get_close_matches(name, known, n=3)
     raise ValueError(
       f'unknown environment {name!r}; '
       + (f'near it: {", ".join(near)}' if near else 'try BitFlip-20')
