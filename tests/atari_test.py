@@ -338,6 +338,7 @@ def test_unknown_games_get_suggestions(name):
   [
     ('ALE/space_invaders-v5', 'ALE/SpaceInvaders-v5'),
     ('Breakuot', 'ALE/Breakout-v5'),
+    ('Atlantis', 'ALE/Atlantis-v5, ALE/Atlantis2-v5'),  # Best first.
     ('Hopper', 'Hopper-v5'),  # Not ALE/Gopher-v5.
   ],
 )

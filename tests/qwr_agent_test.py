@@ -330,8 +330,8 @@ def test_targets_come_from_the_target_network_only():
 )
 def test_hard_update_copies_at_multiples_of_the_period(step, copies):
   agent = _agent()
-  source = [v.numpy() for v in agent.critic_network.trainable_variables]
-  target = [v.numpy() for v in agent._target_network.trainable_variables]
+  source = [np.array(v) for v in agent.critic_network.trainable_variables]
+  target = [np.array(v) for v in agent._target_network.trainable_variables]
   agent.update_target(tf.constant(step, tf.int64))
   for variable, value in zip(
     agent._target_network.trainable_variables,
@@ -497,7 +497,7 @@ def test_steps_change_their_own_network_only():
   actor, critic, target = _networks_of(agent)
 
   def changed(step):
-    before = [[v.numpy() for v in group] for group in (actor, critic, target)]
+    before = [[np.array(v) for v in group] for group in (actor, critic, target)]
     step()
     return tuple(
       any(np.any(v.numpy() != old) for v, old in zip(group, olds, strict=True))
@@ -789,7 +789,7 @@ def test_a_batch_of_boundaries_has_no_loss():
   agent = _agent()
   windows = _windows(agent, batch=3, first=(_LAST,))
   assert agent.loss(windows).loss == 0
-  before = [v.numpy() for v in agent.critic_network.trainable_variables]
+  before = [np.array(v) for v in agent.critic_network.trainable_variables]
   assert agent.train(windows).loss == 0
   for variable, old in zip(
     agent.critic_network.trainable_variables, before, strict=True
@@ -814,7 +814,7 @@ def test_weights_of_zero_train_nothing():
   agent = _agent()
   windows = _windows(agent, batch=4)
   actor, critic, _ = _networks_of(agent)
-  before = [v.numpy() for v in (*actor, *critic)]
+  before = [np.array(v) for v in (*actor, *critic)]
   assert agent.train(windows, weights=tf.zeros([4])).loss == 0
   for variable, old in zip((*actor, *critic), before, strict=True):
     np.testing.assert_array_equal(variable, old)
@@ -965,7 +965,7 @@ class _Loop:
     )
 
   def weights(self):
-    return [v.numpy() for v in itertools.chain(*_networks_of(self.agent))]
+    return [np.array(v) for v in itertools.chain(*_networks_of(self.agent))]
 
   def _collect(self):
     self.seen.append(self.counters())
@@ -1066,7 +1066,7 @@ def test_the_target_is_copied_when_each_phase_begins():
   loop = _Loop(critic_steps=3, actor_steps=0)
   for _ in range(2):
     _, critic, target = _networks_of(loop.agent)
-    before = [v.numpy() for v in critic]
+    before = [np.array(v) for v in critic]
     _, scalars = next(loop.iterations)
     for variable, old in zip(target, before, strict=True):
       np.testing.assert_array_equal(variable, old)
@@ -1076,7 +1076,7 @@ def test_the_target_is_copied_when_each_phase_begins():
 def test_no_critic_steps_leave_the_critic_alone():
   loop = _Loop(critic_steps=0, actor_steps=2)
   actor, critic, target = _networks_of(loop.agent)
-  before = [v.numpy() for v in (*critic, *target)]
+  before = [np.array(v) for v in (*critic, *target)]
   next(loop.iterations)
   for variable, old in zip((*critic, *target), before, strict=True):
     np.testing.assert_array_equal(variable, old)

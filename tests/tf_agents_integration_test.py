@@ -89,7 +89,7 @@ def _trainable(agent):
 
 def _state(agent):
   """Every variable the agent owns, as NumPy."""
-  return [v.numpy() for v in agent.variables]
+  return [np.array(v) for v in agent.variables]
 
 
 def _checked(agent, experience):
@@ -125,7 +125,7 @@ def test_the_stock_learner_trains_the_agent(name, buffer_fn, tmp_path):
 
   experience, _ = next(iter(dataset()))
   _checked(agent, experience)
-  before = [v.numpy() for v in _trainable(agent)]
+  before = [np.array(v) for v in _trainable(agent)]
   stock = learner.Learner(
     str(tmp_path),
     train_step,
@@ -291,7 +291,7 @@ def test_a_checkpoint_holds_the_whole_agent(name, tmp_path):
 def test_the_seed_of_a_run_decides_its_initial_weights():
   def weights(seed):
     agent = experiment.make_agent(*_specs('Pendulum-v1'), seed=seed)
-    return [v.numpy() for v in _trainable(agent)]
+    return [np.array(v) for v in _trainable(agent)]
 
   first, again, other = weights(0), weights(0), weights(1)
   for a, b in zip(first, again, strict=True):

@@ -174,8 +174,7 @@ def suggest(name: str) -> list[str]:
   games = {_game(i): i for i in gymnasium.registry if i.startswith('ALE/')}
   # Pnog is Pong, but Hopper is not Gopher.
   near = difflib.get_close_matches(_game(name), games, n=3, cutoff=0.75)
-  exact = near[:1] == [_game(name)]
-  return [games[game] for game in (near[:1] if exact else near)]
+  return [games[game] for game in near]
 
 
 def is_other_id(name: str) -> bool:
