@@ -126,11 +126,12 @@ class QwrAgent(regression_agent.RegressionAgent):
 
   def update_target(self, step: tf.Tensor) -> None:
     """Lines 8-9, before the critic step of this number in its phase."""
-    self._target_update_fn(
+    changed = self._target_update_fn(
       self._critic_network.trainable_variables,
       self._target_network.trainable_variables,
       step,
     )
+    self.target_updates.assign_add(tf.cast(changed, tf.int64))
 
   def td_targets(self, experience, seed: types.Seed) -> tf.Tensor:
     """Targets of every step in a window [B, T + 1], float [B, T]."""
@@ -139,9 +140,7 @@ class QwrAgent(regression_agent.RegressionAgent):
     discounts = self._gamma * experience.discount[:, :-1]
     # Line 12: n actions for each next state, from the policy stored with it.
     actions = self._backup_actions(self, next_steps, seed)  # [n, B, T]
-    q_values = self._values(
-      self._target_network, next_steps.observation, actions.actions
-    )  # [n, B, T]
+    q_values = self.target_q_values(next_steps.observation, actions.actions)
     # Line 13: F, then the lambda-return.
     mask = regression_agent.bootstraps(experience)
     values = self._backup_fn(q_values, actions.log_weights, mask)  # [B, T]
@@ -244,9 +243,7 @@ def iterate(
   rounds: int = 1,
   batch_size: int = 256,
 ) -> Iterator[tuple[Any, dict[str, tf.Tensor]]]:
-  """Algorithm 2, lines 4-22: yields after every iteration.
-
-  Both phases of an iteration are one compiled graph loop.
+  """Algorithm 2, lines 4-22; both phases are one compiled graph loop.
 
   Args:
     agent: with its networks.
@@ -259,8 +256,8 @@ def iterate(
     rounds: pairs of phases per iteration (AWAC, CRR: many, of one step).
     batch_size: B, of both phases.
 
-  Yields:
-    (what collect returned, means over the iteration's steps by name).
+  Returns:
+    An iterator of (what collect returned, means over the steps by name).
   """
   source = minibatches_fn(agent, table, batch_size)
   critic_names = regression_agent.CRITIC_SCALARS
@@ -292,9 +289,11 @@ def iterate(
     for _ in tf.range(rounds):
       sums += tf.concat([critic_phase(), actor_phase()], axis=0)
     agent.train_step_counter.assign_add(rounds * (critic_steps + actor_steps))
-    means = tf.unstack(sums / rounds)
-    return dict(zip(names, means, strict=True))
+    return dict(zip(names, tf.unstack(sums / rounds), strict=True))
 
-  while True:  # Line 4
-    collected = collect()  # Line 5
-    yield collected, train_phases()  # Lines 6-22
+  def iterations():
+    while True:  # Line 4
+      collected = collect()  # Line 5
+      yield collected, train_phases()  # Lines 6-22
+
+  return iterations()

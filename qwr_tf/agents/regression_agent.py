@@ -78,6 +78,7 @@ class RegressionAgent(tf_agent.TFAgent):
     self._seed = tf.constant([seed, 0], tf.int32)
     self.critic_steps = tf.Variable(0, dtype=tf.int64, name='critic_steps')
     self.actor_steps = tf.Variable(0, dtype=tf.int64, name='actor_steps')
+    self.target_updates = tf.Variable(0, dtype=tf.int64, name='target_updates')
     policy, collect_policy = policies_fn(
       time_step_spec, action_spec, actor_network, critic_network
     )
@@ -109,6 +110,10 @@ class RegressionAgent(tf_agent.TFAgent):
     return tf.stop_gradient(
       self._values(self._critic_network, observation, actions)
     )
+
+  def target_q_values(self, observation, actions) -> tf.Tensor:
+    """Values of the target network, float [n, ...]."""
+    return self._values(self._target_network, observation, actions)
 
   def behavior_distribution(self, policy_info):
     """The stored mu(.|s)."""

@@ -1,4 +1,8 @@
-"""How the target network follows the critic (Algorithm 2, lines 8-9)."""
+"""How the target network follows the critic (Algorithm 2, lines 8-9).
+
+Each returns whether the target changed, bool scalar: until it does, what was
+computed with the target can be kept.
+"""
 
 from collections.abc import Sequence
 
@@ -13,7 +17,7 @@ def hard_update(
   target: Sequence[tf.Variable],
   step: tf.Tensor,
   period_train_steps: int = 100,
-) -> None:
+) -> tf.Tensor:
   """Copies source to target when step is a multiple of the period.
 
   Args:
@@ -28,7 +32,7 @@ def hard_update(
     return tf.constant(True)
 
   is_due = tf.equal(step % period_train_steps, 0)
-  tf.cond(is_due, copy, lambda: tf.constant(False))
+  return tf.cond(is_due, copy, lambda: tf.constant(False))
 
 
 @gin.configurable
@@ -37,7 +41,8 @@ def polyak_update(
   target: Sequence[tf.Variable],
   step: tf.Tensor,
   target_update_tau: float = 5e-3,
-) -> None:
+) -> tf.Tensor:
   """Moves the target by tau towards the source at every step (AWAC)."""
   del step
   common.soft_variables_update(source, target, tau=target_update_tau)
+  return tf.constant(True)

@@ -9,16 +9,16 @@ from collections.abc import Iterator
 
 import gin
 import tensorflow as tf
-from tf_agents.replay_buffers import replay_buffer
 from tf_agents.trajectories import time_step as ts
 from tf_agents.trajectories import trajectory
 from tf_agents.typing import types
 
 from qwr_tf.replay import frame_stacks
+from qwr_tf.replay import stock_interface
 
 
 @gin.configurable
-class ReplayTable(replay_buffer.ReplayBuffer):
+class ReplayTable(stock_interface.StockInterface):
   """The newest `capacity` interactions, sampled as windows of T + 1 rows.
 
   A window starts at a uniformly drawn transition. Windows may cross episode
@@ -56,11 +56,10 @@ class ReplayTable(replay_buffer.ReplayBuffer):
         'capacity and rows_per_interaction must be 1 or more, not '
         f'{capacity} and {rows_per_interaction}.'
       )
-    super().__init__(data_spec, capacity, stateful_dataset=True)
+    super().__init__(data_spec, capacity, seed=seed)
     history = data_spec.observation.shape[-1] - 1 if single_frames else 0
     self._num_rows = int(capacity * rows_per_interaction) + 1 + history
     self._history = history  # Rows that a stack reaches back.
-    self._seed = seed
 
     def variable(shape, dtype, name):
       zeros = tf.zeros(shape, dtype)
@@ -82,7 +81,6 @@ class ReplayTable(replay_buffer.ReplayBuffer):
       # of rows) -> transitions written before it.
       self._transition_rows = variable([capacity], tf.int64, 'starts')
       self._transitions_before = variable([self._num_rows], tf.int64, 'before')
-      self._draws = variable([], tf.int64, 'draws')
 
   # Writing.
 
@@ -188,21 +186,24 @@ class ReplayTable(replay_buffer.ReplayBuffer):
     transitions = (self._oldest_transition() + draws) % self.capacity
     return self._transition_rows.sparse_read(transitions)
 
-  def gather(self, starts: tf.Tensor, num_steps: int) -> trajectory.Trajectory:
+  def gather(
+    self, starts: tf.Tensor, num_steps: int, observations: bool = True
+  ) -> trajectory.Trajectory:
     """Windows of consecutive rows, cut at the newest one.
 
     Args:
       starts: row numbers, int64 [B].
       num_steps: rows in a window, T + 1.
+      observations: whether to read them; else the observation is ().
 
     Returns:
       A Trajectory [B, num_steps, ...]. Past the newest row it is repeated,
       with step type LAST.
     """
     newest = self._rows_written - 1
-    numbers = starts[:, tf.newaxis] + tf.range(num_steps, dtype=tf.int64)
-    slots = tf.minimum(numbers, newest) % self._num_rows
-    window = self._read(slots)
+    numbers = _windows(starts, num_steps)
+    slots = self.window_slots(starts, num_steps)
+    window = self._read(slots, observations)
     last = tf.constant(ts.StepType.LAST)
     return window._replace(
       step_type=tf.where(numbers >= newest, last, window.step_type),
@@ -210,6 +211,25 @@ class ReplayTable(replay_buffer.ReplayBuffer):
         numbers == newest - 1, last, window.next_step_type
       ),
     )
+
+  def window_slots(self, starts: tf.Tensor, num_steps: int) -> tf.Tensor:
+    """Where the rows of `gather` are, int64 [*starts, num_steps].
+
+    A slot, 0 ... num_slots - 1, holds the same row until the next `append`.
+    """
+    newest = self._rows_written - 1
+    return tf.minimum(_windows(starts, num_steps), newest) % self._num_rows
+
+  @property
+  def num_slots(self) -> int:
+    """Rows the table has room for."""
+    return self._num_rows
+
+  def observations(self, slots: tf.Tensor) -> tf.Tensor:
+    """Observations [*slots, ...]."""
+    if self._stacks is not None:
+      return self._stacks.read(slots)
+    return _read(self._rows.observation, slots)
 
   def sample(
     self, batch_size: int, num_steps: int, seed: types.Seed
@@ -226,60 +246,19 @@ class ReplayTable(replay_buffer.ReplayBuffer):
     """Rows first ... end - 1 in time order, [N, ...], as written."""
     return self._read(tf.range(first, end) % self._num_rows)
 
-  def _read(self, slots: tf.Tensor) -> trajectory.Trajectory:
-    rows = tf.nest.map_structure(lambda v: v.sparse_read(slots), self._rows)
-    if self._stacks is not None:
-      rows = rows._replace(observation=self._stacks.read(slots))
-    return rows
+  def _read(
+    self, slots: tf.Tensor, observations: bool = True
+  ) -> trajectory.Trajectory:
+    rows = _read(self._rows._replace(observation=()), slots)
+    if not observations:
+      return rows
+    return rows._replace(observation=self.observations(slots))
 
   def chunks(self, chunk_rows: int) -> Iterator[trajectory.Trajectory]:
     """The whole table in time order, in pieces of at most chunk_rows rows."""
     first, end = (int(row) for row in self.row_range())
     for start in range(first, end, chunk_rows):
       yield self.read(start, min(start + chunk_rows, end))
-
-  # TF-Agents' own interface, for stock drivers and learners.
-
-  def _add_batch(self, items: trajectory.Trajectory) -> None:
-    batch_size = items.step_type.shape[0]
-    if batch_size != 1:
-      raise ValueError(
-        f'ReplayTable takes frames of one environment, not {batch_size}: '
-        'frames of several would interleave. Use one table for each.'
-      )
-    self.append(items)
-
-  def _get_next(
-    self,
-    sample_batch_size: int | None = None,
-    num_steps: int | None = None,
-    time_stacked: bool = True,
-  ):
-    if not time_stacked:
-      raise NotImplementedError('ReplayTable returns stacked windows only.')
-    seed = tf.stack([tf.constant(self._seed, tf.int64), self._draws])
-    self._draws.assign_add(1)
-    window = self.sample(sample_batch_size or 1, num_steps or 2, seed)
-    if sample_batch_size is None:
-      window = tf.nest.map_structure(lambda x: x[0], window)
-    return window, ()
-
-  def _as_dataset(
-    self,
-    sample_batch_size: int | None = None,
-    num_steps: int | None = None,
-    sequence_preprocess_fn=None,
-    num_parallel_calls: int | None = None,
-  ) -> tf.data.Dataset:
-    del num_parallel_calls  # Draws are counted, so they come one by one.
-    if sequence_preprocess_fn is not None:
-      raise NotImplementedError('Preprocess after sampling instead.')
-    dataset = tf.data.experimental.Counter()
-    return dataset.map(lambda _: self._get_next(sample_batch_size, num_steps))
-
-  def _gather_all(self) -> trajectory.Trajectory:
-    rows = self.read(*self.row_range())
-    return tf.nest.map_structure(lambda x: x[tf.newaxis], rows)
 
   def _num_frames(self) -> tf.Tensor:
     """Interactions kept."""
@@ -292,6 +271,15 @@ class ReplayTable(replay_buffer.ReplayBuffer):
       variable.assign(tf.zeros_like(variable))
     if self._stacks is not None:
       self._stacks.clear()
+
+
+def _windows(starts: tf.Tensor, num_steps: int) -> tf.Tensor:
+  """Row numbers from each start on, [*starts, num_steps]."""
+  return starts[..., tf.newaxis] + tf.range(num_steps, dtype=tf.int64)
+
+
+def _read(variables, slots: tf.Tensor):
+  return tf.nest.map_structure(lambda v: v.sparse_read(slots), variables)
 
 
 def _scatter(variable: tf.Variable, slots: tf.Tensor, values: tf.Tensor):

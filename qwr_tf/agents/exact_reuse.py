@@ -1,0 +1,185 @@
+"""The numbers of PerMinibatch for less: Q-vectors of rows are kept.
+
+Between two target copies the target network stands still, and during the
+actor phase the critic does. With enumerated actions Q(s, .) of a table's row
+is then a fixed vector, and what a phase draws is known when it begins. So each
+row that will be drawn goes through the torso once, however often it is drawn;
+F, its scale, the advantages and their normalisation still belong to each
+minibatch. On images, where the torso is nearly all there is to pay for, this
+is what makes a phase quick.
+"""
+
+from collections.abc import Callable
+
+import gin
+import tensorflow as tf
+from tf_agents.specs import tensor_spec
+from tf_agents.trajectories import trajectory
+
+from qwr_tf.agents import action_sets
+from qwr_tf.agents import minibatches
+from qwr_tf.agents import regression_agent
+
+# Rows that go through the torso at once.
+_CHUNK_ROWS = 256
+
+
+@gin.configurable
+class ExactReuse(minibatches.PerMinibatch):
+  """Targets and weights from Q-vectors that are computed once.
+
+  Draws and random numbers are those of `PerMinibatch`, and so are targets and
+  weights but for rounding. For discrete actions, and for slots that ask the
+  critics and mu alone.
+  """
+
+  def __init__(
+    self, agent, table, batch_size: int, reuse_train_steps: int = 100
+  ):
+    """Allocates a Q-vector for each row of the table.
+
+    Args:
+      agent: makes the numbers.
+      table: a `replay.ReplayTable`.
+      batch_size: windows in a minibatch.
+      reuse_train_steps: critic steps whose rows are computed together; best
+        the period of the target's copies. A target that changes earlier is
+        noticed and only costs time.
+
+    Raises:
+      ValueError: for continuous actions, and for a slot that needs the
+        observations themselves.
+    """
+    super().__init__(agent, table, batch_size)
+    spec = agent.action_spec
+    if not tensor_spec.is_discrete(spec):
+      raise ValueError(
+        'ExactReuse keeps the value of every discrete action; use '
+        '@PerMinibatch for continuous ones.'
+      )
+    self._reuse_train_steps = reuse_train_steps
+    num_actions = int(spec.maximum - spec.minimum) + 1
+    with tf.device('/cpu:0'):
+      self._q_vectors = _variable([table.num_slots, num_actions], tf.float32)
+    # What the kept vectors are of: this target, steps before this one.
+    self._target = _variable([], tf.int64)
+    self._end = _variable([], tf.int32)
+    self._lookup = _KnownValues(agent)
+    self._check_slots()
+
+  def _check_slots(self) -> None:
+    """Fills the slots once, so that what does not fit fails here."""
+    agent = self._agent
+    seed = agent.seed_for(regression_agent.CHECK_STREAM, 0)
+    experience = tensor_spec.zero_spec_nest(
+      agent.collect_data_spec, outer_dims=[1, agent.horizon + 1]
+    )
+    shape = [1, agent.horizon + 1, self._q_vectors.shape[-1]]
+    known = experience._replace(observation=tf.zeros(shape))
+    type(agent).td_targets(self._lookup, known, seed)
+    type(agent).regression(self._lookup, known, seed)
+
+  def critic_phase(self, num_steps: int):
+    """As in `PerMinibatch`; windows hold their first step only."""
+    agent = self._agent
+    horizon = agent.horizon
+    starts = self._starts(regression_agent.CRITIC_DRAWS, num_steps)
+    self._end.assign(0)
+
+    def draw(i):
+      changed = self._target != agent.target_updates
+      if changed or i >= self._end:
+        end = tf.minimum(i + self._reuse_train_steps, num_steps)
+        slots = self._table.window_slots(starts[i:end], horizon + 1)
+        self._compute(agent.target_q_values, slots[..., 1:])
+        self._target.assign(agent.target_updates)
+        self._end.assign(end)
+      step = agent.critic_steps.read_value()
+      seed = agent.seed_for(regression_agent.CRITIC_STREAM, step)
+      known = self._windows_of_values(starts[i], horizon + 1)
+      targets = type(agent).td_targets(self._lookup, known, seed)
+      return self._first_steps(starts[i], known), targets[:, 0]
+
+    return draw
+
+  def actor_phase(self, num_steps: int):
+    """As in `PerMinibatch`; windows hold their first step only."""
+    agent = self._agent
+    starts = self._starts(regression_agent.ACTOR_DRAWS, num_steps)
+    self._compute(agent.q_values, self._table.window_slots(starts, 1))
+
+    def draw(i):
+      step = agent.actor_steps.read_value()
+      seed = agent.seed_for(regression_agent.ACTOR_STREAM, step)
+      known = self._windows_of_values(starts[i], 1)
+      numbers = type(agent).regression(self._lookup, known, seed)
+      return self._first_steps(starts[i], known), *numbers
+
+    return draw
+
+  def _compute(self, q_values: Callable, slots: tf.Tensor) -> None:
+    """Keeps the Q-vectors of these slots, each computed once."""
+    is_needed = tf.tensor_scatter_nd_update(
+      tf.zeros([self._table.num_slots], tf.bool),
+      tf.reshape(slots, [-1, 1]),
+      tf.ones([tf.size(slots)], tf.bool),
+    )
+    needed = tf.where(is_needed)  # int64 [N, 1]
+    actions = action_sets.all_actions(self._agent.action_spec, 1)  # [n, 1]
+    for first in tf.range(0, tf.shape(needed)[0], _CHUNK_ROWS):
+      chunk = needed[first : first + _CHUNK_ROWS]
+      observations = self._table.observations(chunk[:, 0])
+      values = q_values(observations, actions)  # [n, C]
+      self._q_vectors.scatter_nd_update(chunk, tf.transpose(values))
+
+  def _windows_of_values(
+    self, starts: tf.Tensor, num_steps: int
+  ) -> trajectory.Trajectory:
+    """Windows whose observations are Q-vectors, [B, num_steps, n]."""
+    windows = self._table.gather(starts, num_steps, observations=False)
+    slots = self._table.window_slots(starts, num_steps)
+    return windows._replace(observation=self._q_vectors.sparse_read(slots))
+
+  def _first_steps(
+    self, starts: tf.Tensor, windows: trajectory.Trajectory
+  ) -> trajectory.Trajectory:
+    """Windows [B, 1] with the observations themselves."""
+    slots = self._table.window_slots(starts, 1)
+    first = tf.nest.map_structure(lambda x: x[:, :1], windows)
+    return first._replace(observation=self._table.observations(slots))
+
+
+class _KnownValues:
+  """The agent, where an observation is the Q-vector of its state.
+
+  `td_targets` and `regression` are called with it in the agent's place.
+  """
+
+  def __init__(self, agent):
+    self._agent = agent
+
+  def __getattr__(self, name: str):
+    return getattr(self._agent, name)
+
+  def q_values(self, q_vectors: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
+    """Entries of Q-vectors [..., all actions], float [n, ...]."""
+    first = int(self._agent.action_spec.minimum)
+    chosen = tf.one_hot(actions - first, q_vectors.shape[-1])
+    return tf.reduce_sum(chosen * q_vectors, axis=-1)
+
+  target_q_values = q_values
+
+  def policy_distribution(self, q_vectors: tf.Tensor):
+    """Refuses: the policy wants to see the state.
+
+    Raises:
+      ValueError: always.
+    """
+    raise ValueError(
+      'ExactReuse has no observations for actions of the current policy; use '
+      'iterate.minibatches_fn = @PerMinibatch.'
+    )
+
+
+def _variable(shape, dtype: tf.DType) -> tf.Variable:
+  return tf.Variable(tf.zeros(shape, dtype), trainable=False)

@@ -1,0 +1,246 @@
+"""ExactReuse against PerMinibatch: the same draws, the same numbers."""
+
+import functools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tf_agents.specs import tensor_spec
+from tf_agents.trajectories import time_step as ts
+from tf_agents.trajectories import trajectory
+
+from qwr_tf import networks
+from qwr_tf.agents import action_sets
+from qwr_tf.agents import advantages
+from qwr_tf.agents import exact_reuse
+from qwr_tf.agents import minibatches
+from qwr_tf.agents import qwr_agent
+from qwr_tf.agents import target_updates
+from qwr_tf.networks import torsos
+from qwr_tf.ops import backups
+from qwr_tf.replay import ReplayTable
+
+_ACTIONS = tensor_spec.BoundedTensorSpec([], tf.int32, 0, 2, 'action')
+_IMAGES = tensor_spec.TensorSpec([6, 6, 3], tf.uint8, 'observation')
+_BATCH = 16
+
+
+def _torso():
+  return tf.keras.Sequential(
+    [
+      tf.keras.layers.Rescaling(1 / 255),
+      tf.keras.layers.Conv2D(4, 3, activation='relu'),
+      tf.keras.layers.Flatten(),
+      tf.keras.layers.Dense(8, activation='relu'),
+    ]
+  )
+
+
+def _agent(action_spec=_ACTIONS, **kwargs):
+  tf.keras.utils.set_random_seed(1)
+  sgd = tf.keras.optimizers.legacy.SGD
+  return qwr_agent.QwrAgent(
+    ts.time_step_spec(_IMAGES),
+    action_spec,
+    networks.ActorNetwork(_IMAGES, action_spec, torso_fn=_torso),
+    networks.GatedQNetwork(_IMAGES, action_spec, torso_fn=_torso),
+    actor_optimizer=sgd(0.1),
+    critic_optimizer=sgd(0.1),
+    **kwargs,
+  )
+
+
+def _table(agent, interactions=40):
+  """Episodes of 1 to 6 steps; the table has wrapped and ends mid-episode."""
+  rng = np.random.default_rng(0)
+  table = ReplayTable(
+    agent.collect_data_spec,
+    interactions,
+    rows_per_interaction=1.5,
+    single_frames=True,
+  )
+  for _ in range(20):
+    length = rng.integers(1, 7)
+    table.append(_episode(rng, length))
+  table.append(tf.nest.map_structure(lambda x: x[:-1], _episode(rng, 5)))
+  return table
+
+
+def _episode(rng, length):
+  """Rows [length + 1] of random numbers; stacks repeat the first frame."""
+  rows = np.arange(length + 1)
+  frames = rng.integers(0, 256, [length + 1, 6, 6])
+  stacks = np.stack([frames[np.maximum(rows - k, 0)] for k in (2, 1, 0)], -1)
+  terminal = rng.random() < 0.5
+  discount = np.where((rows == length - 1) & terminal, 0.0, 1.0)
+  types = np.where(rows == 0, 0, np.where(rows == length, 2, 1))
+  following = np.where(rows == length, 0, np.roll(types, -1))
+  logits = rng.normal(size=[length + 1, 3])
+  return trajectory.Trajectory(
+    step_type=tf.constant(types, tf.int32),
+    observation=tf.constant(stacks, tf.uint8),
+    action=tf.constant(rng.integers(0, 3, length + 1), tf.int32),
+    policy_info={'dist_params': {'logits': tf.constant(logits, tf.float32)}},
+    next_step_type=tf.constant(following, tf.int32),
+    reward=tf.constant(rng.normal(size=length + 1), tf.float32),
+    discount=tf.constant(discount, tf.float32),
+  )
+
+
+def _critic_steps(minibatches_fn, num_steps, **kwargs):
+  """(targets [num_steps, B], first step of each window, critic's weights)."""
+  agent = _agent(**kwargs)
+  source = minibatches_fn(agent, _table(agent), _BATCH)
+
+  @tf.function
+  def phase():
+    draw = source.critic_phase(num_steps)
+    targets = tf.TensorArray(tf.float32, num_steps)
+    firsts = tf.TensorArray(tf.uint8, num_steps)
+    for i in tf.range(num_steps):
+      agent.update_target(i)
+      experience, values = draw(i)
+      agent.critic_step(experience, values)
+      targets = targets.write(i, values)
+      firsts = firsts.write(i, experience.observation[:, 0])
+    return targets.stack(), firsts.stack()
+
+  return *phase(), agent.critic_network.get_weights()
+
+
+_UPDATES = {
+  'every third': functools.partial(
+    target_updates.hard_update, period_train_steps=3
+  ),
+  'always': target_updates.polyak_update,
+}
+
+
+@pytest.mark.parametrize('update', _UPDATES)
+@pytest.mark.parametrize('reuse_train_steps', [1, 3, 5])
+def test_targets_and_gradients_are_those_of_the_naive_way(
+  update, reuse_train_steps
+):
+  """Whatever the period, and for windows that cross ends of episodes."""
+  reuse = functools.partial(
+    exact_reuse.ExactReuse, reuse_train_steps=reuse_train_steps
+  )
+  kwargs = {'horizon': 3, 'target_update_fn': _UPDATES[update]}
+  naive = _critic_steps(minibatches.PerMinibatch, 7, **kwargs)
+  reused = _critic_steps(reuse, 7, **kwargs)
+  np.testing.assert_allclose(reused[0], naive[0], rtol=1e-5, atol=1e-6)
+  np.testing.assert_array_equal(reused[1], naive[1])
+  for a, b in zip(reused[2], naive[2], strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_a_phase_does_not_keep_what_an_earlier_one_computed():
+  """The table has changed in between, and the target with it."""
+  agent = _agent(horizon=2)
+  table = _table(agent)
+  both = [
+    fn(agent, table, _BATCH)
+    for fn in (minibatches.PerMinibatch, exact_reuse.ExactReuse)
+  ]
+  for _ in range(3):
+    agent.update_target(tf.constant(1))  # Not due: the target stays.
+    naive, reused = (
+      tf.function(lambda s=s: s.critic_phase(2)(tf.constant(1)))() for s in both
+    )
+    np.testing.assert_allclose(reused[1], naive[1], rtol=1e-5, atol=1e-6)
+    table.append(_episode(np.random.default_rng(5), 6))
+
+
+@pytest.mark.parametrize(
+  'actions',
+  [
+    action_sets.enumerated_behavior_actions,
+    action_sets.enumerated_uniform_actions,
+    action_sets.sampled_behavior_actions,
+    action_sets.stored_actions,
+  ],
+)
+def test_weights_and_gradients_are_those_of_the_naive_way(actions):
+  """For every action set that does not ask the policy being trained."""
+  results = []
+  for fn in (minibatches.PerMinibatch, exact_reuse.ExactReuse):
+    agent = _agent(regression_actions=actions, backup_actions=actions)
+    source = fn(agent, _table(agent), _BATCH)
+
+    @tf.function
+    def phase(agent=agent, source=source):
+      draw = source.actor_phase(5)
+      weights = tf.TensorArray(tf.float32, 5, infer_shape=False)
+      for i in tf.range(5):
+        experience, chosen, values, _ = draw(i)
+        agent.actor_step(experience, chosen, values)
+        weights = weights.write(i, values)
+      return weights.stack()
+
+    results.append((phase(), agent.actor_network.get_weights()))
+  (naive, naive_weights), (reused, reused_weights) = results
+  assert np.ptp(naive) > 0.1 or actions is action_sets.stored_actions
+  np.testing.assert_allclose(reused, naive, rtol=1e-3, atol=1e-5)
+  for a, b in zip(reused_weights, naive_weights, strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_each_drawn_row_is_computed_once_per_target():
+  """160 draws from 40 interactions: the torso sees at most the table."""
+  seen = []
+
+  class Counting(networks.GatedQNetwork):
+    def call(self, inputs, *args, **kwargs):
+      rows = tf.shape(inputs[0])[0]
+      tf.py_function(lambda n: seen.append(int(n)), [rows], [])
+      return super().call(inputs, *args, **kwargs)
+
+  tf.keras.utils.set_random_seed(1)
+  sgd = tf.keras.optimizers.legacy.SGD
+  agent = qwr_agent.QwrAgent(
+    ts.time_step_spec(_IMAGES),
+    _ACTIONS,
+    networks.ActorNetwork(_IMAGES, _ACTIONS, torso_fn=_torso),
+    Counting(_IMAGES, _ACTIONS, torso_fn=_torso),
+    actor_optimizer=sgd(0.1),
+    critic_optimizer=sgd(0.1),
+  )
+  source = exact_reuse.ExactReuse(agent, _table(agent), _BATCH)
+  seen.clear()
+  tf.function(lambda: source.actor_phase(10)(tf.constant(0)))()
+  assert sum(seen) <= 40
+
+
+def test_slots_that_want_the_state_are_refused():
+  """In one line, when the loop is made."""
+  agent = _agent(backup_actions=action_sets.sampled_policy_actions)
+  with pytest.raises(ValueError, match='PerMinibatch'):
+    exact_reuse.ExactReuse(agent, _table(agent), _BATCH)
+  agent = _agent(
+    baseline_fn=functools.partial(
+      advantages.critic_baseline,
+      baseline_actions=action_sets.sampled_policy_actions,
+    )
+  )
+  with pytest.raises(ValueError, match='PerMinibatch'):
+    exact_reuse.ExactReuse(agent, _table(agent), _BATCH)
+
+
+def test_continuous_actions_are_refused():
+  """They cannot be enumerated."""
+  line = tensor_spec.BoundedTensorSpec([1], tf.float32, -1, 1, 'action')
+  observation = tensor_spec.TensorSpec([2], tf.float32, 'observation')
+  torso = functools.partial(torsos.mlp_torso, (4,))
+  adam = tf.keras.optimizers.legacy.Adam
+  agent = qwr_agent.QwrAgent(
+    ts.time_step_spec(observation),
+    line,
+    networks.ActorNetwork(observation, line, torso_fn=torso),
+    networks.GatedQNetwork(observation, line, torso_fn=torso),
+    actor_optimizer=adam(),
+    critic_optimizer=adam(),
+    backup_fn=backups.mean_backup,
+  )
+  table = ReplayTable(agent.collect_data_spec, 4)
+  with pytest.raises(ValueError, match='PerMinibatch'):
+    exact_reuse.ExactReuse(agent, table, 2)
