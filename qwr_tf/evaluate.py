@@ -1,5 +1,7 @@
 """Scores of a policy: undiscounted returns of whole episodes."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from tf_agents.trajectories import time_step as ts
 
@@ -7,36 +9,51 @@ from qwr_tf import numpy_actor
 
 
 class Evaluator:
-  """Plays episodes in an environment of its own."""
+  """Plays episodes in environments of its own, one in each at a time."""
 
-  def __init__(self, env, agent, *, seed: int):
+  def __init__(self, envs: Sequence, agent, *, seed: int):
     """Gets ready.
 
     Args:
-      env: a PyEnvironment that nothing else steps.
+      envs: PyEnvironments that nothing else steps.
       agent: its actor is evaluated.
       seed: of the sampled actions.
     """
-    self._env = env
+    self._envs = envs
     self._act = numpy_actor.NumpyActor(agent.actor_network)
     self._rng = np.random.default_rng(seed)
 
   def returns(self, episodes: int, *, sampled: bool) -> list[float]:
     """Plays and returns one undiscounted return per episode.
 
+    Every episode that begins is counted: to take the first ones that end
+    would favour the short ones.
+
     Args:
       episodes: how many, each from a reset to its end.
       sampled: whether actions are sampled; else the distribution's mode acts.
+
+    Returns:
+      Returns in the order in which the episodes ended.
     """
     self._act.refresh()
     rng = self._rng if sampled else None
-    return [self._play(rng) for _ in range(episodes)]
-
-  def _play(self, rng: np.random.Generator | None) -> float:
-    time_step = self._env.reset()
-    total = 0.0
-    while time_step.step_type != ts.StepType.LAST:
-      action, _ = self._act(time_step.observation, rng)
-      time_step = self._env.step(action)
-      total += float(time_step.reward)
-    return total
+    envs = list(self._envs[:episodes])
+    left = episodes - len(envs)  # Not begun yet.
+    steps = [env.reset() for env in envs]
+    totals = [0.0] * len(envs)
+    done: list[float] = []
+    while envs:
+      actions, _ = self._act(np.stack([s.observation for s in steps]), rng)
+      for i in reversed(range(len(envs))):  # So that one can be taken out.
+        steps[i] = envs[i].step(actions[i])
+        totals[i] += float(steps[i].reward)
+        if steps[i].step_type != ts.StepType.LAST:
+          continue
+        done.append(totals[i])
+        if left:
+          steps[i], totals[i] = envs[i].reset(), 0.0
+          left -= 1
+        else:
+          del envs[i], steps[i], totals[i]
+    return done

@@ -14,6 +14,7 @@ from qwr_tf import environments
 from qwr_tf import evaluate
 from qwr_tf import gin_files
 from qwr_tf import networks
+from qwr_tf.agents import exact_reuse  # noqa: F401, gin files name it.
 from qwr_tf.agents import qwr_agent
 from qwr_tf.replay import replay_table
 
@@ -25,6 +26,7 @@ gin.external_configurable(
   'PolynomialDecay',
   module='tf.keras.optimizers.schedules',
 )
+gin.external_configurable(environments.atari_id, 'atari_id')
 load_environment = gin.external_configurable(
   environments.load, 'load_environment'
 )
@@ -93,6 +95,7 @@ class Settings:
     eval_episodes: episodes of each evaluation, for the mode action and again
       sampled.
     final_eval_episodes: the same at the end.
+    eval_environments: episodes played at once.
     log_every_env_steps: interactions between rows of metrics.csv.
   """
 
@@ -102,6 +105,7 @@ class Settings:
   eval_every_env_steps: int = 5_000
   eval_episodes: int = 5
   final_eval_episodes: int = 10
+  eval_environments: int = 1
   log_every_env_steps: int = 1_000
 
 
@@ -161,11 +165,16 @@ def _build(settings: Settings, seed: int) -> Experiment:
     agent.collect_data_spec, settings.replay_capacity
   )
   collector = collect.Collector(env, agent, table, seed=seed + _ACTING_SEED)
-  evaluator = evaluate.Evaluator(
-    load_environment(settings.environment, seed=seed + _EVALUATION_SEED),
-    agent,
-    seed=seed + _EVALUATION_SEED,
-  )
+  evaluation_seed = seed + _EVALUATION_SEED
+  envs = [
+    load_environment(
+      settings.environment,
+      seed=evaluation_seed + i,
+      **environments.score_settings(settings.environment),
+    )
+    for i in range(settings.eval_environments)
+  ]
+  evaluator = evaluate.Evaluator(envs, agent, seed=evaluation_seed)
   iterations = qwr_agent.iterate(agent, table, collector)
   space = env.env.action_space
   return Experiment(agent, table, iterations, evaluator, space)

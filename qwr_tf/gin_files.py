@@ -27,10 +27,11 @@ _FOLDERS = (_PACKAGE / 'gin_configs', _PACKAGE.parent / 'gin_configs')
 _FRACTIONS = frozenset(['gamma', 'td_lambda', 'target_update_tau'])
 _POSITIVE = frozenset(
   'backup_temperature batch_size beta decay_steps env_steps epsilon '
-  'eval_episodes eval_every_env_steps final_eval_episodes gate_units '
-  'global_clipnorm horizon initial_learning_rate interactions learning_rate '
-  'log_every_env_steps max_weight num_actions output_limit period_train_steps '
-  'post_gate_units replay_capacity rounds scale units value_scale'.split()
+  'eval_environments eval_episodes eval_every_env_steps final_eval_episodes '
+  'gate_units global_clipnorm horizon initial_learning_rate interactions '
+  'learning_rate log_every_env_steps max_weight num_actions output_limit '
+  'period_train_steps post_gate_units replay_capacity reuse_train_steps rounds '
+  'scale units value_scale'.split()
 )
 _IN_WORDS = {
   int: 'a whole number',

@@ -49,26 +49,35 @@ class NumpyActor:
   def __call__(
     self, observation: np.ndarray, rng: np.random.Generator | None
   ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Samples an action, or takes the mode.
+    """Samples actions, or takes the mode.
 
     Args:
-      observation: one observation, without a batch axis.
+      observation: one observation, or a batch [B, ...].
       rng: of the sample; None takes the distribution's mode.
 
     Returns:
-      (action, the parameters of the distribution: mu).
+      (action, the parameters of the distribution: mu), as the observation
+      with or without [B].
     """
     return self._head(self._features(observation), rng)
 
   def _compiled(self) -> Callable[[np.ndarray], np.ndarray]:
     network = self._network
+    spec = network.input_tensor_spec
 
-    @tf.function(input_signature=[network.input_tensor_spec])
-    def parameters(observation):
-      features = network.encoder(observation[tf.newaxis])
-      return network.head.projection(features)[0]
+    @tf.function(
+      input_signature=[tf.TensorSpec([None, *spec.shape], spec.dtype)]
+    )
+    def parameters(observations):
+      return network.head.projection(network.encoder(observations))
 
-    return lambda observation: parameters(observation).numpy()
+    def act(observation):
+      is_batch = observation.ndim > spec.shape.rank
+      batch = observation if is_batch else observation[np.newaxis]
+      outputs = parameters(tf.constant(batch)).numpy()
+      return outputs if is_batch else outputs[0]
+
+    return act
 
 
 def _chain(layers, x: np.ndarray) -> np.ndarray:
@@ -88,8 +97,9 @@ def _layer_norm(layer: tf.keras.layers.LayerNormalization):
   gamma, beta = (np.array(w) for w in layer.get_weights())
 
   def normalize(x):
-    centered = x - x.mean()
-    deviation = np.sqrt(np.mean(centered**2) + layer.epsilon)
+    centered = x - x.mean(-1, keepdims=True)
+    variance = np.mean(centered**2, -1, keepdims=True)
+    deviation = np.sqrt(variance + layer.epsilon)
     return (centered / deviation * gamma + beta).astype(np.float32)
 
   return normalize
@@ -129,7 +139,7 @@ def _gaussian(scale: np.ndarray):
 def _categorical(logits, rng):
   # Gumbel-max: the argmax of logits + Gumbel noise is a sample.
   noisy = logits if rng is None else logits + rng.gumbel(size=logits.shape)
-  return np.argmax(noisy).astype(np.int32), {'logits': logits}
+  return np.argmax(noisy, axis=-1).astype(np.int32), {'logits': logits}
 
 
 def _head(head: tf.Module) -> Act:

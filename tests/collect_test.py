@@ -337,17 +337,31 @@ def test_rows_are_those_of_tf_agents_driver(continuous):
 
 def test_evaluation_returns_one_number_per_episode():
   setup = _Setup()
-  evaluator = evaluate.Evaluator(ScriptedEnv(), setup.agent, seed=0)
+  evaluator = evaluate.Evaluator([ScriptedEnv()], setup.agent, seed=0)
   assert evaluator.returns(4, sampled=False) == [*_RETURNS, 6.0]
   # The next call starts an episode of its own.
   assert evaluator.returns(2, sampled=True) == _RETURNS[1:]
+
+
+@pytest.mark.parametrize('episodes', [1, 2, 3, 7])
+def test_evaluation_in_several_environments_plays_as_many_episodes(episodes):
+  """Each that began is finished, the long ones too."""
+  setup = _Setup()
+  envs = [ScriptedEnv() for _ in range(3)]
+  evaluator = evaluate.Evaluator(envs, setup.agent, seed=0)
+  returns = evaluator.returns(episodes, sampled=True)
+  played = [env._episode + 1 for env in envs]
+  assert sum(played) == episodes
+  assert min(played) > 0 or episodes < 3
+  expected = [_RETURNS[i % 3] for n in played for i in range(n)]
+  assert sorted(returns) == sorted(expected)
 
 
 def test_evaluation_acts_with_the_mode_or_with_samples():
   setup = _Setup()
   envs = [ScriptedEnv() for _ in range(4)]
   evaluators = [
-    evaluate.Evaluator(env, setup.agent, seed=s)
+    evaluate.Evaluator([env], setup.agent, seed=s)
     for env, s in zip(envs, (0, 1, 0, 1), strict=True)
   ]
   setup.agent.actor_network.head.projection.bias.assign([3.0, 4.0])

@@ -102,6 +102,11 @@ def _assert_acts_like_the_policies(act, actor):
     assert values.dtype == np.float32
     _assert_close(values, parameter, actor)
   assert set(answers[0][1]) == set(info)
+  batch, parameters = act(observations, None)
+  assert batch.dtype == actions.dtype
+  np.testing.assert_allclose(batch, actions, rtol=1e-4, atol=1e-5)
+  for name in info:
+    assert parameters[name].shape == info[name].shape
 
 
 @pytest.mark.parametrize('action_spec', [_DISCRETE, _CONTINUOUS])

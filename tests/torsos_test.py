@@ -245,3 +245,27 @@ def test_gin_knows_the_torsos(name, width):
     finally:
       gin.clear_config()
   assert actor.encoder.width == width
+
+
+@_TORSOS
+def test_bfloat16_computes_nearly_the_same(torso_fn):
+  """8 bits of mantissa: about 1 % of the size of what is added up."""
+  exact = _built(torso_fn)
+  rounded = torso_fn(dtype_policy='mixed_bfloat16')
+  rounded(_images(1))
+  assert all(v.dtype == tf.float32 for v in rounded.trainable_variables)
+  rounded.set_weights(exact.get_weights())
+  features, expected = rounded(_images(4)), exact(_images(4))
+  assert features.dtype == tf.float32
+  scale = np.std(expected)
+  assert 0 < np.max(np.abs(features - expected)) < 0.1 * scale
+
+
+@_TORSOS
+def test_bfloat16_gradients_reach_float32_weights(torso_fn):
+  torso = torso_fn(dtype_policy='mixed_bfloat16')
+  with tf.GradientTape() as tape:
+    loss = tf.reduce_sum(torso(_images(2)))
+  gradients = tape.gradient(loss, torso.trainable_variables)
+  assert all(g.dtype == tf.float32 for g in gradients)
+  assert all(np.any(g != 0) for g in gradients)

@@ -38,6 +38,7 @@ _TINY = (
   'run.eval_every_env_steps=20',
   'run.eval_episodes=2',
   'run.final_eval_episodes=3',
+  'run.eval_environments=2',
   'run.log_every_env_steps=20',
   'Collector.env_steps=20',
   'iterate.critic_steps=2',
@@ -310,7 +311,7 @@ def test_mode_is_not_sampled():
   def score(seed, sampled):
     # The same start, so that only actions can make a difference.
     env = environments.load('Pendulum-v1', seed=7, max_episode_steps=20)
-    evaluator = evaluate.Evaluator(env, agent, seed=seed)
+    evaluator = evaluate.Evaluator([env], agent, seed=seed)
     return evaluator.returns(1, sampled=sampled)
 
   assert score(1, sampled=False) == score(2, sampled=False)

@@ -124,13 +124,17 @@ class ExactReuse(minibatches.PerMinibatch):
       tf.reshape(slots, [-1, 1]),
       tf.ones([tf.size(slots)], tf.bool),
     )
-    needed = tf.where(is_needed)  # int64 [N, 1]
+    needed = tf.where(is_needed)[:, 0]
+    count = tf.shape(needed)[0]
     actions = action_sets.all_actions(self._agent.action_spec, 1)  # [n, 1]
-    for first in tf.range(0, tf.shape(needed)[0], _CHUNK_ROWS):
-      chunk = needed[first : first + _CHUNK_ROWS]
-      observations = self._table.observations(chunk[:, 0])
-      values = q_values(observations, actions)  # [n, C]
-      self._q_vectors.scatter_nd_update(chunk, tf.transpose(values))
+    for first in tf.range(0, count, _CHUNK_ROWS):
+      # The last chunk is filled up: one shape is compiled once.
+      chunk = tf.minimum(first + tf.range(_CHUNK_ROWS), count - 1)
+      rows = tf.ensure_shape(tf.gather(needed, chunk), [_CHUNK_ROWS])
+      values = q_values(self._table.observations(rows), actions)  # [n, C]
+      self._q_vectors.scatter_nd_update(
+        rows[:, tf.newaxis], tf.transpose(values)
+      )
 
   def _windows_of_values(
     self, starts: tf.Tensor, num_steps: int

@@ -5,8 +5,16 @@ from gym_notices import notices
 # TF-Agents imports the retired `gym`, which prints a notice about its age.
 notices.notices.clear()
 
+from qwr_tf.environments.atari import game_id as atari_id  # noqa: E402
 from qwr_tf.environments.bitflip import BitFlipEnv  # noqa: E402
 from qwr_tf.environments.gymnasium_wrapper import GymnasiumWrapper  # noqa: E402
 from qwr_tf.environments.registry import load  # noqa: E402
+from qwr_tf.environments.registry import score_settings  # noqa: E402
 
-__all__ = ['BitFlipEnv', 'GymnasiumWrapper', 'load']
+__all__ = [
+  'BitFlipEnv',
+  'GymnasiumWrapper',
+  'atari_id',
+  'load',
+  'score_settings',
+]

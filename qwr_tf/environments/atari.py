@@ -141,6 +141,11 @@ class LifeLossTerminal(gymnasium.Wrapper):
     return observation, float(reward), terminated or lost, truncated, info
 
 
+def game_id(game: str) -> str:
+  """'Pong' to 'ALE/Pong-v5'."""
+  return f'ALE/{game}-v5'
+
+
 def refuse_other_ids(name: str) -> None:
   """Refuses ids of games that would come without the preprocessing.
 

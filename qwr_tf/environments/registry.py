@@ -48,6 +48,17 @@ def load(
   )
 
 
+def score_settings(name: str) -> dict[str, Any]:
+  """Arguments of `load` for an environment that measures a score.
+
+  Training may see clipped rewards and episodes of one life; a score is the
+  environment's own.
+  """
+  if _recipe(name) is atari.make:
+    return {'clip_rewards': False, 'terminal_on_life_loss': False}
+  return {}
+
+
 def _recipe(name: str) -> Callable[..., gymnasium.Env]:
   """Picks the function that makes the environments of a family."""
   for pattern, recipe in _RECIPES.items():
