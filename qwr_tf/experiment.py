@@ -154,6 +154,13 @@ def build(settings: Settings, seed: int) -> Experiment:
     raise gin_files.ConfigError(gin_files.describe(error)) from error
 
 
+def score_environment(settings: Settings, seed: int, **kwargs):
+  """An environment like that of the run which gives the score itself."""
+  name = settings.environment
+  kwargs |= environments.score_settings(name)
+  return load_environment(name, seed=seed, **kwargs)
+
+
 def _build(settings: Settings, seed: int) -> Experiment:
   env = load_environment(settings.environment, seed=seed)
   agent = make_agent(
@@ -167,11 +174,7 @@ def _build(settings: Settings, seed: int) -> Experiment:
   collector = collect.Collector(env, agent, table, seed=seed + _ACTING_SEED)
   evaluation_seed = seed + _EVALUATION_SEED
   envs = [
-    load_environment(
-      settings.environment,
-      seed=evaluation_seed + i,
-      **environments.score_settings(settings.environment),
-    )
+    score_environment(settings, evaluation_seed + i)
     for i in range(settings.eval_environments)
   ]
   evaluator = evaluate.Evaluator(envs, agent, seed=evaluation_seed)

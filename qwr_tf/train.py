@@ -27,6 +27,8 @@ from qwr_tf import gin_files
 from qwr_tf import metrics
 from qwr_tf import run_folder
 from qwr_tf import serving
+from qwr_tf import video
+from qwr_tf.reporting import published
 
 flags.declare_key_flag('gin_file')
 flags.declare_key_flag('gin_bindings')
@@ -42,6 +44,9 @@ _SEED = flags.DEFINE_integer(
 )
 _OVERWRITE = flags.DEFINE_bool(
   'overwrite', False, 'Delete the run that root_dir holds and start anew.'
+)
+_VIDEO = flags.DEFINE_bool(
+  'video', False, 'Film an episode of the final policy (video.mp4).'
 )
 
 # A terminal's bar moves smoothly; a log file gets a line now and then.
@@ -185,17 +190,23 @@ def _folder(config: str, settings: experiment.Settings) -> run_folder.RunFolder:
   return run_folder.RunFolder(pathlib.Path(path), facts)
 
 
-def _report(path: pathlib.Path, results: dict[str, Any]) -> None:
-  scores = results['scores']
+def _report(
+  path: pathlib.Path, environment: str, results: dict[str, Any]
+) -> None:
+  scores, interactions = results['scores'], results['interactions']
   print(f'run     {path}')
   print(f'curve   {path / "learning_curve.png"}')
   print(f'policy  {path / "policy"}')
+  if (path / 'video.mp4').exists():
+    print(f'video   {path / "video.mp4"}')
   print(
     f'score   {scores["eval_return_mode"]:.1f} with the mode action, '
     f'{scores["eval_return_sampled"]:.1f} sampled '
-    f'({scores["eval_episodes"]} episodes each, '
-    f'{results["interactions"]} interactions)'
+    f'({scores["eval_episodes"]} episodes each, {interactions} interactions)'
   )
+  score = scores['eval_return_mode']
+  for line in published.beside(environment, interactions, score):
+    print(line)
 
 
 def main() -> None:
@@ -210,13 +221,18 @@ def main() -> None:
   finished = folder.finished()
   if finished and not _OVERWRITE.value:
     print('This run is finished; --overwrite starts it anew.')
-    _report(folder.path, finished)
+    _report(folder.path, settings.environment, finished)
     return
   folder.check(_OVERWRITE.value)
   parts = experiment.build(settings, _SEED.value)
+  screen = video.screen(settings, _SEED.value) if _VIDEO.value else None
   folder.claim(_OVERWRITE.value)
   folder.write_config(config)
-  _report(folder.path, Run(settings, parts, folder).train())
+  results = Run(settings, parts, folder).train()
+  if screen is not None:
+    video.record(screen, parts.agent, folder.path / 'video.mp4')
+    screen.close()  # Else EGL complains while Python ends.
+  _report(folder.path, settings.environment, results)
 
 
 if __name__ == '__main__':

@@ -480,3 +480,16 @@ def test_command_refuses_bad_input(arguments, message, tmp_path):
   assert (done.returncode, done.stdout) == (2, '')
   (line,) = done.stderr.splitlines()
   assert line.startswith(message)
+
+
+def test_a_score_stands_beside_the_published_ones():
+  """Table 2's row, both OTRainbow numbers; human = 14.6, random = -20.7."""
+  lines = published.beside('ALE/Pong-v5', 100_000, -3.05)
+  assert 'QWR-LSE -7.6 (QWR paper)' in lines[0]
+  assert 'OTRainbow -19.3' in lines[0] and 'OTRainbow 1.3' in lines[0]
+  # (-3.05 + 20.7) / (14.6 + 20.7) = 17.65 / 35.3 = 0.5
+  assert lines[1].startswith('human-normalised: 0.500 ')
+  (line,) = published.beside('Hopper-v4', 100_000, 1.0)
+  assert 'QWR-LSE 1758 (QWR paper)' in line
+  assert published.beside('ALE/Pong-v5', 3_000, -3.05) == lines[1:]
+  assert published.beside('BitFlip-20', 10_000, 5.0) == []

@@ -98,6 +98,8 @@ def make(
   space = gymnasium.spaces.Box(0, 255, shape, np.uint8)
   # [4, 84, 84] to [84, 84, 4]: 2 us; NumPy takes ten times as long.
   env = wrappers.TransformObservation(env, cv2.merge, space)
+  # ALE draws 60 frames a second.
+  env.metadata = env.metadata | {'render_fps': 60 // _ACTION_REPEAT}
   return wrappers.ClipReward(env, -1.0, 1.0) if clip_rewards else env
 
 

@@ -135,3 +135,23 @@ def normalised(score: float, scale: Scale) -> float:
   """Where a score lies between 0 and 1 of its task."""
   zero, one = scale
   return (score - zero) / (one - zero)
+
+
+def beside(environment: str, interactions: int, score: float) -> list[str]:
+  """A score among published ones, in lines; none where there is nothing."""
+  if not DEFAULT_PATH.exists():
+    return []
+  numbers = load(DEFAULT_PATH)
+  name, lines = task(environment), []
+  others = [n for n in at_budget(numbers, interactions) if n.task == name]
+  if others:
+    each = (f'{n.algorithm} {n.score:g} ({n.source})' for n in others)
+    lines.append(f'published at {interactions} interactions: {", ".join(each)}')
+  humans = {n.task for n in numbers if n.algorithm == 'human'}
+  if name in humans and environment.startswith('ALE/'):
+    zero, one = scale = scales(numbers)[name]
+    lines.append(
+      f'human-normalised: {normalised(score, scale):.3f} (0 is random play, '
+      f'{zero:g}; 1 is a human, {one:g})'
+    )
+  return lines

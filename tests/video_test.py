@@ -1,0 +1,82 @@
+"""Videos: what is filmed, how long, and what happens where nothing can be."""
+
+import imageio
+import numpy as np
+import pytest
+import tensorflow as tf
+from tf_agents.specs import tensor_spec
+
+from qwr_tf import experiment
+from qwr_tf import gin_files
+from qwr_tf import video
+
+
+def _settings(name, *bindings):
+  gin_files.parse(
+    ['atari.gin' if name.startswith('ALE') else 'mujoco.gin'],
+    [f"ENVIRONMENT='{name}'", *bindings],
+  )
+  return experiment.settings()
+
+
+def _agent(env):
+  return experiment.make_agent(
+    tensor_spec.from_spec(env.time_step_spec()),
+    tensor_spec.from_spec(env.action_spec()),
+    seed=0,
+  )
+
+
+@pytest.mark.parametrize(
+  'name, size, fps',
+  [('Pendulum-v1', (500, 500), 30), ('ALE/Pong-v5', (210, 160), 15)],
+)
+def test_every_step_of_an_episode_is_a_frame(tmp_path, name, size, fps):
+  settings = _settings(name, 'load_environment.max_episode_steps=12')
+  env = video.screen(settings, seed=0)
+  path = video.record(env, _agent(env), tmp_path / 'video.mp4')
+  assert [p.name for p in tmp_path.iterdir()] == ['video.mp4']
+  reader = imageio.get_reader(path)
+  frames = list(reader.iter_data())
+  assert len(frames) == 13  # The screen at the reset, then one per step.
+  assert frames[0].shape == (*size, 3)
+  assert reader.get_meta_data()['fps'] == pytest.approx(fps)
+  env.reset()
+  # The last frame is what is drawn, but for compression.
+  assert np.ptp(frames[-1]) > 50
+
+
+def test_an_endless_episode_is_cut(tmp_path):
+  settings = _settings('Pendulum-v1')
+  env = video.screen(settings, seed=0)
+  path = video.record(env, _agent(env), tmp_path / 'a.mp4', max_steps=5)
+  assert len(list(imageio.get_reader(path).iter_data())) == 6
+
+
+def test_what_cannot_be_drawn_is_one_line_before_the_run():
+  settings = _settings('BitFlip-5')
+  with pytest.raises(gin_files.ConfigError, match='leave out --video') as info:
+    video.screen(settings, seed=0)
+  assert 'BitFlip-5' in str(info.value)
+  assert '\n' not in str(info.value)
+
+
+def test_a_failure_leaves_no_half_film(tmp_path):
+  class Broken:
+    env = type('Env', (), {'metadata': {'render_fps': 30}})()
+
+    def reset(self):
+      raise FloatingPointError('NaN')
+
+  settings = _settings('Pendulum-v1')
+  agent = _agent(video.screen(settings, seed=0))
+  with pytest.raises(FloatingPointError):
+    video.record(Broken(), agent, tmp_path / 'video.mp4')
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(autouse=True)
+def _eagerly():
+  tf.config.run_functions_eagerly(True)
+  yield
+  tf.config.run_functions_eagerly(False)
