@@ -5,6 +5,7 @@ import os
 import pathlib
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from tf_agents.trajectories import time_step as ts
@@ -80,9 +81,10 @@ def record(
   temporary = path.with_name(f'.{os.getpid()}.{path.name}')
   try:
     # Sides of odd length are cut by a pixel; not scaled to multiples of 16.
-    with imageio.get_writer(
+    writer: Any = imageio.get_writer(
       temporary, format='FFMPEG', fps=fps / stride, macro_block_size=2
-    ) as writer:
+    )
+    with writer:
       for i, frame in enumerate(_frames(env, agent, max_steps)):
         if i % stride == 0:
           writer.append_data(frame)
