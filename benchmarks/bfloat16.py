@@ -1,0 +1,117 @@
+"""Loss curves of bfloat16 and float32 torsos on the same data and draws.
+
+    python -m benchmarks.bfloat16 [--game=Pong] [--iterations=30]
+
+Two agents of one seed train on one table, filled once by the first policy.
+Draws depend on the seed alone, so the curves differ by rounding only, and by
+what rounding leads to. Writes results/atari_bfloat16.csv and its figure.
+"""
+
+import csv
+import io
+import pathlib
+
+from absl import app
+from absl import flags
+from matplotlib import figure
+from tf_agents.specs import tensor_spec
+
+import qwr_tf  # noqa: F401 (first: it quiets TensorFlow)
+from qwr_tf import collect
+from qwr_tf import environments
+from qwr_tf import experiment
+from qwr_tf import gin_files
+from qwr_tf.agents import qwr_agent
+from qwr_tf.replay import ReplayTable
+from qwr_tf.run_folder import write_atomically
+
+_GAME = flags.DEFINE_string('game', 'Pong', 'As in ALE/<Game>-v5.')
+_ROWS = flags.DEFINE_integer('rows', 5_000, 'Interactions in the table.')
+_ITERATIONS = flags.DEFINE_integer('iterations', 30, 'Points of a curve.')
+_STEPS = flags.DEFINE_integer('steps', 100, 'Steps of each phase in a point.')
+
+_NAMES = ('critic_loss', 'q_mean', 'actor_loss', 'weight_mean', 'q_scale')
+_CSV = pathlib.Path('results/atari_bfloat16.csv')
+
+
+def losses(dtype_policy: str, rows) -> tuple[list[dict[str, float]], list]:
+  """Trains; returns (scalars of each point, the table's rows).
+
+  Args:
+    dtype_policy: of the torsos.
+    rows: what the table holds; None collects it.
+  """
+  gin_files.parse(
+    ['atari_100k_paper.gin'],
+    [
+      f"GAME = '{_GAME.value}'",
+      f"dqn_2013_torso.dtype_policy = '{dtype_policy}'",
+    ],
+  )
+  env = environments.load(environments.atari_id(_GAME.value), seed=0)
+  agent = experiment.make_agent(
+    tensor_spec.from_spec(env.time_step_spec()),
+    tensor_spec.from_spec(env.action_spec()),
+    seed=0,
+  )
+  table = ReplayTable(agent.collect_data_spec, _ROWS.value)
+  if rows is None:
+    collect.Collector(env, agent, table, seed=0, env_steps=_ROWS.value)()
+  else:
+    for chunk in rows:
+      table.append(chunk)
+  steps = _STEPS.value
+  iterations = qwr_agent.iterate(
+    agent, table, lambda: None, critic_steps=steps, actor_steps=steps
+  )
+  points = []
+  for _ in range(_ITERATIONS.value):
+    _, scalars = next(iterations)
+    points.append({name: float(scalars[name]) for name in _NAMES})
+  return points, list(table.chunks(1000))
+
+
+def draw(curves: dict[str, list[dict[str, float]]]) -> bytes:
+  """PNG of the losses."""
+  names = ('critic_loss', 'actor_loss', 'q_scale')
+  picture = figure.Figure(figsize=(10, 3), layout='constrained')
+  for axes, name in zip(picture.subplots(1, len(names)), names, strict=True):
+    for (dtype_policy, points), style in zip(
+      curves.items(), ('-', '--'), strict=True
+    ):
+      x = [(i + 1) * _STEPS.value for i in range(len(points))]
+      axes.plot(x, [p[name] for p in points], style, label=dtype_policy)
+    axes.set_title(name)
+    axes.set_xlabel('steps')
+    axes.set_yscale('log' if name != 'actor_loss' else 'linear')
+  axes.legend()
+  png = io.BytesIO()
+  picture.savefig(png, format='png', dpi=120)
+  return png.getvalue()
+
+
+def main(_):
+  """Both curves, their difference, the files."""
+  curves, rows = {}, None
+  for dtype_policy in ('float32', 'mixed_bfloat16'):
+    curves[dtype_policy], rows = losses(dtype_policy, rows)
+  text = io.StringIO()
+  writer = csv.writer(text, lineterminator='\n')
+  writer.writerow(['game', 'dtype_policy', 'steps', *_NAMES])
+  for dtype_policy, points in curves.items():
+    for i, point in enumerate(points):
+      cells = [f'{point[name]:.6g}' for name in _NAMES]
+      writer.writerow(
+        [_GAME.value, dtype_policy, (i + 1) * _STEPS.value, *cells]
+      )
+  write_atomically(_CSV, text.getvalue())
+  write_atomically(_CSV.with_suffix('.png'), draw(curves))
+  print(f'{"":12} {"mean |difference| / mean":>25}')
+  for name in _NAMES:
+    exact, rounded = ([p[name] for p in points] for points in curves.values())
+    difference = sum(abs(a - b) for a, b in zip(exact, rounded, strict=True))
+    print(f'{name:12} {difference / sum(map(abs, exact)):25.4f}')
+
+
+if __name__ == '__main__':
+  app.run(main)
