@@ -41,6 +41,7 @@ class Collector:
     *,
     seed: int,
     env_steps: int = 1000,
+    first_env_steps: int | None = None,
     whole_episodes: bool = False,
   ):
     """Gets ready; the environment is reset at the first call.
@@ -51,12 +52,15 @@ class Collector:
       table: a `replay.ReplayTable`.
       seed: of the sampled actions.
       env_steps: interactions per call.
+      first_env_steps: the same for the first call, to start with a fuller
+        table (DQN); None is env_steps.
       whole_episodes: go on from there to the end of the episode.
     """
     self._env = env
     self._agent = agent
     self._table = table
     self._env_steps = env_steps
+    self._next_env_steps = first_env_steps or env_steps
     self._whole_episodes = whole_episodes
     self._rng = np.random.default_rng(seed)
     self._act = numpy_actor.NumpyActor(agent.actor_network)
@@ -72,7 +76,8 @@ class Collector:
     frames: list[tuple] = []
     returns: list[float] = []
     interactions = 0
-    while interactions < self._env_steps or (
+    wanted, self._next_env_steps = self._next_env_steps, self._env_steps
+    while interactions < wanted or (
       self._whole_episodes and self._time_step.step_type != ts.StepType.FIRST
     ):
       interactions += self._step(frames, returns)
@@ -98,7 +103,7 @@ class Collector:
     return 1
 
   def _store(self, frames: list[tuple]) -> None:
-    normalizer = self._agent.actor_network.encoder.normalizer
+    normalizer = self._agent.actor_network.normalizer
     most = self._table.capacity  # Rows it takes at once.
     for first in range(0, len(frames), most):
       rows = _stack(frames[first : first + most])

@@ -1,6 +1,8 @@
 """From a gin configuration to environments, agent, table and loop."""
 
 import dataclasses
+import functools
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -14,12 +16,18 @@ from qwr_tf import environments
 from qwr_tf import evaluate
 from qwr_tf import gin_files
 from qwr_tf import networks
+from qwr_tf.agents import awac_agent  # noqa: F401, gin files name it.
+from qwr_tf.agents import awr_agent  # noqa: F401, gin files name it.
 from qwr_tf.agents import exact_reuse  # noqa: F401, gin files name it.
 from qwr_tf.agents import qwr_agent
+from qwr_tf.agents import whole_table  # noqa: F401, gin files name it.
 from qwr_tf.replay import replay_table
 
 gin.external_configurable(
   tf.keras.optimizers.legacy.Adam, 'Adam', module='tf.keras.optimizers'
+)
+gin.external_configurable(
+  tf.keras.optimizers.legacy.SGD, 'SGD', module='tf.keras.optimizers'
 )
 gin.external_configurable(
   tf.keras.optimizers.schedules.PolynomialDecay,
@@ -45,6 +53,7 @@ def make_agent(
   agent_class: Callable = qwr_agent.QwrAgent,
   actor_network: Callable = networks.ActorNetwork,
   critic_network: Callable = networks.GatedQNetwork,
+  critic_wrapper: Callable | None = None,
   normalizer: Callable | None = None,
   actor_optimizer: tf.keras.optimizers.legacy.Optimizer | None = None,
   critic_optimizer: tf.keras.optimizers.legacy.Optimizer | None = None,
@@ -58,6 +67,8 @@ def make_agent(
     agent_class: `QwrAgent` or a relative.
     actor_network: called with the observation and action specs.
     critic_network: likewise.
+    critic_wrapper: a critic made of such critics, for instance @TwinCritic;
+      see `networks.critic_wrappers`.
     normalizer: called with the observation spec and shared by both networks;
       None feeds observations as they are.
     actor_optimizer: default Adam, 1e-4.
@@ -71,6 +82,8 @@ def make_agent(
   adam = tf.keras.optimizers.legacy.Adam
   observation_spec = time_step_spec.observation
   shared = normalizer(observation_spec) if normalizer else None
+  if critic_wrapper is not None:
+    critic_network = functools.partial(critic_wrapper, critic_fn=critic_network)
   return agent_class(
     time_step_spec,
     action_spec,
@@ -122,6 +135,18 @@ def settings() -> Settings:
       f'{gin_files.describe(error)}. Give it in a gin file or with '
       '--gin_bindings, such as "run.environment=\'HalfCheetah-v4\'".'
     ) from error
+
+
+@gin.configurable
+def by_environment(values: dict, default: Any) -> Any:
+  """The run's own entry of a table, such as of published step sizes.
+
+  Args:
+    values: by name of the environment without its version.
+    default: for environments that the table lacks.
+  """
+  name = re.sub(r'-v\d+$', '', settings().environment)
+  return values.get(name, default)
 
 
 class Experiment(NamedTuple):

@@ -23,16 +23,22 @@ _PACKAGE = pathlib.Path(__file__).resolve().parent
 _FOLDERS = (_PACKAGE / 'gin_configs', _PACKAGE.parent / 'gin_configs')
 
 # Parameters have one meaning each, so that a name says what can be meant.
-# Numbers that are not listed are 0 or more.
-_FRACTIONS = frozenset(['gamma', 'td_lambda', 'target_update_tau'])
-_POSITIVE = frozenset(
-  'backup_temperature batch_size beta decay_steps env_steps epsilon '
-  'eval_environments eval_episodes eval_every_env_steps final_eval_episodes '
-  'gate_units global_clipnorm horizon initial_learning_rate interactions '
-  'learning_rate log_every_env_steps max_weight num_actions output_limit '
-  'period_train_steps post_gate_units replay_capacity reuse_train_steps rounds '
-  'scale units value_scale'.split()
+# Other numbers are 0 or more, but for the signed ones.
+_FRACTIONS = frozenset(
+  'final_epsilon gamma initial_epsilon momentum target_update_tau '
+  'td_lambda'.split()
 )
+_POSITIVE = frozenset(
+  'backup_temperature batch_size beta chunk_rows decay_critic_steps '
+  'decay_steps env_steps epsilon eval_environments eval_episodes '
+  'eval_every_env_steps '
+  'final_eval_episodes first_env_steps gate_units global_clipnorm horizon '
+  'initial_learning_rate interactions learning_rate log_every_env_steps '
+  'max_scale max_weight min_scale num_actions num_atoms num_critics '
+  'num_heads output_limit period_train_steps post_gate_units '
+  'replay_capacity reuse_train_steps rounds scale units value_scale'.split()
+)
+_SIGNED = frozenset(['max_value', 'min_value'])
 _IN_WORDS = {
   int: 'a whole number',
   float: 'a number',
@@ -267,6 +273,8 @@ def _out_of_range(value: Any, name: str, parameter) -> str:
       return 'between 0 and 1'
     if name in _POSITIVE and not item > 0:
       return 'more than 0'
+    if name in _SIGNED:
+      continue
     if item < 0 and parameter and parameter.annotation is not parameter.empty:
       return '0 or more'
   return ''

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from qwr_tf.networks import actors
+from qwr_tf.networks import q_actors
 
 # (observation, generator or None for the mode) -> (action, dist_params).
 Act = Callable[[np.ndarray, np.random.Generator | None], tuple[Any, dict]]
@@ -21,30 +22,30 @@ Act = Callable[[np.ndarray, np.random.Generator | None], tuple[Any, dict]]
 class NumpyActor:
   """Acts for one observation at a time with a copy of an actor's weights."""
 
-  def __init__(self, actor_network: actors.ActorNetwork):
+  def __init__(self, actor_network):
     """Prepares; `refresh` copies the weights.
 
     Args:
-      actor_network: its layers decide whether NumPy can do the forward pass;
-        where not (convolutions), a compiled TensorFlow function does.
+      actor_network: an `ActorNetwork` or an `EpsilonGreedyActor`. Its layers
+        decide whether NumPy can do the forward pass; where not (convolutions),
+        a compiled TensorFlow function does.
     """
     self._network = actor_network
-    self._dtype = actor_network.input_tensor_spec.dtype.as_numpy_dtype
-    self._head = _head(actor_network.head)
-    self._features: Callable[[np.ndarray], np.ndarray] = self._compiled()
-    self._supported = all(map(_is_known, actor_network.encoder.torso.layers))
+    self._outputs: Callable[[np.ndarray], np.ndarray] = self._compiled()
+    chain = actor_network.chain
+    self._supported = chain is not None and all(map(_is_known, chain))
     self.refresh()
 
   def refresh(self) -> None:
     """Copies the current weights; call it whenever they were trained."""
+    network = self._network
+    self._head = _head(network)
     if not self._supported:
       return
-    encoder = self._network.encoder
-    layers = [_LAYERS[type(layer)](layer) for layer in encoder.torso.layers]
-    if encoder.normalizer is not None:
-      layers.insert(0, _normalizer(encoder.normalizer))
-    layers.append(_dense(self._network.head.projection))
-    self._features = functools.partial(_chain, layers)
+    layers = [_LAYERS[type(layer)](layer) for layer in network.chain]
+    if network.normalizer is not None:
+      layers.insert(0, _normalizer(network.normalizer))
+    self._outputs = functools.partial(_chain, layers)
 
   def __call__(
     self, observation: np.ndarray, rng: np.random.Generator | None
@@ -59,7 +60,7 @@ class NumpyActor:
       (action, the parameters of the distribution: mu), as the observation
       with or without [B].
     """
-    return self._head(self._features(observation), rng)
+    return self._head(self._outputs(observation), rng)
 
   def _compiled(self) -> Callable[[np.ndarray], np.ndarray]:
     network = self._network
@@ -68,14 +69,14 @@ class NumpyActor:
     @tf.function(
       input_signature=[tf.TensorSpec([None, *spec.shape], spec.dtype)]
     )
-    def parameters(observations):
-      return network.head.projection(network.encoder(observations))
+    def outputs(observations):
+      return network.outputs(observations)
 
     def act(observation):
       is_batch = observation.ndim > spec.shape.rank
       batch = observation if is_batch else observation[np.newaxis]
-      outputs = parameters(tf.constant(batch)).numpy()
-      return outputs if is_batch else outputs[0]
+      found = outputs(tf.constant(batch)).numpy()
+      return found if is_batch else found[0]
 
     return act
 
@@ -136,18 +137,43 @@ def _gaussian(scale: np.ndarray):
   return act
 
 
+def _tanh_mean(scale: np.ndarray):
+  act_around = _gaussian(scale)
+
+  def act(outputs, rng):
+    action, parameters = act_around(np.tanh(outputs), rng)
+    return action, {**parameters, 'scale_diag': scale}
+
+  return act
+
+
+def _epsilon_greedy(epsilon: float):
+  def act(q_values, rng):
+    probabilities = np.full(q_values.shape, epsilon / len(q_values), 'f')
+    probabilities[np.argmax(q_values)] += 1.0 - epsilon
+    least = q_actors.MIN_PROBABILITY
+    return _categorical(np.log(np.maximum(probabilities, least)), rng)
+
+  return act
+
+
 def _categorical(logits, rng):
   # Gumbel-max: the argmax of logits + Gumbel noise is a sample.
   noisy = logits if rng is None else logits + rng.gumbel(size=logits.shape)
   return np.argmax(noisy, axis=-1).astype(np.int32), {'logits': logits}
 
 
-def _head(head: tf.Module) -> Act:
-  """The NumPy relative of a head.
+def _head(network) -> Act:
+  """The NumPy relative of what an actor makes of its outputs.
 
   Raises:
     NotImplementedError: for a head that has none.
   """
+  if isinstance(network, q_actors.EpsilonGreedyActor):
+    return _epsilon_greedy(float(network.epsilon()))
+  head = network.head
+  if isinstance(head, actors.TanhMeanGaussianHead):
+    return _tanh_mean(head.scale.numpy())
   if isinstance(head, actors.GaussianHead):
     return _gaussian(head.scale)
   if isinstance(head, actors.CategoricalHead):

@@ -63,8 +63,8 @@ def _observations(spec, count=20):
 
 
 def _policies(actor):
-  return behavior_policy.actor_policies(
-    ts.time_step_spec(actor.input_tensor_spec), _spec_of(actor), actor, None
+  return behavior_policy.policies_of(
+    ts.time_step_spec(actor.input_tensor_spec), _spec_of(actor), actor
   )
 
 

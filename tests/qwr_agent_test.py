@@ -346,10 +346,10 @@ def test_polyak_moves_the_target_by_tau():
     target_updates.polyak_update, target_update_tau=0.25
   )
   source, target = tf.Variable([8.0, 0.0]), tf.Variable([0.0, 4.0])
-  update([source], [target], tf.constant(1))
+  update([source], [target], tf.constant(1), tf.constant(1))
   # 3/4 of the target and 1/4 of the source; twice.
   np.testing.assert_allclose(target, [2.0, 3.0])
-  update([source], [target], tf.constant(2))
+  update([source], [target], tf.constant(2), tf.constant(2))
   np.testing.assert_allclose(target, [3.5, 2.25])
 
 

@@ -6,6 +6,7 @@ and can fill the slots of line 12 (backup), line 18 (regression) and line 19
 (baseline). `steps` is a Trajectory with outer shape [...], one time step each.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import gin
@@ -106,6 +107,71 @@ def sampled_policy_actions(
   """N samples from the policy being trained (AWAC, CRR)."""
   distribution = agent.policy_distribution(steps.observation)
   return _sampled(distribution, num_actions, _outer_rank(steps), seed)
+
+
+@gin.configurable
+def sampled_target_policy_actions(
+  agent, steps: trajectory.Trajectory, seed: types.Seed, num_actions: int = 1
+) -> ActionSet:
+  """N samples from the target network of the policy (CRR's backup)."""
+  distribution = agent.target_policy_distribution(steps.observation)
+  return _sampled(distribution, num_actions, _outer_rank(steps), seed)
+
+
+@gin.configurable
+def enumerated_policy_actions(
+  agent, steps: trajectory.Trajectory, seed: types.Seed
+) -> ActionSet:
+  """All discrete actions, weighted by the policy being trained."""
+  del seed
+  all_actions(agent.action_spec, _outer_rank(steps))  # Complains first.
+  distribution = agent.policy_distribution(steps.observation)
+  return _enumerated(distribution, agent.action_spec, _outer_rank(steps))
+
+
+@gin.configurable
+def enumerated_target_policy_actions(
+  agent, steps: trajectory.Trajectory, seed: types.Seed
+) -> ActionSet:
+  """All discrete actions, weighted by the target network of the policy."""
+  del seed
+  all_actions(agent.action_spec, _outer_rank(steps))  # Complains first.
+  distribution = agent.target_policy_distribution(steps.observation)
+  return _enumerated(distribution, agent.action_spec, _outer_rank(steps))
+
+
+@gin.configurable
+def greedy_actions(
+  agent,
+  steps: trajectory.Trajectory,
+  seed: types.Seed,
+  candidates: Callable | None = None,
+) -> ActionSet:
+  """The best of a set by the critic being trained, weight one (double Q).
+
+  In the backup the target network then says what the action is worth that the
+  other one chose, whatever F is (van Hasselt et al. 2016).
+
+  Args:
+    agent: its critic chooses.
+    steps: the states.
+    seed: of the candidates.
+    candidates: source of the set; default all actions, or 4 samples from mu.
+  """
+  candidates = candidates or default(agent.action_spec)
+  options = candidates(agent, steps, seed)
+  q_values = agent.q_values(steps.observation, options.actions)  # [n, ...]
+  best = tf.argmax(q_values, axis=0)  # [...]
+  outer_rank = _outer_rank(steps)
+  outer = tf.shape(q_values)
+  tail = options.actions.shape[1 + outer_rank :]
+  actions = tf.broadcast_to(
+    options.actions, tf.concat([outer, tail], axis=0)
+  )  # [n, ..., *action shape]
+  one_hot = tf.one_hot(best, outer[0], axis=0, dtype=actions.dtype)  # [n, ...]
+  one_hot = tf.reshape(one_hot, tf.concat([outer, [1] * len(tail)], axis=0))
+  chosen = tf.reduce_sum(one_hot * actions, axis=0, keepdims=True)
+  return ActionSet(chosen, tf.zeros([1] * (1 + outer_rank)))
 
 
 @gin.configurable

@@ -12,6 +12,7 @@ from tf_agents.trajectories import trajectory
 from tf_agents.typing import types
 
 from qwr_tf.agents import action_sets
+from qwr_tf.agents import windows
 from qwr_tf.ops import backups
 
 
@@ -35,7 +36,8 @@ def return_estimates(
   seed: types.Seed,
 ) -> tf.Tensor:
   """The window's return G, the same for every action, [n, B] (AWR)."""
-  returns = agent.td_targets(experience, seed)[:, 0]
+  targets = agent.td_targets(experience, seed)[:, 0]
+  returns = agent.critic_network.means(targets)  # [B]
   n = tf.shape(actions.log_weights)[0]
   return tf.tile(returns[tf.newaxis], [n, 1])
 
@@ -68,7 +70,7 @@ def critic_baseline(
   `baseline_actions` = @sampled_policy_actions (AWAC, CRR).
   """
   del actions, estimates
-  first = agent.first_step(experience)
+  first = windows.first_step(experience)
   own = baseline_actions(agent, first, seed)
   q_values = agent.q_values(first.observation, own.actions)
   return backups.mean_backup(q_values, own.log_weights)

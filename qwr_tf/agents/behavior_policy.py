@@ -2,11 +2,14 @@
 
 from typing import Any
 
+import gin
 from tf_agents.distributions import utils as distribution_utils
 from tf_agents.policies import actor_policy
 from tf_agents.policies import greedy_policy
 from tf_agents.policies import tf_policy
 from tf_agents.trajectories import policy_step
+
+from qwr_tf.networks import q_actors
 
 DIST_PARAMS = 'dist_params'
 
@@ -49,6 +52,11 @@ class BehaviorPolicy(actor_policy.ActorPolicy):
       name=name,
     )
 
+  @property
+  def actor_network(self):
+    """The network that acts."""
+    return self._actor_network
+
   def _distribution(self, time_step, policy_state):
     step = super()._distribution(time_step, policy_state)
     info = {DIST_PARAMS: _dist_params(step.action)}
@@ -62,13 +70,54 @@ class BehaviorPolicy(actor_policy.ActorPolicy):
     return distribution_utils.make_from_parameters(parameters)
 
 
-def actor_policies(
-  time_step_spec, action_spec, actor_network, critic_network
-) -> tuple[tf_policy.TFPolicy, tf_policy.TFPolicy]:
-  """(evaluation, collect) policies that act with the actor."""
-  del critic_network
+Policies = tuple[tf_policy.TFPolicy, tf_policy.TFPolicy]
+
+
+def policies_of(time_step_spec, action_spec, actor_network) -> Policies:
+  """(evaluation, collect) policies that act with a network."""
   collect_policy = BehaviorPolicy(time_step_spec, action_spec, actor_network)
   evaluation_policy = greedy_policy.GreedyPolicy(
     actor_policy.ActorPolicy(time_step_spec, action_spec, actor_network)
   )
   return evaluation_policy, collect_policy
+
+
+# What line 5 is filled with: (agent, time_step_spec, action_spec) -> Policies.
+
+
+@gin.configurable
+def actor_policies(agent, time_step_spec, action_spec) -> Policies:
+  """The network of line 21 acts."""
+  network = agent.trained_actor_network
+  return policies_of(time_step_spec, action_spec, network)
+
+
+@gin.configurable
+def epsilon_greedy_policies(
+  agent,
+  time_step_spec,
+  action_spec,
+  initial_epsilon: float = 1.0,
+  final_epsilon: float = 0.01,
+  decay_critic_steps: int = 10_000,
+) -> Policies:
+  """The critic acts: its best action, or any with probability epsilon (DQN).
+
+  Args:
+    agent: its critic acts and its critic steps count.
+    time_step_spec: of the environment.
+    action_spec: discrete.
+    initial_epsilon: before the first critic step.
+    final_epsilon: from the end of the decay on.
+    decay_critic_steps: critic steps over which epsilon falls, on a line.
+  """
+  epsilon = q_actors.LinearEpsilon(
+    agent.critic_steps,
+    initial=initial_epsilon,
+    final=final_epsilon,
+    decay_critic_steps=decay_critic_steps,
+  )
+  network = q_actors.EpsilonGreedyActor(
+    time_step_spec.observation, action_spec, agent.critic_network, epsilon
+  )
+  return policies_of(time_step_spec, action_spec, network)

@@ -9,6 +9,8 @@ minibatch. On images, where the torso is nearly all there is to pay for, this
 is what makes a phase quick.
 """
 
+import inspect
+import types
 from collections.abc import Callable
 
 import gin
@@ -58,9 +60,11 @@ class ExactReuse(minibatches.PerMinibatch):
         '@PerMinibatch for continuous ones.'
       )
     self._reuse_train_steps = reuse_train_steps
-    num_actions = int(spec.maximum - spec.minimum) + 1
+    outputs = agent.critic_outputs(*_one_of_each(agent))
+    # Most critics have one number per action; others have own axes.
+    shape = [outputs.shape[0], *outputs.shape[2:]]
     with tf.device('/cpu:0'):
-      self._q_vectors = _variable([table.num_slots, num_actions], tf.float32)
+      self._q_vectors = _variable([table.num_slots, *shape], tf.float32)
     # What the kept vectors are of: this target, steps before this one.
     self._target = _variable([], tf.int64)
     self._end = _variable([], tf.int32)
@@ -74,10 +78,10 @@ class ExactReuse(minibatches.PerMinibatch):
     experience = tensor_spec.zero_spec_nest(
       agent.collect_data_spec, outer_dims=[1, agent.horizon + 1]
     )
-    shape = [1, agent.horizon + 1, self._q_vectors.shape[-1]]
+    shape = [1, agent.horizon + 1, *self._q_vectors.shape[1:]]
     known = experience._replace(observation=tf.zeros(shape))
-    type(agent).td_targets(self._lookup, known, seed)
-    type(agent).regression(self._lookup, known, seed)
+    self._lookup.td_targets(known, seed)
+    self._lookup.regression(known, seed)
 
   def critic_phase(self, num_steps: int):
     """As in `PerMinibatch`; windows hold their first step only."""
@@ -91,13 +95,13 @@ class ExactReuse(minibatches.PerMinibatch):
       if changed or i >= self._end:
         end = tf.minimum(i + self._reuse_train_steps, num_steps)
         slots = self._table.window_slots(starts[i:end], horizon + 1)
-        self._compute(agent.target_q_values, slots[..., 1:])
+        self._compute(agent.target_outputs, slots[..., 1:])
         self._target.assign(agent.target_updates)
         self._end.assign(end)
       step = agent.critic_steps.read_value()
       seed = agent.seed_for(regression_agent.CRITIC_STREAM, step)
       known = self._windows_of_values(starts[i], horizon + 1)
-      targets = type(agent).td_targets(self._lookup, known, seed)
+      targets = self._lookup.td_targets(known, seed)
       return self._first_steps(starts[i], known), targets[:, 0]
 
     return draw
@@ -106,18 +110,18 @@ class ExactReuse(minibatches.PerMinibatch):
     """As in `PerMinibatch`; windows hold their first step only."""
     agent = self._agent
     starts = self._starts(regression_agent.ACTOR_DRAWS, num_steps)
-    self._compute(agent.q_values, self._table.window_slots(starts, 1))
+    self._compute(agent.critic_outputs, self._table.window_slots(starts, 1))
 
     def draw(i):
       step = agent.actor_steps.read_value()
       seed = agent.seed_for(regression_agent.ACTOR_STREAM, step)
       known = self._windows_of_values(starts[i], 1)
-      numbers = type(agent).regression(self._lookup, known, seed)
+      numbers = self._lookup.regression(known, seed)
       return self._first_steps(starts[i], known), *numbers
 
     return draw
 
-  def _compute(self, q_values: Callable, slots: tf.Tensor) -> None:
+  def _compute(self, outputs_of: Callable, slots: tf.Tensor) -> None:
     """Keeps the Q-vectors of these slots, each computed once."""
     is_needed = tf.tensor_scatter_nd_update(
       tf.zeros([self._table.num_slots], tf.bool),
@@ -131,15 +135,16 @@ class ExactReuse(minibatches.PerMinibatch):
       # The last chunk is filled up: one shape is compiled once.
       chunk = tf.minimum(first + tf.range(_CHUNK_ROWS), count - 1)
       rows = tf.ensure_shape(tf.gather(needed, chunk), [_CHUNK_ROWS])
-      values = q_values(self._table.observations(rows), actions)  # [n, C]
+      outputs = outputs_of(self._table.observations(rows), actions)
+      rows_first = [1, 0, *range(2, outputs.shape.rank)]  # From [n, C, ...].
       self._q_vectors.scatter_nd_update(
-        rows[:, tf.newaxis], tf.transpose(values)
+        rows[:, tf.newaxis], tf.transpose(outputs, rows_first)
       )
 
   def _windows_of_values(
     self, starts: tf.Tensor, num_steps: int
   ) -> trajectory.Trajectory:
-    """Windows whose observations are Q-vectors, [B, num_steps, n]."""
+    """Windows whose observations are Q-vectors, [B, num_steps, n, ...]."""
     windows = self._table.gather(starts, num_steps, observations=False)
     slots = self._table.window_slots(starts, num_steps)
     return windows._replace(observation=self._q_vectors.sparse_read(slots))
@@ -154,24 +159,30 @@ class ExactReuse(minibatches.PerMinibatch):
 
 
 class _KnownValues:
-  """The agent, where an observation is the Q-vector of its state.
-
-  `td_targets` and `regression` are called with it in the agent's place.
-  """
+  """The agent, where an observation is the Q-vector of its state."""
 
   def __init__(self, agent):
     self._agent = agent
+    own_axes = agent.critic_outputs(*_one_of_each(agent)).shape.rank - 2
+    self._action_axis = -1 - own_axes
 
   def __getattr__(self, name: str):
+    method = getattr(type(self._agent), name, None)
+    if inspect.isfunction(method):
+      return types.MethodType(method, self)  # What it calls is found here too.
     return getattr(self._agent, name)
 
-  def q_values(self, q_vectors: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
-    """Entries of Q-vectors [..., all actions], float [n, ...]."""
+  def critic_outputs(
+    self, q_vectors: tf.Tensor, actions: tf.Tensor
+  ) -> tf.Tensor:
+    """Entries of Q-vectors [..., all actions, ...], float [n, ..., ...]."""
     first = int(self._agent.action_spec.minimum)
-    chosen = tf.one_hot(actions - first, q_vectors.shape[-1])
-    return tf.reduce_sum(chosen * q_vectors, axis=-1)
+    chosen = tf.one_hot(actions - first, q_vectors.shape[self._action_axis])
+    for _ in range(-1 - self._action_axis):
+      chosen = chosen[..., tf.newaxis]
+    return tf.reduce_sum(chosen * q_vectors, axis=self._action_axis)
 
-  target_q_values = q_values
+  target_outputs = critic_outputs
 
   def policy_distribution(self, q_vectors: tf.Tensor):
     """Refuses: the policy wants to see the state.
@@ -183,6 +194,13 @@ class _KnownValues:
       'ExactReuse has no observations for actions of the current policy; use '
       'iterate.minibatches_fn = @PerMinibatch.'
     )
+
+
+def _one_of_each(agent) -> tuple[tf.Tensor, tf.Tensor]:
+  """One observation [1] and all actions [n, 1]."""
+  spec = agent.collect_data_spec.observation
+  actions = action_sets.all_actions(agent.action_spec, 1)
+  return tf.zeros([1, *spec.shape], spec.dtype), actions
 
 
 def _variable(shape, dtype: tf.DType) -> tf.Variable:

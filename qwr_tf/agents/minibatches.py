@@ -1,4 +1,4 @@
-"""When the numbers of lines 11-13 and 17-20 are made."""
+"""When the numbers of lines 11-13 and 17-20 are made: for each minibatch."""
 
 import gin
 import tensorflow as tf

@@ -1,8 +1,8 @@
 """Q-Value Weighted Regression, Algorithm 2 of Kozakowski et al. (2021).
 
-The lines of Algorithm 2 are named where they stand. Eleven slots hold what
-its relatives (AWR, RWR, AWAC, CRR, BC, DQN) do differently; none of them is
-asked for by name here.
+The lines of Algorithm 2 are named where they stand. Slots hold what its
+relatives (AWR, RWR, AWAC, CRR, BC, DQN) do differently; none of them is asked
+for by name here.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,8 +17,11 @@ from qwr_tf.agents import action_sets
 from qwr_tf.agents import advantages as advantages_lib
 from qwr_tf.agents import behavior_policy
 from qwr_tf.agents import minibatches
+from qwr_tf.agents import penalties
 from qwr_tf.agents import regression_agent
+from qwr_tf.agents import step_counts
 from qwr_tf.agents import target_updates
+from qwr_tf.agents import windows
 from qwr_tf.ops import backups
 from qwr_tf.ops import losses
 from qwr_tf.ops import returns
@@ -54,6 +57,7 @@ class QwrAgent(regression_agent.RegressionAgent):
     baseline_fn: Callable = advantages_lib.mean_estimate,
     weight_fn: Callable = weights_lib.exp_weights,
     max_weight: float = 20.0,
+    penalty_fn: Callable = penalties.no_penalty,
     policies_fn: Callable = behavior_policy.actor_policies,
     seed: int = 0,
     debug_summaries: bool = False,
@@ -82,6 +86,7 @@ class QwrAgent(regression_agent.RegressionAgent):
       baseline_fn: line 19, what stands for V(s).
       weight_fn: line 20, advantages to weights; see `ops.weights`.
       max_weight: clips the weights; not in the paper, in its code.
+      penalty_fn: line 21, added to the loss (AWR, AWAC); see `penalties`.
       policies_fn: line 5, who acts; see `behavior_policy.actor_policies`.
       seed: of all sampling while training.
       debug_summaries: this and the rest are TF-Agents' own.
@@ -105,6 +110,7 @@ class QwrAgent(regression_agent.RegressionAgent):
     self._baseline_fn = baseline_fn
     self._weight_fn = weight_fn
     self._max_weight = max_weight
+    self._penalty_fn = penalty_fn
     super().__init__(
       time_step_spec,
       action_spec,
@@ -126,26 +132,32 @@ class QwrAgent(regression_agent.RegressionAgent):
 
   def update_target(self, step: tf.Tensor) -> None:
     """Lines 8-9, before the critic step of this number in its phase."""
-    changed = self._target_update_fn(
-      self._critic_network.trainable_variables,
-      self._target_network.trainable_variables,
-      step,
-    )
+    online, target = self._online_and_target_variables()
+    changed = self._target_update_fn(online, target, step, self.critic_steps)
     self.target_updates.assign_add(tf.cast(changed, tf.int64))
+
+  def state_values(self, steps, mask, seed: types.Seed) -> tf.Tensor:
+    """Lines 12-13, F: values of steps [...] as the critic has them, [...]."""
+    # Line 12: n actions for each state, from the policy stored with it.
+    actions = self._backup_actions(self, steps, seed)  # [n, ...]
+    outputs = self.target_outputs(steps.observation, actions.actions)
+    # Line 13: F.
+    return self._target_network.backup(
+      self._backup_fn, outputs, actions.log_weights, mask, seed
+    )
 
   def td_targets(self, experience, seed: types.Seed) -> tf.Tensor:
     """Targets of every step in a window [B, T + 1], float [B, T]."""
     next_steps = tf.nest.map_structure(lambda x: x[:, 1:], experience)
-    is_last = experience.is_last()[:, :-1]
-    discounts = self._gamma * experience.discount[:, :-1]
-    # Line 12: n actions for each next state, from the policy stored with it.
-    actions = self._backup_actions(self, next_steps, seed)  # [n, B, T]
-    q_values = self.target_q_values(next_steps.observation, actions.actions)
-    # Line 13: F, then the lambda-return.
-    mask = regression_agent.bootstraps(experience)
-    values = self._backup_fn(q_values, actions.log_weights, mask)  # [B, T]
+    mask = windows.bootstraps(experience)
+    # Line 13: the lambda-return of F.
     targets = returns.lambda_returns(
-      experience.reward[:, :-1], discounts, values, is_last, self._td_lambda
+      experience.reward[:, :-1],
+      self._gamma * experience.discount[:, :-1],
+      self.state_values(next_steps, mask, seed),
+      experience.is_last()[:, :-1],
+      self._td_lambda,
+      self._target_network.bellman,
     )
     return tf.stop_gradient(targets)
 
@@ -157,78 +169,63 @@ class QwrAgent(regression_agent.RegressionAgent):
       td_targets: float [B].
       weights: of the elements, float [B].
     """
-    first = self.first_step(experience)
+    first = windows.first_step(experience)
     outputs, _ = self._critic_network(
       (first.observation, first.action[tf.newaxis])
     )  # [1, B]
     elements = self._critic_network.losses(outputs, td_targets[tf.newaxis])[0]
     q_values = self._critic_network.values(outputs)[0]  # [B]
-    mask = regression_agent.mask_of(first)
+    mask = windows.mask_of(first)
     return {
       'critic_loss': losses.masked_mean(elements, mask, weights),
       'q_mean': losses.masked_mean(q_values, mask),
     }
 
-  def critic_step(self, experience, td_targets, weights=None):
-    """Line 14: one gradient step. As `critic_loss`."""
-    with tf.GradientTape() as tape:
-      scalars = self.critic_loss(experience, td_targets, weights)
-    loss = scalars['critic_loss']
-    self._apply_gradients(
-      tape, loss, self._critic_network, self._critic_optimizer
-    )
-    self.critic_steps.assign_add(1)
-    return scalars
-
   # Lines 17-21: the actor.
+
+  def advantages(
+    self, experience: trajectory.Trajectory, seed: types.Seed
+  ) -> tuple[action_sets.ActionSet, tf.Tensor]:
+    """Lines 18-20: (actions, their advantages [n, B])."""
+    first = windows.first_step(experience)
+    seeds = tf.random.experimental.stateless_split(seed, 3)
+    # Line 18: n actions from the policy stored with the state.
+    actions = self._regression_actions(self, first, seeds[0])  # [n, B]
+    # Lines 19-20: their advantages.
+    estimates = self._estimate_fn(self, experience, actions, seeds[1])
+    baseline = self._baseline_fn(
+      self, experience, actions, estimates, seeds[2]
+    )  # [B]
+    return actions, estimates - baseline  # [n, B]
+
+  def weigh(self, advantages, log_weights, mask):
+    """Line 20: normalised, exponentiated, clipped; (weights, scalars)."""
+    raw = self._weight_fn(advantages, log_weights, mask)  # [n, B]
+    weights = tf.stop_gradient(tf.minimum(raw, self._max_weight))
+    scalars = regression_agent.weight_scalars(
+      advantages, weights, log_weights, self._max_weight
+    )
+    return weights, scalars
 
   def regression(
     self, experience: trajectory.Trajectory, seed: types.Seed
   ) -> tuple[action_sets.ActionSet, tf.Tensor, dict[str, tf.Tensor]]:
     """Lines 18-20: (actions, weights [n, B], scalars by name)."""
-    first = self.first_step(experience)
-    seeds = tf.random.experimental.stateless_split(seed, 3)
-    # Line 18: n actions from the policy stored with the state.
-    actions = self._regression_actions(self, first, seeds[0])  # [n, B]
-    # Lines 19-20: their advantages, normalised, exponentiated, clipped.
-    estimates = self._estimate_fn(self, experience, actions, seeds[1])
-    baseline = self._baseline_fn(
-      self, experience, actions, estimates, seeds[2]
-    )  # [B]
-    advantages = estimates - baseline  # [n, B]
-    raw = self._weight_fn(
-      advantages, actions.log_weights, regression_agent.mask_of(first)
-    )  # [n, B]
-    weights = tf.stop_gradient(tf.minimum(raw, self._max_weight))
-    scalars = regression_agent.weight_scalars(
-      advantages, weights, actions.log_weights, self._max_weight
-    )
-    return actions, weights, scalars
+    actions, advantages = self.advantages(experience, seed)
+    mask = windows.mask_of(windows.first_step(experience))
+    return actions, *self.weigh(advantages, actions.log_weights, mask)
 
   def actor_loss(self, experience, actions, regression_weights, weights=None):
     """Line 21 with what `regression` returned. As `critic_loss`."""
-    first = self.first_step(experience)
-    log_probs = self.policy_distribution(first.observation).log_prob(
-      actions.actions
-    )  # [n, B]
+    first = windows.first_step(experience)
+    policy = self.policy_distribution(first.observation)
+    log_probs = policy.log_prob(actions.actions)  # [n, B]
     elements = losses.weighted_log_likelihood_losses(
       log_probs, regression_weights, actions.log_weights
     )  # [B]
-    mask = regression_agent.mask_of(first)
+    elements += self._penalty_fn(self, policy)
+    mask = windows.mask_of(first)
     return {'actor_loss': losses.masked_mean(elements, mask, weights)}
-
-  def actor_step(self, experience, actions, regression_weights, weights=None):
-    """Line 21: one gradient step. As `actor_loss`."""
-    with tf.GradientTape() as tape:
-      scalars = self.actor_loss(
-        experience, actions, regression_weights, weights
-      )
-    loss = scalars['actor_loss']
-    self._apply_gradients(
-      tape, loss, self._actor_network, self._actor_optimizer
-    )
-    self.actor_steps.assign_add(1)
-    return scalars
 
 
 @gin.configurable
@@ -238,6 +235,7 @@ def iterate(
   collect: Callable[[], Any],
   *,
   minibatches_fn: Callable = minibatches.PerMinibatch,
+  steps_fn: Callable = step_counts.fixed_steps,
   critic_steps: int = 1000,
   actor_steps: int = 1000,
   rounds: int = 1,
@@ -251,6 +249,7 @@ def iterate(
     collect: line 5, adds to the table; whatever it returns is yielded.
     minibatches_fn: lines 11-13 and 17-20, (agent, table, batch_size) ->
       `minibatches.PerMinibatch` or a relative: when the numbers are made.
+    steps_fn: lines 7 and 16, (what collect returned, steps) -> steps.
     critic_steps: line 7.
     actor_steps: line 16.
     rounds: pairs of phases per iteration (AWAC, CRR: many, of one step).
@@ -264,36 +263,40 @@ def iterate(
   actor_names = regression_agent.ACTOR_SCALARS
   names = critic_names + actor_names
 
-  def critic_phase():
-    draw = source.critic_phase(critic_steps)
+  def critic_phase(num_steps):
+    draw = source.critic_phase(num_steps)
     sums = tf.zeros([len(critic_names)])
-    for i in tf.range(critic_steps):  # Line 7
+    for i in tf.range(num_steps):  # Line 7
       agent.update_target(i)  # Lines 8-9
       experience, targets = draw(i)  # Lines 11-13
       scalars = agent.critic_step(experience, targets)  # Line 14
       sums += tf.stack([scalars[name] for name in critic_names])
-    return sums / max(critic_steps, 1)
+    return sums / tf.cast(tf.maximum(num_steps, 1), tf.float32)
 
-  def actor_phase():
-    draw = source.actor_phase(actor_steps)
+  def actor_phase(num_steps):
+    draw = source.actor_phase(num_steps)
     sums = tf.zeros([len(actor_names)])
-    for i in tf.range(actor_steps):  # Line 16
+    for i in tf.range(num_steps):  # Line 16
       experience, actions, weights, scalars = draw(i)  # Lines 17-20
       scalars |= agent.actor_step(experience, actions, weights)  # Line 21
       sums += tf.stack([scalars[name] for name in actor_names])
-    return sums / max(actor_steps, 1)
+    return sums / tf.cast(tf.maximum(num_steps, 1), tf.float32)
 
   @tf.function
-  def train_phases():
+  def train_phases(*num_steps):
     sums = tf.zeros([len(names)])
     for _ in tf.range(rounds):
-      sums += tf.concat([critic_phase(), actor_phase()], axis=0)
-    agent.train_step_counter.assign_add(rounds * (critic_steps + actor_steps))
+      phases = critic_phase(num_steps[0]), actor_phase(num_steps[1])
+      sums += tf.concat(phases, axis=0)
+    agent.train_step_counter.assign_add(
+      tf.cast(rounds * sum(num_steps), tf.int64)
+    )
     return dict(zip(names, tf.unstack(sums / rounds), strict=True))
 
   def iterations():
     while True:  # Line 4
       collected = collect()  # Line 5
-      yield collected, train_phases()  # Lines 6-22
+      steps = [steps_fn(collected, n) for n in (critic_steps, actor_steps)]
+      yield collected, train_phases(*steps)  # Lines 6-22
 
   return iterations()

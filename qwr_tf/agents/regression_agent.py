@@ -4,6 +4,7 @@ Networks, optimisers, policies, random numbers and the `train` interface; the
 algorithm itself is in `qwr_agent.py`.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from tf_agents.agents import tf_agent
 from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import trajectory
 from tf_agents.typing import types
+from tf_agents.utils import common
 
 from qwr_tf.networks import critics
 from qwr_tf.ops import backups
@@ -19,7 +21,6 @@ from qwr_tf.ops import backups
 # Streams of random numbers, folded into the agent's seed.
 CHECK_STREAM, CRITIC_STREAM, ACTOR_STREAM = 0, 1, 2
 CRITIC_DRAWS, ACTOR_DRAWS = 3, 4
-
 
 # Names of the scalars that a phase averages over its steps.
 CRITIC_SCALARS = ('critic_loss', 'q_mean')
@@ -76,12 +77,14 @@ class RegressionAgent(tf_agent.TFAgent):
     self._critic_optimizer = critic_optimizer
     self._horizon = horizon
     self._seed = tf.constant([seed, 0], tf.int32)
-    self.critic_steps = tf.Variable(0, dtype=tf.int64, name='critic_steps')
-    self.actor_steps = tf.Variable(0, dtype=tf.int64, name='actor_steps')
-    self.target_updates = tf.Variable(0, dtype=tf.int64, name='target_updates')
-    policy, collect_policy = policies_fn(
-      time_step_spec, action_spec, actor_network, critic_network
-    )
+    counter = functools.partial(tf.Variable, 0, trainable=False, dtype=tf.int64)
+    self.critic_steps = counter(name='critic_steps')
+    self.actor_steps = counter(name='actor_steps')
+    self.target_updates = counter(name='target_updates')
+    policy, collect_policy = policies_fn(self, time_step_spec, action_spec)
+    self._target_actor = actor_network.copy(name='TargetActor')
+    self._target_actor.create_variables(time_step_spec.observation)
+    common.soft_variables_update(*self._online_and_target_variables())
     super().__init__(
       time_step_spec,
       action_spec,
@@ -107,13 +110,16 @@ class RegressionAgent(tf_agent.TFAgent):
 
   def q_values(self, observation, actions) -> tf.Tensor:
     """Values of the critic being trained, float [n, ...], no gradient."""
-    return tf.stop_gradient(
-      self._values(self._critic_network, observation, actions)
-    )
+    outputs = self.critic_outputs(observation, actions)
+    return tf.stop_gradient(self._critic_network.values(outputs))
 
-  def target_q_values(self, observation, actions) -> tf.Tensor:
-    """Values of the target network, float [n, ...]."""
-    return self._values(self._target_network, observation, actions)
+  def critic_outputs(self, observation, actions) -> tf.Tensor:
+    """What the critic learns from, [n, ...] and its own axes."""
+    return self._critic_network((observation, actions))[0]
+
+  def target_outputs(self, observation, actions) -> tf.Tensor:
+    """The same of the target network."""
+    return self._target_network((observation, actions))[0]
 
   def behavior_distribution(self, policy_info):
     """The stored mu(.|s)."""
@@ -123,11 +129,9 @@ class RegressionAgent(tf_agent.TFAgent):
     """The policy being trained, pi(.|s)."""
     return self._actor_network(observation)[0]
 
-  def first_step(
-    self, experience: trajectory.Trajectory
-  ) -> trajectory.Trajectory:
-    """The step a window starts with, [B, T + 1] -> [B]."""
-    return tf.nest.map_structure(lambda x: x[:, 0], experience)
+  def target_policy_distribution(self, observation):
+    """The policy that follows `policy_distribution` as a target network."""
+    return self._target_actor(observation)[0]
 
   def seed_for(self, stream: int, step: tf.Tensor) -> tf.Tensor:
     """A stateless seed that only (seed, stream, step) decide, int32 [2]."""
@@ -142,7 +146,12 @@ class RegressionAgent(tf_agent.TFAgent):
 
   @property
   def actor_network(self):
-    """The network that acts."""
+    """The network that acts: the one of line 21, or one made of the critic."""
+    return self._collect_policy.actor_network
+
+  @property
+  def trained_actor_network(self):
+    """The network of line 21."""
     return self._actor_network
 
   @property
@@ -150,9 +159,46 @@ class RegressionAgent(tf_agent.TFAgent):
     """The critic being trained."""
     return self._critic_network
 
-  def _values(self, critic, observation, actions) -> tf.Tensor:
-    outputs, _ = critic((observation, actions))
-    return critic.values(outputs)
+  @property
+  def gamma(self) -> float:
+    """Discount per step."""
+    return self._gamma
+
+  @property
+  def td_lambda(self) -> float:
+    """Weight of longer returns in the critic's target."""
+    return self._td_lambda
+
+  def _online_and_target_variables(self):
+    """Variables of critic and actor, and of their targets."""
+    online = self._critic_network, self._actor_network
+    targets = self._target_network, self._target_actor
+    return tuple(
+      sum([list(n.trainable_variables) for n in networks], [])
+      for networks in (online, targets)
+    )
+
+  # Gradient steps.
+
+  def critic_step(self, *arguments, **kwargs) -> dict[str, tf.Tensor]:
+    """Line 14: one gradient step; arguments and scalars of `critic_loss`."""
+    self.critic_steps.assign_add(1)
+    with tf.GradientTape() as tape:
+      scalars = self.critic_loss(*arguments, **kwargs)
+    self._apply_gradients(
+      tape, scalars['critic_loss'], self._critic_network, self._critic_optimizer
+    )
+    return scalars
+
+  def actor_step(self, *arguments, **kwargs) -> dict[str, tf.Tensor]:
+    """Line 21: one gradient step; arguments and scalars of `actor_loss`."""
+    self.actor_steps.assign_add(1)
+    with tf.GradientTape() as tape:
+      scalars = self.actor_loss(*arguments, **kwargs)
+    self._apply_gradients(
+      tape, scalars['actor_loss'], self._actor_network, self._actor_optimizer
+    )
+    return scalars
 
   def _apply_gradients(self, tape, loss, network, optimizer) -> None:
     variables = network.trainable_variables
@@ -179,11 +225,11 @@ class RegressionAgent(tf_agent.TFAgent):
 
   def _check_length(self, experience: trajectory.Trajectory) -> None:
     """Raises ValueError for windows that are not `horizon` + 1 steps long."""
-    length = experience.step_type.shape[1]
-    if length is not None and length != self.horizon + 1:
+    length, wanted = experience.step_type.shape[1], self.horizon + 1
+    if length is not None and length != wanted:
       raise ValueError(
-        f'experience must have {self.horizon + 1} steps (horizon + 1), not '
-        f'{length}; sample with num_steps={self.horizon + 1}.'
+        f'experience must have {wanted} steps (horizon + 1), not {length}; '
+        f'sample with num_steps={wanted}.'
       )
 
   def _loss(
@@ -205,29 +251,6 @@ def _loss_info(critic_loss, actor_loss) -> tf_agent.LossInfo:
   return tf_agent.LossInfo(
     critic_loss + actor_loss, RegressionLossInfo(critic_loss, actor_loss)
   )
-
-
-def mask_of(step: trajectory.Trajectory) -> tf.Tensor:
-  """1 for real transitions, 0 for final observations; float [B]."""
-  return tf.cast(~step.is_boundary(), tf.float32)
-
-
-def bootstraps(experience: trajectory.Trajectory) -> tf.Tensor:
-  """Which states after a window's steps count for a scale of the minibatch.
-
-  Those of the episode the window starts in, unless they are terminal, and
-  none where the window starts with a final observation.
-
-  Args:
-    experience: windows [B, T + 1].
-
-  Returns:
-    bool [B, T].
-  """
-  is_last = tf.cast(experience.is_last()[:, :-1], tf.int32)
-  ends_before = tf.cumsum(is_last, axis=1, exclusive=True)
-  in_episode = tf.equal(ends_before, 0) & ~experience.is_boundary()[:, :1]
-  return in_episode & (experience.discount[:, :-1] > 0)
 
 
 def weight_scalars(

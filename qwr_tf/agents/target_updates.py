@@ -16,22 +16,41 @@ def hard_update(
   source: Sequence[tf.Variable],
   target: Sequence[tf.Variable],
   step: tf.Tensor,
+  critic_steps: tf.Tensor,
   period_train_steps: int = 100,
 ) -> tf.Tensor:
   """Copies source to target when step is a multiple of the period.
 
   Args:
-    source: variables of the critic.
-    target: variables of the target network, in the same order.
+    source: variables of the critic and the actor.
+    target: variables of their target networks, in the same order.
     step: critic steps since the phase began; step 0 copies (line 6).
+    critic_steps: critic steps since training began.
     period_train_steps: critic steps between copies.
   """
+  del critic_steps
+  return _copy_every(period_train_steps, source, target, step)
 
+
+@gin.configurable
+def periodic_update(
+  source: Sequence[tf.Variable],
+  target: Sequence[tf.Variable],
+  step: tf.Tensor,
+  critic_steps: tf.Tensor,
+  period_train_steps: int = 100,
+) -> tf.Tensor:
+  """As `hard_update`, counted over all phases (DQN, CRR: phases of a step)."""
+  del step
+  return _copy_every(period_train_steps, source, target, critic_steps)
+
+
+def _copy_every(period: int, source, target, step) -> tf.Tensor:
   def copy():
     common.soft_variables_update(source, target, tau=1.0)
     return tf.constant(True)
 
-  is_due = tf.equal(step % period_train_steps, 0)
+  is_due = tf.equal(step % period, 0)
   return tf.cond(is_due, copy, lambda: tf.constant(False))
 
 
@@ -40,9 +59,10 @@ def polyak_update(
   source: Sequence[tf.Variable],
   target: Sequence[tf.Variable],
   step: tf.Tensor,
+  critic_steps: tf.Tensor,
   target_update_tau: float = 5e-3,
 ) -> tf.Tensor:
   """Moves the target by tau towards the source at every step (AWAC)."""
-  del step
+  del step, critic_steps
   common.soft_variables_update(source, target, tau=target_update_tau)
   return tf.constant(True)

@@ -3,17 +3,37 @@
 from qwr_tf.networks.actors import ActorNetwork
 from qwr_tf.networks.actors import CategoricalHead
 from qwr_tf.networks.actors import GaussianHead
+from qwr_tf.networks.actors import TanhMeanGaussianHead
+from qwr_tf.networks.critic_wrappers import DistributionalCritic
+from qwr_tf.networks.critic_wrappers import RemCritic
+from qwr_tf.networks.critic_wrappers import TwinCritic
 from qwr_tf.networks.critics import Critic
 from qwr_tf.networks.critics import GatedQNetwork
+from qwr_tf.networks.critics import NoCritic
 from qwr_tf.networks.critics import ValueNetwork
 from qwr_tf.networks.normalizer import ObservationNormalizer
+from qwr_tf.networks.q_actors import EpsilonGreedyActor
+from qwr_tf.networks.q_actors import LinearEpsilon
+from qwr_tf.networks.q_actors import NoActor
+from qwr_tf.networks.q_networks import ConcatQNetwork
+from qwr_tf.networks.q_networks import DiscreteQNetwork
 
 __all__ = [
   'ActorNetwork',
   'CategoricalHead',
+  'ConcatQNetwork',
   'Critic',
+  'DiscreteQNetwork',
+  'DistributionalCritic',
+  'EpsilonGreedyActor',
   'GatedQNetwork',
   'GaussianHead',
+  'LinearEpsilon',
+  'NoActor',
+  'NoCritic',
   'ObservationNormalizer',
+  'RemCritic',
+  'TanhMeanGaussianHead',
+  'TwinCritic',
   'ValueNetwork',
 ]

@@ -1,5 +1,6 @@
 """Actors: observation to action distribution."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import gin
@@ -58,6 +59,16 @@ class CategoricalHead(tf.Module):
     )
 
 
+def _vector_size(action_spec: types.BoundedTensorSpec, head: str) -> int:
+  """Entries of an action; raises ValueError unless it is a float vector."""
+  if not tensor_spec.is_continuous(action_spec) or action_spec.shape.rank != 1:
+    raise ValueError(
+      f'{head} is for one continuous action vector; this environment has '
+      f'{action_spec}. Use CategoricalHead.'
+    )
+  return action_spec.shape[0]
+
+
 @gin.configurable
 class GaussianHead(tf.Module):
   """Features to a diagonal Gaussian with constant scale.
@@ -86,14 +97,7 @@ class GaussianHead(tf.Module):
       ValueError: for discrete actions or anything but a vector.
     """
     super().__init__(name=name)
-    if not tensor_spec.is_continuous(action_spec) or (
-      action_spec.shape.rank != 1
-    ):
-      raise ValueError(
-        'GaussianHead is for one continuous action vector; this environment '
-        f'has {action_spec}. Use CategoricalHead.'
-      )
-    size = action_spec.shape[0]
+    size = _vector_size(action_spec, type(self).__name__)
     # A NumPy constant: only tensors are stored as parameters of mu.
     self.scale = np.full([size], scale, np.float32)
     self.projection = tf.keras.layers.Dense(
@@ -105,6 +109,58 @@ class GaussianHead(tf.Module):
     return tfp.distributions.MultivariateNormalDiag(
       loc=self.projection(features), scale_diag=self.scale
     )
+
+
+@gin.configurable
+class TanhMeanGaussianHead(tf.Module):
+  """Features to a diagonal Gaussian with tanh on its mean (AWAC).
+
+  The scale is learned and the same in every state. Samples are not squashed,
+  so they may lie outside the bounds +-1.
+  """
+
+  def __init__(
+    self,
+    action_spec: types.BoundedTensorSpec,
+    *,
+    min_scale: float = math.exp(-6.0),
+    max_scale: float = 1.0,
+    output_limit: float | None = None,
+    name: str = 'TanhMeanGaussianHead',
+  ):
+    """Creates the projection and the scale.
+
+    Args:
+      action_spec: a float vector spec, bounds of +-1 expected.
+      min_scale: standard deviation, in units where the action bounds are +-1.
+      max_scale: likewise. log sigma moves between the logarithms of both on a
+        sigmoid and starts half-way, at -3 by default.
+      output_limit: initialise the projection uniformly within +- this.
+      name: of the module.
+
+    Raises:
+      ValueError: for discrete actions or anything but a vector.
+    """
+    super().__init__(name=name)
+    size = _vector_size(action_spec, type(self).__name__)
+    self._low, self._high = math.log(min_scale), math.log(max_scale)
+    self._position = tf.Variable(tf.zeros([size]), name='scale_position')
+    self.projection = tf.keras.layers.Dense(
+      size, kernel_initializer=torsos.uniform_initializer(output_limit)
+    )
+
+  @property
+  def scale(self) -> tf.Tensor:
+    """Standard deviations, float [A]."""
+    share = tf.sigmoid(self._position)
+    return tf.exp(self._low + (self._high - self._low) * share)
+
+  def __call__(self, features: tf.Tensor) -> tfp.distributions.Distribution:
+    """Features [..., d] to a distribution of batch shape [...]."""
+    mean = tf.tanh(self.projection(features))
+    # Stored with mu, state by state, because it changes.
+    scale = tf.broadcast_to(self.scale, tf.shape(mean))
+    return tfp.distributions.MultivariateNormalDiag(mean, scale_diag=scale)
 
 
 HeadFn = Callable[[types.BoundedTensorSpec], tf.Module]
@@ -141,6 +197,20 @@ class ActorNetwork(network.Network):
       head_fn = CategoricalHead if discrete else GaussianHead
     self.encoder = torsos.Encoder(observation_spec, torso_fn, normalizer)
     self.head = head_fn(action_spec)
+
+  @property
+  def normalizer(self):
+    """Of observations, or None."""
+    return self.encoder.normalizer
+
+  @property
+  def chain(self) -> list[tf.keras.layers.Layer]:
+    """The layers that `outputs` applies one after the other."""
+    return [*self.encoder.torso.layers, self.head.projection]
+
+  def outputs(self, observation: tf.Tensor) -> tf.Tensor:
+    """What the head makes a distribution of, float [..., d]."""
+    return self.head.projection(self.encoder(observation))
 
   def call(
     self,

@@ -20,16 +20,75 @@ class Critic(network.Network):
   """What the agent asks of a critic; most need only `call`.
 
   `call` may return whatever the critic learns from (several heads, logits of
-  a distribution); `values` turns that into one number per action.
+  a distribution); `values` turns that into one number per action. What it is
+  trained towards is its own as well: numbers here, anything with leading axes
+  [B, T] elsewhere. All of it is trained on plain numbers too.
   """
+
+  # Values in units of what the loss is measured in.
+  value_scale = 1.0
+
+  @property
+  def normalizer(self):
+    """Of observations, or None."""
+    return self.encoder.normalizer
 
   def values(self, outputs: tf.Tensor) -> tf.Tensor:
     """Outputs of `call` to values, float [n, ...]."""
     return outputs
 
+  def backup(
+    self,
+    backup_fn: Callable,
+    outputs: tf.Tensor,
+    log_weights: tf.Tensor,
+    mask: tf.Tensor | None,
+    seed: types.Seed,
+  ) -> tf.Tensor:
+    """Line 13: F over the outputs for n actions per state.
+
+    Args:
+      backup_fn: F, see `ops.backups`.
+      outputs: of the target network, [n, ...] and the critic's own axes.
+      log_weights: of the actions, broadcasts to [n, ...].
+      mask: bool [...], handed to F.
+      seed: for critics that draw something.
+
+    Returns:
+      State values as the critic learns them, [...] and its own axes.
+    """
+    del seed
+    return backup_fn(self.values(outputs), log_weights, mask)
+
+  def bellman(
+    self, rewards: tf.Tensor, discounts: tf.Tensor, returns: tf.Tensor
+  ) -> tf.Tensor:
+    """Rewards + discounts, both [B], times what `backup` returned."""
+    return rewards + discounts * returns
+
+  def means(self, td_targets: tf.Tensor) -> tf.Tensor:
+    """What the critic is trained towards as numbers, float [...]."""
+    return td_targets
+
   def losses(self, outputs: tf.Tensor, td_targets: tf.Tensor) -> tf.Tensor:
     """Loss per element of td_targets [n, ...] (line 14)."""
-    return tf.math.squared_difference(outputs, td_targets)
+    errors = tf.math.squared_difference(outputs, td_targets)
+    return errors / self.value_scale**2
+
+
+def value_head(
+  num_outputs: int | None, output_limit: float | None
+) -> tf.keras.layers.Dense:
+  """The layer of one value, or of num_outputs numbers that make it."""
+  return tf.keras.layers.Dense(
+    num_outputs or 1,
+    kernel_initializer=torsos.uniform_initializer(output_limit),
+  )
+
+
+def head_outputs(outputs: tf.Tensor, num_outputs: int | None) -> tf.Tensor:
+  """[..., num_outputs], or [...] where the head is one value."""
+  return outputs if num_outputs else outputs[..., 0]
 
 
 def _action_embedding(action_spec: types.BoundedTensorSpec, width: int):
@@ -58,6 +117,7 @@ class GatedQNetwork(Critic):
     post_gate_layer_norm: bool = False,
     output_limit: float | None = None,
     value_scale: float = 1.0,
+    num_outputs: int | None = None,
     normalizer: Callable[[tf.Tensor], tf.Tensor] | None = None,
     name: str = 'GatedQNetwork',
   ):
@@ -76,6 +136,8 @@ class GatedQNetwork(Critic):
       value_scale: Q is this times the head's output, and the loss is measured
         in the head's units; 1 / (1 - gamma) lets the network predict
         (1 - gamma) Q (the authors' code).
+      num_outputs: numbers per action, on a last axis, for a critic made of
+        them (`critic_wrappers`); None is one value without that axis.
       normalizer: applied to observations first; shared by copies.
       name: of the network.
     """
@@ -92,10 +154,9 @@ class GatedQNetwork(Critic):
       self._post_gate.append(
         tf.keras.layers.Dense(post_gate_units, activation='relu')
       )
-    self._head = tf.keras.layers.Dense(
-      1, kernel_initializer=torsos.uniform_initializer(output_limit)
-    )
-    self._value_scale = value_scale
+    self._head = value_head(num_outputs, output_limit)
+    self._num_outputs = num_outputs
+    self.value_scale = value_scale
 
   def call(
     self,
@@ -120,13 +181,8 @@ class GatedQNetwork(Critic):
     hidden = squash.flatten(gated)
     for layer in self._post_gate:
       hidden = layer(hidden)
-    values = squash.unflatten(self._head(hidden)[..., 0])  # [n, ...]
-    return self._value_scale * values, network_state
-
-  def losses(self, outputs: tf.Tensor, td_targets: tf.Tensor) -> tf.Tensor:
-    """Squared errors in the head's units, float [n, ...]."""
-    errors = super().losses(outputs, td_targets)
-    return errors / self._value_scale**2
+    outputs = head_outputs(self._head(hidden), self._num_outputs)
+    return self.value_scale * squash.unflatten(outputs), network_state
 
 
 @gin.configurable
@@ -140,15 +196,17 @@ class ValueNetwork(Critic):
     *,
     torso_fn: torsos.TorsoFn = torsos.mlp_torso,
     output_limit: float | None = None,
+    value_scale: float = 1.0,
+    num_outputs: int | None = None,
     normalizer: Callable[[tf.Tensor], tf.Tensor] | None = None,
     name: str = 'ValueNetwork',
   ):
     """Builds the critic; arguments as in `GatedQNetwork`."""
     super().__init__((observation_spec, action_spec), state_spec=(), name=name)
     self.encoder = torsos.Encoder(observation_spec, torso_fn, normalizer)
-    self._head = tf.keras.layers.Dense(
-      1, kernel_initializer=torsos.uniform_initializer(output_limit)
-    )
+    self._head = value_head(num_outputs, output_limit)
+    self._num_outputs = num_outputs
+    self.value_scale = value_scale
     self._action_rank = action_spec.shape.rank
 
   def call(
@@ -161,7 +219,59 @@ class ValueNetwork(Critic):
     """V(s) for each of the n actions: float [n, ...]."""
     del step_type, training
     observation, actions = inputs
-    values = tf.squeeze(self._head(self.encoder(observation)), axis=-1)
+    raw = self.value_scale * self._head(self.encoder(observation))
     outer = tf.shape(actions)[: tf.rank(actions) - self._action_rank]
-    shape = tf.broadcast_dynamic_shape(outer, tf.shape(values))
-    return tf.broadcast_to(values, shape), network_state
+    shape = tf.broadcast_dynamic_shape(outer, tf.shape(raw)[:-1])
+    outputs = tf.broadcast_to(raw, tf.concat([shape, tf.shape(raw)[-1:]], 0))
+    return head_outputs(outputs, self._num_outputs), network_state
+
+
+@gin.configurable
+class NoCritic(Critic):
+  """Zero for everything and nothing to learn (RWR, BC)."""
+
+  def __init__(
+    self,
+    observation_spec: types.TensorSpec,
+    action_spec: types.BoundedTensorSpec,
+    *,
+    num_outputs: int | None = None,
+    value_scale: float = 1.0,
+    normalizer: Callable[[tf.Tensor], tf.Tensor] | None = None,
+    name: str = 'NoCritic',
+  ):
+    """Takes what all critics take.
+
+    Raises:
+      ValueError: if it is to be made of several numbers.
+    """
+    del value_scale, normalizer
+    if num_outputs:
+      raise ValueError(
+        'NoCritic has nothing to learn; remove make_agent.critic_wrapper.'
+      )
+    super().__init__((observation_spec, action_spec), state_spec=(), name=name)
+    self._observation_rank = observation_spec.shape.rank
+    self._action_rank = action_spec.shape.rank
+
+  def call(
+    self,
+    inputs,
+    step_type: tf.Tensor | None = None,
+    network_state: Sequence = (),
+    training: bool = False,
+  ):
+    """Zeros [n, ...]."""
+    del step_type, training
+    states, actions = (
+      tf.shape(x)[: tf.rank(x) - rank]
+      for x, rank in zip(
+        inputs, (self._observation_rank, self._action_rank), strict=True
+      )
+    )
+    return tf.zeros(tf.broadcast_dynamic_shape(actions, states)), network_state
+
+  def losses(self, outputs: tf.Tensor, td_targets: tf.Tensor) -> tf.Tensor:
+    """Zeros, as nothing could change them."""
+    del td_targets
+    return tf.zeros_like(outputs)

@@ -143,7 +143,9 @@ def log_sum_exp_backup(
   Returns:
     State values, float [...].
   """
-  temperature = backup_temperature * scale_fn(q_values, log_weights, mask)
+  scale = scale_fn(q_values, log_weights, mask)
+  # A constant: the gradient of F then says how much each action counts.
+  temperature = tf.stop_gradient(backup_temperature * scale)
   return temperature * tf.reduce_logsumexp(
     log_weights + q_values / temperature, axis=0
   )

@@ -75,6 +75,40 @@ def exp_weights(
 
 
 @gin.configurable
+def softmax_weights(
+  advantages: tf.Tensor,
+  log_weights: tf.Tensor,
+  mask: tf.Tensor | None = None,
+  beta: float = 1.0,
+) -> tf.Tensor:
+  """exp(A / beta), divided by its mean over the batch (AWAC's code).
+
+  Cannot overflow, and the batch weighs as much as with equal weights. The
+  same as B softmax(A / beta) where every state has one action. Arguments as
+  in `exp_weights`.
+  """
+  log_weights += tf.zeros_like(advantages)  # [n, B]
+  if mask is not None:
+    log_weights += tf.math.log(mask)  # -inf leaves a state out.
+  total = tf.reduce_logsumexp(advantages / beta + log_weights)
+  count = tf.reduce_logsumexp(log_weights)
+  weights = tf.exp(advantages / beta - total + count)
+  # With every state left out both sums are empty; outside them anything goes.
+  return tf.where(log_weights > -float('inf'), weights, 0.0)
+
+
+@gin.configurable
+def binary_weights(
+  advantages: tf.Tensor,
+  log_weights: tf.Tensor,
+  mask: tf.Tensor | None = None,
+) -> tf.Tensor:
+  """1 where the advantage is positive, else 0 (CRR, binary)."""
+  del log_weights, mask
+  return tf.cast(advantages > 0, advantages.dtype)
+
+
+@gin.configurable
 def uniform_weights(
   advantages: tf.Tensor,
   log_weights: tf.Tensor,

@@ -1,0 +1,32 @@
+"""What windows of experience [B, T + 1] say about their steps."""
+
+import tensorflow as tf
+from tf_agents.trajectories import trajectory
+
+
+def first_step(experience: trajectory.Trajectory) -> trajectory.Trajectory:
+  """The step a window starts with, [B, T + 1] -> [B]."""
+  return tf.nest.map_structure(lambda x: x[:, 0], experience)
+
+
+def mask_of(step: trajectory.Trajectory) -> tf.Tensor:
+  """1 for real transitions, 0 for final observations; float [B]."""
+  return tf.cast(~step.is_boundary(), tf.float32)
+
+
+def bootstraps(experience: trajectory.Trajectory) -> tf.Tensor:
+  """Which states after a window's steps count for a scale of the minibatch.
+
+  Those of the episode the window starts in, unless they are terminal, and
+  none where the window starts with a final observation.
+
+  Args:
+    experience: windows [B, T + 1].
+
+  Returns:
+    bool [B, T].
+  """
+  is_last = tf.cast(experience.is_last()[:, :-1], tf.int32)
+  ends_before = tf.cumsum(is_last, axis=1, exclusive=True)
+  in_episode = tf.equal(ends_before, 0) & ~experience.is_boundary()[:, :1]
+  return in_episode & (experience.discount[:, :-1] > 0)

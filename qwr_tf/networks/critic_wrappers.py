@@ -1,0 +1,277 @@
+"""Critics made of other critics: any preset can use any of them.
+
+Each is `make_agent.critic_wrapper`; the critic inside is what the preset has
+in `make_agent.critic_network`.
+"""
+
+from collections.abc import Callable, Sequence
+
+import gin
+import tensorflow as tf
+from tf_agents.typing import types
+
+from qwr_tf.networks import critics
+from qwr_tf.ops import categorical
+
+
+class _Wrapper(critics.Critic):
+  """A critic around one or more others; `call` stacks their outputs."""
+
+  def __init__(self, observation_spec, action_spec, members, name):
+    super().__init__((observation_spec, action_spec), state_spec=(), name=name)
+    self.members = members
+    self.value_scale = members[0].value_scale
+
+  @property
+  def normalizer(self):
+    """Of the members' observations, shared; or None."""
+    return self.members[0].normalizer
+
+
+@gin.configurable
+class TwinCritic(_Wrapper):
+  """The smaller of two critics' values (clipped double Q; TD3, AWAC)."""
+
+  def __init__(
+    self,
+    observation_spec: types.TensorSpec,
+    action_spec: types.BoundedTensorSpec,
+    *,
+    critic_fn: Callable = critics.GatedQNetwork,
+    num_critics: int = 2,
+    normalizer: Callable[[tf.Tensor], tf.Tensor] | None = None,
+    name: str = 'TwinCritic',
+  ):
+    """Builds the critics.
+
+    Args:
+      observation_spec: a single tensor spec.
+      action_spec: a single bounded spec.
+      critic_fn: makes each of them.
+      num_critics: how many; more of them is more pessimistic.
+      normalizer: shared by all.
+      name: of the network.
+    """
+    members = [
+      critic_fn(observation_spec, action_spec, normalizer=normalizer)
+      for _ in range(num_critics)
+    ]
+    super().__init__(observation_spec, action_spec, members, name)
+
+  def call(
+    self,
+    inputs,
+    step_type: tf.Tensor | None = None,
+    network_state: Sequence = (),
+    training: bool = False,
+  ):
+    """Values of each critic, float [n, ..., critics]."""
+    del step_type, training
+    outputs = [member(inputs)[0] for member in self.members]
+    return tf.stack(outputs, axis=-1), network_state
+
+  def values(self, outputs: tf.Tensor) -> tf.Tensor:
+    """The minimum, float [n, ...]."""
+    return tf.reduce_min(outputs, axis=-1)
+
+  def losses(self, outputs: tf.Tensor, td_targets: tf.Tensor) -> tf.Tensor:
+    """The sum of the critics' losses towards one target, float [n, ...]."""
+    errors = super().losses(outputs, td_targets[..., tf.newaxis])
+    return tf.reduce_sum(errors, axis=-1)
+
+
+@gin.configurable
+class RemCritic(_Wrapper):
+  """A random ensemble mixture of Q-heads (Agarwal et al. 2020).
+
+  Heads share a torso. Each minibatch draws one convex combination and asks the
+  Bellman equation of it: of the target network's heads in F, of the critic's
+  in the loss. Acting and advantages use the plain mean.
+
+  What this critic is trained towards has 1 + K numbers on its last axis: the
+  target and the K weights it was made with.
+  """
+
+  def __init__(
+    self,
+    observation_spec: types.TensorSpec,
+    action_spec: types.BoundedTensorSpec,
+    *,
+    critic_fn: Callable = critics.GatedQNetwork,
+    num_heads: int = 4,
+    normalizer: Callable[[tf.Tensor], tf.Tensor] | None = None,
+    name: str = 'RemCritic',
+  ):
+    """Builds the critic.
+
+    Args:
+      observation_spec: a single tensor spec.
+      action_spec: a single bounded spec.
+      critic_fn: makes the critic that has the heads.
+      num_heads: K.
+      normalizer: of observations.
+      name: of the network.
+    """
+    members = [
+      critic_fn(
+        observation_spec,
+        action_spec,
+        num_outputs=num_heads,
+        normalizer=normalizer,
+      )
+    ]
+    super().__init__(observation_spec, action_spec, members, name)
+    self._num_heads = num_heads
+
+  def call(
+    self,
+    inputs,
+    step_type: tf.Tensor | None = None,
+    network_state: Sequence = (),
+    training: bool = False,
+  ):
+    """Values of each head, float [n, ..., K]."""
+    del step_type, training
+    return self.members[0](inputs)[0], network_state
+
+  def values(self, outputs: tf.Tensor) -> tf.Tensor:
+    """The mean over heads, float [n, ...]."""
+    return tf.reduce_mean(outputs, axis=-1)
+
+  def mixture(self, seed: types.Seed) -> tf.Tensor:
+    """Weights of the heads: uniform numbers over their sum, float [K]."""
+    draws = tf.random.stateless_uniform([self._num_heads], seed)
+    return draws / tf.reduce_sum(draws)
+
+  def backup(self, backup_fn, outputs, log_weights, mask, seed) -> tf.Tensor:
+    """F of a random mixture, and the mixture, [..., 1 + K]."""
+    mixture = self.mixture(seed)
+    mixed = tf.linalg.matvec(outputs, mixture)  # [n, ...]
+    values = backup_fn(mixed, log_weights, mask)[..., tf.newaxis]
+    shape = tf.concat([tf.shape(values)[:-1], tf.shape(mixture)], axis=0)
+    return tf.concat([values, tf.broadcast_to(mixture, shape)], axis=-1)
+
+  def bellman(self, rewards, discounts, returns) -> tf.Tensor:
+    """Adds the reward to the target; the mixture stays."""
+    values = super().bellman(rewards, discounts, returns[..., 0])
+    return tf.concat([values[..., tf.newaxis], returns[..., 1:]], axis=-1)
+
+  def means(self, td_targets: tf.Tensor) -> tf.Tensor:
+    """Targets without the mixture."""
+    return td_targets[..., 0]
+
+  def losses(self, outputs: tf.Tensor, td_targets: tf.Tensor) -> tf.Tensor:
+    """Squared errors of the mixture, float [n, ...]; of the mean if none."""
+    if td_targets.shape.rank < outputs.shape.rank:
+      return super().losses(self.values(outputs), td_targets)
+    mixed = tf.reduce_sum(outputs * td_targets[..., 1:], axis=-1)
+    return super().losses(mixed, td_targets[..., 0])
+
+
+@gin.configurable
+class DistributionalCritic(_Wrapper):
+  """The distribution of returns on a grid of atoms (C51; CRR).
+
+  A state's distribution is the mixture of its n actions' with the shares that
+  F gives them, dF / dQ: all to the best for the maximum, the actions' weights
+  for the mean, a softmax for log-sum-exp, which is then moved to have F as its
+  mean. What this critic is trained towards is probabilities of the atoms.
+  """
+
+  def __init__(
+    self,
+    observation_spec: types.TensorSpec,
+    action_spec: types.BoundedTensorSpec,
+    *,
+    critic_fn: Callable = critics.GatedQNetwork,
+    min_value: float | None = None,
+    max_value: float | None = None,
+    num_atoms: int = 51,
+    normalizer: Callable[[tf.Tensor], tf.Tensor] | None = None,
+    name: str = 'DistributionalCritic',
+  ):
+    """Builds the critic.
+
+    Args:
+      observation_spec: a single tensor spec.
+      action_spec: a single bounded spec.
+      critic_fn: makes the critic that has the logits.
+      min_value: first atom, a discounted return; what is below counts as it.
+        To be given, as is the last: they depend on the rewards.
+      max_value: last atom.
+      num_atoms: atoms, evenly spaced.
+      normalizer: of observations.
+      name: of the network.
+
+    Raises:
+      ValueError: without two atoms that differ.
+    """
+    if min_value is None or max_value is None:
+      raise ValueError(
+        'Set DistributionalCritic.min_value and .max_value, bounds of what '
+        'discounted returns can be.'
+      )
+    if num_atoms < 2 or min_value >= max_value:
+      raise ValueError(
+        'DistributionalCritic needs 2 atoms or more and min_value below '
+        f'max_value, not {num_atoms} from {min_value} to {max_value}.'
+      )
+    members = [
+      critic_fn(
+        observation_spec,
+        action_spec,
+        num_outputs=num_atoms,
+        value_scale=1.0,  # Logits have no units.
+        normalizer=normalizer,
+      )
+    ]
+    super().__init__(observation_spec, action_spec, members, name)
+    self.atoms = tf.linspace(float(min_value), float(max_value), num_atoms)
+
+  def call(
+    self,
+    inputs,
+    step_type: tf.Tensor | None = None,
+    network_state: Sequence = (),
+    training: bool = False,
+  ):
+    """Logits of the atoms, float [n, ..., atoms]."""
+    del step_type, training
+    return self.members[0](inputs)[0], network_state
+
+  def values(self, outputs: tf.Tensor) -> tf.Tensor:
+    """Expected returns, float [n, ...]."""
+    return categorical.mean(tf.nn.softmax(outputs), self.atoms)
+
+  def backup(self, backup_fn, outputs, log_weights, mask, seed) -> tf.Tensor:
+    """The distribution behind F, float [..., atoms]."""
+    del seed
+    probabilities = tf.nn.softmax(outputs)  # [n, ..., atoms]
+    q_values = categorical.mean(probabilities, self.atoms)  # [n, ...]
+    with tf.GradientTape() as tape:
+      tape.watch(q_values)
+      values = backup_fn(q_values, log_weights, mask)  # [...]
+    shares = tape.gradient(values, q_values)[..., tf.newaxis]
+    mixture = tf.reduce_sum(shares * probabilities, axis=0)  # [..., atoms]
+    shift = values - categorical.mean(mixture, self.atoms)
+    return categorical.project(
+      mixture, self.atoms + shift[..., tf.newaxis], self.atoms
+    )
+
+  def bellman(self, rewards, discounts, returns) -> tf.Tensor:
+    """The distribution of r + discount Z on the same atoms."""
+    discounted = discounts[..., tf.newaxis] * self.atoms
+    locations = rewards[..., tf.newaxis] + discounted
+    return categorical.project(returns, locations, self.atoms)
+
+  def means(self, td_targets: tf.Tensor) -> tf.Tensor:
+    """Expected returns, float [...]."""
+    return categorical.mean(td_targets, self.atoms)
+
+  def losses(self, outputs: tf.Tensor, td_targets: tf.Tensor) -> tf.Tensor:
+    """Cross entropies, float [n, ...]; a number counts as a point mass."""
+    if td_targets.shape.rank < outputs.shape.rank:
+      locations = td_targets[..., tf.newaxis]
+      certain = tf.ones_like(locations)
+      td_targets = categorical.project(certain, locations, self.atoms)
+    return tf.nn.softmax_cross_entropy_with_logits(td_targets, outputs)

@@ -1,0 +1,156 @@
+"""Acting without an actor: on the critic's values (DQN)."""
+
+from collections.abc import Sequence
+
+import gin
+import tensorflow as tf
+import tensorflow_probability as tfp
+from tf_agents.networks import network
+from tf_agents.specs import tensor_spec
+from tf_agents.typing import types
+
+from qwr_tf.networks import critics
+from qwr_tf.networks import q_networks
+
+# The least probability an action is stored with, so that mu has a logarithm.
+MIN_PROBABILITY = 1e-8
+
+
+def _number_of(action_spec: types.BoundedTensorSpec, who: str) -> int:
+  if not tensor_spec.is_discrete(action_spec) or action_spec.shape.rank:
+    raise ValueError(
+      f'{who} acts on the values of discrete actions; this environment has '
+      f'{action_spec}. Use a preset with an actor.'
+    )
+  return int(action_spec.maximum - action_spec.minimum) + 1
+
+
+class LinearEpsilon(tf.Module):
+  """How often a random action is taken, falling with the critic's steps."""
+
+  def __init__(
+    self,
+    critic_steps: tf.Variable,
+    *,
+    initial: float,
+    final: float,
+    decay_critic_steps: int,
+  ):
+    """Remembers the counter, int64, and the line from initial to final."""
+    super().__init__(name='LinearEpsilon')
+    self._critic_steps = critic_steps
+    self._schedule = tf.keras.optimizers.schedules.PolynomialDecay(
+      initial, decay_critic_steps, final
+    )
+
+  def __call__(self) -> tf.Tensor:
+    """Epsilon now, float scalar."""
+    return self._schedule(self._critic_steps)
+
+
+class EpsilonGreedyActor(network.Network):
+  """The best action by the critic, or with probability epsilon any."""
+
+  def __init__(
+    self,
+    observation_spec: types.TensorSpec,
+    action_spec: types.BoundedTensorSpec,
+    critic_network: critics.Critic,
+    epsilon: LinearEpsilon,
+    name: str = 'EpsilonGreedyActor',
+  ):
+    """Builds the actor around a critic, which it does not copy.
+
+    Raises:
+      ValueError: for continuous actions.
+    """
+    super().__init__(observation_spec, state_spec=(), name=name)
+    self._num_actions = _number_of(action_spec, type(self).__name__)
+    self._action_spec = action_spec
+    self._observation_rank = observation_spec.shape.rank
+    self._critic = critic_network
+    self.epsilon = epsilon
+
+  @property
+  def normalizer(self):
+    """Of observations, or None."""
+    return self._critic.normalizer
+
+  @property
+  def chain(self) -> list[tf.keras.layers.Layer] | None:
+    """The layers that `outputs` applies one by one; None if it does more."""
+    critic = self._critic
+    if type(critic) is q_networks.DiscreteQNetwork and critic.is_plain:
+      return [*critic.encoder.torso.layers, critic.head]
+    return None
+
+  def outputs(self, observation: tf.Tensor) -> tf.Tensor:
+    """Values of all actions, float [..., actions]."""
+    outer_rank = observation.shape.rank - self._observation_rank
+    actions = self._action_spec.minimum + tf.range(
+      self._num_actions, dtype=self._action_spec.dtype
+    )
+    actions = tf.reshape(actions, [-1] + [1] * outer_rank)
+    values = self._critic.values(self._critic((observation, actions))[0])
+    return tf.transpose(values, [*range(1, outer_rank + 1), 0])
+
+  def call(
+    self,
+    observation: tf.Tensor,
+    step_type: tf.Tensor | None = None,
+    network_state: Sequence = (),
+    training: bool = False,
+  ):
+    """Returns (categorical distribution of batch shape [...], state)."""
+    del step_type, training
+    best = tf.argmax(self.outputs(observation), axis=-1)
+    epsilon = self.epsilon()
+    greedy = (1.0 - epsilon) * tf.one_hot(best, self._num_actions)
+    probabilities = greedy + epsilon / self._num_actions
+    logits = tf.math.log(tf.maximum(probabilities, MIN_PROBABILITY))
+    distribution = tfp.distributions.Categorical(
+      logits=logits, dtype=self._action_spec.dtype
+    )
+    return distribution, network_state
+
+
+@gin.configurable
+class NoActor(network.Network):
+  """Equal logits and nothing to learn: in the place of an actor (DQN)."""
+
+  def __init__(
+    self,
+    observation_spec: types.TensorSpec,
+    action_spec: types.BoundedTensorSpec,
+    *,
+    normalizer=None,
+    name: str = 'NoActor',
+  ):
+    """Takes what all actors take.
+
+    Raises:
+      ValueError: for continuous actions.
+    """
+    del normalizer  # The critic has it.
+    super().__init__(observation_spec, state_spec=(), name=name)
+    self._num_actions = _number_of(action_spec, 'DQN')
+    self._dtype_of_actions = action_spec.dtype
+    self._observation_rank = observation_spec.shape.rank
+
+  def call(
+    self,
+    observation: tf.Tensor,
+    step_type: tf.Tensor | None = None,
+    network_state: Sequence = (),
+    training: bool = False,
+  ):
+    """Returns (uniform distribution of batch shape [...], state)."""
+    del step_type, training
+    outer = tf.shape(observation)[
+      : observation.shape.rank - self._observation_rank
+    ]
+    distribution = tfp.distributions.Categorical(
+      logits=tf.zeros(tf.concat([outer, [self._num_actions]], axis=0)),
+      dtype=self._dtype_of_actions,
+    )
+    return distribution, network_state

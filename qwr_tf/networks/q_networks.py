@@ -1,0 +1,146 @@
+"""Q-networks without the gate: those of AWAC and CRR, and that of DQN."""
+
+from collections.abc import Callable, Sequence
+
+import gin
+import tensorflow as tf
+from tf_agents.networks import utils as network_utils
+from tf_agents.specs import tensor_spec
+from tf_agents.typing import types
+
+from qwr_tf.networks import critics
+from qwr_tf.networks import torsos
+
+
+@gin.configurable
+class ConcatQNetwork(critics.Critic):
+  """Q(s, a): layers over observation and action together (AWAC, CRR)."""
+
+  def __init__(
+    self,
+    observation_spec: types.TensorSpec,
+    action_spec: types.BoundedTensorSpec,
+    *,
+    torso_fn: torsos.TorsoFn = torsos.mlp_torso,
+    output_limit: float | None = None,
+    value_scale: float = 1.0,
+    num_outputs: int | None = None,
+    normalizer: Callable[[tf.Tensor], tf.Tensor] | None = None,
+    name: str = 'ConcatQNetwork',
+  ):
+    """Builds the critic; arguments as in `GatedQNetwork`.
+
+    Raises:
+      ValueError: for observations that are not vectors.
+    """
+    if observation_spec.shape.rank != 1:
+      raise ValueError(
+        'ConcatQNetwork is for vectors; this environment has observations '
+        f'{observation_spec.shape}. Use GatedQNetwork.'
+      )
+    super().__init__((observation_spec, action_spec), state_spec=(), name=name)
+    self._num_actions = None
+    if tensor_spec.is_discrete(action_spec):
+      self._num_actions = int(action_spec.maximum - action_spec.minimum) + 1
+    self._normalizer = normalizer
+    self._torso = torso_fn()
+    self._head = critics.value_head(num_outputs, output_limit)
+    self._num_outputs = num_outputs
+    self.value_scale = value_scale
+
+  @property
+  def normalizer(self):
+    """Of observations, or None."""
+    return self._normalizer
+
+  def call(
+    self,
+    inputs,
+    step_type: tf.Tensor | None = None,
+    network_state: Sequence = (),
+    training: bool = False,
+  ):
+    """As `GatedQNetwork.call`; the layers run once per action."""
+    del step_type, training
+    observation, actions = inputs
+    if self._normalizer is not None:
+      observation = self._normalizer(observation)
+    if self._num_actions:
+      actions = tf.one_hot(actions, self._num_actions)
+    outer = tf.broadcast_dynamic_shape(
+      tf.shape(observation)[:-1], tf.shape(actions)[:-1]
+    )
+    together = tf.concat(
+      [
+        tf.broadcast_to(x, tf.concat([outer, x.shape[-1:]], axis=0))
+        for x in (observation, actions)
+      ],
+      axis=-1,
+    )  # [n, ..., d + a]
+    flat = tf.reshape(together, [-1, together.shape[-1]])
+    outputs = self.value_scale * self._head(self._torso(flat))
+    shape = tf.concat([outer, outputs.shape[-1:]], axis=0)
+    outputs = tf.reshape(outputs, shape)
+    return critics.head_outputs(outputs, self._num_outputs), network_state
+
+
+@gin.configurable
+class DiscreteQNetwork(critics.Critic):
+  """Q(s, .) with one output per discrete action (DQN)."""
+
+  def __init__(
+    self,
+    observation_spec: types.TensorSpec,
+    action_spec: types.BoundedTensorSpec,
+    *,
+    torso_fn: torsos.TorsoFn = torsos.mlp_torso,
+    output_limit: float | None = None,
+    value_scale: float = 1.0,
+    num_outputs: int | None = None,
+    normalizer: Callable[[tf.Tensor], tf.Tensor] | None = None,
+    name: str = 'DiscreteQNetwork',
+  ):
+    """Builds the critic; arguments as in `GatedQNetwork`.
+
+    Raises:
+      ValueError: for continuous actions.
+    """
+    if not tensor_spec.is_discrete(action_spec):
+      raise ValueError(
+        'DiscreteQNetwork has an output per discrete action; this environment '
+        f'has {action_spec}. Use GatedQNetwork or ConcatQNetwork.'
+      )
+    super().__init__((observation_spec, action_spec), state_spec=(), name=name)
+    self.encoder = torsos.Encoder(observation_spec, torso_fn, normalizer)
+    self.num_actions = int(action_spec.maximum - action_spec.minimum) + 1
+    self.head = critics.value_head(
+      self.num_actions * (num_outputs or 1), output_limit
+    )
+    self._num_outputs = num_outputs
+    self.value_scale = value_scale
+
+  @property
+  def is_plain(self) -> bool:
+    """Whether the head's outputs are the values of the actions."""
+    return not self._num_outputs and self.value_scale == 1.0
+
+  def call(
+    self,
+    inputs,
+    step_type: tf.Tensor | None = None,
+    network_state: Sequence = (),
+    training: bool = False,
+  ):
+    """As `GatedQNetwork.call`; the layers run once per state."""
+    del step_type, training
+    observation, actions = inputs
+    outputs = self.value_scale * self.head(self.encoder(observation))
+    squash = network_utils.BatchSquash(outputs.shape.rank - 1)
+    outputs = squash.unflatten(
+      tf.reshape(
+        squash.flatten(outputs), [-1, self.num_actions, self._num_outputs or 1]
+      )
+    )  # [..., actions, outputs]
+    chosen = tf.one_hot(actions, self.num_actions)[..., tf.newaxis]
+    outputs = tf.reduce_sum(chosen * outputs, axis=-2)  # [n, ..., outputs]
+    return critics.head_outputs(outputs, self._num_outputs), network_state
