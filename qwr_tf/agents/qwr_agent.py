@@ -147,7 +147,7 @@ class QwrAgent(regression_agent.RegressionAgent):
     )
 
   def td_targets(self, experience, seed: types.Seed) -> tf.Tensor:
-    """Targets of every step in a window [B, T + 1], float [B, T]."""
+    """Targets of every step in a window [B, T + 1] for the critic, [B, T]."""
     next_steps = tf.nest.map_structure(lambda x: x[:, 1:], experience)
     mask = windows.bootstraps(experience)
     # Line 13: the lambda-return of F.
@@ -166,13 +166,12 @@ class QwrAgent(regression_agent.RegressionAgent):
 
     Args:
       experience: windows, [B, T + 1] or at least [B, 1].
-      td_targets: float [B].
+      td_targets: float [B], or what `td_targets` returned for them.
       weights: of the elements, float [B].
     """
     first = windows.first_step(experience)
-    outputs, _ = self._critic_network(
-      (first.observation, first.action[tf.newaxis])
-    )  # [1, B]
+    taken = first.action[tf.newaxis]
+    outputs = self.critic_outputs(first.observation, taken)  # [1, B]
     elements = self._critic_network.losses(outputs, td_targets[tf.newaxis])[0]
     q_values = self._critic_network.values(outputs)[0]  # [B]
     mask = windows.mask_of(first)
@@ -283,14 +282,11 @@ def iterate(
     return sums / tf.cast(tf.maximum(num_steps, 1), tf.float32)
 
   @tf.function
-  def train_phases(*num_steps):
+  def train_phases(critic, actor):
     sums = tf.zeros([len(names)])
     for _ in tf.range(rounds):
-      phases = critic_phase(num_steps[0]), actor_phase(num_steps[1])
-      sums += tf.concat(phases, axis=0)
-    agent.train_step_counter.assign_add(
-      tf.cast(rounds * sum(num_steps), tf.int64)
-    )
+      sums += tf.concat([critic_phase(critic), actor_phase(actor)], axis=0)
+    agent.count_train_steps(rounds * (critic + actor))
     return dict(zip(names, tf.unstack(sums / rounds), strict=True))
 
   def iterations():

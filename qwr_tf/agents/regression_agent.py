@@ -200,6 +200,10 @@ class RegressionAgent(tf_agent.TFAgent):
     )
     return scalars
 
+  def count_train_steps(self, steps: tf.Tensor) -> None:
+    """Adds to TF-Agents' own counter."""
+    self.train_step_counter.assign_add(tf.cast(steps, tf.int64))
+
   def _apply_gradients(self, tape, loss, network, optimizer) -> None:
     variables = network.trainable_variables
     gradients = tape.gradient(loss, variables)

@@ -1,0 +1,219 @@
+"""What every preset must do, whatever its slots: one test, all gin files.
+
+Discrete and continuous: the environment of the file and one of the other
+kind. Where a preset does not fit, it says so in a line when it is built.
+"""
+
+import pathlib
+
+import gin
+import numpy as np
+import pytest
+import tensorflow as tf
+from tf_agents.specs import tensor_spec
+
+from qwr_tf import checkpoints
+from qwr_tf import experiment
+from qwr_tf import gin_files
+from qwr_tf import serving
+
+_FOLDER = pathlib.Path(__file__).resolve().parents[1] / 'gin_configs'
+
+# What others include; they name no algorithm, or no environment.
+_PARTS = {
+  'awac.gin',
+  'awr.gin',
+  'bc.gin',
+  'crr.gin',
+  'dqn.gin',
+  'mujoco_authors_networks.gin',
+  'run_bitflip.gin',
+  'run_mujoco.gin',
+  'rwr.gin',
+}
+_PRESETS = sorted({p.name for p in _FOLDER.glob('*.gin')} - _PARTS)
+
+# Preset -> what it says about the other kind of actions; the rest fit both.
+_QWR = 'use @sampled_behavior_actions or @sampled_policy_actions'
+_REFUSALS = {
+  'awac_bitflip.gin': _QWR,
+  'awac_mujoco.gin': 'TanhMeanGaussianHead is for one continuous action',
+  'awr_lunarlander.gin': 'use @action_bound_penalty',
+  'awr_mujoco.gin': 'use @logits_penalty',
+  'awr_mujoco_no_baseline.gin': 'use @logits_penalty',
+  'awr_mujoco_no_td_lambda.gin': 'use @logits_penalty',
+  'awr_mujoco_on_policy.gin': 'use @logits_penalty',
+  'bitflip.gin': _QWR,
+  'crr_bitflip.gin': _QWR,
+  'crr_bitflip_binary.gin': _QWR,
+  'dqn_atari.gin': 'DQN acts on the values of discrete actions',
+  'dqn_bitflip.gin': 'DQN acts on the values of discrete actions',
+  'rwr_mujoco.gin': 'use @logits_penalty',
+}
+
+# One of each algorithm, to be trained in its compiled loop as well.
+_LOOPS = (
+  'awac_bitflip.gin',
+  'awr_bitflip.gin',
+  'bitflip.gin',
+  'crr_bitflip.gin',
+  'dqn_bitflip.gin',
+)
+
+_SMALL = (
+  'run.replay_capacity = 60',
+  'run.interactions = 20',
+  'Collector.env_steps = 12',
+  'Collector.first_env_steps = None',
+  'Collector.whole_episodes = False',
+  'iterate.batch_size = 4',
+  'iterate.critic_steps = 2',
+  'iterate.actor_steps = 2',
+  'iterate.rounds = 1',
+  'mlp_torso.units = (8,)',
+)
+
+
+@pytest.fixture(autouse=True)
+def _clear_gin():
+  yield
+  gin.clear_config()
+
+
+def _build(file, environment=None, *bindings):
+  """The experiment of a preset, small."""
+  if environment:
+    bindings = (*bindings, f"run.environment = '{environment}'")
+  gin_files.parse([file], [*_SMALL, *bindings])
+  return experiment.build(experiment.settings(), seed=0)
+
+
+def _other_kind(file):
+  """An environment with the other kind of actions."""
+  gin_files.parse([file], [])
+  name = gin.query_parameter('run.environment')
+  if hasattr(name, 'config_key'):
+    name = gin.query_parameter(f'{name.config_key[0]}/gin.macro.value')
+  discrete = name.startswith(('BitFlip', 'LunarLander', 'ALE'))
+  return 'Pendulum-v1' if discrete else 'CartPole-v1'
+
+
+def _experience(agent, batch=4):
+  """Windows like those of a table, of moderate size."""
+  spec = agent.collect_data_spec
+  outer = [batch, agent.horizon + 1]
+  windows = tensor_spec.sample_spec_nest(spec, seed=1, outer_dims=outer)
+
+  def normal(s):
+    return tf.random.stateless_normal([*outer, *s.shape], [3, 4])
+
+  if spec.observation.dtype.is_floating:
+    windows = windows._replace(observation=normal(spec.observation))
+  return windows._replace(
+    step_type=tf.ones(outer, tf.int32),
+    next_step_type=tf.ones(outer, tf.int32),
+    discount=tf.ones(outer),
+    reward=normal(spec.reward),
+    policy_info=tf.nest.map_structure(
+      lambda s: tf.abs(normal(s)), spec.policy_info
+    ),
+  )
+
+
+def _assert_keeps_the_contract(parts, rebuild, tmp_path):
+  """Specs, one step of training, checkpoint, export."""
+  agent = parts.agent
+  assert agent.train_sequence_length == agent.horizon + 1
+  tf.nest.assert_same_structure(agent.collect_data_spec, parts.table.data_spec)
+  experience = _experience(agent)
+  info = agent.train(experience)
+  assert np.isfinite(info.loss) and agent.train_step_counter == 1
+  assert (agent.critic_steps, agent.actor_steps) == (1, 1)
+
+  checkpoints.save(agent, tmp_path / 'checkpoint')
+  restored = rebuild().agent
+  checkpoints.restore(restored, tmp_path / 'checkpoint')
+  observation = experience.observation[:, 0]
+  mode = agent.actor_network(observation)[0].mode()
+  np.testing.assert_array_equal(
+    restored.actor_network(observation)[0].mode(), mode
+  )
+  # Optimisers, counters and targets are in it: both go on alike.
+  losses = [a.train(experience).loss for a in (agent, restored)]
+  np.testing.assert_array_equal(*losses)
+
+  folder = serving.export(
+    restored.actor_network, parts.action_space, tmp_path / 'policy'
+  )
+  served = tf.saved_model.load(str(folder)).signatures['serving_default']
+  actions = served(observation=observation)['action']
+  expected = restored.actor_network(observation)[0].mode()
+  assert actions.shape == expected.shape
+  if expected.dtype.is_integer:
+    np.testing.assert_array_equal(actions, expected)
+
+
+@pytest.mark.parametrize('file', _PRESETS)
+def test_a_preset_keeps_the_contract(file, tmp_path):
+  def build():
+    return _build(file)
+
+  _assert_keeps_the_contract(build(), build, tmp_path)
+
+
+@pytest.mark.parametrize('file', _PRESETS)
+def test_a_preset_fits_the_other_actions_or_says_why_not(file):
+  environment = _other_kind(file)
+  if file not in _REFUSALS:
+    agent = _build(file, environment).agent
+    assert np.isfinite(agent.train(_experience(agent)).loss)
+    return
+  with pytest.raises(gin_files.ConfigError) as caught:
+    _build(file, environment)
+  message = str(caught.value)
+  assert _REFUSALS[file] in message and '\n' not in message
+
+
+@pytest.mark.parametrize('file', _LOOPS)
+def test_the_compiled_loop_trains(file):
+  parts = _build(file)
+  before = [np.array(v) for v in parts.agent.critic_network.variables]
+  collected, scalars = next(parts.iterations)
+  assert collected.interactions >= 12
+  assert all(np.isfinite(v) for v in scalars.values())
+  after = parts.agent.critic_network.variables
+  assert any(np.any(a != b) for a, b in zip(before, after, strict=True))
+  assert len(parts.evaluator.returns(1, sampled=True)) == 1
+
+
+# One gin line each, on any preset.
+
+_EXTENSIONS = {
+  'twin': 'make_agent.critic_wrapper = @TwinCritic',
+  'rem': 'make_agent.critic_wrapper = @RemCritic',
+  'distributional': 'make_agent.critic_wrapper = @DistributionalCritic',
+  'double Q': '{agent}.backup_actions = @greedy_actions',
+  'Polyak': '{agent}.target_update_fn = @polyak_update',
+}
+_EXTENDED = {
+  'awac_mujoco.gin': 'AwacAgent',
+  'awr_bitflip.gin': 'AwrAgent',
+  'bitflip.gin': 'QwrAgent',
+  'crr_bitflip.gin': 'QwrAgent',
+  'dqn_bitflip.gin': 'QwrAgent',
+  'mujoco.gin': 'QwrAgent',
+}
+
+
+@pytest.mark.parametrize('extension', _EXTENSIONS)
+@pytest.mark.parametrize('file', _EXTENDED)
+def test_extensions_fit_presets_with_a_line(file, extension):
+  agent_class = _EXTENDED[file]
+  if agent_class == 'AwrAgent' and extension == 'double Q':
+    pytest.skip('V has no actions to choose from')
+  binding = _EXTENSIONS[extension].format(agent=agent_class)
+  agent = _build(file, None, binding).agent
+  before = [np.array(v) for v in agent.critic_network.trainable_variables]
+  assert np.isfinite(agent.train(_experience(agent)).loss)
+  after = agent.critic_network.trainable_variables
+  assert any(np.any(a != b) for a, b in zip(before, after, strict=True))

@@ -1,0 +1,328 @@
+"""Numbers made once a phase for the whole table, against slow loops."""
+
+import functools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tf_agents.specs import tensor_spec
+from tf_agents.trajectories import time_step as ts
+from tf_agents.trajectories import trajectory
+
+from qwr_tf import networks
+from qwr_tf.agents import awr_agent
+from qwr_tf.agents import qwr_agent
+from qwr_tf.agents import step_counts
+from qwr_tf.agents import whole_table
+from qwr_tf.networks import torsos
+from qwr_tf.ops import returns
+from qwr_tf.replay import ReplayTable
+
+_OBSERVATION = tensor_spec.TensorSpec([3], tf.float32, 'observation')
+_DISCRETE = tensor_spec.BoundedTensorSpec([], tf.int32, 0, 3, 'action')
+_CONTINUOUS = tensor_spec.BoundedTensorSpec([2], tf.float32, -1, 1, 'action')
+_SMALL = functools.partial(torsos.mlp_torso, (8,))
+_FIRST, _MID, _LAST = 0, 1, 2
+_GAMMA, _LAMBDA, _BETA = 0.9, 0.7, 0.4
+
+
+# The returns of a stream
+
+
+def _loop_returns(rewards, discounts, next_values, is_last, td_lambda):
+  """The recursion, one row at a time."""
+  found = np.zeros(len(rewards))
+  following = next_values[-1]
+  for j in reversed(range(len(rewards))):
+    if is_last[j]:
+      following = next_values[j]
+    blend = (1 - td_lambda) * next_values[j] + td_lambda * following
+    found[j] = rewards[j] + discounts[j] * blend
+    following = found[j]
+  return found
+
+
+@pytest.mark.parametrize('size', [1, 2, 3, 64, 1000])
+@pytest.mark.parametrize('td_lambda', [0.0, 0.95, 1.0])
+def test_episode_returns_equal_the_loop(size, td_lambda):
+  rng = np.random.default_rng(size)
+  rewards, next_values = rng.normal(size=[2, size]).astype(np.float32)
+  is_last = rng.random(size) < 0.02  # Episodes of 50 steps.
+  terminal = is_last & (rng.random(size) < 0.5)
+  discounts = np.where(terminal, 0, 0.99).astype(np.float32)
+  arguments = rewards, discounts, next_values, is_last
+  fn = tf.function(returns.episode_lambda_returns, reduce_retracing=True)
+  expected = _loop_returns(*arguments, td_lambda)
+  for compute in (returns.episode_lambda_returns, fn):
+    actual = compute(*map(tf.constant, arguments), td_lambda)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_episode_returns_are_the_windows_returns():
+  rng = np.random.default_rng(0)
+  rewards, next_values = rng.normal(size=[2, 12]).astype(np.float32)
+  is_last = rng.random(12) < 0.3
+  discounts = np.full([12], 0.9, np.float32)
+  rows = [tf.constant(x) for x in (rewards, discounts, next_values, is_last)]
+  np.testing.assert_allclose(
+    returns.episode_lambda_returns(*rows, 0.8),
+    returns.lambda_returns(*(x[tf.newaxis] for x in rows), 0.8)[0],
+    rtol=1e-5,
+  )
+
+
+# The table
+
+
+def _agent(action_spec=_DISCRETE, critic=networks.ValueNetwork, **kwargs):
+  tf.keras.utils.set_random_seed(1)
+  sgd = tf.keras.optimizers.legacy.SGD
+  kwargs = {'gamma': _GAMMA, 'td_lambda': _LAMBDA} | kwargs
+  agent = awr_agent.AwrAgent(
+    ts.time_step_spec(_OBSERVATION),
+    action_spec,
+    networks.ActorNetwork(_OBSERVATION, action_spec, torso_fn=_SMALL),
+    critic(_OBSERVATION, action_spec, torso_fn=_SMALL),
+    actor_optimizer=sgd(0.1),
+    critic_optimizer=sgd(0.1),
+    train_step_counter=tf.Variable(0, dtype=tf.int64),
+    **kwargs,
+  )
+  rng = np.random.default_rng(3)
+  for variable in agent.critic_network.trainable_variables:
+    variable.assign(rng.normal(size=variable.shape))
+  return agent
+
+
+def _rows(agent, lengths, seed=0):
+  """Frames of whole episodes, then of one that goes on: [N]."""
+  rng = np.random.default_rng(seed)
+  step_types = []
+  for length in lengths:
+    step_types += [_FIRST] + [_MID] * (length - 1) + [_LAST]
+  step_types += [_FIRST, _MID, _MID, _MID]
+  step_type = np.array(step_types, np.int32)
+  size = len(step_type) - 1
+  following = step_type[1:]
+  terminates = (following == _LAST) & (rng.random(size) < 0.5)
+
+  def normal(spec):
+    return tf.constant(rng.normal(size=[size, *spec.shape]), tf.float32)
+
+  spec = agent.collect_data_spec
+  action = normal(spec.action)
+  if tensor_spec.is_discrete(spec.action):
+    action = tf.constant(rng.integers(0, 4, size), tf.int32)
+  return trajectory.Trajectory(
+    step_type=tf.constant(step_type[:-1]),
+    observation=normal(spec.observation),
+    action=action,
+    policy_info=tf.nest.map_structure(normal, spec.policy_info),
+    next_step_type=tf.constant(following),
+    # Nothing may read the reward of a boundary row.
+    reward=tf.constant(
+      np.where(step_type[:-1] == _LAST, 1e3, rng.normal(size=size)), tf.float32
+    ),
+    discount=tf.constant(1.0 - terminates, tf.float32),
+  )
+
+
+_LENGTHS = (5, 1, 7, 3)
+
+
+def _table(agent, capacity=100):
+  table = ReplayTable(agent.collect_data_spec, capacity)
+  rows = _rows(agent, _LENGTHS)
+  for start in range(0, len(rows.reward), 9):
+    table.append(tf.nest.map_structure(lambda x, i=start: x[i : i + 9], rows))
+  return table
+
+
+def _oracle(agent, table):
+  """Returns and normalised weights of the rows that are kept, NaN else."""
+  first, end = (int(x) for x in table.row_range())
+  rows = table.read(first, end)
+  values = agent.critic_network((rows.observation, rows.action[tf.newaxis]))[0][
+    0
+  ].numpy()
+  is_last = (rows.next_step_type == _LAST).numpy()
+  is_last[-2:] = True  # The newest row was seen, what follows it was not.
+  found = _loop_returns(
+    rows.reward.numpy(),
+    _GAMMA * rows.discount.numpy(),
+    np.append(values[1:], 0.0),
+    is_last,
+    _LAMBDA,
+  )
+  counts = (rows.step_type != _LAST).numpy()
+  counts[-1] = False
+  advantages = found - values
+  chosen = advantages[counts]
+  normal = (advantages - chosen.mean()) / (chosen.std() + 1e-5)
+  weights = np.minimum(np.exp(normal / _BETA), 20.0)
+  return (
+    np.where(counts, found, np.nan),
+    np.where(counts, weights, np.nan),
+    rows.observation.numpy(),
+  )
+
+
+def _places(windows, observations):
+  """Which kept row each step of a minibatch is."""
+  distances = np.abs(windows.observation.numpy() - observations).sum(-1)
+  assert windows.observation.shape[1] == 1
+  return distances.argmin(-1)
+
+
+def _weight_fn():
+  return functools.partial(qwr_agent.weights_lib.exp_weights, beta=_BETA)
+
+
+@pytest.mark.parametrize(
+  'action_spec, capacity, chunk_rows',
+  [(_DISCRETE, 100, 7), (_CONTINUOUS, 9, 1000)],
+)
+def test_numbers_equal_the_oracle(action_spec, capacity, chunk_rows):
+  agent = _agent(action_spec, weight_fn=_weight_fn())
+  table = _table(agent, capacity)
+  source = whole_table.WholeTable(agent, table, 40, chunk_rows)
+  expected_returns, expected_weights, observations = _oracle(agent, table)
+  assert np.nanmax(expected_weights) == 20.0  # Clipped.
+
+  windows, targets = source.critic_phase(2)(1)
+  places = _places(windows, observations)
+  assert len(set(places)) > 4
+  np.testing.assert_allclose(targets, expected_returns[places], rtol=1e-4)
+
+  windows, actions, weights, scalars = source.actor_phase(2)(1)
+  places = _places(windows, observations)
+  np.testing.assert_allclose(weights[0], expected_weights[places], rtol=1e-3)
+  np.testing.assert_array_equal(actions.actions[0], windows.action[:, 0])
+  np.testing.assert_array_equal(actions.log_weights, np.zeros([1, 40]))
+  np.testing.assert_allclose(
+    scalars['weight_mean'], np.nanmean(expected_weights), rtol=1e-3
+  )
+
+
+def test_values_are_those_at_the_start_of_the_phase():
+  agent = _agent()
+  table = _table(agent)
+  source = whole_table.WholeTable(agent, table, 8)
+  draw = source.critic_phase(2)
+  before = draw(1)[1].numpy()
+  variables = agent.critic_network.trainable_variables
+  for variable in variables:
+    variable.assign_add(tf.ones_like(variable))
+  # Computed already; the next phase, with the same draws, has the new V.
+  np.testing.assert_array_equal(draw(1)[1], before)
+  after = source.critic_phase(2)(1)[1].numpy()
+  assert np.abs(after - before).max() > 0.01
+  # The actor's phase begins with a copy as well.
+  for variable in variables:
+    variable.assign_sub(tf.ones_like(variable))
+  source.actor_phase(1)
+  for critic, target in zip(
+    variables, agent._target_network.trainable_variables, strict=True
+  ):
+    np.testing.assert_array_equal(critic, target)
+
+
+def test_phases_draw_anew():
+  agent = _agent()
+  source = whole_table.WholeTable(agent, _table(agent), 8)
+
+  def drawn(phase):
+    return phase(2)(0)[0].observation.numpy()
+
+  first = drawn(source.critic_phase)
+  np.testing.assert_array_equal(first, drawn(source.critic_phase))
+  assert np.any(first != drawn(source.actor_phase))
+  agent.critic_steps.assign_add(1)
+  assert np.any(first != drawn(source.critic_phase))
+
+
+# The loop
+
+
+class _Collected:
+  def __init__(self, interactions):
+    self.interactions = interactions
+
+
+def test_steps_follow_the_collected_data():
+  steps = functools.partial(step_counts.proportional_steps, env_steps=100)
+  assert steps(_Collected(100), 7) == 7
+  assert steps(_Collected(150), 7) == 11  # 10.5, rounded up.
+  assert steps(_Collected(1), 7) == 1
+  assert steps(_Collected(1000), 0) == 0
+  assert step_counts.fixed_steps(_Collected(1000), 7) == 7
+
+
+def test_the_loop_runs_as_many_steps_as_the_data_ask_for():
+  agent = _agent()
+  # Otherwise made in the graph, which is then traced twice.
+  agent._actor_optimizer._create_all_weights(
+    agent.actor_network.trainable_variables
+  )
+  agent._critic_optimizer._create_all_weights(
+    agent.critic_network.trainable_variables
+  )
+  table = _table(agent)
+  amounts = iter([10, 25])
+  iterations = qwr_agent.iterate(
+    agent,
+    table,
+    lambda: _Collected(next(amounts)),
+    minibatches_fn=whole_table.WholeTable,
+    steps_fn=functools.partial(step_counts.proportional_steps, env_steps=10),
+    critic_steps=2,
+    actor_steps=4,
+    batch_size=8,
+  )
+  expected_loss = _eager_losses(2, 4)
+  _, scalars = next(iterations)
+  assert (agent.critic_steps, agent.actor_steps) == (2, 4)
+  assert agent.train_step_counter == 6
+  np.testing.assert_allclose(
+    [scalars['critic_loss'], scalars['actor_loss']], expected_loss, rtol=1e-4
+  )
+  next(iterations)
+  assert (agent.critic_steps, agent.actor_steps) == (2 + 5, 4 + 10)
+
+
+def _eager_losses(critic_steps, actor_steps):
+  """Mean losses of the phases, one eager step after the other."""
+  agent = _agent()
+  source = whole_table.WholeTable(agent, _table(agent), 8)
+  draw = source.critic_phase(critic_steps)
+  critic = [
+    agent.critic_step(*draw(i))['critic_loss'] for i in range(critic_steps)
+  ]
+  draw = source.actor_phase(actor_steps)
+  actor = [
+    agent.actor_step(*draw(i)[:3])['actor_loss'] for i in range(actor_steps)
+  ]
+  return np.mean(critic), np.mean(actor)
+
+
+def test_a_distributional_value_takes_returns_as_point_masses():
+  critic = functools.partial(
+    networks.DistributionalCritic,
+    min_value=-10.0,
+    max_value=10.0,
+    num_atoms=201,
+  )
+
+  def build(observation_spec, action_spec, torso_fn):
+    return critic(
+      observation_spec,
+      action_spec,
+      critic_fn=functools.partial(networks.ValueNetwork, torso_fn=torso_fn),
+    )
+
+  agent = _agent(critic=build, td_lambda=1.0)
+  table = _table(agent)
+  source = whole_table.WholeTable(agent, table, 8)
+  experience, targets = source.critic_phase(1)(0)
+  loss = agent.critic_step(experience, targets)['critic_loss']
+  assert targets.shape == [8] and np.isfinite(loss)
