@@ -146,8 +146,7 @@ def _near(message: str) -> str:
   if match := re.search(
     r"Configurable '(.+)' doesn't have a parameter named '(\w+)'", message
   ):
-    signature = inspect.signature(gin.get_configurable(match[1]))
-    near = difflib.get_close_matches(match[2], signature.parameters)
+    near = difflib.get_close_matches(match[2], _parameters(match[1])[0])
   elif match := re.search(r"No configurable matching .*?'@?([\w./]+)", message):
     name = re.split('[./]', match[1])[-1]
     near = difflib.get_close_matches(name, _names(), n=5)
@@ -190,15 +189,36 @@ def _check_macros(bindings: Sequence[str]) -> None:
 def _check_values(config: dict[tuple[str, str], dict[str, Any]]) -> None:
   """Holds every binding to its parameter's annotation and range."""
   for (scope, selector), bindings in config.items():
-    signature = inspect.signature(gin.get_configurable(selector))
+    parameters, are_all = _parameters(selector)
     for name, value in bindings.items():
-      parameter = signature.parameters.get(name)
+      parameter = parameters.get(name)
+      if are_all and parameter is None:
+        raise ValueError(
+          f"Configurable '{selector}' doesn't have a parameter named '{name}'."
+        )
       value = _resolve(value, config)
       problem = parameter and _misfit(value, parameter)
       if problem := problem or _out_of_range(value, name, parameter):
         key = f'{scope}/{selector}'.removeprefix('/')
         key = re.sub(r'[\w.]+\.(?=\w+$)', '', key)
         raise ConfigError(f'{key}.{name} must be {problem}, not {value!r}.')
+
+
+def _parameters(selector: str) -> tuple[dict[str, inspect.Parameter], bool]:
+  """What a configurable takes, and whether that is all.
+
+  The **kwargs of a class of this package are its base class's parameters.
+  """
+  made = gin.get_configurable(selector)
+  parameters: dict[str, inspect.Parameter] = {}
+  for owner in made.__mro__ if isinstance(made, type) else (made,):
+    found = inspect.signature(owner).parameters
+    parameters = {**found, **parameters}
+    if all(p.kind is not p.VAR_KEYWORD for p in found.values()):
+      return parameters, True
+    if not owner.__module__.startswith('qwr_tf.agents'):
+      break
+  return parameters, False
 
 
 def _resolve(value: Any, config) -> Any:

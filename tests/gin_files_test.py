@@ -94,6 +94,8 @@ def test_parse_says_nothing(capfd, caplog):
   ('binding', 'parts'),
   [
     ('QwrAgent.horizn = 2', ('horizn', 'Near it: horizon')),
+    # Of the base class, where the rest goes.
+    ('AwrAgent.max_weigt = 2', ('max_weigt', 'Near it: max_weight')),
     ('QwrAgnt.horizon = 2', ('QwrAgnt', 'Near it: QwrAgent')),
     ('QwrAgent.backup_fn = @max_bakup', ('Near it:', 'max_backup')),
     ('no_such_thing.x = 2', ('no_such_thing', 'line 1')),
@@ -162,6 +164,9 @@ def test_syntax_error_names_file_and_line(tmp_path):
     ('run.interactions = 0', 'run.interactions must be more than 0'),
     ('exp_weights.beta = 0.0', 'exp_weights.beta must be more than 0'),
     ('critic/Adam.learning_rate = -1e-4', 'learning_rate must be more than 0'),
+    ('AwrAgent.gamma = 1.5', 'AwrAgent.gamma must be between 0 and 1'),
+    ("AwacAgent.gamma = 'x'", 'AwacAgent.gamma must be a number'),
+    ('DistributionalCritic.num_atoms = 0', 'num_atoms must be more than 0'),
     ('QwrAgent.gamma = 1.5', 'QwrAgent.gamma must be between 0 and 1'),
     ('QwrAgent.td_lambda = -0.1', 'QwrAgent.td_lambda must be between 0 and 1'),
     ('mlp_torso.units = (8, 0)', 'mlp_torso.units must be more than 0'),
@@ -177,6 +182,9 @@ def test_values_that_do_not_fit(binding, expected):
     'QwrAgent.gamma = 1',  # A whole number is a number.
     'QwrAgent.td_lambda = 0',
     'iterate.actor_steps = 0',
+    'AwrAgent.gamma = 0.5',
+    'DistributionalCritic.min_value = -3.0',
+    'SGD.clipnorm = 2.0',
     'mlp_torso.units = [8, 8]',
     'GatedQNetwork.gate_units = None',
     'QwrAgent.backup_actions = None',

@@ -57,7 +57,9 @@ def test_sdist_contains_configs_and_licence(dist):
   (sdist,) = dist.glob('*.tar.gz')
   with tarfile.open(sdist) as archive:
     names = {name.partition('/')[2] for name in archive.getnames()}
-  configs = {f'gin_configs/{p.name}' for p in _ROOT.glob('gin_configs/*.gin')}
+  configs = {
+    str(p.relative_to(_ROOT)) for p in _ROOT.rglob('gin_configs/*.gin')
+  }
   assert configs | {'LICENSE', 'setup.py', 'qwr_tf/__init__.py'} <= names
 
 

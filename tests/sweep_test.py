@@ -60,6 +60,11 @@ def test_seed_twice():
     ('make_agent.agent_class = @AwrAgent\niterate.critic_steps = 0', 'RWR'),
     ('iterate.critic_steps = 0', 'BC'),
     ('iterate.actor_steps = 0', 'DQN'),
+    (
+      'QwrAgent.regression_actions = @stored_actions\n'
+      'QwrAgent.baseline_fn = @critic_baseline',
+      'CRR',
+    ),
   ],
 )
 def test_algorithm(config, name):

@@ -45,6 +45,12 @@ def algorithm_of(config: str) -> str:
     return agent.removesuffix('Agent').upper()
   backup = slot('backup_fn', '@log_sum_exp_backup')
   copies = slot('regression_actions') == '@stored_actions'
+  if (
+    agent == 'QwrAgent'
+    and copies
+    and slot('baseline_fn') == ('@critic_baseline')
+  ):
+    return 'CRR'
   if agent != 'QwrAgent' or copies or backup not in _BACKUPS:
     raise ConfigError(
       'the configuration is no known algorithm; name it with --algorithm.'
