@@ -142,17 +142,20 @@ def _tanh_mean(scale: np.ndarray):
 
   def act(outputs, rng):
     action, parameters = act_around(np.tanh(outputs), rng)
-    return action, {**parameters, 'scale_diag': scale}
+    scales = np.broadcast_to(scale, action.shape)
+    return action, {**parameters, 'scale_diag': scales}
 
   return act
 
 
 def _epsilon_greedy(epsilon: float):
   def act(q_values, rng):
-    probabilities = np.full(q_values.shape, epsilon / len(q_values), 'f')
-    probabilities[np.argmax(q_values)] += 1.0 - epsilon
-    least = q_actors.MIN_PROBABILITY
-    return _categorical(np.log(np.maximum(probabilities, least)), rng)
+    num_actions = q_values.shape[-1]
+    best = np.argmax(q_values, axis=-1)[..., np.newaxis]
+    greedy = (1.0 - epsilon) * (best == np.arange(num_actions))
+    probabilities = greedy + epsilon / num_actions
+    logits = np.log(np.maximum(probabilities, q_actors.MIN_PROBABILITY))
+    return _categorical(logits.astype(np.float32), rng)
 
   return act
 

@@ -74,9 +74,7 @@ def _build(file, environment=None, *bindings):
 def _other_kind(file):
   """An environment with the other kind of actions."""
   gin_files.parse([file], [])
-  name = gin.query_parameter('run.environment')
-  if hasattr(name, 'config_key'):
-    name = gin.query_parameter(f'{name.config_key[0]}/gin.macro.value')
+  name = experiment.settings().environment
   discrete = name.startswith(('BitFlip', 'LunarLander', 'ALE'))
   return 'Pendulum-v1' if discrete else 'CartPole-v1'
 

@@ -229,6 +229,13 @@ def _copies():
   yield networks.ValueNetwork(_OBSERVATION, _DISCRETE, **kwargs)
   yield networks.ActorNetwork(_OBSERVATION, _CONTINUOUS, **kwargs)
   yield networks.ActorNetwork(_OBSERVATION, _DISCRETE, **kwargs)
+  yield networks.ActorNetwork(
+    _OBSERVATION,
+    _CONTINUOUS,
+    head_fn=networks.TanhMeanGaussianHead,
+    name='TanhMean',
+    **kwargs,
+  )
 
 
 @pytest.mark.parametrize('network', _copies(), ids=lambda n: n.name)
@@ -385,6 +392,28 @@ def test_the_gaussian_has_a_free_mean_and_a_constant_scale(outer):
 
 
 @pytest.mark.parametrize('outer', [[5], [5, 2]])
+def test_the_tanh_mean_gaussian_learns_one_scale(outer):
+  actor = _actor(_CONTINUOUS, head_fn=networks.TanhMeanGaussianHead)
+  observation = _inputs(_CONTINUOUS, outer, outer)[0]
+  mean = np.stack([_projected(actor, o) for o in observation.reshape(-1, 3)])
+  # log sigma lies in [-6, 0] on a sigmoid: at -ln 2 a third of the way.
+  actor.head._position.assign([0.0, -np.log(2.0)])
+  distribution, _ = actor(observation)
+  assert distribution.batch_shape == outer
+  np.testing.assert_allclose(
+    distribution.mode(),
+    np.tanh(mean).reshape([*outer, 2]),
+    rtol=1e-4,
+    atol=1e-5,
+  )
+  scale = np.exp([-3.0, -4.0])
+  np.testing.assert_allclose(
+    distribution.stddev(), np.broadcast_to(scale, [*outer, 2]), rtol=1e-5
+  )
+  assert any(v is actor.head._position for v in actor.trainable_variables)
+
+
+@pytest.mark.parametrize('outer', [[5], [5, 2]])
 def test_the_categorical_has_a_logit_per_action(outer):
   actor = _actor(_DISCRETE)
   observation = _inputs(_DISCRETE, outer, outer)[0]
@@ -422,6 +451,7 @@ def test_the_default_scale_is_the_papers():
       tensor_spec.BoundedTensorSpec([], tf.int32, 1, 3),
     ),
     (networks.GaussianHead, _DISCRETE),
+    (networks.TanhMeanGaussianHead, _DISCRETE),
     (
       networks.GaussianHead,
       tensor_spec.BoundedTensorSpec([], tf.float32, -1, 1),

@@ -69,8 +69,8 @@ def _policies(actor):
 
 
 def _spec_of(actor):
-  gaussian = isinstance(actor.head, networks.GaussianHead)
-  return _CONTINUOUS if gaussian else _DISCRETE
+  categorical = isinstance(actor.head, networks.CategoricalHead)
+  return _DISCRETE if categorical else _CONTINUOUS
 
 
 def _assert_close(actual, expected, actor):
@@ -266,6 +266,104 @@ def test_samples_are_a_function_of_the_generator(action_spec):
   state = np.random.get_state()[1].copy()
   samples(0)
   np.testing.assert_array_equal(np.random.get_state()[1], state)
+
+
+@pytest.mark.parametrize('normalized', [False, True])
+def test_the_tanh_head_acts_like_the_policies(normalized):
+  normalizer = None
+  if normalized:
+    normalizer = networks.ObservationNormalizer(_OBSERVATION)
+    normalizer.update(3.0 * _observations(_OBSERVATION) + 1.0)
+  actor = _actor(
+    _CONTINUOUS, head_fn=networks.TanhMeanGaussianHead, normalizer=normalizer
+  )
+  act = numpy_actor.NumpyActor(actor)
+  observations = _observations(_OBSERVATION)
+  for position in (-1.0, 2.0):
+    actor.head._position.assign([position, 0.5])
+    act.refresh()
+    policy = actor(tf.constant(observations))[0]
+    for batch in (observations, observations[0]):
+      action, parameters = act(batch, None)
+      means = policy.mean().numpy()
+      expected = means if batch.ndim == 2 else means[0]
+      np.testing.assert_allclose(action, expected, atol=1e-6)
+      assert np.abs(action).max() < 1
+      np.testing.assert_array_equal(parameters['loc'], action)
+      np.testing.assert_allclose(
+        parameters['scale_diag'],
+        np.broadcast_to(actor.head.scale, action.shape),
+        atol=1e-6,
+      )
+  info = _policies(actor)[1].info_spec['dist_params']
+  assert set(info) == set(parameters)
+  rng = np.random.default_rng(0)
+  samples = np.stack([act(observations[0], rng)[0] for _ in range(20_000)])
+  # Two and a half standard errors of a deviation of up to .5.
+  np.testing.assert_allclose(
+    samples.std(0), actor.head.scale, rtol=2.5 / np.sqrt(40_000)
+  )
+
+
+def _greedy_actor(critic_fn, epsilon):
+  observation = _OBSERVATION
+  critic = critic_fn(observation, _DISCRETE)
+  critic.create_variables()
+  rng = np.random.default_rng(0)
+  for variable in critic.trainable_variables:
+    variable.assign(rng.normal(size=variable.shape))
+  steps = tf.Variable(0, dtype=tf.int64, trainable=False)
+  schedule = networks.LinearEpsilon(
+    steps, initial=epsilon, final=0.0, decay_critic_steps=100
+  )
+  actor = networks.EpsilonGreedyActor(observation, _DISCRETE, critic, schedule)
+  actor.create_variables()
+  return actor, steps
+
+
+_TORSO = functools.partial(torsos.mlp_torso, (8,), layer_norm=True)
+
+
+@pytest.mark.parametrize(
+  'critic_fn, in_numpy',
+  [
+    (functools.partial(networks.DiscreteQNetwork, torso_fn=_TORSO), True),
+    (functools.partial(networks.GatedQNetwork, torso_fn=_TORSO), False),
+    (
+      functools.partial(
+        networks.TwinCritic,
+        critic_fn=functools.partial(networks.DiscreteQNetwork, torso_fn=_TORSO),
+      ),
+      False,
+    ),
+  ],
+  ids=['discrete', 'gated', 'twin'],
+)
+def test_epsilon_greedy_acts_like_the_policies(critic_fn, in_numpy):
+  actor, steps = _greedy_actor(critic_fn, 0.5)
+  act = numpy_actor.NumpyActor(actor)
+  assert (actor.chain is not None) == in_numpy
+  observations = _observations(_OBSERVATION)
+  for step in (0, 60, 100):
+    steps.assign(step)
+    act.refresh()
+    policy = actor(tf.constant(observations))[0]
+    actions, parameters = act(observations, None)
+    np.testing.assert_array_equal(actions, policy.mode())
+    assert actions.dtype == np.int32 and len(set(actions)) > 1
+    assert parameters['logits'].dtype == np.float32
+    np.testing.assert_allclose(
+      parameters['logits'], policy.logits, rtol=1e-5, atol=1e-6
+    )
+    single, mu = act(observations[3], None)
+    assert single == actions[3]
+    np.testing.assert_array_equal(mu['logits'], parameters['logits'][3])
+  rng = np.random.default_rng(0)
+  steps.assign(0)
+  act.refresh()
+  drawn = np.array([act(observations[3], rng)[0] for _ in range(4000)])
+  # .5 + .5 / 4, four standard errors.
+  assert abs(np.mean(drawn == actions[3]) - 0.625) < 0.031
 
 
 def test_an_unknown_head_names_the_module_to_extend():
