@@ -443,6 +443,14 @@ def test_bitflip_starts_have_five_zeros_and_return_at_most_five():
     assert best == 5
 
 
+def test_bitflip_may_start_with_zeros_only():
+  env = environments.BitFlipEnv(num_bits=6, zero_start=True)
+  for seed in range(3):
+    observation, _ = env.reset(seed=seed)
+    np.testing.assert_array_equal(observation, np.zeros(7))
+    assert env.step(seed)[1] == 1.0
+
+
 def test_bitflip_starts_are_uniform():
   # N = 6 has one state with six zeros and six with five: each 1/7.
   env = environments.BitFlipEnv(num_bits=6)

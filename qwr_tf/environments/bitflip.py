@@ -24,12 +24,13 @@ class BitFlipEnv(gymnasium.Env):
 
   metadata: dict[str, Any] = {'render_modes': []}
 
-  def __init__(self, num_bits: int):
+  def __init__(self, num_bits: int, zero_start: bool = False):
     """Creates the environment.
 
     Args:
       num_bits: N, at least 5. Optimal play is as easy for any N; covering the
         actions gets harder as it grows.
+      zero_start: start with zeros only; the paper does not say where it does.
 
     Raises:
       ValueError: if there are fewer bits than steps.
@@ -44,6 +45,7 @@ class BitFlipEnv(gymnasium.Env):
     )
     self.action_space = gymnasium.spaces.Discrete(num_bits)
     self._num_bits = num_bits
+    self._zero_start = zero_start
     self._bits = np.zeros(num_bits, np.int64)
     self._num_steps = 0
 
@@ -53,6 +55,9 @@ class BitFlipEnv(gymnasium.Env):
     """Draws a start by rejection; returns the observation and no info."""
     super().reset(seed=seed, options=options)
     self._num_steps = 0
+    if self._zero_start:
+      self._bits = np.zeros(self._num_bits, np.int64)
+      return self._observation(), {}
     while True:
       self._bits = self.np_random.integers(0, 2, self._num_bits)
       if self._num_bits - self._bits.sum() >= NUM_STEPS:
