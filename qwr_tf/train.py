@@ -12,19 +12,24 @@ os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
 
 import pathlib
 import shlex
+import shutil
 import statistics
 import sys
+import time
 from typing import Any
 
 import gin
 import tqdm
 from absl import flags
 
+from qwr_tf import bad_batch
 from qwr_tf import checkpoints
 from qwr_tf import command
 from qwr_tf import experiment
 from qwr_tf import gin_files
+from qwr_tf import interruption
 from qwr_tf import metrics
+from qwr_tf import replay
 from qwr_tf import run_folder
 from qwr_tf import serving
 from qwr_tf import video
@@ -54,7 +59,7 @@ _SECONDS_BETWEEN_LINES = 30.0
 
 
 class Run:
-  """Consumes the iterations: evaluates, logs, shows progress."""
+  """Consumes the iterations: evaluates, logs, saves, shows progress."""
 
   def __init__(
     self,
@@ -62,12 +67,27 @@ class Run:
     parts: experiment.Experiment,
     folder: run_folder.RunFolder,
   ):
-    """Opens the logs."""
+    """Begins, or goes back to the newest checkpoint, and opens the logs."""
     self._settings = settings
     self._parts = parts
     self._folder = folder
-    self._tensorboard = metrics.TensorBoard(folder.path / 'tensorboard')
-    self._recorder = metrics.Recorder(settings.log_every_env_steps, parts.agent)
+    recorder = metrics.Recorder(settings.log_every_env_steps, parts.agent)
+    self._recorder = recorder
+    self._checkpoints = checkpoints.Checkpoints(
+      folder.checkpoints,
+      {'agent': parts.agent},
+      replay.TableFiles(parts.table),
+      {'collector': parts.collector, 'recorder': recorder, 'folder': folder},
+    )
+    if self._checkpoints.restore():
+      folder.go_on(metrics.COLUMNS, recorder.interactions)
+    else:
+      folder.check_new()
+      self._checkpoints.save(0)
+    self._saved = time.monotonic()
+    self._tensorboard = metrics.TensorBoard(
+      folder.path / 'tensorboard', last_step=recorder.interactions
+    )
 
   def train(self) -> dict[str, Any]:
     """Runs to the last interaction; returns what is in run.json.
@@ -77,48 +97,70 @@ class Run:
       KeyboardInterrupt: likewise.
     """
     try:
-      scores = self._loop()
-    except (FloatingPointError, KeyboardInterrupt) as error:
+      with interruption.Interruption() as interrupted:
+        self._loop(interrupted)
+    except (KeyboardInterrupt, *bad_batch.ERRORS) as error:
       self._save({}, finished=False)
-      # gin may have put its own class around the error.
-      is_nan = isinstance(error, FloatingPointError)
-      raise (FloatingPointError if is_nan else KeyboardInterrupt)(
-        f'{str(error) or "interrupted"} (what was measured until then is in '
-        f'{self._folder.path})'
-      ) from error
+      where = (
+        f'(what was measured until then is in {self._folder.path}; the same '
+        'command goes on from the last checkpoint)'
+      )
+      if isinstance(error, KeyboardInterrupt):
+        raise KeyboardInterrupt(f'interrupted {where}') from error
+      message = bad_batch.explain(error, self._parts, self._folder.path)
+      raise FloatingPointError(f'{message} {where}') from error
     self._keep_policy()
-    return self._save(scores, finished=True)
+    row = self._folder.rows[-1]
+    scores = {name: row[name] for name in metrics.SCORES}
+    results = self._save(scores, finished=True)
+    self._checkpoints.remove()
+    return results
 
   def _keep_policy(self) -> None:
     """Writes the final weights, and the policy for serving."""
     agent, path = self._parts.agent, self._folder.path
-    checkpoints.save(agent, path / 'checkpoints' / 'final')
+    checkpoints.save(agent, self._folder.checkpoints / 'final')
+    shutil.rmtree(path / 'policy', ignore_errors=True)  # Of a killed process.
     serving.export(
       agent.actor_network, self._parts.action_space, path / 'policy'
     )
 
-  def _loop(self) -> dict[str, float]:
-    recorder, last = self._recorder, False
-    evaluation: dict[str, float] = {}
+  def _loop(self, interrupted: interruption.Interruption) -> None:
+    recorder, total = self._recorder, self._settings.interactions
     interval = 0.1 if sys.stderr.isatty() else _SECONDS_BETWEEN_LINES
     with tqdm.tqdm(
-      total=self._settings.interactions,
+      total=total,
+      initial=recorder.interactions,
       unit=' interactions',
       dynamic_ncols=True,
       mininterval=interval,
       maxinterval=interval,
     ) as progress:
-      while not last:
-        collected, scalars = next(self._parts.iterations)
-        recorder.add(collected, scalars)
-        last = recorder.interactions >= self._settings.interactions
-        evaluation = self._evaluation(last)
-        row = recorder.row(evaluation, last)
-        if row is not None:
-          self._log(row)
-          progress.set_postfix(recorder.returns(), refresh=False)
-        progress.update(collected.interactions)
-    return evaluation
+      while recorder.interactions < total:
+        progress.update(self._iteration())
+        progress.set_postfix(recorder.returns(), refresh=False)
+        last = recorder.interactions >= total
+        self._checkpoint(now=last or interrupted.requested)
+        if interrupted.requested and not last:
+          raise KeyboardInterrupt
+
+  def _iteration(self) -> int:
+    """One iteration with what is due after it; returns its interactions."""
+    recorder = self._recorder
+    collected, scalars = next(self._parts.iterations)
+    recorder.add(collected, scalars)
+    last = recorder.interactions >= self._settings.interactions
+    row = recorder.row(self._evaluation(last), last)
+    if row is not None:
+      self._log(row)
+    return collected.interactions
+
+  def _checkpoint(self, now: bool) -> None:
+    """Saves everything if it is time."""
+    age = time.monotonic() - self._saved
+    if now or age >= self._settings.checkpoint_every_seconds:
+      self._checkpoints.save(self._recorder.iteration)
+      self._saved = time.monotonic()
 
   def _evaluation(self, last: bool) -> dict[str, float]:
     """Returns of the episodes due now, or nothing."""
@@ -132,8 +174,9 @@ class Run:
   def _evaluate(self, episodes: int) -> dict[str, float]:
     evaluator = self._parts.evaluator
     try:
-      mode = evaluator.returns(episodes, sampled=False)
-      sampled = evaluator.returns(episodes, sampled=True)
+      number = self._recorder.interactions
+      mode = evaluator.returns(episodes, sampled=False, number=number)
+      sampled = evaluator.returns(episodes, sampled=True, number=number)
     except FloatingPointError:
       # Often the losses were NaN before the actions: the row shows it.
       self._log(self._recorder.measured({}))
@@ -226,12 +269,12 @@ def main() -> None:
   folder.check(_OVERWRITE.value)
   parts = experiment.build(settings, _SEED.value)
   screen = video.screen(settings, _SEED.value) if _VIDEO.value else None
-  folder.claim(_OVERWRITE.value)
-  folder.write_config(config)
-  results = Run(settings, parts, folder).train()
-  if screen is not None:
-    video.record(screen, parts.agent, folder.path / 'video.mp4')
-    screen.close()  # Else EGL complains while Python ends.
+  with folder.claimed(_OVERWRITE.value):
+    folder.write_config(config)
+    results = Run(settings, parts, folder).train()
+    if screen is not None:
+      video.record(screen, parts.agent, folder.path / 'video.mp4')
+      screen.close()  # Else EGL complains while Python ends.
   _report(folder.path, settings.environment, results)
 
 

@@ -310,7 +310,8 @@ def test_mode_is_not_sampled():
 
   def score(seed, sampled):
     # The same start, so that only actions can make a difference.
-    env = environments.load('Pendulum-v1', seed=7, max_episode_steps=20)
+    env = environments.load('Pendulum-v1', max_episode_steps=20)
+    env.seed = lambda _: environments.GymnasiumWrapper.seed(env, 7)
     evaluator = evaluate.Evaluator([env], agent, seed=seed)
     return evaluator.returns(1, sampled=sampled)
 
@@ -433,7 +434,7 @@ def test_nan_in_an_evaluation_keeps_the_iteration(cli, tmp_path):
     '--root_dir=run',
     *_bindings(*_TINY, "run.environment='train_test:Five-v0'"),
     # Its environment makes 2 x 2 x 5 steps, then up to 2 x 3 x 5.
-    *_bindings('load_environment.nan_at=45'),
+    *_bindings('load_environment.nan_at=45', 'run.eval_environments=1'),
   )
   assert code == 1
   assert 'the observation of step 45' in err.splitlines()[-1]
@@ -524,8 +525,16 @@ def test_ctrl_c_leaves_complete_files(tmp_path):
   assert process.returncode == 1
   assert out == ''
   last = err.splitlines()[-1]
-  assert last == 'error: interrupted (what was measured until then is in run)'
+  assert last == (
+    'error: interrupted (what was measured until then is in run; the same '
+    'command goes on from the last checkpoint)'
+  )
   assert 'Traceback' not in err
+  assert 'once more ends it at once' in err
   assert _rows(tmp_path / 'run')
-  assert _facts(tmp_path / 'run')['finished'] is False
+  facts = _facts(tmp_path / 'run')
+  assert facts['finished'] is False
   assert not list((tmp_path / 'run').rglob('.*'))
+  # The iteration that was running came to its end, and was saved.
+  *_, newest = sorted((tmp_path / 'run' / 'checkpoints').iterdir())
+  assert int(newest.name) == facts['interactions'] // 20
