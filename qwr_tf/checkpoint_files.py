@@ -1,11 +1,15 @@
 """Folders that are complete or absent, with checksums to prove it."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import pathlib
+import re
 import shutil
 from collections.abc import Iterator, Mapping
+
+import tensorflow as tf
 
 # As `sha256sum` writes and checks it.
 _SUMS = 'SHA256SUMS'
@@ -17,6 +21,9 @@ def new_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
   """Yields a folder to fill, which then takes the place of `path`.
 
   Whatever happens meanwhile, `path` is what it was before.
+
+  Raises:
+    OSError: for `path`, if it cannot be written.
   """
   temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
   shutil.rmtree(temporary, ignore_errors=True)
@@ -28,8 +35,20 @@ def new_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
     shutil.rmtree(path, ignore_errors=True)
     os.replace(temporary, path)
     _to_disk(path.parent)
+  except OSError as error:
+    raise OSError(error.errno, error.strerror, str(path)) from error
   finally:
     shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def tensorflow_errors(path: pathlib.Path) -> Iterator[None]:
+  """Turns what TensorFlow cannot write to a path into an OSError."""
+  try:
+    yield
+  except tf.errors.OpError as error:
+    reason = re.sub(r'^.*; | \[Op:\w+\]$', '', error.message.split('\n')[0])
+    raise OSError(errno.EIO, reason, str(path)) from error
 
 
 def write_sums(folder: pathlib.Path, known: Mapping[str, str]) -> None:

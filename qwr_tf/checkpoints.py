@@ -1,6 +1,5 @@
 """What an agent has learned, and all it takes to go on with a run exactly."""
 
-import errno
 import json
 import pathlib
 import shutil
@@ -25,7 +24,8 @@ def save(agent, path: pathlib.Path) -> None:
     path: a folder; it appears, or is replaced, complete or not at all.
   """
   with checkpoint_files.new_folder(path) as folder:
-    _write(tf.train.Checkpoint(agent=agent), folder / 'agent')
+    with checkpoint_files.tensorflow_errors(folder):
+      tf.train.Checkpoint(agent=agent).write(str(folder / 'agent'))
 
 
 def restore(agent, path: pathlib.Path) -> None:
@@ -42,15 +42,6 @@ def restore(agent, path: pathlib.Path) -> None:
       f'{path} holds no checkpoint of this configuration: '
       f'{str(error).splitlines()[0]}'
     ) from error
-
-
-def _write(checkpoint: tf.train.Checkpoint, prefix: pathlib.Path) -> None:
-  """Writes tensors; what goes wrong on disk is an OSError, as elsewhere."""
-  try:
-    checkpoint.write(str(prefix))
-  except tf.errors.OpError as error:
-    reason = str(error.message).rpartition('; ')[2].splitlines()[0]
-    raise OSError(errno.EIO, reason, str(prefix.parent)) from error
 
 
 class Stateful(Protocol):
@@ -105,7 +96,8 @@ class Checkpoints:
     with checkpoint_files.new_folder(target) as folder:
       linked = self._table_files.save(folder, before)
       sums = checkpoint_files.read_sums(before) if before and linked else {}
-      _write(self._tensors, folder / _TENSORS)
+      with checkpoint_files.tensorflow_errors(folder):
+        self._tensors.write(str(folder / _TENSORS))
       state = {name: part.state() for name, part in self._parts.items()}
       (folder / _STATE).write_text(json.dumps(state))
       checkpoint_files.write_sums(folder, {n: sums[n] for n in linked})

@@ -10,6 +10,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from qwr_tf import checkpoint_files
+
 COLUMNS = (
   'iteration',
   'interactions',
@@ -201,18 +203,21 @@ class TensorBoard:
       path: the folder.
       last_step: what older files there hold after it is dropped.
     """
-    for file in path.glob('events.out.tfevents.*'):
-      _drop_after(last_step, file)
-    self._writer = tf.summary.create_file_writer(str(path))
+    self._path = path
+    with checkpoint_files.tensorflow_errors(path):
+      for file in path.glob('events.out.tfevents.*'):
+        _drop_after(last_step, file)
+      self._writer = tf.summary.create_file_writer(str(path))
 
   def write(self, row: Mapping[str, Any]) -> None:
     """Writes one row; empty cells are left out."""
-    with self._writer.as_default(step=row['interactions']):
-      for name in COLUMNS:
-        value = row.get(name)
-        if name not in _COUNTERS and value is not None:
-          tf.summary.scalar(_group(name), value)
-    self._writer.flush()
+    with checkpoint_files.tensorflow_errors(self._path):
+      with self._writer.as_default(step=row['interactions']):
+        for name in COLUMNS:
+          value = row.get(name)
+          if name not in _COUNTERS and value is not None:
+            tf.summary.scalar(_group(name), value)
+      self._writer.flush()
 
 
 def _drop_after(last_step: int, file: pathlib.Path) -> None:

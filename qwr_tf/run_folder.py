@@ -59,6 +59,8 @@ def write_atomically(path: pathlib.Path, content: str | bytes) -> None:
       f.flush()
       os.fsync(f.fileno())
     os.replace(temporary, path)
+  except OSError as error:
+    raise OSError(error.errno, error.strerror, str(path)) from error
   finally:
     temporary.unlink(missing_ok=True)
 
@@ -167,8 +169,8 @@ class RunFolder:
     """The folder of the run's checkpoints."""
     return self.path / 'checkpoints'
 
-  def check_new(self) -> None:
-    """Makes sure that the run begins here.
+  def begin(self) -> None:
+    """Writes the configuration of a run that has no checkpoint yet.
 
     Raises:
       ConfigError: if it has rows, so that there must have been a checkpoint.
@@ -179,6 +181,7 @@ class RunFolder:
         'no checkpoint; start it anew with --overwrite or choose another '
         '--root_dir.'
       )
+    self.write_config(self._facts['config'])
 
   def state(self) -> list[dict[str, Any]]:
     """The rows, for a checkpoint."""

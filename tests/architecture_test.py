@@ -46,6 +46,7 @@ _FLOORS = {
   'qwr_tf.report': 4,
   'qwr_tf.sweep': 4,
   'qwr_tf.train': 4,
+  'qwr_tf.training_run': 4,
   'qwr_tf.video': 4,
   'export': 5,
 }

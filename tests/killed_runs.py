@@ -15,9 +15,11 @@ import json
 import os
 import pathlib
 import signal
+import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Sequence
 
 # What a process may be doing when it dies.
@@ -32,15 +34,26 @@ class Plan:
     report: JSON that the process leaves if it comes to the end.
     phase: of `PHASES`; '' lives.
     iteration: the phase counts from this iteration on.
-    delay: seconds from its beginning to SIGKILL.
+    moment: when SIGKILL comes, as a share of how long the phase took in
+    like: the report of a process that lived.
     eagerly: whether TensorFlow's functions are not compiled.
+    arguments: flags of its own.
+    before: a shell command to run first.
   """
 
   report: str
   phase: str = ''
   iteration: int = 0
-  delay: float = 0.0
+  moment: float = 0.0
+  like: str = ''
   eagerly: bool = False
+  arguments: Sequence[str] = ()
+  before: str = ''
+
+  def delay(self) -> float:
+    """Seconds from the beginning of the phase to SIGKILL."""
+    seconds = json.loads(pathlib.Path(self.like).read_text())['seconds']
+    return self.moment * max(seconds[self.phase])
 
 
 class _Watch:
@@ -61,7 +74,7 @@ class _Watch:
     plan = self._plan
     if phase and phase == plan.phase and self.iteration >= plan.iteration:
       kill = functools.partial(os.kill, os.getpid(), signal.SIGKILL)
-      timer = threading.Timer(plan.delay, kill)
+      timer = threading.Timer(plan.delay(), kill)
       timer.daemon = True
       timer.start()
 
@@ -90,14 +103,16 @@ def play(plan: Plan, arguments: Sequence[str]) -> None:
   from qwr_tf import evaluate
   from qwr_tf import metrics
   from qwr_tf import train
+  from qwr_tf import training_run
 
   watch = _Watch(plan)
   _wrap(collect.Collector, '__call__', watch, 'collect', then='train')
   _wrap(metrics.Recorder, 'add', watch, '')
   _wrap(evaluate.Evaluator, 'returns', watch, 'evaluate')
   _wrap(checkpoints.Checkpoints, 'save', watch, 'checkpoint')
-  _wrap(train.Run, '_keep_policy', watch, 'export')
-  iterate, train_run = train.Run._iteration, train.Run.train
+  _wrap(training_run.Run, '_keep_policy', watch, 'export')
+  run_class = training_run.Run
+  iterate, train_run = run_class._iteration, run_class.train
 
   def iteration(run):
     watch.iteration = run._recorder.iteration + 1
@@ -109,9 +124,12 @@ def play(plan: Plan, arguments: Sequence[str]) -> None:
     pathlib.Path(plan.report).write_text(json.dumps(report))
     return results
 
-  train.Run._iteration, train.Run.train = iteration, train_and_report
+  training_run.Run._iteration, training_run.Run.train = (
+    iteration,
+    train_and_report,
+  )
   tf.config.run_functions_eagerly(plan.eagerly)
-  sys.argv = ['qwr_tf.train', *arguments]
+  sys.argv = ['qwr_tf.train', *arguments, *plan.arguments]
   command.parse_flags(sys.argv)
   command.guarded(train.main)
 
@@ -190,6 +208,8 @@ def differences(folder, other, report, other_report) -> list[str]:
 
 def _forked(plan: Plan, arguments: Sequence[str]) -> int:
   """Plays a plan in a fork, which has imported everything; its exit code."""
+  if plan.before:
+    subprocess.run(plan.before, shell=True, check=True)
   sys.stdout.flush()
   process = os.fork()
   if process == 0:
@@ -199,6 +219,8 @@ def _forked(plan: Plan, arguments: Sequence[str]) -> int:
       code = 0
     except SystemExit as error:
       code = error.code
+    except BaseException:
+      traceback.print_exc()
     finally:
       sys.stdout.flush()
       sys.stderr.flush()

@@ -5,6 +5,7 @@ benchmarks/resume.py does the same with whole runs.
 """
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -14,6 +15,7 @@ import subprocess
 import sys
 
 import killed_runs
+import pytest
 
 _HERE = pathlib.Path(__file__).resolve().parent
 _TINY = (
@@ -29,21 +31,21 @@ _TINY = (
   'iterate.actor_steps=2',
   'iterate.rounds=1',
   'iterate.batch_size=4',
+  # Episodes of 50 steps, iterations of 20.
+  'load_environment.max_episode_steps=50',
 )
 
 
-def _play(tmp_path, folder, plans, *arguments, bindings=_TINY):
-  """Plays plans on one run; returns the exit codes."""
-  plans = [dataclasses.asdict(plan) for plan in plans]
-  flags = [f'--gin_bindings={binding}' for binding in bindings]
+def _play(tmp_path, plans, *, prefix=()):
+  """Plays plans; returns their exit codes and what they said."""
   process = subprocess.run(
     [
+      *prefix,
       sys.executable,
       str(_HERE / 'killed_runs.py'),
-      json.dumps(plans),
-      f'--root_dir={folder}',
-      *arguments,
-      *flags,
+      json.dumps([dataclasses.asdict(plan) for plan in plans]),
+      '--gin_file=mujoco_100k.gin',
+      *(f'--gin_bindings={binding}' for binding in _TINY),
     ],
     cwd=tmp_path,
     env={**os.environ, 'PYTHONPATH': str(_HERE.parent)},
@@ -54,33 +56,56 @@ def _play(tmp_path, folder, plans, *arguments, bindings=_TINY):
   return json.loads(process.stdout.splitlines()[-1]), process.stderr
 
 
-def _plan(report, *args):
-  return killed_runs.Plan(str(report), *args, eagerly=True)
+def _plan(run, **kwargs):
+  arguments = [f'--root_dir={run}']
+  return killed_runs.Plan(
+    f'{run}.json', eagerly=True, arguments=arguments, **kwargs
+  )
 
 
 def test_killed_in_every_phase(tmp_path):
-  # Episodes of 50 steps, iterations of 20.
-  arguments = (
-    '--gin_file=mujoco_100k.gin',
-    '--gin_bindings=load_environment.max_episode_steps=50',
-  )
-  never, killed = tmp_path / 'never', tmp_path / 'killed'
-  reports = [tmp_path / name for name in ('never.json', 'killed.json')]
-  codes, error = _play(tmp_path, never, [_plan(reports[0])], *arguments)
-  assert codes == [0], error
   rng = random.Random(0)
-  plans = []
+  plans = [_plan('never')]
   for number, phase in enumerate(killed_runs.PHASES):
-    seconds = json.loads(reports[0].read_text())['seconds'][phase]
-    delay = rng.uniform(0, max(seconds))
     iteration = 6 if phase == 'export' else number + 1
-    plans.append(_plan(reports[1], phase, iteration, delay))
-  codes, error = _play(
-    tmp_path, killed, [*plans, _plan(reports[1])], *arguments
-  )
+    killed = functools.partial(_plan, 'killed', like='never.json')
+    plans.append(killed(phase=phase, iteration=iteration, moment=rng.random()))
+  codes, error = _play(tmp_path, [*plans, _plan('killed')])
   # A phase may be over before the signal comes; it always does come.
-  assert codes == [-signal.SIGKILL] * len(plans) + [0], error
-  assert not killed_runs.differences(never, killed, *reports)
-  resumed = json.loads((killed / 'run.json').read_text())['resumed']
-  assert len(resumed) == len(plans)
-  assert not [p for p in killed.rglob('*') if p.name.startswith('.')]
+  assert codes == [0] + [-signal.SIGKILL] * 5 + [0], error
+  runs = [tmp_path / name for name in ('never', 'killed')]
+  reports = [tmp_path / f'{run.name}.json' for run in runs]
+  assert killed_runs.differences(*runs, *reports) == []
+  resumed = json.loads((runs[1] / 'run.json').read_text())['resumed']
+  assert len(resumed) == 5
+  assert not [p for p in runs[1].rglob('*') if p.name.startswith('.')]
+
+
+def _can_mount():
+  command = ['unshare', '--map-root-user', '--mount', 'true']
+  try:
+    return subprocess.run(command, capture_output=True).returncode == 0
+  except OSError:
+    return False
+
+
+@pytest.mark.skipif(not _can_mount(), reason='no mount namespaces here')
+def test_a_full_disk_and_one_that_is_read_only(tmp_path):
+  (tmp_path / 'disk').mkdir()
+  plans = [
+    _plan('disk/run', before='mount -t tmpfs -o size=4m tmpfs disk'),
+    _plan('disk/run', before='mount -o remount,ro disk'),
+    _plan('disk/run', before='mount -o remount,rw,size=64m disk'),
+    _plan('disk/run', before='mount -o remount,ro disk'),
+  ]
+  unshare = ('unshare', '--map-root-user', '--mount')
+  codes, error = _play(tmp_path, plans, prefix=unshare)
+  assert codes == [1, 2, 0, 0], error
+  lines = [line for line in error.splitlines() if line.startswith('error: ')]
+  assert len(lines) == 2
+  assert lines[0].startswith('error: disk/run/checkpoints/0000000')
+  assert 'No space left on device; what was complete is still' in lines[0]
+  assert lines[1] == (
+    'error: disk/run cannot be used (Read-only file system); choose another '
+    '--root_dir.'
+  )

@@ -66,7 +66,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch, call):
   run_folder.write_atomically(file, 'old')
 
   def fail(*_):
-    raise OSError('disk full')
+    raise OSError(28, 'disk full')
 
   monkeypatch.setattr(os, call, fail)
   with pytest.raises(OSError, match='disk full'):
@@ -126,9 +126,10 @@ def test_unfinished_run_keeps_what_it_has(run, tmp_path):
   assert _contents(run.path) == before
   # Rows without a checkpoint: somebody has deleted it.
   with pytest.raises(ConfigError, match='but no checkpoint.*--overwrite'):
-    folder.check_new()
+    folder.begin()
   assert _contents(run.path) == before
-  _claim(tmp_path / 'new').check_new()
+  _claim(tmp_path / 'new').begin()
+  assert (tmp_path / 'new' / 'config.gin').read_text() == _CONFIG
 
 
 def test_half_written_files_of_a_killed_process_go(run):
