@@ -18,7 +18,7 @@ import tensorflow as tf
 _CURSORS = 'cursors.npz'
 _NUM_CHANGING_ROWS = 2  # The newest: an interrupted episode is cut there.
 _BYTES_PER_FILE = 64 * 2**20
-_MAX_FILES = 256
+_MAX_FILES = 1000
 # Smaller tables are written whole, so that no two checkpoints share a file.
 SHARED_FROM_BYTES = 64 * 2**20
 
