@@ -2,9 +2,10 @@
 
     python -m benchmarks.memory --gin_file=mujoco_100k.gin
 
-takes the flags of `qwr_tf.train`. Runs it in a temporary folder, with a checkpoint after each iteration,
-and prints the resident memory every ten iterations once the table is full.
-Exit code 1 if it grows by 50 MB or more from there to the end.
+takes the flags of `qwr_tf.train`. Runs it in a temporary folder, with a
+checkpoint after each iteration, and prints the resident memory every ten
+iterations once the table is full. Exit code 1 if it grows by 50 MB or more from
+there to the end.
 """
 
 import os
