@@ -514,6 +514,19 @@ def test_the_same_command_goes_on(cli, interrupted, tmp_path):
   assert cli(*_INTERRUPTED)[1].startswith('This run is finished')
 
 
+def test_checkpoints_are_made_by_time(cli, tmp_path):
+  # None within 1000 seconds but the one before the first iteration.
+  often = _bindings('run.checkpoint_every_seconds=1000')
+  code, _, _ = cli(*_INTERRUPTED, *often)
+  folder = tmp_path / 'run'
+  assert code == 1 and len(_rows(folder)) == 2
+  (only,) = (folder / 'checkpoints').iterdir()
+  assert only.name == '00000000'
+  # Beginning again, the rows do not stand there twice.
+  assert cli(*_INTERRUPTED, *often)[0] == 1
+  assert [row['iteration'] for row in _rows(folder)] == ['1', '2']
+
+
 def test_an_unfinished_run_of_another_configuration_is_kept(cli, interrupted):
   before = _contents(interrupted)
   code, _, err = cli(*_INTERRUPTED, *_bindings('QwrAgent.gamma=0.5'))
