@@ -74,7 +74,6 @@ class Run:
     try:
       with interruption.Interruption() as interrupted:
         self._loop(interrupted)
-      return self._finish()
     except (KeyboardInterrupt, *bad_batch.ERRORS) as error:
       self._save({}, finished=False)
       where = (
@@ -85,6 +84,7 @@ class Run:
         raise KeyboardInterrupt(f'interrupted {where}') from error
       message = bad_batch.explain(error, self._parts, self._folder.path)
       raise FloatingPointError(f'{message} {where}') from error
+    return self._finish()
 
   def _finish(self) -> dict[str, Any]:
     """Writes what a finished run leaves; returns what is in run.json."""

@@ -109,6 +109,27 @@ def test_the_actor_s_steps_are_watched_too(tmp_path):
   assert message.startswith('NaN or Inf in weights of actor step 1; ')
 
 
+@pytest.mark.parametrize('compiled', [False, True])
+def test_check_says_which_step(compiled):
+  steps = tf.Variable(12), tf.Variable(34)
+
+  def check(loss, gradient):
+    with tf.control_dependencies(
+      finite.check(loss, [gradient], 'Critic', *steps)
+    ):
+      return tf.identity(loss)
+
+  if compiled:
+    check = tf.function(check)
+  one, ones = tf.constant(1.0), tf.ones([3])
+  assert check(one, ones) == 1.0
+  for bad in (np.nan, np.inf, -np.inf):
+    for loss, gradient in ((one * bad, ones), (one, ones * [1.0, bad, 1.0])):
+      with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        check(loss, gradient)
+      assert finite.bad_step(caught.value) == ('Critic', 12, 34)
+
+
 def test_errors_about_something_else_stay_what_they_are(tmp_path):
   parts = _parts()
   error = tf.errors.InvalidArgumentError(None, None, 'The table is empty.')

@@ -169,7 +169,8 @@ def events(folder: pathlib.Path) -> dict[str, dict[int, float]]:
   found: dict[str, dict[int, float]] = {}
   for file in sorted((folder / 'tensorboard').glob('*tfevents*')):
     try:
-      for event in tf.compat.v1.train.summary_iterator(str(file)):
+      for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
+        event = tf.compat.v1.Event.FromString(record)
         for value in event.summary.value:
           steps = found.setdefault(value.tag, {})
           assert event.step not in steps, f'{value.tag} {event.step} twice'

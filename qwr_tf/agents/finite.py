@@ -44,5 +44,6 @@ def check(
 
 def bad_step(error: Exception) -> BadStep | None:
   """What `check` said, or None if the error is another one."""
-  match = re.search(rf'{_MARK}\W+(\w+)\W+(\d+)\W+(\d+)', str(error))
+  # Eagerly, texts are printed as b'...'.
+  match = re.search(rf"{_MARK}\W+(?:b')?(\w+)\W+(\d+)\W+(\d+)", str(error))
   return BadStep(match[1], int(match[2]), int(match[3])) if match else None
