@@ -2,11 +2,13 @@
 
 import dataclasses
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import gin
 import numpy as np
 import tensorflow as tf
+from absl import logging
 from tf_agents.trajectories import time_step as ts
 from tf_agents.trajectories import trajectory
 
@@ -86,6 +88,33 @@ class Collector:
       self._step(frames, returns)
     self._store(frames)
     return Collected(interactions, returns, time.perf_counter() - start)
+
+  def state(self) -> dict[str, Any]:
+    """Random numbers and the running episode, for a checkpoint."""
+    has_begun = self._time_step is not None
+    return {
+      'rng': self._rng.bit_generator.state,
+      'episode_return': self._return,
+      'environment': self._env.get_state() if has_begun else None,
+    }
+
+  def restore(self, state: Mapping[str, Any]) -> None:
+    """Goes back to where `state` was called.
+
+    An environment that does not come back starts a new episode, with a
+    warning: the table cuts the one that was running, as by a time limit.
+    """
+    self._rng.bit_generator.state = state['rng']
+    self._return, self._time_step = 0.0, None
+    if state['environment'] is None:
+      return
+    try:
+      self._env.set_state(state['environment'])
+    except ValueError as error:
+      logging.warning('%s. A new episode begins.', error)
+      return
+    self._return = state['episode_return']
+    self._time_step = self._env.current_time_step()
 
   def _step(self, frames: list[tuple], returns: list[float]) -> int:
     """Adds a frame; returns 1, or 0 if it was a final observation."""

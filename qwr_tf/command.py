@@ -1,5 +1,6 @@
 """How every `python -m qwr_tf...` ends: exit code 0, 1 or 2, and one line."""
 
+import errno
 import sys
 import warnings
 from collections.abc import Callable
@@ -21,6 +22,15 @@ GIN_BINDINGS = flags.DEFINE_multi_string(
   'gin_bindings',
   [],
   'Overrides the files, such as "run.environment=\'Hopper-v4\'"',
+)
+
+# Disk full, over quota, not writable, broken.
+_OF_STORAGE = (
+  errno.ENOSPC,
+  errno.EDQUOT,
+  errno.EROFS,
+  errno.EACCES,
+  errno.EIO,
 )
 
 
@@ -62,6 +72,14 @@ def guarded(main: Callable[[], None]) -> None:
     _exit(1, str(error))
   except KeyboardInterrupt as error:
     _exit(1, str(error) or 'interrupted.')
+  except OSError as error:
+    if error.errno not in _OF_STORAGE:
+      raise
+    _exit(
+      1,
+      f'{error.filename or "writing"}: {error.strerror}; what was complete is '
+      'still there, and the same command goes on from it.',
+    )
 
 
 def _exit(code: int, message: str) -> None:

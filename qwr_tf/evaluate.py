@@ -17,13 +17,15 @@ class Evaluator:
     Args:
       envs: PyEnvironments that nothing else steps.
       agent: its actor is evaluated.
-      seed: of the sampled actions.
+      seed: of the episodes and of the sampled actions.
     """
     self._envs = envs
     self._act = numpy_actor.NumpyActor(agent.actor_network)
-    self._rng = np.random.default_rng(seed)
+    self._seed = seed
 
-  def returns(self, episodes: int, *, sampled: bool) -> list[float]:
+  def returns(
+    self, episodes: int, *, sampled: bool, number: int = 0
+  ) -> list[float]:
     """Plays and returns one undiscounted return per episode.
 
     Every episode that begins is counted: to take the first ones that end
@@ -32,13 +34,18 @@ class Evaluator:
     Args:
       episodes: how many, each from a reset to its end.
       sampled: whether actions are sampled; else the distribution's mode acts.
+      number: of the evaluation. All that is random comes from it and the
+        seed, nothing from evaluations before.
 
     Returns:
       Returns in the order in which the episodes ended.
     """
     self._act.refresh()
-    rng = self._rng if sampled else None
+    draws = np.random.default_rng([self._seed, number, sampled])
+    rng = draws if sampled else None
     envs = list(self._envs[:episodes])
+    for env in envs:
+      env.seed(int(draws.integers(2**31)))
     left = episodes - len(envs)  # Not begun yet.
     steps = [env.reset() for env in envs]
     totals = [0.0] * len(envs)

@@ -110,6 +110,8 @@ class Settings:
     final_eval_episodes: the same at the end.
     eval_environments: episodes played at once.
     log_every_env_steps: interactions between rows of metrics.csv.
+    checkpoint_every_seconds: wall clock between checkpoints, which stand at
+      the ends of iterations; 0 makes one at each end.
   """
 
   environment: str = gin.REQUIRED
@@ -120,6 +122,7 @@ class Settings:
   final_eval_episodes: int = 10
   eval_environments: int = 1
   log_every_env_steps: int = 1_000
+  checkpoint_every_seconds: float = 120.0
 
 
 def settings() -> Settings:
@@ -155,6 +158,7 @@ class Experiment(NamedTuple):
   Attributes:
     agent: the agent.
     table: its replay table.
+    collector: acts for the table.
     iterations: the generator of Algorithm 2.
     evaluator: plays episodes in an environment of its own.
     action_space: gymnasium's own.
@@ -162,6 +166,7 @@ class Experiment(NamedTuple):
 
   agent: qwr_agent.QwrAgent
   table: replay_table.ReplayTable
+  collector: collect.Collector
   iterations: Iterator
   evaluator: evaluate.Evaluator
   action_space: Any
@@ -205,4 +210,4 @@ def _build(settings: Settings, seed: int) -> Experiment:
   evaluator = evaluate.Evaluator(envs, agent, seed=evaluation_seed)
   iterations = qwr_agent.iterate(agent, table, collector)
   space = env.env.action_space
-  return Experiment(agent, table, iterations, evaluator, space)
+  return Experiment(agent, table, collector, iterations, evaluator, space)

@@ -2,12 +2,15 @@
 
 import io
 import math
+import os
 import pathlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
+
+from qwr_tf import checkpoint_files
 
 COLUMNS = (
   'iteration',
@@ -31,6 +34,7 @@ COLUMNS = (
 )
 
 _COUNTERS = COLUMNS[:4]
+SCORES = COLUMNS[6:9]  # Those of an evaluation.
 
 # What only steps of one kind measure.
 _OF_CRITIC = ('critic_loss', 'q_mean')
@@ -40,6 +44,21 @@ _OF_ACTOR = (
   'weight_mean',
   'weight_max',
   'weight_clipped',
+)
+
+# What a `Recorder` knows, but for its clocks.
+_STATE = (
+  'interactions',
+  'iteration',
+  '_previous',
+  '_critic_steps',
+  '_actor_steps',
+  '_last',
+  '_returns',
+  '_scalars',
+  '_collected',
+  '_collect_seconds',
+  '_train_seconds',
 )
 
 
@@ -66,7 +85,7 @@ class Recorder:
     self._log_every = log_every_env_steps
     self._agent = agent
     self._start = self._mark = time.perf_counter()
-    self._iteration = 0
+    self.iteration = 0
     self._previous = 0
     self.interactions = 0
     self._critic_steps = self._actor_steps = 0
@@ -87,7 +106,7 @@ class Recorder:
 
   def add(self, collected, scalars: Mapping[str, tf.Tensor]) -> None:
     """Takes in an iteration: `collect.Collected` and the phases' means."""
-    self._iteration += 1
+    self.iteration += 1
     self._previous = self.interactions
     self.interactions += collected.interactions
     self._returns += collected.episode_returns
@@ -135,7 +154,7 @@ class Recorder:
     for names, steps in ((_OF_CRITIC, critic_steps), (_OF_ACTOR, actor_steps)):
       scalars |= {} if steps else dict.fromkeys(names)
     return {
-      'iteration': self._iteration,
+      'iteration': self.iteration,
       'interactions': self.interactions,
       'critic_steps': self._critic_steps,
       'actor_steps': self._actor_steps,
@@ -148,6 +167,18 @@ class Recorder:
         critic_steps + actor_steps, self._train_seconds
       ),
     }
+
+  def state(self) -> dict[str, Any]:
+    """Everything counted and gathered, for a checkpoint."""
+    names = ('wall_seconds', *_STATE)
+    return {name: getattr(self, name) for name in names}
+
+  def restore(self, state: Mapping[str, Any]) -> None:
+    """Goes on from what `state` returned; the time between does not count."""
+    for name in _STATE:
+      setattr(self, name, state[name])
+    self._mark = time.perf_counter()
+    self._start = self._mark - state['wall_seconds']
 
   def returns(self) -> dict[str, str]:
     """The newest returns, for a progress bar."""
@@ -165,18 +196,41 @@ def _rate(count: int, seconds: float) -> float | None:
 class TensorBoard:
   """Writes the rows as scalars over interactions."""
 
-  def __init__(self, path: pathlib.Path):
-    """Creates the event file in a folder."""
-    self._writer = tf.summary.create_file_writer(str(path))
+  def __init__(self, path: pathlib.Path, last_step: int = 0):
+    """Creates an event file in a folder.
+
+    Args:
+      path: the folder.
+      last_step: what older files there hold after it is dropped.
+    """
+    self._path = path
+    with checkpoint_files.tensorflow_errors(path):
+      for file in path.glob('events.out.tfevents.*'):
+        _drop_after(last_step, file)
+      self._writer = tf.summary.create_file_writer(str(path))
 
   def write(self, row: Mapping[str, Any]) -> None:
     """Writes one row; empty cells are left out."""
-    with self._writer.as_default(step=row['interactions']):
-      for name in COLUMNS:
-        value = row.get(name)
-        if name not in _COUNTERS and value is not None:
-          tf.summary.scalar(_group(name), value)
-    self._writer.flush()
+    with checkpoint_files.tensorflow_errors(self._path):
+      with self._writer.as_default(step=row['interactions']):
+        for name in COLUMNS:
+          value = row.get(name)
+          if name not in _COUNTERS and value is not None:
+            tf.summary.scalar(_group(name), value)
+      self._writer.flush()
+
+
+def _drop_after(last_step: int, file: pathlib.Path) -> None:
+  """Rewrites an event file without later steps and without half an event."""
+  temporary = file.with_name(f'.{file.name}.tmp')
+  with tf.io.TFRecordWriter(str(temporary)) as writer:
+    try:
+      for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
+        if tf.compat.v1.Event.FromString(record).step <= last_step:
+          writer.write(record)
+    except tf.errors.DataLossError:
+      pass  # The process was killed while it wrote.
+  os.replace(temporary, file)
 
 
 def _group(name: str) -> str:

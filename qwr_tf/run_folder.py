@@ -4,42 +4,33 @@ import contextlib
 import csv
 import datetime
 import hashlib
-import importlib.metadata
 import io
 import json
 import os
 import pathlib
-import platform
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from qwr_tf.gin_files import ConfigError
+from absl import logging
 
-_VERSIONS_OF = (
-  'tensorflow',
-  'tf-agents',
-  'tensorflow-probability',
-  'gymnasium',
-  'mujoco',
-  'ale-py',
-  'numpy',
-)
+from qwr_tf import provenance
+from qwr_tf import run_lock
+from qwr_tf.gin_files import ConfigError
 
 # What makes two runs the same.
 _IDENTITY = ('config', 'environment', 'seed')
 
-# What a run writes, beside run.json.
+# What a run writes, beside run.json and checkpoints.
 _CONTENTS = (
   'config.gin',
   'metrics.csv',
   'learning_curve.png',
   'tensorboard',
-  'checkpoints',
   'policy',
   'video.*',
+  'offending_batch.npz',
 )
 
 
@@ -54,6 +45,10 @@ def default_path(
   )
 
 
+def _delete(path: pathlib.Path) -> None:
+  shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
 def write_atomically(path: pathlib.Path, content: str | bytes) -> None:
   """Writes a file that is either the old one or the new one, never half."""
   temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
@@ -64,51 +59,10 @@ def write_atomically(path: pathlib.Path, content: str | bytes) -> None:
       f.flush()
       os.fsync(f.fileno())
     os.replace(temporary, path)
+  except OSError as error:
+    raise OSError(error.errno, error.strerror, str(path)) from error
   finally:
     temporary.unlink(missing_ok=True)
-
-
-def threads() -> int:
-  """Threads of one TensorFlow operation: as asked for, else all cores."""
-  asked_for = os.environ.get('TF_NUM_INTRAOP_THREADS', '')
-  if asked_for.isdigit() and int(asked_for):
-    return int(asked_for)
-  if hasattr(os, 'sched_getaffinity'):  # Not on macOS.
-    return len(os.sched_getaffinity(0))
-  return os.cpu_count() or 1
-
-
-def versions() -> dict[str, str]:
-  """Of Python and of the libraries a score may depend on."""
-  found = {'python': platform.python_version()}
-  for name in _VERSIONS_OF:
-    try:
-      found[name.replace('-', '_')] = importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-      found[name.replace('-', '_')] = ''
-  return found
-
-
-def commit() -> str:
-  """The checkout's commit, with '-dirty' if it has changes; '' outside one."""
-  folder = pathlib.Path(__file__).resolve().parent
-
-  def git(*arguments: str) -> str:
-    return subprocess.run(
-      ['git', '-C', str(folder), *arguments],
-      capture_output=True,
-      text=True,
-      check=True,
-      timeout=10,
-    ).stdout.strip()
-
-  try:
-    if not (folder.parent / '.git').exists():
-      return ''  # Installed inside somebody else's checkout.
-    changed = git('status', '--porcelain', '--untracked-files=no')
-    return git('rev-parse', '--short=12', 'HEAD') + '-dirty' * bool(changed)
-  except (OSError, subprocess.SubprocessError):
-    return ''
 
 
 class RunFolder:
@@ -125,6 +79,8 @@ class RunFolder:
     self.path = path
     self._facts = dict(facts)
     self._rows: list[dict[str, Any]] = []
+    self._resumed: list[dict[str, Any]] = []
+    self._changes: dict[str, Any] = {}
 
   def finished(self) -> dict[str, Any] | None:
     """run.json of a finished run with the same configuration, or None."""
@@ -141,31 +97,105 @@ class RunFolder:
         anything else.
     """
     known = self._read()
-    if known is not None and not overwrite:
+    if known is not None and not overwrite and not self._same(known):
       raise ConfigError(self._refusal(known))
     with self._errors_name_the_fix():
       if self.path.exists() and not self.path.is_dir():
         raise ConfigError(f'{self.path} is a file; choose another --root_dir.')
-      if known is None and self.path.exists() and any(self.path.iterdir()):
+      if known is None and self.path.exists() and self._holds_anything():
         raise ConfigError(
           f'{self.path} is not empty and holds no run; choose another '
           '--root_dir.'
         )
 
-  def claim(self, overwrite: bool) -> None:
-    """Makes the folder this run's own, without what an older one left.
+  def _holds_anything(self) -> bool:
+    return any(p.name != run_lock.NAME for p in self.path.iterdir())
 
-    Files that no run has written stay.
+  @contextlib.contextmanager
+  def claimed(self, overwrite: bool) -> Iterator[None]:
+    """While it is entered the folder is this process's own.
+
+    What an unfinished run of the same configuration has left is kept, unless
+    overwrite is given; files that no run has written stay in any case.
 
     Raises:
-      ConfigError: as `check`, or if the folder cannot be written.
+      ConfigError: as `check`, if another process has the folder, or if it
+        cannot be written.
     """
-    self.check(overwrite)
-    with self._errors_name_the_fix():
-      self.path.mkdir(parents=True, exist_ok=True)
-      self.write_json({})  # First, so that it stays a run whatever happens.
-      for old in (p for pattern in _CONTENTS for p in self.path.glob(pattern)):
-        shutil.rmtree(old) if old.is_dir() else old.unlink()
+    with contextlib.ExitStack() as stack:
+      with self._errors_name_the_fix():
+        self.check(overwrite)
+        self.path.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(run_lock.held(self.path))
+        self.check(overwrite)
+        known = self._read()
+        for old in (*self.path.glob('.*.tmp'), *self.path.glob('*/.*.tmp')):
+          _delete(old)  # Of a process that was killed.
+        if known is None or overwrite:
+          self._clear()
+        else:
+          self._resumed = known.get('resumed', [])
+          self._changes = self._changes_since(known)
+      yield
+
+  def _clear(self) -> None:
+    """Makes it the folder of a run that has not begun."""
+    if self.checkpoints.exists():  # At once, as they would be resumed.
+      gone = self.path / '.checkpoints.tmp'
+      os.replace(self.checkpoints, gone)
+      _delete(gone)
+    self.write_json({})  # It stays a run's folder, whatever happens.
+    for old in (p for pattern in _CONTENTS for p in self.path.glob(pattern)):
+      _delete(old)
+
+  def _changes_since(self, known: Mapping[str, Any]) -> dict[str, Any]:
+    """Warns of what makes the run another one than it would have been."""
+    before = {**known, **known.get('versions', {})}
+    changes = {
+      name: value
+      for name, value in provenance.facts().items()
+      if before.get(name, value) != value
+    }
+    if changes:
+      logging.warning(
+        '%s goes on, but not exactly as it would have: %s.',
+        self.path,
+        ', '.join(f'{n} was {before[n]}, is {v}' for n, v in changes.items()),
+      )
+    return changes
+
+  @property
+  def checkpoints(self) -> pathlib.Path:
+    """The folder of the run's checkpoints."""
+    return self.path / 'checkpoints'
+
+  def begin(self) -> None:
+    """Writes the configuration of a run that has no checkpoint yet.
+
+    Raises:
+      ConfigError: if it has rows, so that there must have been a checkpoint.
+    """
+    if (self.path / 'metrics.csv').exists():
+      raise ConfigError(
+        f'{self.path} holds an unfinished run of the same configuration but '
+        'no checkpoint; start it anew with --overwrite or choose another '
+        '--root_dir.'
+      )
+    self.write_config(self._facts['config'])
+
+  def state(self) -> list[dict[str, Any]]:
+    """The rows, for a checkpoint."""
+    return self._rows
+
+  def restore(self, state: Sequence[Mapping[str, Any]]) -> None:
+    """Takes back what `state` returned; writes nothing yet."""
+    self._rows = [dict(row) for row in state]
+
+  def go_on(self, columns: Sequence[str], interactions: int) -> None:
+    """Writes the restored rows in place of later ones."""
+    self._write_rows(columns)
+    self._resumed.append({'interactions': interactions, **self._changes})
+    self.write_json({'interactions': interactions, 'finished': False})
 
   @contextlib.contextmanager
   def _errors_name_the_fix(self) -> Iterator[None]:
@@ -181,11 +211,12 @@ class RunFolder:
     """Writes run.json: the facts, versions and results so far."""
     content = {
       **self._facts,
-      'commit': commit(),
-      'versions': versions(),
+      'commit': provenance.commit(),
+      'versions': provenance.versions(),
       'host_cores': os.cpu_count(),
-      'threads': threads(),
+      'threads': provenance.threads(),
       'time': datetime.datetime.now(datetime.timezone.utc).isoformat(),
+      **({'resumed': self._resumed} if self._resumed else {}),
       **results,
     }
     write_atomically(self.path / 'run.json', json.dumps(content, indent=2))
@@ -197,6 +228,9 @@ class RunFolder:
   def add_row(self, row: Mapping[str, Any], columns: Sequence[str]) -> None:
     """Adds a row to metrics.csv; the file is complete at any moment."""
     self._rows.append(dict(row))
+    self._write_rows(columns)
+
+  def _write_rows(self, columns: Sequence[str]) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval='', lineterminator='\n')
     writer.writeheader()
@@ -227,11 +261,6 @@ class RunFolder:
     return all(known[key] == self._facts[key] for key in _IDENTITY)
 
   def _refusal(self, known: Mapping[str, Any]) -> str:
-    if self._same(known):
-      return (
-        f'{self.path} holds an unfinished run of the same configuration; '
-        'start it anew with --overwrite or choose another --root_dir.'
-      )
     changes = '; '.join(_differences(known, self._facts))
     return (
       f'{self.path} holds another run: {changes}. Choose another --root_dir, '

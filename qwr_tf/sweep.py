@@ -4,8 +4,9 @@
       --envs=HalfCheetah-v4,Hopper-v4
 
 One training process per core. The same command goes on where it was cut: runs
-whose rows are in the CSV are skipped, finished ones give their rows, others
-start. Exit codes: 0 done, 2 bad input, 1 a run failed (the others went on).
+whose rows are in the CSV are skipped, finished ones give their rows, unfinished
+ones go on from their checkpoints, others start. Exit codes: 0 done, 2 bad
+input, 1 a run failed (the others went on).
 """
 
 import pathlib

@@ -1,5 +1,6 @@
 """Atari: the preprocessing against NumPy, ends of episodes, bad input."""
 
+import json
 import os
 import subprocess
 import sys
@@ -25,7 +26,11 @@ def _actions(env, count, seed=0):
 
 
 def _play(env, actions):
-  return [env.reset()] + [env.step(action) for action in actions]
+  return [env.reset(), *_go_on(env, actions)]
+
+
+def _go_on(env, actions):
+  return [env.step(action) for action in actions]
 
 
 def _frames_played(env):
@@ -158,8 +163,9 @@ def test_an_action_lasts_four_frames():
 def test_a_reset_takes_1_to_30_no_ops():
   env = _load('Pong')
   played = set()
+  env.reset()
   for _ in range(150):
-    env.reset()
+    env.env.reset()  # Without a seed, which would load the game anew.
     played.add(_frames_played(env))
   # Each number is missing with probability (29/30)^150 = 0.006.
   assert min(played) == 1 and max(played) == 30 and len(played) > 26
@@ -298,6 +304,51 @@ def test_a_seed_starts_a_new_game_after_a_lost_life():
   assert env.reset()[0] == 0 and scripted.seeds == [None] * 2  # No life lost.
   env.step(0)
   assert env.reset(seed=7)[0] == 0 and scripted.seeds == [None, None, 7]
+
+
+# Coming back to where it was
+
+
+@pytest.mark.parametrize(
+  'lives, at',
+  [(False, 'step'), (False, 'end'), (True, 'reset'), (True, 'life')],
+)
+def test_a_game_comes_back(lives, at):
+  kwargs = {'terminal_on_life_loss': lives, 'max_episode_steps': 150}
+  env = _load('Breakout', seed=5, **kwargs)
+  actions = _actions(env, 200, seed=2)
+  ends = [i for i, step in enumerate(_play(env, actions)) if step.is_last()]
+  # A life goes on from the image that ended the one before: step 9 of it.
+  stop = {'reset': 0, 'step': 37, 'end': ends[0], 'life': ends[0] + 10}[at]
+  env = _load('Breakout', seed=5, **kwargs)
+  _play(env, actions[:stop])
+  state = json.loads(json.dumps(env.get_state()))
+  assert state['games'] == 1 and len(state['actions']) == stop - (at == 'life')
+  other = _load('Breakout', seed=1, **kwargs)
+  _play(other, actions[:60])
+  other.set_state(state)
+  one, another = (_go_on(e, actions[stop:]) for e in (env, other))
+  for a, b in zip(one, another, strict=True):
+    np.testing.assert_array_equal(a.observation, b.observation)
+    assert (a.step_type, a.reward, a.discount) == (
+      b.step_type,
+      b.reward,
+      b.discount,
+    )
+  assert other.get_state() == env.get_state()
+
+
+def test_sticky_actions_come_back():
+  kwargs = {'repeat_action_probability': 0.25, 'allow_sticky': True}
+  env = _load('Breakout', seed=5, **kwargs)
+  actions = _actions(env, 90)
+  _play(env, actions[:50])
+  other = _load('Breakout', seed=6, **kwargs)
+  other.set_state(env.get_state())
+  one, another = (_go_on(e, actions[50:]) for e in (env, other))
+  np.testing.assert_array_equal(
+    [s.observation for s in one], [s.observation for s in another]
+  )
 
 
 # Bad input: one line that names the fix

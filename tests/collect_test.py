@@ -1,6 +1,8 @@
 """Collecting and evaluating: the rows are TF-Agents' own stream, plus mu."""
 
 import functools
+import json
+import types
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from tf_agents.trajectories import time_step as ts
 from tf_agents.trajectories import trajectory
 
 from qwr_tf import collect
+from qwr_tf import environments
 from qwr_tf import evaluate
 from qwr_tf import networks
 from qwr_tf.agents import qwr_agent
@@ -41,6 +44,29 @@ class ScriptedEnv(py_environment.PyEnvironment):
     self._episode, self._t = -1, 0
     self.actions = []
 
+  def seed(self, seed):
+    """Nothing is random."""
+
+  def get_state(self):
+    return [self._episode, self._t]
+
+  def set_state(self, state):
+    self._episode, self._t = state
+    self._current_time_step = self._now()
+
+  def _now(self):
+    if self._episode < 0:
+      return None
+    if self._t == 0:
+      return ts.restart(self._observation())
+    rewards, terminates = _EPISODES[self._episode % 3]
+    reward = rewards[self._t - 1]
+    if self._t < len(rewards):
+      return ts.transition(self._observation(), reward)
+    if terminates:
+      return ts.termination(self._observation(), reward)
+    return ts.truncation(self._observation(), reward)
+
   def observation_spec(self):
     return array_spec.ArraySpec([2], np.float32, 'observation')
 
@@ -58,14 +84,8 @@ class ScriptedEnv(py_environment.PyEnvironment):
 
   def _step(self, action):
     self.actions.append(action)
-    rewards, terminates = _EPISODES[self._episode % 3]
-    reward = rewards[self._t]
     self._t += 1
-    if self._t < len(rewards):
-      return ts.transition(self._observation(), reward)
-    if terminates:
-      return ts.termination(self._observation(), reward)
-    return ts.truncation(self._observation(), reward)
+    return self._now()
 
 
 @functools.cache
@@ -332,6 +352,54 @@ def test_rows_are_those_of_tf_agents_driver(continuous):
   assert ours.action.shape[1:] == theirs.action.shape[1:]
 
 
+# Coming back to where it was
+
+
+@pytest.mark.parametrize('env_steps', [1, 2, 4, 5])
+@pytest.mark.parametrize('calls', [0, 1, 3])
+def test_a_restored_collector_goes_on_as_the_saved_one(env_steps, calls):
+  setup, other = (_Setup(env_steps=env_steps, seed=seed) for seed in (0, 1))
+  for _ in range(calls):
+    setup.collector()
+  other.collector.restore(json.loads(json.dumps(setup.collector.state())))
+  before = int(setup.table.num_frames())
+  for _ in range(3):
+    assert (
+      setup.collector().episode_returns == other.collector().episode_returns
+    )
+  ours = setup.rows()
+  start = len(ours.step_type) - len(other.rows().step_type)
+  assert before == int(np.sum(ours.step_type[:start] != _LAST))
+  tf.nest.map_structure(
+    np.testing.assert_array_equal,
+    tf.nest.map_structure(lambda x: x[start:], ours),
+    other.rows(),
+  )
+
+
+def test_an_environment_that_does_not_come_back_begins_an_episode(caplog):
+  setup = _Setup(env_steps=2)
+  setup.collector()
+
+  def fail(state):
+    setup.env._current_time_step = None
+    raise ValueError('Scripted does not come back')
+
+  setup.env.set_state = fail
+  with caplog.at_level('WARNING'):
+    setup.collector.restore(setup.collector.state())
+  assert caplog.messages == [
+    'Scripted does not come back. A new episode begins.'
+  ]
+  assert setup.collector().episode_returns == [10.0]
+  rows = setup.rows()
+  # The table has cut the first episode at its second row, as at a time limit.
+  np.testing.assert_array_equal(
+    rows.step_type, [_FIRST, _LAST, _FIRST, _LAST, _FIRST]
+  )
+  np.testing.assert_array_equal(rows.discount[:1], [1.0])
+
+
 # Evaluation
 
 
@@ -355,6 +423,30 @@ def test_evaluation_in_several_environments_plays_as_many_episodes(episodes):
   assert min(played) > 0 or episodes < 3
   expected = [_RETURNS[i % 3] for n in played for i in range(n)]
   assert sorted(returns) == sorted(expected)
+
+
+def test_an_evaluation_depends_on_its_number_alone():
+  gin_setup = environments.load('BitFlip-20')
+  specs = (
+    tensor_spec.from_spec(gin_setup.observation_spec()),
+    tensor_spec.from_spec(gin_setup.action_spec()),
+  )
+  actor = networks.ActorNetwork(*specs)
+  actor.create_variables()
+  agent = types.SimpleNamespace(actor_network=actor)
+
+  def scores(number, seed=0, before=()):
+    envs = [environments.load('BitFlip-20') for _ in range(2)]
+    evaluator = evaluate.Evaluator(envs, agent, seed=seed)
+    for other in before:
+      evaluator.returns(3, sampled=True, number=other)
+    return [
+      evaluator.returns(20, sampled=s, number=number) for s in (True, False)
+    ]
+
+  assert scores(7) == scores(7, before=[1, 2])
+  assert scores(7) != scores(8)
+  assert scores(7) != scores(7, seed=1)
 
 
 def test_evaluation_acts_with_the_mode_or_with_samples():

@@ -1,5 +1,6 @@
 """Environments: specs, scaling, ends of episodes, errors, BitFlip."""
 
+import json
 import math
 import os
 import subprocess
@@ -492,3 +493,121 @@ def test_bitflip_errors():
   env.reset(seed=0)
   for action in (-1, 5):
     assert f'no bit {action}' in _one_line_error(env.step, action)
+
+
+# Coming back to where it was
+
+
+def _random_actions(env, count, seed=0):
+  rng = np.random.default_rng(seed)
+  spec = env.action_spec()
+  if spec.dtype == np.int32:
+    return rng.integers(0, spec.maximum + 1, count).astype(np.int32)
+  return rng.uniform(-1, 1, (count, *spec.shape)).astype(np.float32)
+
+
+def _played(env, actions):
+  return [env.step(action) for action in actions]
+
+
+def _assert_comes_back(name, num_steps, **kwargs):
+  """Plays, restores another environment from there, plays on in both."""
+  env = environments.load(name, seed=3, **kwargs)
+  env.reset()
+  actions = _random_actions(env, num_steps + 60)
+  _played(env, actions[:num_steps])
+  state = json.loads(json.dumps(env.get_state()))
+  other = environments.load(name, seed=8, **kwargs)
+  other.reset()
+  _played(other, actions[:5])
+  other.set_state(state)
+  assert other.get_state() == state
+  here, there = env.current_time_step(), other.current_time_step()
+  for one, another in zip(
+    (here, *_played(env, actions[num_steps:])),
+    (there, *_played(other, actions[num_steps:])),
+    strict=True,
+  ):
+    for a, b in zip(one, another, strict=True):
+      np.testing.assert_array_equal(a, b)
+  assert other.get_state() == env.get_state()
+
+
+@pytest.mark.parametrize(
+  'name, kwargs',
+  [
+    ('HalfCheetah-v4', {'max_episode_steps': 25}),
+    ('Hopper-v4', {}),
+    ('BitFlip-8', {}),
+    ('CartPole-v1', {}),
+  ],
+)
+@pytest.mark.parametrize('num_steps', [0, 1, 26, 40, 53])
+def test_comes_back(name, kwargs, num_steps):
+  _assert_comes_back(name, num_steps, **kwargs)
+
+
+@pytest.mark.parametrize('num_steps', range(4, 7))  # Before, at, after an end.
+def test_comes_back_to_an_end(num_steps):
+  _assert_comes_back('BitFlip-5', num_steps)
+
+
+def test_comes_back_to_before_the_first_reset():
+  env = environments.load('BitFlip-8', seed=3)
+  other = environments.load('BitFlip-8', seed=4)
+  other.reset()
+  other.set_state(env.get_state())
+  np.testing.assert_array_equal(other.reset()[3], env.reset()[3])
+
+
+def test_an_environment_that_does_not_come_back_says_so():
+  class Drifting(ScriptedEnv):
+    drift = 0.0
+
+    def step(self, action):
+      return np.full(2, self.drift), 0.0, False, False, {}
+
+  drifting = Drifting()
+  env = environments.GymnasiumWrapper(drifting, seed=0)
+  env.reset()
+  _played(env, _random_actions(env, 1))
+  state = env.get_state()
+  env.set_state(state)
+  drifting.drift = 1e-6
+  with pytest.raises(ValueError, match='Drifting does not come back'):
+    env.set_state(state)
+  # What comes next is the game after the one that was running.
+  env.step(_random_actions(env, 1)[0])
+  assert env.current_time_step().is_first()
+  assert env.get_state()['games'] == state['games'] + 1
+
+
+def test_seeding_starts_the_seed_s_first_game():
+  env = environments.load('BitFlip-20', seed=3)
+  starts = [env.reset().observation for _ in range(3)]
+  env.step(np.int32(0))
+  env.seed(3)
+  again = [env.step(np.int32(0)).observation, env.reset()[3], env.reset()[3]]
+  np.testing.assert_array_equal(starts, again)
+
+
+def test_later_games_need_no_earlier_ones():
+  env = environments.load('HalfCheetah-v4', seed=3, max_episode_steps=5)
+  env.reset()
+  _played(env, _random_actions(env, 13))
+  state = env.get_state()
+  # 5 actions, a reset, 5 actions, a reset: the thirteenth is the third game's.
+  assert (state['games'], len(state['actions'])) == (3, 1)
+  other = environments.load('HalfCheetah-v4', max_episode_steps=5)
+  other.set_state(state)
+  np.testing.assert_array_equal(
+    other.current_time_step().observation, env.current_time_step().observation
+  )
+
+
+def test_without_a_seed_games_differ_and_come_back():
+  env, other = (environments.load('BitFlip-20') for _ in range(2))
+  assert not np.array_equal(env.reset().observation, other.reset().observation)
+  state = env.get_state()
+  other.set_state(state)
+  assert other.get_state() == state

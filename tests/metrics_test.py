@@ -1,5 +1,6 @@
 """Rows of metrics.csv, TensorBoard and the learning curve."""
 
+import json
 import math
 import struct
 import types
@@ -154,6 +155,59 @@ def test_tensorboard_holds_the_measured_cells(tmp_path):
     'train/q_mean': [(10, 0.5), (20, 0.25)],
     'returns/train_return': [(20, -2.0)],
   }
+
+
+# Going on from a checkpoint
+
+
+def test_a_restored_recorder_goes_on_as_the_saved_one(monkeypatch):
+  run = _Run(monkeypatch, log_every=10)
+  scalars = {'q_mean': tf.constant(0.1)}
+  for _ in range(4):  # A row, and 4 interactions that are in none.
+    run.iteration(returns=[1.5], scalars=scalars)
+    run.recorder.row({})
+  state = json.loads(json.dumps(run.recorder.state()))
+  run.iteration(returns=[4.0], scalars=scalars)
+  expected = run.recorder.row({})
+  shown = run.recorder.returns()
+  assert expected['train_return'] == (1.5 + 4.0) / 2
+  assert expected['wall_seconds'] == 25.0
+
+  run.clock += 1000.0  # The process was dead.
+  run.agent.critic_steps -= 6
+  run.agent.actor_steps -= 3
+  run.recorder = metrics.Recorder(10, run.agent)
+  run.recorder.restore(state)
+  run.iteration(returns=[4.0], scalars=scalars)
+  assert run.recorder.row({}) == expected
+  assert run.recorder.returns() == shown
+
+
+def _events(path):
+  """{tag: [steps]} of all files, as TensorBoard would see them."""
+  steps = {}
+  for file in sorted(path.glob('*tfevents*')):
+    for event in tf.compat.v1.train.summary_iterator(str(file)):
+      for value in event.summary.value:
+        steps.setdefault(value.tag, []).append(event.step)
+  return steps
+
+
+@pytest.mark.parametrize('cut', [0, 7])
+def test_events_after_a_checkpoint_are_dropped(tmp_path, cut):
+  board = metrics.TensorBoard(tmp_path)
+  for step in (10, 20, 30):
+    board.write({'interactions': step, 'q_mean': step / 7})
+  (file,) = tmp_path.iterdir()
+  if cut:  # The process was killed while it wrote.
+    file.write_bytes(file.read_bytes()[:-cut])
+  again = metrics.TensorBoard(tmp_path, last_step=20)
+  assert _events(tmp_path) == {'train/q_mean': [10, 20]}
+  again.write({'interactions': 30, 'q_mean': 0.5})
+  again.write({'interactions': 40, 'q_mean': 0.5})
+  assert _events(tmp_path) == {'train/q_mean': [10, 20, 30, 40]}
+  metrics.TensorBoard(tmp_path, last_step=0)
+  assert _events(tmp_path) == {}
 
 
 def _size(png):

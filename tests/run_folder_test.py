@@ -9,7 +9,9 @@ import subprocess
 
 import pytest
 
+from qwr_tf import provenance
 from qwr_tf import run_folder
+from qwr_tf import run_lock
 from qwr_tf.gin_files import ConfigError
 
 _CONFIG = (
@@ -25,11 +27,17 @@ def _folder(path, **changes):
   return run_folder.RunFolder(path, _FACTS | changes)
 
 
+def _claim(path, overwrite=False, **changes):
+  folder = _folder(path, **changes)
+  with folder.claimed(overwrite):
+    pass
+  return folder
+
+
 @pytest.fixture(name='run')
 def _run(tmp_path):
   """The folder of a finished run with everything in it."""
-  folder = _folder(tmp_path / 'run')
-  folder.claim(overwrite=False)
+  folder = _claim(tmp_path / 'run')
   folder.write_config(_CONFIG)
   folder.add_row({'iteration': 1}, ['iteration'])
   (folder.path / 'tensorboard').mkdir()
@@ -58,7 +66,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch, call):
   run_folder.write_atomically(file, 'old')
 
   def fail(*_):
-    raise OSError('disk full')
+    raise OSError(28, 'disk full')
 
   monkeypatch.setattr(os, call, fail)
   with pytest.raises(OSError, match='disk full'):
@@ -67,9 +75,9 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch, call):
 
 
 def test_claims_a_missing_and_an_empty_folder(tmp_path):
-  _folder(tmp_path / 'a' / 'b').claim(overwrite=False)
+  _claim(tmp_path / 'a' / 'b')
   (tmp_path / 'c').mkdir()
-  _folder(tmp_path / 'c').claim(overwrite=False)
+  _claim(tmp_path / 'c')
   for path in (tmp_path / 'a' / 'b', tmp_path / 'c'):
     assert json.loads((path / 'run.json').read_text())['seed'] == 0
 
@@ -104,28 +112,99 @@ def test_finished_run_is_found_by_the_same_configuration_alone(run):
 def test_another_run_is_refused_and_kept(run, changes, difference):
   before = _contents(run.path)
   with pytest.raises(ConfigError) as caught:
-    _folder(run.path, **changes).claim(overwrite=False)
+    _claim(run.path, **changes)
   # The one difference, and nothing beside it.
   assert f'holds another run: {difference}. Choose' in str(caught.value)
   assert '--overwrite' in str(caught.value)
   assert _contents(run.path) == before
 
 
-def test_unfinished_run_is_refused_and_kept(run):
+def test_unfinished_run_keeps_what_it_has(run, tmp_path):
   run.write_json({'finished': False})
   before = _contents(run.path)
-  with pytest.raises(ConfigError, match='unfinished run of the same'):
-    _folder(run.path).claim(overwrite=False)
+  folder = _claim(run.path)
   assert _contents(run.path) == before
+  # Rows without a checkpoint: somebody has deleted it.
+  with pytest.raises(ConfigError, match='but no checkpoint.*--overwrite'):
+    folder.begin()
+  assert _contents(run.path) == before
+  _claim(tmp_path / 'new').begin()
+  assert (tmp_path / 'new' / 'config.gin').read_text() == _CONFIG
+
+
+def test_half_written_files_of_a_killed_process_go(run):
+  run.write_json({'finished': False})
+  before = _contents(run.path)
+  (run.path / '.metrics.csv.123.tmp').touch()
+  (run.path / 'checkpoints').mkdir()
+  (run.path / 'checkpoints' / '.00000003.123.tmp').mkdir()
+  (run.path / 'checkpoints' / '.00000003.123.tmp' / 'state.json').touch()
+  _claim(run.path)
+  assert _contents(run.path) == before
+
+
+def test_rows_of_a_checkpoint_replace_later_ones(run):
+  columns = ['iteration', 'critic_loss']
+  checkpoint = json.loads(json.dumps(run.state()))
+  text = (run.path / 'metrics.csv').read_text()
+  run.add_row({'iteration': 2, 'critic_loss': 0.1}, columns)
+  run.write_json({'finished': False})
+  folder = _folder(run.path)
+  with folder.claimed(overwrite=False):
+    folder.restore(checkpoint)
+    folder.go_on(['iteration'], interactions=1000)
+  assert (run.path / 'metrics.csv').read_text() == text
+  folder.add_row({'iteration': 2, 'critic_loss': 1 / 3}, columns)
+  rows = list(csv.DictReader((run.path / 'metrics.csv').open()))
+  assert [row['iteration'] for row in rows] == ['1', '2']
+  assert float(rows[1]['critic_loss']) == 1 / 3
+  facts = json.loads((run.path / 'run.json').read_text())
+  assert facts['resumed'] == [{'interactions': 1000}]
+
+
+def test_other_versions_are_told_and_recorded(run, monkeypatch, caplog):
+  run.write_json({'finished': False})
+  threads = provenance.threads()
+  monkeypatch.setattr(provenance, 'threads', lambda: 77)
+  folder = _folder(run.path)
+  with caplog.at_level('WARNING'), folder.claimed(overwrite=False):
+    folder.go_on(['iteration'], interactions=1000)
+  (warning,) = caplog.messages
+  assert warning.endswith(f'threads was {threads}, is 77.')
+  facts = json.loads((run.path / 'run.json').read_text())
+  assert facts['resumed'] == [{'interactions': 1000, 'threads': 77}]
 
 
 def test_overwrite_removes_what_a_run_wrote_and_nothing_else(run):
   (run.path / 'notes.txt').write_text('mine')
-  _folder(run.path, seed=1).claim(overwrite=True)
+  (run.path / 'checkpoints' / '00000001').mkdir(parents=True)
+  _claim(run.path, overwrite=True, seed=1)
   assert set(_contents(run.path)) == {'run.json', 'notes.txt'}
+  assert not (run.path / 'checkpoints').exists()
   facts = json.loads((run.path / 'run.json').read_text())
   assert facts['seed'] == 1
   assert 'finished' not in facts
+
+
+# One process at a time.
+
+
+@pytest.mark.parametrize('overwrite', [False, True])
+def test_a_folder_in_use_is_refused_and_kept(run, overwrite):
+  run.write_json({'finished': False})
+  with _folder(run.path).claimed(overwrite=False):
+    before = _contents(run.path)
+    with pytest.raises(ConfigError, match=f'in use by process {os.getpid()} '):
+      _claim(run.path, overwrite)
+    assert _contents(run.path) == before
+  _claim(run.path, overwrite)
+  assert not (run.path / run_lock.NAME).exists()
+
+
+def test_a_lock_that_a_killed_process_left_is_taken_over(tmp_path):
+  (tmp_path / run_lock.NAME).write_text('123 on another')
+  _claim(tmp_path)
+  assert set(_contents(tmp_path)) == {'run.json'}
 
 
 @pytest.mark.parametrize('overwrite', [False, True])
@@ -141,7 +220,7 @@ def test_overwrite_removes_what_a_run_wrote_and_nothing_else(run):
 def test_what_is_no_run_is_refused_and_kept(tmp_path, name, text, overwrite):
   (tmp_path / name).write_text(text)
   with pytest.raises(ConfigError, match='choose another --root_dir'):
-    _folder(tmp_path).claim(overwrite)
+    _claim(tmp_path, overwrite)
   assert _contents(tmp_path) == {name: text.encode()}
 
 
@@ -150,7 +229,7 @@ def test_a_file_is_no_folder(tmp_path, below):
   file = tmp_path / 'file'
   file.write_text('mine')
   with pytest.raises(ConfigError, match='choose another --root_dir'):
-    _folder(file / below).claim(overwrite=True)
+    _claim(file / below, overwrite=True)
   assert file.read_text() == 'mine'
 
 
@@ -161,12 +240,11 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
 
   monkeypatch.setattr(pathlib.Path, 'mkdir', deny)
   with pytest.raises(ConfigError, match='Permission denied.*--root_dir'):
-    _folder(tmp_path / 'run').claim(overwrite=False)
+    _claim(tmp_path / 'run')
 
 
 def test_metrics_are_complete_after_every_row(tmp_path):
-  folder = _folder(tmp_path)
-  folder.claim(overwrite=False)
+  folder = _claim(tmp_path)
   columns = ['iteration', 'train_return', 'eval_return_mode']
   first = {'iteration': 1, 'train_return': None, 'eval_return_mode': 0.5}
   folder.add_row(first, columns)
@@ -186,17 +264,17 @@ def test_run_json_says_what_a_score_depends_on(run):
 
 def test_threads(monkeypatch):
   monkeypatch.setenv('TF_NUM_INTRAOP_THREADS', '3')
-  assert run_folder.threads() == 3
+  assert provenance.threads() == 3
   monkeypatch.delenv('TF_NUM_INTRAOP_THREADS')
-  assert run_folder.threads() == len(os.sched_getaffinity(0))
+  assert provenance.threads() == len(os.sched_getaffinity(0))
 
 
 def test_commit_is_the_checkout_s():
   root = pathlib.Path(__file__).resolve().parents[1]
   if not (root / '.git').exists():
-    assert run_folder.commit() == ''
+    assert provenance.commit() == ''
     return
   head = subprocess.check_output(
     ['git', '-C', str(root), 'rev-parse', 'HEAD'], text=True
   )
-  assert run_folder.commit().removesuffix('-dirty') == head[:12]
+  assert provenance.commit().removesuffix('-dirty') == head[:12]

@@ -413,12 +413,12 @@ def test_known_rows_are_replaced_when_asked_for(tmp_path):
   assert [row['commit'] for row in results.read(path)] == ['new'] * 3
 
 
-def test_a_cut_run_starts_anew(tmp_path):
+def test_a_cut_run_goes_on(tmp_path):
   ((job, _),) = sweep_plan.plan(_recipe(tmp_path), [], [0])
   _run_folder(job.folder, finished=False)
   assert _sweep(tmp_path, [0]) == []
   facts = json.loads((job.folder / 'run.json').read_text())
-  assert facts['overwrite'] and _seeds(tmp_path) == ['0'] * 3
+  assert not facts['overwrite'] and _seeds(tmp_path) == ['0'] * 3
 
 
 def test_failed_runs_are_reported_and_the_others_go_on(tmp_path):

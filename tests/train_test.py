@@ -5,9 +5,11 @@ need no compiled graph. The subprocesses at the end are the real thing.
 """
 
 import csv
+import errno
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,6 +30,7 @@ from qwr_tf import evaluate
 from qwr_tf import experiment
 from qwr_tf import gin_files
 from qwr_tf import metrics
+from qwr_tf import run_lock
 from qwr_tf import train
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -314,7 +317,8 @@ def test_mode_is_not_sampled():
 
   def score(seed, sampled):
     # The same start, so that only actions can make a difference.
-    env = environments.load('Pendulum-v1', seed=7, max_episode_steps=20)
+    env = environments.load('Pendulum-v1', max_episode_steps=20)
+    env.seed = lambda _: environments.GymnasiumWrapper.seed(env, 7)
     evaluator = evaluate.Evaluator([env], agent, seed=seed)
     return evaluator.returns(1, sampled=sampled)
 
@@ -421,6 +425,8 @@ def test_end_while_running_keeps_what_was_measured(
   assert (code, out) == (1, '')
   assert line in err.splitlines()[-1]
   assert err.count('error:') == 1
+  batch = tmp_path / 'run' / 'offending_batch.npz'
+  assert batch.exists() == ('nan_at' in binding)
   rows = _rows(tmp_path / 'run')
   # Steps 41-60 are the third iteration.
   assert [row['interactions'] for row in rows] == ['20', '40']
@@ -437,7 +443,7 @@ def test_nan_in_an_evaluation_keeps_the_iteration(cli, tmp_path):
     '--root_dir=run',
     *_bindings(*_TINY, "run.environment='train_test:Five-v0'"),
     # Its environment makes 2 x 2 x 5 steps, then up to 2 x 3 x 5.
-    *_bindings('load_environment.nan_at=45'),
+    *_bindings('load_environment.nan_at=45', 'run.eval_environments=1'),
   )
   assert code == 1
   assert 'the observation of step 45' in err.splitlines()[-1]
@@ -465,6 +471,135 @@ def test_nan_in_a_loss_names_the_column(cli, tmp_path, monkeypatch):
   assert code == 1
   assert 'q_mean is nan after 40 interactions' in err.splitlines()[-1]
   assert [row['q_mean'] for row in _rows(tmp_path / 'run')] == ['0.0', 'nan']
+
+
+# Going on. tests/resume_test.py kills real processes.
+
+_FIVE = (
+  '--gin_file=mujoco_100k.gin',
+  '--root_dir=run',
+  *_bindings(
+    *_TINY,
+    "run.environment='train_test:Five-v0'",
+    'run.interactions=80',
+    'run.checkpoint_every_seconds=0',
+  ),
+)
+_INTERRUPTED = (*_FIVE, *_bindings('load_environment.interrupt_at=55'))
+
+
+@pytest.fixture(name='interrupted')
+def _interrupted(cli, tmp_path):
+  """An unfinished run of 40 interactions; the next start makes 40 more."""
+  code, _, err = cli(*_INTERRUPTED)
+  assert code == 1
+  assert err.splitlines()[-1].endswith('goes on from the last checkpoint)')
+  return tmp_path / 'run'
+
+
+def _measured(folder):
+  return [
+    {k: v for k, v in row.items() if 'second' not in k} for row in _rows(folder)
+  ]
+
+
+def test_the_same_command_goes_on(cli, interrupted, tmp_path):
+  assert _facts(interrupted)['finished'] is False
+  code, out, err = cli(*_INTERRUPTED)
+  assert code == 0, err
+  facts = _facts(interrupted)
+  assert (facts['finished'], facts['interactions']) == (True, 80)
+  assert facts['resumed'] == [{'interactions': 40}]
+  assert ' 50%|' in err and ' 0%|' not in err  # Where the bar begins.
+  assert [p.name for p in (interrupted / 'checkpoints').iterdir()] == ['final']
+  # As if nothing had been.
+  assert cli(*_FIVE, '--root_dir=never')[0] == 0
+  assert _measured(interrupted) == _measured(tmp_path / 'never')
+  assert cli(*_INTERRUPTED)[1].startswith('This run is finished')
+
+
+def test_checkpoints_are_made_by_time(cli, tmp_path):
+  # None within 1000 seconds but the one before the first iteration.
+  often = _bindings('run.checkpoint_every_seconds=1000')
+  code, _, _ = cli(*_INTERRUPTED, *often)
+  folder = tmp_path / 'run'
+  assert code == 1 and len(_rows(folder)) == 2
+  (only,) = (folder / 'checkpoints').iterdir()
+  assert only.name == '00000000'
+  # Beginning again, the rows do not stand there twice.
+  assert cli(*_INTERRUPTED, *often)[0] == 1
+  assert [row['iteration'] for row in _rows(folder)] == ['1', '2']
+
+
+def test_an_unfinished_run_of_another_configuration_is_kept(cli, interrupted):
+  before = _contents(interrupted)
+  code, _, err = cli(*_INTERRUPTED, *_bindings('QwrAgent.gamma=0.5'))
+  assert code == 2
+  assert 'QwrAgent.gamma: 0.99 there, 0.5 here' in err
+  assert _contents(interrupted) == before
+
+
+def test_overwrite_starts_an_unfinished_run_anew(cli, interrupted):
+  code, _, err = cli(*_FIVE, '--overwrite')
+  assert code == 0, err
+  assert len(_rows(interrupted)) == 4
+  assert 'resumed' not in _facts(interrupted)
+
+
+def test_without_an_intact_checkpoint_nothing_is_touched(cli, interrupted):
+  for file in interrupted.glob('checkpoints/*/state.json'):
+    file.write_text(file.read_text()[:-1])
+  before = _contents(interrupted)
+  code, out, err = cli(*_INTERRUPTED)
+  assert (code, out) == (2, '')
+  assert err.startswith('error: run/checkpoints/00000002 cannot be used: state')
+  assert '--overwrite' in err
+  assert _contents(interrupted) == before
+
+
+def test_a_run_without_its_checkpoints_is_refused(cli, interrupted):
+  shutil.rmtree(interrupted / 'checkpoints')
+  metrics_before = (interrupted / 'metrics.csv').read_bytes()
+  code, _, err = cli(*_INTERRUPTED)
+  assert code == 2
+  assert 'no checkpoint; start it anew with --overwrite' in err
+  assert (interrupted / 'metrics.csv').read_bytes() == metrics_before
+
+
+def test_two_processes_do_not_share_a_folder(cli, interrupted):
+  before = _contents(interrupted)
+  with run_lock.held(interrupted):
+    for more in ((), ('--overwrite',)):
+      code, _, err = cli(*_INTERRUPTED, *more)
+      assert code == 2
+      assert f'in use by process {os.getpid()} on ' in err
+  assert _contents(interrupted) == before
+
+
+@pytest.mark.parametrize('what', ['metrics.csv', '00000002'])
+def test_a_full_disk_leaves_what_was_complete(cli, tmp_path, monkeypatch, what):
+  replace = os.replace
+
+  def full(source, target):
+    if pathlib.Path(target).name == what:
+      raise OSError(errno.ENOSPC, 'No space left on device')
+    replace(source, target)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(os, 'replace', full)
+    code, _, err = cli(*_FIVE)
+  assert code == 1
+  last = err.splitlines()[-1]
+  assert last.startswith('error: run/')
+  assert f'{what}: No space left on device; what was complete' in last
+  assert not list((tmp_path / 'run').rglob('.*'))
+  assert cli(*_FIVE)[0] == 0
+  assert [r['interactions'] for r in _rows(tmp_path / 'run')] == [
+    '20',
+    '40',
+    '60',
+    '80',
+  ]
 
 
 # The real thing.
@@ -528,8 +663,16 @@ def test_ctrl_c_leaves_complete_files(tmp_path):
   assert process.returncode == 1
   assert out == ''
   last = err.splitlines()[-1]
-  assert last == 'error: interrupted (what was measured until then is in run)'
+  assert last == (
+    'error: interrupted (what was measured until then is in run; the same '
+    'command goes on from the last checkpoint)'
+  )
   assert 'Traceback' not in err
+  assert 'once more ends it at once' in err
   assert _rows(tmp_path / 'run')
-  assert _facts(tmp_path / 'run')['finished'] is False
+  facts = _facts(tmp_path / 'run')
+  assert facts['finished'] is False
   assert not list((tmp_path / 'run').rglob('.*'))
+  # The iteration that was running came to its end, and was saved.
+  *_, newest = sorted((tmp_path / 'run' / 'checkpoints').iterdir())
+  assert int(newest.name) == facts['interactions'] // 20

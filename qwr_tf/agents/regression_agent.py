@@ -15,6 +15,7 @@ from tf_agents.trajectories import trajectory
 from tf_agents.typing import types
 from tf_agents.utils import common
 
+from qwr_tf.agents import finite
 from qwr_tf.networks import critics
 from qwr_tf.ops import backups
 
@@ -75,6 +76,9 @@ class RegressionAgent(tf_agent.TFAgent):
     self._target_network.create_variables()
     self._actor_optimizer = actor_optimizer
     self._critic_optimizer = critic_optimizer
+    # Before the first step, so that a checkpoint knows what to restore.
+    _create_slots(actor_optimizer, actor_network.trainable_variables)
+    _create_slots(critic_optimizer, critic_network.trainable_variables)
     self._horizon = horizon
     self._seed = tf.constant([seed, 0], tf.int32)
     counter = functools.partial(tf.Variable, 0, trainable=False, dtype=tf.int64)
@@ -207,7 +211,10 @@ class RegressionAgent(tf_agent.TFAgent):
   def _apply_gradients(self, tape, loss, network, optimizer) -> None:
     variables = network.trainable_variables
     gradients = tape.gradient(loss, variables)
-    optimizer.apply_gradients(zip(gradients, variables, strict=True))
+    steps = self.critic_steps, self.actor_steps
+    check = finite.check(loss, gradients, network.name, *steps)
+    with tf.control_dependencies(check):
+      optimizer.apply_gradients(zip(gradients, variables, strict=True))
 
   # TF-Agents' interface.
 
@@ -249,6 +256,14 @@ class RegressionAgent(tf_agent.TFAgent):
     actions, regression_weights, _ = self.regression(experience, seed)
     actor = self.actor_loss(experience, actions, regression_weights, weights)
     return _loss_info(critic['critic_loss'], actor['actor_loss'])
+
+
+def _create_slots(optimizer, variables) -> None:
+  """Creates what an optimizer keeps for each variable, Adam's moments."""
+  if isinstance(optimizer, tf.keras.optimizers.legacy.Optimizer):
+    optimizer._create_all_weights(variables)
+  elif isinstance(optimizer, tf.keras.optimizers.Optimizer):
+    optimizer.build(variables)
 
 
 def _loss_info(critic_loss, actor_loss) -> tf_agent.LossInfo:

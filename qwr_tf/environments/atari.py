@@ -116,6 +116,11 @@ class LifeLossTerminal(gymnasium.Wrapper):
     self._lives = 0
     self._to_go_on: tuple[np.ndarray, dict] | None = None
 
+  @property
+  def goes_on(self) -> bool:
+    """Whether a reset without a seed would go on in the same game."""
+    return self._to_go_on is not None
+
   def reset(
     self, *, seed: int | None = None, options: dict | None = None
   ) -> tuple[np.ndarray, dict]:

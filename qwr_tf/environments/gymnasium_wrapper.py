@@ -1,5 +1,6 @@
 """A gymnasium environment as a TF-Agents PyEnvironment."""
 
+import hashlib
 import math
 from typing import Any
 
@@ -15,6 +16,19 @@ _CONTINUE = np.asarray(1.0, np.float32)
 _TERMINAL = np.asarray(0.0, np.float32)
 
 
+class NotFiniteError(FloatingPointError):
+  """NaN or Inf in what an environment was given or made.
+
+  Attributes:
+    tensors: action, observation and reward, those that are known.
+  """
+
+  def __init__(self, message: str, tensors: dict[str, np.ndarray]):
+    """Keeps the tensors."""
+    super().__init__(message)
+    self.tensors = tensors
+
+
 class GymnasiumWrapper(py_environment.PyEnvironment):
   """Presents a gymnasium environment to TF-Agents, which knows only gym.
 
@@ -22,6 +36,10 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
   step is LAST when the episode is terminated or truncated, and the next call
   of `step` then resets and ignores its action (gymnasium's NEXT_STEP). NaN or
   Inf in an observation or a reward raises FloatingPointError.
+
+  Every game has a seed of its own, made of the environment's seed and the
+  game's number. So a game is known by its seed and its actions: `get_state`
+  hands them out, `set_state` plays them again.
   """
 
   def __init__(
@@ -35,7 +53,8 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
 
     Args:
       env: observations in a Box; actions Discrete or in a bounded float Box.
-      seed: for the first reset; later resets continue its random numbers.
+      seed: of the first game, and of those that are made for later ones;
+        None draws one.
       timeout_is_terminal: whether the discount is 0 at a time limit too, as
         in QWR's published code: values then depend on an unseen clock.
 
@@ -45,7 +64,8 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
     super().__init__(handle_auto_reset=True)
     self._env = env
     self._name = env.spec.id if env.spec else type(env.unwrapped).__name__
-    self._seed = seed
+    self.seed(_any_seed() if seed is None else seed)
+    self._has_lives = env.has_wrapper_attr('goes_on')
     self._timeout_is_terminal = timeout_is_terminal
     self._num_steps = 0
     try:
@@ -91,14 +111,76 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
     """Frees what the environment holds."""
     self._env.close()
 
+  def seed(self, seed: int) -> None:
+    """Makes the next step the start of the seed's first game."""
+    self._seed = seed
+    self._games = 0  # Begun so far.
+    self._actions: list[np.ndarray] = []  # Of the game that is running.
+    self._current_time_step = None
+
+  def get_state(self) -> dict[str, Any]:
+    """What it takes to be here again: numbers, lists and texts, as in JSON."""
+    now: ts.TimeStep | None = self._current_time_step
+    return {
+      'seed': self._seed,
+      'games': self._games,
+      'num_steps': self._num_steps,
+      'actions': np.asarray(self._actions).tolist(),
+      'step_type': now and int(now.step_type),
+      'observation': now and _digest(now.observation),
+    }
+
+  def set_state(self, state: dict[str, Any]) -> None:
+    """Plays the running game again up to where `get_state` was called.
+
+    Args:
+      state: from an environment that was made in the same way.
+
+    Raises:
+      ValueError: if the game comes out differently; the next step then begins
+        the game after it.
+    """
+    self.seed(state['seed'])
+    self._games = state['games']
+    if state['step_type'] is not None:
+      self._games -= 1
+      now = self.reset()
+      for action in np.asarray(state['actions'], self._action_spec.dtype):
+        now = self.reset() if self.should_reset(now) else now
+        now = self.step(action)
+      if state['step_type'] == ts.StepType.FIRST and self.should_reset(now):
+        now = self.reset()
+      if _digest(now.observation) != state['observation']:
+        self._current_time_step = None
+        raise ValueError(
+          f'{self._name} does not come back to where it was: with the same '
+          'seed and actions it makes other observations'
+        )
+    self._num_steps = state['num_steps']
+
   def _reset(self) -> ts.TimeStep:
-    seed, self._seed = self._seed, None
+    now = self._current_time_step
+    goes_on = self._has_lives and self._env.get_wrapper_attr('goes_on')
+    if now is not None and goes_on:
+      seed = None
+    else:
+      seed = self._seed_of(self._games)
+      self._games += 1
+      self._actions.clear()
     observation = np.array(self._env.reset(seed=seed)[0], self._dtype)
     self._raise_if_not_finite(observation=observation)
     return ts.restart(observation)
 
+  def _seed_of(self, game: int) -> int:
+    """Of the first game the seed itself, as in gymnasium."""
+    if game == 0:
+      return self._seed
+    (word,) = np.random.SeedSequence([self._seed, game]).generate_state(1)
+    return int(word) >> 1  # Some environments take 31 bits.
+
   def _step(self, action: np.ndarray) -> ts.TimeStep:
     self._num_steps += 1
+    self._actions.append(np.array(action))
     observation, reward, terminated, truncated, _ = self._env.step(
       self._to_env_action(action)
     )
@@ -125,6 +207,15 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
     """Names the first tensor with NaN or Inf: the action before its effects."""
     for name, tensor in tensors.items():
       if not np.isfinite(tensor).all():
-        raise FloatingPointError(
-          f'{self._name}: NaN or Inf in the {name} of step {self._num_steps}'
+        raise NotFiniteError(
+          f'{self._name}: NaN or Inf in the {name} of step {self._num_steps}',
+          tensors,
         )
+
+
+def _any_seed() -> int:
+  return int(np.random.default_rng().integers(2**31))
+
+
+def _digest(observation: np.ndarray) -> str:
+  return hashlib.sha256(observation.tobytes()).hexdigest()

@@ -29,7 +29,7 @@ def load(
     name: `BitFlip-<N>`, `ALE/<Game>-v5`, or a gymnasium id with its version,
       which may name the module that registers it: `HalfCheetah-v4`,
       `my_module:Maze-v0`.
-    seed: for the first reset; later resets continue its random numbers.
+    seed: of the first game, and of those that are made for later ones.
     timeout_is_terminal: whether the discount is 0 at a time limit too.
     render_mode: 'rgb_array' to get images from `render()`.
     **gym_kwargs: for `gymnasium.make`, `max_episode_steps` among them; for

@@ -5,7 +5,7 @@ from tf_agents.trajectories import time_step as ts
 from tf_agents.typing import types
 
 
-class FrameStacks:
+class FrameStacks(tf.Module):
   """Observations [..., S] of a table as frames [...], newest last.
 
   A stack is the frames of its own row and of the S - 1 rows before it in the
@@ -29,6 +29,7 @@ class FrameStacks:
         f'not observations {observation_spec.shape}; leave '
         'single_frames off.'
       )
+    super().__init__(name='FrameStacks')
     self._num_rows = num_rows
     self.history = observation_spec.shape[-1] - 1
     shape = [num_rows, *observation_spec.shape[:-1]]

@@ -81,6 +81,10 @@ class ReplayTable(stock_interface.StockInterface):
       # of rows) -> transitions written before it.
       self._transition_rows = variable([capacity], tf.int64, 'starts')
       self._transitions_before = variable([self._num_rows], tf.int64, 'before')
+      # Of the windows read last: what training stopped at, if it had to.
+      self.latest_starts = tf.Variable(
+        tf.zeros([0], tf.int64), False, shape=[None], name='latest_starts'
+      )
 
   # Writing.
 
@@ -200,6 +204,7 @@ class ReplayTable(stock_interface.StockInterface):
       A Trajectory [B, num_steps, ...]. Past the newest row it is repeated,
       with step type LAST.
     """
+    self.latest_starts.assign(starts)
     newest = self._rows_written - 1
     numbers = _windows(starts, num_steps)
     slots = self.window_slots(starts, num_steps)

@@ -36,7 +36,7 @@ class Job:
     environment: its name.
     seed: its seed.
     folder: of the run.
-    arguments: flags of the trainer, without those for a second start.
+    arguments: flags of the trainer, which goes on where a run was cut.
     interactions: how many the run makes.
   """
 
@@ -74,14 +74,6 @@ def cores() -> list[int]:
   if hasattr(os, 'sched_getaffinity'):
     return sorted(os.sched_getaffinity(0))
   return list(range(os.cpu_count() or 1))
-
-
-def second_start(folder: pathlib.Path) -> tuple[str, ...]:
-  """The trainer's flags for a run that was cut: it starts anew.
-
-  The one place to change once the trainer goes on from its checkpoint.
-  """
-  return ('--overwrite',) if (folder / 'run.json').exists() else ()
 
 
 def run(
@@ -157,7 +149,7 @@ def _start(
   job: Job, trainer: Sequence[str], log: IO[bytes], core: int | None
 ) -> _Running:
   process = subprocess.Popen(
-    [*trainer, *job.arguments, *second_start(job.folder)],
+    [*trainer, *job.arguments],
     stdin=subprocess.DEVNULL,
     stdout=subprocess.DEVNULL,
     stderr=log,

@@ -1,0 +1,95 @@
+"""How long a checkpoint stops training.
+
+    python -m benchmarks.checkpoint_cost [--presets=mujoco_100k,atari_100k]
+
+Fills a preset's table (50K interactions) with rows and saves: all of it, then
+what 1000 interactions and 10,000 add, then nothing new.
+"""
+
+import pathlib
+import tempfile
+import time
+
+import numpy as np
+import tensorflow as tf
+from absl import app
+from absl import flags
+
+from qwr_tf import checkpoints
+from qwr_tf import experiment
+from qwr_tf import gin_files
+from qwr_tf import metrics
+from qwr_tf import replay
+
+_PRESETS = flags.DEFINE_list(
+  'presets', ['mujoco_100k', 'atari_100k'], 'Gin files without their ending.'
+)
+_FOLDER = flags.DEFINE_string(
+  'folder', None, 'Where checkpoints go; default the temporary directory.'
+)
+
+_PIECE = 500
+
+
+def append_rows(table, count: int, rng: np.random.Generator) -> None:
+  """Adds rows of random numbers, one long episode."""
+  for _ in range(count // _PIECE):
+    rows = tf.nest.map_structure(
+      lambda s: tf.constant(
+        rng.integers(0, 255, [_PIECE, *s.shape]), tf.as_dtype(s.dtype)
+      ),
+      table.data_spec,
+    )
+    middle = tf.ones([_PIECE], tf.int32)
+    table.append(rows._replace(step_type=middle, next_step_type=middle))
+
+
+def checkpointed(folder: str, preset: str):
+  """(parts, checkpoints) of a run."""
+  gin_files.parse([f'{preset}.gin'], ['run.eval_environments=1'])
+  settings = experiment.settings()
+  parts = experiment.build(settings, 0)
+  recorder = metrics.Recorder(settings.log_every_env_steps, parts.agent)
+  saver = checkpoints.Checkpoints(
+    pathlib.Path(folder),
+    {'agent': parts.agent},
+    replay.TableFiles(parts.table),
+    {'collector': parts.collector, 'recorder': recorder},
+  )
+  return parts, saver
+
+
+def measure_time(preset: str) -> None:
+  """Prints a line per checkpoint."""
+  rng = np.random.default_rng(0)
+  with tempfile.TemporaryDirectory(dir=_FOLDER.value) as folder:
+    parts, saver = checkpointed(folder, preset)
+    number = 0
+    for added in (50_000, 1000, 1000, 10_000, 10_000, 0):
+      append_rows(parts.table, added, rng)
+      number += 1
+      start = time.perf_counter()
+      saver.save(number)
+      seconds = time.perf_counter() - start
+      newest = max(pathlib.Path(folder).iterdir())
+      sizes = [f.stat() for f in newest.iterdir()]
+      new = sum(s.st_size for s in sizes if s.st_nlink == 1)
+      print(
+        f'{preset:12} +{added:6} rows: {seconds:6.2f} s, '
+        f'{new / 2**20:6.1f} of '
+        f'{sum(s.st_size for s in sizes) / 2**20:6.1f} MB written',
+        flush=True,
+      )
+    start = time.perf_counter()
+    saver.restore()
+    print(f'{preset:12} restored in {time.perf_counter() - start:.2f} s')
+
+
+def main(_):
+  """Prints a line per checkpoint."""
+  for preset in _PRESETS.value:
+    measure_time(preset)
+
+
+if __name__ == '__main__':
+  app.run(main)

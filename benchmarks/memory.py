@@ -1,0 +1,67 @@
+"""Whether memory stays flat over a run.
+
+    python -m benchmarks.memory --gin_file=mujoco_100k.gin
+
+takes the flags of `qwr_tf.train`. Runs it in a temporary folder, with a
+checkpoint after each iteration, and prints the resident memory every ten
+iterations once the table is full. Exit code 1 if it grows by 50 MB or more from
+there to the end.
+"""
+
+import os
+import pathlib
+import sys
+import tempfile
+
+from qwr_tf import command
+from qwr_tf import train
+from qwr_tf import training_run
+
+_LIMIT_MB = 50.0
+
+
+def resident_mb() -> float:
+  """Memory of this process in RAM, but for what is mapped from files."""
+  pages = pathlib.Path('/proc/self/statm').read_text().split()
+  resident, shared = int(pages[1]), int(pages[2])
+  return (resident - shared) * os.sysconf('SC_PAGE_SIZE') / 2**20
+
+
+class _Watch:
+  """Measures after every iteration that finds the table full."""
+
+  def __init__(self):
+    self.measured: list[float] = []
+    self._iterate = training_run.Run._iteration
+
+  def __call__(self, run: training_run.Run) -> int:
+    interactions = self._iterate(run)
+    table = run._parts.table
+    if int(table.num_frames()) == table.capacity:
+      self.measured.append(resident_mb())
+      if len(self.measured) % 10 == 1:
+        print(
+          f'{run._recorder.interactions:8} interactions: '
+          f'{self.measured[-1]:7.1f} MB',
+          flush=True,
+        )
+    return interactions
+
+
+def main() -> None:
+  """Trains and prints."""
+  watch = _Watch()
+  training_run.Run._iteration = lambda run: watch(run)
+  train.main()
+  growth = watch.measured[-1] - watch.measured[0]
+  print(f'growth  {growth:+.1f} MB, at most {_LIMIT_MB:.0f}')
+  sys.exit(int(growth >= _LIMIT_MB))
+
+
+if __name__ == '__main__':
+  with tempfile.TemporaryDirectory() as folder:
+    sys.argv += [
+      f'--root_dir={folder}/run',
+      '--gin_bindings=run.checkpoint_every_seconds=0',
+    ]
+    command.run(main)

@@ -1,0 +1,60 @@
+"""Ctrl-C and `kill` let an iteration come to its end."""
+
+import os
+import signal
+import sys
+import threading
+from typing import Any
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interruption:
+  """Notes SIGINT and SIGTERM while it is entered.
+
+  A phase of training is one call into TensorFlow, during which Python handles
+  no signal. Hence a thread that reads their numbers from a pipe: the first
+  one is acknowledged and noted, the second ends the process at once.
+  """
+
+  def __init__(self, stop_at_once=os._exit):
+    """Nothing happens before it is entered.
+
+    Args:
+      stop_at_once: called with the exit code at the second signal.
+    """
+    self.requested = False
+    self._stop_at_once = stop_at_once
+    self._before: dict[int, Any] = {}
+
+  def __enter__(self) -> 'Interruption':
+    self._reader, self._writer = os.pipe()
+    os.set_blocking(self._writer, False)
+    self._fd_before = signal.set_wakeup_fd(self._writer)
+    for number in _SIGNALS:
+      self._before[number] = signal.signal(number, lambda *_: None)
+    self._thread = threading.Thread(target=self._watch, daemon=True)
+    self._thread.start()
+    return self
+
+  def __exit__(self, *_) -> None:
+    for number, handler in self._before.items():
+      signal.signal(number, handler)
+    signal.set_wakeup_fd(self._fd_before)
+    os.close(self._writer)  # Ends the thread.
+    self._thread.join()
+    os.close(self._reader)
+
+  def _watch(self) -> None:
+    while number := os.read(self._reader, 1):
+      if number[0] not in _SIGNALS:
+        continue
+      if self.requested:
+        self._stop_at_once(1)
+      self.requested = True
+      print(
+        '\ninterrupted: this iteration comes to its end and is saved; once '
+        'more ends it at once.',
+        file=sys.stderr,
+        flush=True,
+      )
