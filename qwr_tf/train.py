@@ -86,16 +86,15 @@ class Run:
         f'{str(error) or "interrupted"} (what was measured until then is in '
         f'{self._folder.path})'
       ) from error
-    self._keep_policy()
+    self._keep_policy(scores)
     return self._save(scores, finished=True)
 
-  def _keep_policy(self) -> None:
+  def _keep_policy(self, scores: dict[str, float]) -> None:
     """Writes the final weights, and the policy for serving."""
     agent, path = self._parts.agent, self._folder.path
     checkpoints.save(agent, path / 'checkpoints' / 'final')
-    serving.export(
-      agent.actor_network, self._parts.action_space, path / 'policy'
-    )
+    facts = self._folder.content(self._results(scores, finished=True))
+    serving.export(agent, facts, path / 'policy')
 
   def _loop(self) -> dict[str, float]:
     recorder, last = self._recorder, False
@@ -156,23 +155,26 @@ class Run:
       scores: the final evaluation.
       finished: whether the run came to its end.
     """
-    recorder, folder = self._recorder, self._folder
+    folder = self._folder
     title = f'{self._settings.environment}, {folder.path.name}'
     run_folder.write_atomically(
       folder.path / 'learning_curve.png',
       metrics.learning_curve(folder.rows, title),
     )
     folder.write_config(gin.operative_config_str())
-    results = {
-      'interactions': recorder.interactions,
+    results = self._results(scores, finished)
+    folder.write_json(results)
+    return results
+
+  def _results(self, scores: dict[str, float], finished: bool):
+    return {
+      'interactions': self._recorder.interactions,
       'critic_steps': int(self._parts.agent.critic_steps),
       'actor_steps': int(self._parts.agent.actor_steps),
-      'wall_seconds': round(recorder.wall_seconds, 1),
+      'wall_seconds': round(self._recorder.wall_seconds, 1),
       'scores': scores,
       'finished': finished,
     }
-    folder.write_json(results)
-    return results
 
 
 def _folder(config: str, settings: experiment.Settings) -> run_folder.RunFolder:

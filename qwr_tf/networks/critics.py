@@ -23,6 +23,9 @@ class Critic(network.Network):
   a distribution); `values` turns that into one number per action.
   """
 
+  # Whether the values are Q(s, a); V(s) otherwise.
+  is_action_value = True
+
   def values(self, outputs: tf.Tensor) -> tf.Tensor:
     """Outputs of `call` to values, float [n, ...]."""
     return outputs
@@ -132,6 +135,8 @@ class GatedQNetwork(Critic):
 @gin.configurable
 class ValueNetwork(Critic):
   """V(s): a critic that ignores the action."""
+
+  is_action_value = False
 
   def __init__(
     self,
