@@ -134,7 +134,7 @@ def _problems(version: pathlib.Path) -> Iterator[str]:
   kind = metadata.read(version)['format']
   root_dir = _root_dir(version)
   facts = metadata.run_facts(root_dir)
-  agent = serving.load_agent(root_dir, facts)
+  agent = serving.load_agent(root_dir, facts, float32=kind != 'saved_model')
   with experiment.load_environment(facts['environment']) as env:
     space = env.env.action_space
   observations = checks.visited_observations(

@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import pathlib
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,6 +17,7 @@ from tf_agents.policies import policy_saver
 from tf_agents.specs import tensor_spec
 
 from qwr_tf import checkpoints
+from qwr_tf import environments
 from qwr_tf import experiment
 from qwr_tf.gin_files import ConfigError
 from qwr_tf.serving import conversions
@@ -57,8 +59,10 @@ def export(
       or something the format needs is not installed.
   """
   _check_kind(output, kind)
-  env = experiment.load_environment(facts['environment'], seed=facts['seed'])
-  with env:
+  name = facts['environment']
+  with experiment.load_environment(
+    name, seed=facts['seed'], **environments.score_settings(name)
+  ) as env:
     content = {'format': kind, **metadata.metadata(facts, agent, env)}
     inputs = _example_inputs(agent, env)
     space = env.env.action_space
@@ -84,21 +88,30 @@ def export_run(
     ConfigError: if there is no run or no checkpoint, and as `export`.
   """
   facts = metadata.run_facts(root_dir)
-  return export(load_agent(root_dir, facts), facts, output, kind)
+  _check_kind(output, kind)
+  agent = load_agent(root_dir, facts, float32=kind != SAVED_MODEL)
+  return export(agent, facts, output, kind)
 
 
-def load_agent(root_dir: pathlib.Path, facts: Mapping[str, Any]):
+def load_agent(
+  root_dir: pathlib.Path, facts: Mapping[str, Any], *, float32: bool = False
+):
   """A run's agent with its final weights; parses the run's configuration.
 
   Args:
     root_dir: folder of a finished run.
     facts: its run.json.
+    float32: calculate with float32 where the run did so with less. Weights
+      are float32 in any case; other runtimes know nothing else.
 
   Raises:
     ConfigError: if there is no checkpoint of this configuration.
   """
   gin.clear_config()
-  gin.parse_config(facts['config'])
+  config = facts['config']
+  if float32:
+    config = re.sub(r"(dtype_policy) = '\w+'", r"\1 = 'float32'", config)
+  gin.parse_config(config)
   with experiment.load_environment(facts['environment']) as env:
     agent = experiment.make_agent(
       tensor_spec.from_spec(env.time_step_spec()),
