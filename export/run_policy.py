@@ -227,9 +227,13 @@ def _write_video(path: pathlib.Path, frames: list[np.ndarray], fps: int):
       'imageio-ffmpeg`.'
     ) from error
   temporary = path.with_name(f'.{os.getpid()}.{path.name}')
+  if path.suffix == '.gif':
+    rate = {'duration': 1000 / fps}
+  else:  # Sides of odd length are cut; not scaled to multiples of 16.
+    rate = {'fps': fps, 'macro_block_size': 2}
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    imageio.mimsave(temporary, frames, fps=fps)
+    imageio.mimsave(temporary, frames, **rate)
     os.replace(temporary, path)
   except (OSError, ValueError) as error:
     raise InputError(f'{path} cannot be written: {error}') from error
@@ -263,6 +267,8 @@ def _arguments() -> argparse.Namespace:
 def main() -> None:
   """Plays and prints."""
   flags = _arguments()
+  if sys.platform == 'linux' and not os.environ.get('DISPLAY'):
+    os.environ.setdefault('MUJOCO_GL', 'egl')  # Draws without a display.
   policy = Policy(flags.policy)
   env = make_environment(
     policy.metadata, flags.environment, 'rgb_array' if flags.video else None
@@ -274,7 +280,7 @@ def main() -> None:
     totals.append(total)
     print(f'episode {len(totals):3}  {total:.1f}', flush=True)
   if frames is not None:
-    _write_video(flags.video, frames, env.metadata.get('render_fps') or 30)
+    _write_video(flags.video, frames, policy.metadata['render_fps'])
     print(f'video   {flags.video}')
   spread = statistics.stdev(totals) if len(totals) > 1 else 0.0
   print(f'mean    {statistics.fmean(totals):.1f} +- {spread:.1f}')
