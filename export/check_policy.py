@@ -1,6 +1,6 @@
 """Looks an exported policy over.
 
-    python export/check_policy.py --policy=runs/.../policy [--root_dir=RUN]
+    python export/check_policy.py --policy=runs/.../policy [--run=runs/...]
 
 Prints signatures, sizes and latencies, and compares every answer with the
 checkpoint the policy came from, on states that the policy visits. Exit codes:
@@ -29,8 +29,8 @@ from qwr_tf.serving import versions
 _POLICY = flags.DEFINE_string(
   'policy', None, 'A version, or a folder of them, whose newest is taken.'
 )
-_ROOT_DIR = flags.DEFINE_string(
-  'root_dir', None, 'Run it came from; default: the run it lies in.'
+_RUN = flags.DEFINE_string(
+  'run', None, 'Run it came from; default: the one it lies in.'
 )
 _STATES = flags.DEFINE_integer(
   'states', 1000, 'Visited states to compare on.', lower_bound=1
@@ -41,12 +41,12 @@ _BATCH_SIZES = (1, 8, 64)
 
 
 def _root_dir(version: pathlib.Path) -> pathlib.Path:
-  if _ROOT_DIR.value:
-    return pathlib.Path(_ROOT_DIR.value)
+  if _RUN.value:
+    return pathlib.Path(_RUN.value)
   run = version.resolve().parent.parent
   if not (run / 'run.json').is_file():
     raise ConfigError(
-      f'{version} does not lie in its run; give that with --root_dir.'
+      f'{version} does not lie in its run; give that with --run.'
     )
   return run
 

@@ -108,7 +108,7 @@ def make_environment(
   except (gymnasium.error.Error, ImportError, TypeError, ValueError) as error:
     message = ' '.join(str(error).split())
     raise InputError(f'{name or metadata["environment"]}: {message}') from error
-  _check_spaces(env, metadata)
+  check_spaces(env, metadata)
   return env
 
 
@@ -122,8 +122,9 @@ def _make(
     spec = gymnasium.spec(env_id)
   else:
     spec = registration.EnvSpec(**metadata['gymnasium_spec'])
-  if str(spec.entry_point).startswith('ale_py'):
-    _silence_ale()
+  if str(spec.entry_point).startswith('ale_py'):  # It prints a banner.
+    ale_py = importlib.import_module('ale_py')
+    ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
   kwargs = {'render_mode': render_mode} if render_mode else {}
   env = gymnasium.make(spec, disable_env_checker=True, **kwargs)
   for wrapper in metadata['wrappers'] or ():
@@ -152,13 +153,7 @@ def _channels_last(env: gymnasium.Env) -> gymnasium.Env:
   )
 
 
-def _silence_ale() -> None:
-  import ale_py
-
-  ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
-
-
-def _check_spaces(env: gymnasium.Env, metadata: dict[str, Any]) -> None:
+def check_spaces(env: gymnasium.Env, metadata: dict[str, Any]) -> None:
   """Raises InputError if the policy was made for other spaces."""
   for name in ('observation_space', 'action_space'):
     wanted, found = metadata[name], getattr(env, name)
@@ -217,7 +212,7 @@ def returns(
     yield total
 
 
-def _write_video(path: pathlib.Path, frames: list[np.ndarray], fps: int):
+def write_video(path: pathlib.Path, frames: list[np.ndarray], fps: int):
   """Writes frames; complete or not at all."""
   try:
     import imageio
@@ -280,18 +275,24 @@ def main() -> None:
     totals.append(total)
     print(f'episode {len(totals):3}  {total:.1f}', flush=True)
   if frames is not None:
-    _write_video(flags.video, frames, policy.metadata['render_fps'])
+    write_video(flags.video, frames, policy.metadata['render_fps'])
     print(f'video   {flags.video}')
   spread = statistics.stdev(totals) if len(totals) > 1 else 0.0
   print(f'mean    {statistics.fmean(totals):.1f} +- {spread:.1f}')
 
 
-if __name__ == '__main__':
+def run() -> int:
+  """Calls main; turns the expected errors into one line and an exit code."""
   try:
     main()
+    return 0
   except InputError as error:
-    print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
-    sys.exit(2)
+    message, code = str(error), 2
   except tf.errors.InvalidArgumentError as error:  # NaN in an observation.
-    print(f'error: {" ".join(str(error.message).split())}', file=sys.stderr)
-    sys.exit(1)
+    message, code = error.message, 1
+  print(f'error: {" ".join(message.split())}', file=sys.stderr)
+  return code
+
+
+if __name__ == '__main__':
+  sys.exit(run())

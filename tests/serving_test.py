@@ -1,8 +1,11 @@
 """An exported policy answers as its checkpoint does."""
 
+import functools
 import json
+import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 
@@ -11,6 +14,7 @@ import numpy as np
 import policies
 import pytest
 import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
 from tf_agents.drivers import py_driver
 from tf_agents.policies import py_tf_eager_policy
 from tf_agents.trajectories import time_step as ts
@@ -27,17 +31,13 @@ from qwr_tf.serving import signatures
 from qwr_tf.serving import versions
 
 _FOLDER = pathlib.Path(__file__).resolve().parents[1] / 'gin_configs'
-_IMAGES = (
-  'actors.ActorNetwork.torso_fn = @dqn_2013_torso',
-  'GatedQNetwork.torso_fn = @dqn_2013_torso',
-)
 _V_CRITIC = ('make_agent.critic_network = @critics.ValueNetwork',)
 
 # Continuous, discrete, images, and a critic of states.
 _RUNS = {
   'Humanoid-v4': (('mujoco_100k.gin',), ()),
   'BitFlip-8': (('bitflip.gin',), ()),
-  'ALE/Pong-v5': (('bitflip.gin',), _IMAGES),
+  'ALE/Pong-v5': (('atari_100k_paper.gin',), ()),
   'Pendulum-v1': (('mujoco_100k_paper.gin',), _V_CRITIC),
 }
 
@@ -164,70 +164,59 @@ for version, file in zip(sys.argv[1::2], sys.argv[2::2]):
 """
 
 
-@pytest.fixture(scope='module', name='answers')
-def _answers(exports, tmp_path_factory):
-  """What every signature says where TensorFlow alone can be imported."""
-  folder, arguments, inputs = tmp_path_factory.mktemp('answers'), [], {}
+def _answers(runs, folder):
+  """Inputs and what every signature says of them, by environment.
+
+  They are asked in a process that can import TensorFlow alone.
+  """
+  inputs, arguments = {}, []
   for i, name in enumerate(_RUNS):
-    run, version = exports(name)
+    run = runs(name)
+    functions = signatures.signatures(run.agent, run.space)
+    exporter.save_signatures(functions, folder / str(i))
     observations = policies.observations(run.agent)
-    given = {'observation': observations, 'seed': np.array([1, 2**40])}
-    given['action'] = _expected_actions(run, observations)
-    np.savez(folder / f'{i}.npz', **given)
-    inputs[name] = given
-    arguments += [str(version), str(folder / f'{i}.npz')]
+    inputs[name] = {
+      'observation': observations,
+      'action': _expected_actions(run, observations),
+      'seed': np.array([1, 2**40]),
+    }
+    np.savez(folder / f'{i}.npz', **inputs[name])
+    arguments += [str(folder / str(i)), str(folder / f'{i}.npz')]
   command = [sys.executable, '-c', _SERVE, *arguments]
   subprocess.run(command, check=True, cwd=folder)
-
-  def answer(name):
-    found = {}
-    for path in folder.glob(f'{list(_RUNS).index(name)}.npz.*'):
-      found[path.suffixes[-2][1:]] = dict(np.load(path))
-    return inputs[name], found
-
-  return answer
+  for i, name in enumerate(_RUNS):
+    files = {p.suffixes[-2][1:]: p for p in folder.glob(f'{i}.npz.*')}
+    yield name, inputs[name], {k: dict(np.load(p)) for k, p in files.items()}
 
 
-@pytest.mark.parametrize('name', _RUNS)
-def test_tensorflow_alone_gets_the_checkpoints_answers(name, exports, answers):
-  run, _ = exports(name)
-  given, found = answers(name)
-  agent, observations = run.agent, given['observation']
-  critic = 'values' if name == 'Pendulum-v1' else 'q_values'
-  assert set(found) == {'serving_default', 'sample', 'distribution', critic}
-  close = dict(atol=1e-6, rtol=1e-6)
-  np.testing.assert_allclose(
-    found['serving_default']['action'], given['action'], **close
-  )
-  policy = agent.policy_distribution(tf.constant(observations))
-  if name in ('BitFlip-8', 'ALE/Pong-v5'):
-    expected = {'logits': policy.logits}
-    actions = tf.range(int(run.space.n))[:, tf.newaxis]
-    q_values = tf.transpose(agent.q_values(observations, actions))
-  else:
-    expected = {'loc': policy.mean(), 'scale_diag': policy.stddev()}
-    bound = run.space.high[0]
-    actions = given['action'][np.newaxis] / bound
-    q_values = agent.q_values(observations, actions)[0]
-  assert set(found['distribution']) == set(expected)
-  for parameter, value in expected.items():
-    np.testing.assert_allclose(found['distribution'][parameter], value, **close)
-  np.testing.assert_allclose(
-    found[critic][critic], q_values, rtol=1e-5, atol=1e-6
-  )
-
-
-def test_continuous_actions_are_clipped_and_in_the_environments_units(
-  exports, answers
-):
-  run, _ = exports('Humanoid-v4')
-  given, found = answers('Humanoid-v4')
-  mean = run.agent.policy_distribution(given['observation']).mean().numpy()
-  assert (np.abs(mean) > 1).any(), 'the clip is not tested'
-  # Humanoid's bounds are +-0.4; the agent's are +-1.
-  np.testing.assert_allclose(
-    found['serving_default']['action'], 0.4 * np.clip(mean, -1, 1), atol=1e-6
-  )
+def test_tensorflow_alone_gets_the_checkpoints_answers(runs, tmp_path):
+  for name, given, found in _answers(runs, tmp_path):
+    agent, observations = runs(name).agent, given['observation']
+    critic = 'values' if name == 'Pendulum-v1' else 'q_values'
+    assert set(found) == {'serving_default', 'sample', 'distribution', critic}
+    assert_close = functools.partial(
+      np.testing.assert_allclose, rtol=1e-6, atol=1e-6, err_msg=name
+    )
+    assert_close(found['serving_default']['action'], given['action'])
+    policy = agent.policy_distribution(tf.constant(observations))
+    if name in ('BitFlip-8', 'ALE/Pong-v5'):
+      expected = {'logits': policy.logits}
+      actions = tf.range(int(runs(name).space.n))[:, tf.newaxis]
+      q_values = tf.transpose(agent.q_values(observations, actions))
+    else:
+      expected = {'loc': policy.mean(), 'scale_diag': policy.stddev()}
+      bound = runs(name).space.high[0]
+      actions = given['action'][np.newaxis] / bound
+      q_values = agent.q_values(observations, actions)[0]
+    assert set(found['distribution']) == set(expected)
+    for parameter, value in expected.items():
+      assert_close(found['distribution'][parameter], value)
+    assert_close(found[critic][critic], q_values, rtol=1e-5)
+    if name == 'Humanoid-v4':
+      # Its bounds are +-0.4; the agent's are +-1.
+      mean = policy.mean().numpy()
+      assert (np.abs(mean) > 1).any(), 'the clip is not tested'
+      assert_close(given['action'], 0.4 * np.clip(mean, -1, 1))
 
 
 def test_units_of_a_discrete_space_that_starts_elsewhere():
@@ -356,16 +345,15 @@ def test_an_export_that_fails_leaves_nothing(error, tmp_path):
 
 
 def test_a_killed_export_leaves_no_version(tmp_path):
-  script = (
-    'import os, pathlib, signal, sys; from qwr_tf.serving import versions\n'
-    'def write(folder):\n'
-    '  (folder / "assets.extra").mkdir(parents=True)\n'
-    '  (folder / "assets.extra" / "metadata.json").write_text("{}")\n'
-    '  os.kill(os.getpid(), signal.SIGKILL)\n'
-    'versions.write_new(pathlib.Path(sys.argv[1]), write)'
-  )
-  killed = subprocess.run([sys.executable, '-c', script, str(tmp_path)])
-  assert killed.returncode == -9
+  def write(folder):
+    _fake_export(folder)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+  child = os.fork()
+  if not child:
+    versions.write_new(tmp_path, write)
+  assert os.waitpid(child, 0)[1] == signal.SIGKILL
+  assert [*tmp_path.iterdir()], 'it did not come to writing'
   assert not versions.versions(tmp_path)
   assert versions.write_new(tmp_path, _fake_export).name == '1'
 
@@ -391,7 +379,7 @@ def test_an_output_that_is_no_export_is_left_alone(make, message, tmp_path):
 
 
 def test_metadata_says_where_the_policy_comes_from(exports):
-  run, version = exports('Humanoid-v4')
+  run, version = exports('Pendulum-v1')
   path = version / 'assets.extra' / 'metadata.json'
   metadata = json.loads(path.read_text())
   facts = json.loads((run.folder / 'run.json').read_text())
@@ -399,20 +387,34 @@ def test_metadata_says_where_the_policy_comes_from(exports):
     assert metadata[name] == facts[name]
   assert metadata['versions']['gymnasium']
   assert metadata['algorithm'] == 'QWR-LSE'
-  assert metadata['environment'] == 'Humanoid-v4'
-  assert metadata['observation_space']['shape'] == [376]
-  assert metadata['action_space']['high'] == pytest.approx([0.4] * 17)
+  assert metadata['format'] == 'saved_model'
+  assert metadata['environment'] == 'Pendulum-v1'
+  assert metadata['observation_space']['shape'] == [3]
+  assert metadata['action_space']['high'] == [2.0]
   assert metadata['signatures'] == {
-    'critic': 'q_values',
+    'critic': 'values',
     'distribution': 'MultivariateNormalDiag',
   }
 
 
-def test_the_export_is_small(exports):
-  _, version = exports('Humanoid-v4')
-  own = ('saved_model.pb', 'variables/*', 'assets.extra/*')
-  files = [p for pattern in own for p in version.glob(pattern)]
-  assert sum(p.stat().st_size for p in files) < 3e6
+@pytest.mark.parametrize('name', ['Pendulum-v1', 'BitFlip-8'])
+def test_the_server_can_warm_up(name, exports):
+  _, version = exports(name)
+  loaded = _load(version)
+  path = version / 'assets.extra' / 'tf_serving_warmup_requests'
+  asked = set()
+  for record in tf.data.TFRecordDataset(str(path)):
+    log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
+    request = log.predict_log.request
+    inputs = {k: tf.make_ndarray(v) for k, v in request.inputs.items()}
+    assert len({len(value) for value in inputs.values()}) == 1  # For batching.
+    signature = request.model_spec.signature_name
+    outputs = loaded[signature](
+      **{k: tf.constant(v) for k, v in inputs.items()}
+    )
+    assert all(np.isfinite(value).all() for value in outputs.values())
+    asked.add(signature)
+  assert asked == set(loaded) - {'sample'}
 
 
 @pytest.mark.parametrize('name', ['Pendulum-v1', 'BitFlip-8'])

@@ -34,7 +34,9 @@ def row_request(
     signature: of the SavedModel.
   """
   names = list(inputs)
-  rows = zip(*(np.asarray(inputs[name]).tolist() for name in names), strict=True)
+  rows = zip(
+    *(np.asarray(inputs[name]).tolist() for name in names), strict=True
+  )
   instances = [dict(zip(names, row, strict=True)) for row in rows]
   return {'signature_name': signature, 'instances': instances}
 

@@ -23,8 +23,9 @@ def describe(env: gymnasium.Env) -> dict[str, Any]:
   Returns:
     `gymnasium_spec`: id, entry_point and kwargs of an EnvSpec; `wrappers`:
     name, entry_point and kwargs of each, innermost first;
-    `observation_space`, `action_space` and `render_fps`. Where some argument is more than numbers, texts and
-    lists, the first two are None and `not_described` says why.
+    `observation_space`, `action_space` and `render_fps`. Where some argument
+    is more than numbers, texts and lists, the first two are None and
+    `not_described` says why.
   """
   action_space = env.action_space
   content = {

@@ -69,7 +69,9 @@ def write_onnx(agent, action_space, folder: pathlib.Path) -> None:
 
 def load_tflite(path: pathlib.Path) -> Act:
   """Runs a model with the LiteRT interpreter that TensorFlow brings."""
-  interpreter = tf.lite.Interpreter(str(path))
+  with _quiet():
+    interpreter = tf.lite.Interpreter(str(path))
+    interpreter.allocate_tensors()
   (given,), (made,) = (
     interpreter.get_input_details(),
     interpreter.get_output_details(),
