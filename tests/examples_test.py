@@ -24,8 +24,8 @@ def test_the_pipeline_learns_and_saves_its_policy(tmp_path):
   path, score = tf_agents_pipeline.run(
     str(tmp_path), 'BitFlip-5', iterations=4, train_steps=60, batch_size=32
   )
-  # Five bits, all zero at first: 5 is perfect. Before it learns the policy flips
-  # one bit five times, which is worth 1.
+  # Five bits, all zero at first: 5 is perfect. A policy that has not learned
+  # flips one bit five times, which is worth 1.
   assert score > 4.0
   saved = tf.saved_model.load(path)
   assert saved.get_train_step() == 4 * 60

@@ -170,7 +170,7 @@ def test_what_cannot_be_described_is_said_when_it_is_played():
     run_policy.make_environment(described, None, None)
   with environments.load('Odd-v0', thing=[1]) as env:
     spec = environments.describe(env.env)['gymnasium_spec']
-  assert spec['entry_point'] == 'policy_scripts_test:_Odd'
+  assert spec['entry_point'] == f'{__name__}:_Odd'
 
 
 @pytest.mark.parametrize('name', ['clip.mp4', 'clip.gif'])

@@ -22,6 +22,7 @@ from tf_agents.trajectories import time_step as ts
 from qwr_tf import environments
 from qwr_tf import experiment
 from qwr_tf import gin_files
+from qwr_tf import networks
 from qwr_tf import serving
 from qwr_tf.environments import spaces
 from qwr_tf.replay import ReplayTable
@@ -147,6 +148,26 @@ def test_every_preset_exports_to_every_format(preset, tmp_path):
     for name in (conversions.INT8, conversions.FLOAT32)
   ]
   assert sizes[0] < 0.5 * sizes[1], 'nothing was quantised'
+
+
+def test_int8_keeps_small_observations_beside_large_ones(tmp_path):
+  run = policies.make_run(
+    tmp_path, 'mujoco_100k.gin', environment='Humanoid-v4'
+  )
+  scales = np.geomspace(1e-2, 1e2, 376, dtype=np.float32)
+  (normalizer,) = {
+    module
+    for module in run.agent.actor_network.submodules
+    if isinstance(module, networks.ObservationNormalizer)
+  }
+  observations = scales * policies.observations(run.agent, 200)
+  for _ in range(200):  # Forget the statistics it has.
+    normalizer.update(tf.constant(observations))
+  expected = _expected_actions(run, observations)
+  conversions.write_tflite(run.agent, run.space, tmp_path)
+  act = conversions.load_tflite(tmp_path / conversions.INT8)
+  apart = np.abs(act(observations) - expected)
+  assert apart.mean() <= 0.02 * 0.8  # The range: bounds are +-0.4.
 
 
 _SERVE = """

@@ -59,7 +59,12 @@ class ObservationNormalizer(tf.Module):
 
   def __call__(self, observation: tf.Tensor) -> tf.Tensor:
     """Normalises [..., *observation shape]."""
-    return (observation - self._mean) * self._inverse_deviation
+    return self.finish((observation - self._mean) * self._inverse_deviation)
+
+  @staticmethod
+  def finish(normalized: tf.Tensor) -> tf.Tensor:
+    """What is done last: nothing, but converters may put something here."""
+    return normalized
 
   @tf.function(reduce_retracing=True)
   def update(self, observations: tf.Tensor) -> None:

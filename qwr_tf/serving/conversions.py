@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow as tf
 
+from qwr_tf import networks
 from qwr_tf.gin_files import ConfigError
 from qwr_tf.serving import signatures
 
@@ -32,7 +33,8 @@ def write_tflite(agent, action_space, folder: pathlib.Path) -> None:
   comes; it needs no calibration data.
   """
   function, module = _mode_function(agent, action_space)
-  concrete = function.get_concrete_function()
+  with _normalizers_apart(agent):
+    concrete = function.get_concrete_function()
   for name, optimizations in (
     (FLOAT32, []),
     (INT8, [tf.lite.Optimize.DEFAULT]),
@@ -118,8 +120,29 @@ def _mode_function(agent, action_space):
     autograph=False,
   )
   module = tf.Module()
-  module.policy_variables = function.get_concrete_function().variables
+  module.policy_variables = agent.actor_network.variables
   return function, module
+
+
+@contextlib.contextmanager
+def _normalizers_apart(agent) -> Iterator[None]:
+  """Keeps the converter from multiplying deviations into the first layer.
+
+  Its input would then be raw observations, small and large in one row, whose
+  common int8 scale leaves nothing of the small ones.
+  """
+  normalizers = [
+    module
+    for module in agent.actor_network.submodules
+    if isinstance(module, networks.ObservationNormalizer)
+  ]
+  for normalizer in normalizers:
+    normalizer.finish = lambda x: tf.minimum(x, x.dtype.max)
+  try:
+    yield
+  finally:
+    for normalizer in normalizers:
+      del normalizer.finish
 
 
 @contextlib.contextmanager
