@@ -125,7 +125,7 @@ def _make(
   if str(spec.entry_point).startswith('ale_py'):  # It prints a banner.
     ale_py = importlib.import_module('ale_py')
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
-  kwargs = {'render_mode': render_mode} if render_mode else {}
+  kwargs: Any = {'render_mode': render_mode} if render_mode else {}
   env = gymnasium.make(spec, disable_env_checker=True, **kwargs)
   for wrapper in metadata['wrappers'] or ():
     # Another environment has a time limit of its own.
@@ -146,7 +146,7 @@ def _wrap(env: gymnasium.Env, wrapper: dict[str, Any]) -> gymnasium.Env:
 
 def _channels_last(env: gymnasium.Env) -> gymnasium.Env:
   """Image stacks [n, height, width] to [height, width, n]."""
-  n, *shape = env.observation_space.shape
+  n, *shape = env.observation_space.shape or ()
   space = gymnasium.spaces.Box(0, 255, (*shape, n), np.uint8)
   return gymnasium.wrappers.TransformObservation(
     env, lambda stack: np.moveaxis(np.asarray(stack), 0, -1), space
@@ -166,7 +166,7 @@ def check_spaces(env: gymnasium.Env, metadata: dict[str, Any]) -> None:
       )
 
 
-def _same(wanted: dict[str, Any], space: gymnasium.Space) -> bool:
+def _same(wanted: dict[str, Any], space: Any) -> bool:
   if wanted['type'] != type(space).__name__:
     return False
   if wanted['type'] == 'Discrete':
@@ -187,7 +187,7 @@ def returns(
   act: Callable[[np.ndarray], np.ndarray],
   episodes: int,
   seed: int,
-  frames: list[np.ndarray] | None = None,
+  frames: list[Any] | None = None,
 ) -> Iterator[float]:
   """Plays episodes and yields their undiscounted returns.
 
@@ -212,7 +212,7 @@ def returns(
     yield total
 
 
-def write_video(path: pathlib.Path, frames: list[np.ndarray], fps: int):
+def write_video(path: pathlib.Path, frames: list[Any], fps: int):
   """Writes frames; complete or not at all."""
   try:
     import imageio
@@ -223,7 +223,7 @@ def write_video(path: pathlib.Path, frames: list[np.ndarray], fps: int):
     ) from error
   temporary = path.with_name(f'.{os.getpid()}.{path.name}')
   if path.suffix == '.gif':
-    rate = {'duration': 1000 / fps}
+    rate: Any = {'duration': 1000 / fps}
   else:  # Sides of odd length are cut; not scaled to multiples of 16.
     rate = {'fps': fps, 'macro_block_size': 2}
   try:
@@ -268,7 +268,7 @@ def main() -> None:
   env = make_environment(
     policy.metadata, flags.environment, 'rgb_array' if flags.video else None
   )
-  frames: list[np.ndarray] | None = [] if flags.video else None
+  frames: list[Any] | None = [] if flags.video else None
   act = policy.sampler(flags.seed) if flags.sample else policy.mode
   totals = []
   for total in returns(env, act, flags.episodes, flags.seed, frames):

@@ -50,7 +50,7 @@ def _spec(env: gymnasium.Env) -> dict[str, Any]:
   if spec is None:
     raise ValueError('the environment was not made by gymnasium.make')
   kwargs = {k: v for k, v in spec.kwargs.items() if k != 'render_mode'}
-  entry_point = spec.entry_point
+  entry_point: Any = spec.entry_point
   if callable(entry_point):
     entry_point = f'{entry_point.__module__}:{entry_point.__qualname__}'
   return {'id': spec.id, 'entry_point': entry_point, 'kwargs': kwargs}
@@ -85,7 +85,7 @@ def _arguments(env: gymnasium.Wrapper) -> dict[str, Any]:
 
 def _space(space: gymnasium.Space) -> dict[str, Any]:
   if isinstance(space, spaces.Discrete):
-    n, start = int(space.n), int(space.start)
+    n, start = space.n.item(), space.start.item()
     return {'type': 'Discrete', 'n': n, 'start': start}
   assert isinstance(space, spaces.Box)
   dtype = np.dtype(space.dtype).name

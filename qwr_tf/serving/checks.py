@@ -28,7 +28,8 @@ def visited_observations(
   act = numpy_actor.NumpyActor(agent.actor_network)
   rng = np.random.default_rng(seed)
   with env:
-    step, visited = env.reset(), []
+    step = env.reset()
+    visited: list[np.ndarray] = []
     while len(visited) < number:
       visited.append(step.observation)
       step = env.step(act(step.observation, rng)[0])
@@ -103,7 +104,8 @@ def latency(function: Callable[[], Any], seconds: float = 0.5) -> float:
   """Median seconds of a call, over about as many seconds."""
   for _ in range(10):
     function()
-  times, end = [], time.perf_counter() + seconds
+  times: list[float] = []
+  end = time.perf_counter() + seconds
   while time.perf_counter() < end or len(times) < 10:
     start = time.perf_counter()
     function()

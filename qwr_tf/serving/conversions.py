@@ -142,7 +142,7 @@ def _normalizers_apart(agent) -> Iterator[None]:
     yield
   finally:
     for normalizer in normalizers:
-      del normalizer.finish
+      normalizer.finish = tf.identity
 
 
 @contextlib.contextmanager
