@@ -128,7 +128,7 @@ def load_agent(
 def _check_kind(output: pathlib.Path, kind: str) -> None:
   """Raises ConfigError if a server would find other files in it."""
   there = versions.versions(output)
-  found = metadata.read(there[-1])['format'] if there else kind
+  found = metadata.read(there[-1]).get('format') if there else kind
   if found != kind:
     raise ConfigError(
       f'{output} holds exports of the format {found}, not {kind}; choose '
