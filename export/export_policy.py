@@ -1,10 +1,13 @@
-"""Exports a trained policy as a SavedModel that plain TensorFlow can serve.
+"""Exports a trained policy.
 
-    python export/export_policy.py --root_dir=runs/... --output=policy
+    python export/export_policy.py --root_dir=runs/... [--output=policies]
+        [--format=saved_model|tflite|onnx]
 
-Writes <output>/<version>/ with the signature `serving_default`: observation
-[B, ...] -> action [B, ...], the mode action in the environment's own units.
-Normalisation, clipping and scaling are inside.
+Writes <output>/<version>/, a number larger than those that are there. In a
+SavedModel, plain TensorFlow finds the signatures `serving_default`, `sample`,
+`distribution` and, with a critic, `q_values` or `values`; actions are in the
+environment's own units, and normalising is inside. `greedy_policy/` and
+`collect_policy/` are for TF-Agents.
 """
 
 import pathlib
@@ -17,7 +20,15 @@ from qwr_tf.gin_files import ConfigError
 
 _ROOT_DIR = flags.DEFINE_string('root_dir', None, 'Folder of a finished run.')
 _OUTPUT = flags.DEFINE_string(
-  'output', None, 'Folder of the versions; default <root_dir>/policy.'
+  'output',
+  None,
+  'Folder of the versions; default <root_dir>/policy, or /tflite, or /onnx.',
+)
+_FORMAT = flags.DEFINE_enum(
+  'format',
+  'saved_model',
+  ['saved_model', 'tflite', 'onnx'],
+  'tflite writes float32 and dynamic-range int8, from the mode action.',
 )
 
 
@@ -26,8 +37,10 @@ def main() -> None:
   if _ROOT_DIR.value is None:
     raise ConfigError('--root_dir is missing: the folder of a finished run.')
   root_dir = pathlib.Path(_ROOT_DIR.value)
-  output = pathlib.Path(_OUTPUT.value or root_dir / 'policy')
-  print(f'policy  {serving.export_run(root_dir, output)}')
+  kind = _FORMAT.value
+  default = root_dir / ('policy' if kind == 'saved_model' else kind)
+  output = pathlib.Path(_OUTPUT.value or default)
+  print(f'policy  {serving.export_run(root_dir, output, kind)}')
 
 
 if __name__ == '__main__':

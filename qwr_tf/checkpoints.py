@@ -36,7 +36,8 @@ def restore(agent, path: pathlib.Path) -> None:
   """
   try:
     status = tf.train.Checkpoint(agent=agent).read(str(path / 'agent'))
-    status.assert_existing_objects_matched().expect_partial()
+    # Before the check: else what is left over is listed line by line.
+    status.expect_partial().assert_existing_objects_matched()
   except (tf.errors.OpError, AssertionError, ValueError) as error:
     raise ValueError(
       f'{path} holds no checkpoint of this configuration: '

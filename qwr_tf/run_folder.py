@@ -207,9 +207,9 @@ class RunFolder:
         '--root_dir.'
       ) from error
 
-  def write_json(self, results: Mapping[str, Any]) -> None:
-    """Writes run.json: the facts, versions and results so far."""
-    content = {
+  def content(self, results: Mapping[str, Any]) -> dict[str, Any]:
+    """What run.json says: the facts, versions and results so far."""
+    return {
       **self._facts,
       'commit': provenance.commit(),
       'versions': provenance.versions(),
@@ -219,7 +219,11 @@ class RunFolder:
       **({'resumed': self._resumed} if self._resumed else {}),
       **results,
     }
-    write_atomically(self.path / 'run.json', json.dumps(content, indent=2))
+
+  def write_json(self, results: Mapping[str, Any]) -> None:
+    """Writes run.json."""
+    text = json.dumps(self.content(results), indent=2)
+    write_atomically(self.path / 'run.json', text)
 
   def write_config(self, operative_config: str) -> None:
     """Writes config.gin."""

@@ -88,22 +88,21 @@ class Run:
 
   def _finish(self) -> dict[str, Any]:
     """Writes what a finished run leaves; returns what is in run.json."""
-    self._keep_policy()
     row = self._folder.rows[-1]
     scores = {name: row[name] for name in metrics.SCORES}
+    self._keep_policy(scores)
     results = self._save(scores, finished=True)
     self._checkpoints.remove()
     return results
 
-  def _keep_policy(self) -> None:
+  def _keep_policy(self, scores: dict[str, float]) -> None:
     """Writes the final weights, the policy for serving and the video."""
     agent, path = self._parts.agent, self._folder.path
     checkpoints.save(agent, self._folder.checkpoints / 'final')
     shutil.rmtree(path / 'policy', ignore_errors=True)  # Of a killed process.
     with checkpoint_files.tensorflow_errors(path / 'policy'):
-      serving.export(
-        agent.actor_network, self._parts.action_space, path / 'policy'
-      )
+      facts = self._folder.content(self._results(scores, finished=True))
+      serving.export(agent, facts, path / 'policy')
     if self._screen is not None:
       video.record(self._screen, agent, path / 'video.mp4')
       self._screen.close()  # Else EGL complains while Python ends.
@@ -182,20 +181,23 @@ class Run:
       scores: the final evaluation.
       finished: whether the run came to its end.
     """
-    recorder, folder = self._recorder, self._folder
+    folder = self._folder
     title = f'{self._settings.environment}, {folder.path.name}'
     run_folder.write_atomically(
       folder.path / 'learning_curve.png',
       metrics.learning_curve(folder.rows, title),
     )
     folder.write_config(gin.operative_config_str())
-    results = {
-      'interactions': recorder.interactions,
+    results = self._results(scores, finished)
+    folder.write_json(results)
+    return results
+
+  def _results(self, scores: dict[str, float], finished: bool):
+    return {
+      'interactions': self._recorder.interactions,
       'critic_steps': int(self._parts.agent.critic_steps),
       'actor_steps': int(self._parts.agent.actor_steps),
-      'wall_seconds': round(recorder.wall_seconds, 1),
+      'wall_seconds': round(self._recorder.wall_seconds, 1),
       'scores': scores,
       'finished': finished,
     }
-    folder.write_json(results)
-    return results

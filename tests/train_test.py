@@ -105,9 +105,17 @@ def _bindings(*bindings):
   return [f'--gin_bindings={binding}' for binding in bindings]
 
 
+def _note_export(agent, facts, output):
+  """In the place of an export, which takes a second; see serving_test.py."""
+  assert agent.actor_network.variables
+  output.mkdir()
+  (output / 'facts.json').write_text(json.dumps(facts))
+
+
 @pytest.fixture(name='cli')
 def _cli(monkeypatch, capsys):
   """Runs the command in this process: (exit code, stdout, stderr)."""
+  monkeypatch.setattr(train.serving, 'export', _note_export)
 
   def run(*arguments):
     argv = ['qwr_tf.train', *arguments]
@@ -635,6 +643,14 @@ def test_command_prints_the_bar_and_the_score(tmp_path):
   ]
   lines = err.replace('\r', '\n').strip().splitlines()
   assert all('/40 [' in line for line in lines), err
+  # The export is the real one here, and knows what run.json says.
+  version = tmp_path / 'run' / 'policy' / '1'
+  serve = tf.saved_model.load(str(version)).signatures['serving_default']
+  assert serve(observation=tf.zeros([2, 17]))['action'].shape == (2, 6)
+  metadata = json.loads((version / 'assets.extra/metadata.json').read_text())
+  known = json.loads((tmp_path / 'run' / 'run.json').read_text())
+  for name in ('scores', 'interactions', 'config', 'commit', 'versions'):
+    assert metadata[name] == known[name]
 
 
 def test_command_says_what_is_wrong_in_one_line(tmp_path):

@@ -1,20 +1,41 @@
-"""Floor 1: gymnasium's environments as TF-Agents' PyEnvironments."""
+"""Floor 1: gymnasium's environments as TF-Agents' PyEnvironments.
 
-from gym_notices import notices
+Names are imported when they are asked for: who plays BitFlip with gymnasium
+alone (`qwr_tf.environments.bitflip`) need not have TF-Agents.
+"""
 
-# TF-Agents imports the retired `gym`, which prints a notice about its age.
-notices.notices.clear()
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from qwr_tf.environments.atari import game_id as atari_id  # noqa: E402
-from qwr_tf.environments.bitflip import BitFlipEnv  # noqa: E402
-from qwr_tf.environments.gymnasium_wrapper import GymnasiumWrapper  # noqa: E402
-from qwr_tf.environments.registry import load  # noqa: E402
-from qwr_tf.environments.registry import score_settings  # noqa: E402
+if TYPE_CHECKING:
+  from qwr_tf.environments.atari import game_id as atari_id
+  from qwr_tf.environments.bitflip import BitFlipEnv
+  from qwr_tf.environments.description import describe
+  from qwr_tf.environments.gymnasium_wrapper import GymnasiumWrapper
+  from qwr_tf.environments.registry import load
+  from qwr_tf.environments.registry import score_settings
 
 __all__ = [
   'BitFlipEnv',
   'GymnasiumWrapper',
   'atari_id',
+  'describe',
   'load',
   'score_settings',
 ]
+
+_PLACES = {
+  'BitFlipEnv': ('bitflip', 'BitFlipEnv'),
+  'GymnasiumWrapper': ('gymnasium_wrapper', 'GymnasiumWrapper'),
+  'atari_id': ('atari', 'game_id'),
+  'describe': ('description', 'describe'),
+  'load': ('registry', 'load'),
+  'score_settings': ('registry', 'score_settings'),
+}
+
+
+def __getattr__(name: str) -> Any:
+  if name not in _PLACES:
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+  module, attribute = _PLACES[name]
+  return getattr(importlib.import_module(f'{__name__}.{module}'), attribute)

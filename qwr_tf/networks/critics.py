@@ -25,6 +25,9 @@ class Critic(network.Network):
   [B, T] elsewhere. All of it is trained on plain numbers too.
   """
 
+  # Whether the values are Q(s, a); V(s) otherwise.
+  is_action_value = True
+
   # Values in units of what the loss is measured in.
   value_scale = 1.0
 
@@ -188,6 +191,8 @@ class GatedQNetwork(Critic):
 @gin.configurable
 class ValueNetwork(Critic):
   """V(s): a critic that ignores the action."""
+
+  is_action_value = False
 
   def __init__(
     self,

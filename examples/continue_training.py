@@ -1,0 +1,97 @@
+"""Goes on with a finished run in TF-Agents' own drivers and learner.
+
+    python examples/continue_training.py --root_dir=runs/<run> --output=policy
+        [--iterations=10]
+
+First the exported collect policy plays, loaded as any TF-Agents program loads
+one; it writes what it was beside each action, so its experience is as good as
+the agent's own. Then the agent takes over with the weights and optimisers of
+the run's checkpoint, and in the end exports the next version.
+"""
+
+import argparse
+import pathlib
+
+import qwr_tf  # noqa: F401 (first: it quiets TensorFlow)
+
+# isort: split
+import tensorflow as tf
+from tf_agents.drivers import py_driver
+from tf_agents.policies import py_tf_eager_policy
+from tf_agents.train import learner
+
+from qwr_tf import environments
+from qwr_tf import replay
+from qwr_tf import serving
+from qwr_tf.serving import metadata
+from qwr_tf.serving import versions
+
+
+def run(
+  root_dir: pathlib.Path,
+  output: pathlib.Path,
+  *,
+  iterations: int = 10,
+  env_steps: int = 1000,
+  train_steps: int = 1000,
+  batch_size: int = 256,
+) -> pathlib.Path:
+  """Trains on; returns the folder of the new version."""
+  facts = metadata.run_facts(root_dir)
+  agent = serving.load_agent(root_dir, facts)
+  agent.initialize()
+  env = environments.load(facts['environment'], seed=facts['seed'] + 1)
+  table = replay.ReplayTable(agent.collect_data_spec, iterations * env_steps)
+
+  def store(row):
+    batch = tf.nest.map_structure(lambda x: tf.constant(x)[tf.newaxis], row)
+    table.add_batch(batch)
+
+  def drive(policy, time_step):
+    driver = py_driver.PyDriver(env, policy, [store], max_steps=env_steps)
+    return driver.run(time_step)[0]
+
+  exported = py_tf_eager_policy.SavedModelPyTFEagerPolicy(
+    str(versions.newest(root_dir / 'policy') / 'collect_policy'),
+    load_specs_from_pbtxt=True,
+  )
+  own = py_tf_eager_policy.PyTFEagerPolicy(
+    agent.collect_policy, use_tf_function=True
+  )
+  training = learner.Learner(
+    str(output.with_name(f'{output.name}_learner')),
+    agent.train_step_counter,
+    agent,
+    lambda: table.as_dataset(batch_size, num_steps=agent.train_sequence_length),
+    checkpoint_interval=iterations * train_steps,
+  )
+  time_step = drive(exported, env.reset())
+  for i in range(iterations):
+    if i:
+      time_step = drive(own, time_step)
+    loss = training.run(iterations=train_steps)
+    print(
+      f'loss    {float(loss.loss):.3f} after {int(agent.actor_steps)} steps'
+    )
+  facts['interactions'] += iterations * env_steps
+  facts['critic_steps'] = int(agent.critic_steps)
+  facts['actor_steps'] = int(agent.actor_steps)
+  facts['scores'] = {}  # Those of the run are not this policy's.
+  return serving.export(agent, facts, output)
+
+
+def main() -> None:
+  """Trains on and prints where the policy is."""
+  parser = argparse.ArgumentParser(description=(__doc__ or '').split('\n')[0])
+  parser.add_argument('--root_dir', required=True, type=pathlib.Path)
+  parser.add_argument('--output', required=True, type=pathlib.Path)
+  parser.add_argument('--iterations', type=int, default=10)
+  flags = parser.parse_args()
+  print(
+    'policy  '
+    + str(run(flags.root_dir, flags.output, iterations=flags.iterations))
+  )
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,161 @@
+"""QwrAgent in TF-Agents' own pipeline: Actor, Reverb, Learner, PolicySaver.
+
+    python examples/tf_agents_pipeline.py --root_dir=/tmp/pipeline
+        [--environment=BitFlip-8] [--iterations=40]
+
+Nothing of this project is used but the agent, its networks and the wrapper
+around gymnasium. It is not the way to good scores: every minibatch makes one
+step of the critic and one of the actor, the critic does not learn first, and
+observations are not normalised; `python -m qwr_tf.train` is that way.
+"""
+
+import argparse
+import os
+
+import qwr_tf  # noqa: F401 (first: it quiets TensorFlow)
+
+# isort: split
+import reverb
+import tensorflow as tf
+from tf_agents.metrics import py_metrics
+from tf_agents.policies import policy_saver
+from tf_agents.policies import py_tf_eager_policy
+from tf_agents.replay_buffers import reverb_replay_buffer
+from tf_agents.replay_buffers import reverb_utils
+from tf_agents.specs import tensor_spec
+from tf_agents.train import actor
+from tf_agents.train import learner
+from tf_agents.train.utils import train_utils
+
+from qwr_tf import environments
+from qwr_tf import networks
+from qwr_tf.agents import qwr_agent
+
+_TABLE = 'experience'
+
+
+def make_agent(env, train_step: tf.Variable) -> qwr_agent.QwrAgent:
+  """An agent with the default networks and slots."""
+  time_step_spec = tensor_spec.from_spec(env.time_step_spec())
+  action_spec = tensor_spec.from_spec(env.action_spec())
+  specs = time_step_spec.observation, action_spec
+  adam = tf.keras.optimizers.legacy.Adam
+  agent = qwr_agent.QwrAgent(
+    time_step_spec,
+    action_spec,
+    networks.ActorNetwork(*specs),
+    networks.GatedQNetwork(*specs),
+    actor_optimizer=adam(1e-3),
+    critic_optimizer=adam(1e-3),
+    # Reverb's observer starts no window within the last horizon - 1 steps of
+    # an episode, and BitFlip's episodes have five.
+    horizon=1,
+    train_step_counter=train_step,
+  )
+  agent.initialize()
+  return agent
+
+
+def make_buffer(
+  agent, capacity: int
+) -> reverb_replay_buffer.ReverbReplayBuffer:
+  """A uniform table in a server of this process, on a free port."""
+  table = reverb.Table(
+    _TABLE,
+    max_size=capacity,
+    sampler=reverb.selectors.Uniform(),
+    remover=reverb.selectors.Fifo(),
+    rate_limiter=reverb.rate_limiters.MinSize(1),
+    signature=tensor_spec.add_outer_dim(
+      tensor_spec.from_spec(agent.collect_data_spec)
+    ),
+  )
+  return reverb_replay_buffer.ReverbReplayBuffer(
+    agent.collect_data_spec,
+    table_name=_TABLE,
+    sequence_length=agent.train_sequence_length,
+    local_server=reverb.Server([table], port=None),
+    rate_limiter_timeout_ms=60_000,  # An error, not a wait without end.
+  )
+
+
+def make_actor(env, policy, train_step, observers=(), **kwargs) -> actor.Actor:
+  """A driver that acts with a compiled policy."""
+  acting = py_tf_eager_policy.PyTFEagerPolicy(policy, use_tf_function=True)
+  return actor.Actor(env, acting, train_step, observers=[*observers], **kwargs)
+
+
+def run(
+  root_dir: str,
+  environment: str = 'BitFlip-8',
+  *,
+  iterations: int = 40,
+  env_steps: int = 100,
+  train_steps: int = 100,
+  batch_size: int = 64,
+  eval_episodes: int = 20,
+  seed: int = 0,
+) -> tuple[str, float]:
+  """Trains; returns (folder of the saved greedy policy, mean return)."""
+  tf.keras.utils.set_random_seed(seed)
+  env = environments.load(environment, seed=seed)
+  eval_env = environments.load(environment, seed=seed + 1)
+  train_step = train_utils.create_train_step()
+  agent = make_agent(env, train_step)
+  buffer = make_buffer(agent, capacity=iterations * env_steps)
+  # The agent checks that windows are horizon + 1 steps long.
+  observer = reverb_utils.ReverbAddTrajectoryObserver(
+    buffer.py_client, _TABLE, sequence_length=agent.train_sequence_length
+  )
+  collecting = make_actor(
+    env,
+    agent.collect_policy,
+    train_step,
+    [observer],
+    steps_per_run=env_steps,
+  )
+  training = learner.Learner(
+    root_dir,
+    train_step,
+    agent,
+    lambda: buffer.as_dataset(sample_batch_size=batch_size).prefetch(2),
+    checkpoint_interval=iterations * train_steps,
+  )
+  for _ in range(iterations):
+    collecting.run()
+    observer.flush()
+    loss = training.run(iterations=train_steps)
+  print(f'loss    {float(loss.loss):.3f} after {int(train_step)} steps')
+
+  returns = py_metrics.AverageReturnMetric(buffer_size=eval_episodes)
+  evaluating = make_actor(
+    eval_env,
+    agent.policy,
+    train_step,
+    [returns],
+    episodes_per_run=eval_episodes,
+  )
+  evaluating.run()
+  path = os.path.join(root_dir, 'greedy_policy')
+  saver = policy_saver.PolicySaver(agent.policy, train_step=train_step)
+  saver.save(path)
+  observer.close()
+  return path, float(returns.result())
+
+
+def main() -> None:
+  """Trains, prints the score and where the policy is."""
+  parser = argparse.ArgumentParser(description=(__doc__ or '').split('\n')[0])
+  parser.add_argument('--root_dir', required=True)
+  parser.add_argument('--environment', default='BitFlip-8')
+  parser.add_argument('--iterations', type=int, default=40)
+  flags = parser.parse_args()
+  path, score = run(
+    flags.root_dir, flags.environment, iterations=flags.iterations
+  )
+  print(f'policy  {path}')
+  print(f'score   {score:.1f}')
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,298 @@
+"""Plays an exported policy: needs TensorFlow and gymnasium, nothing else.
+
+    python export/run_policy.py --policy=runs/.../policy [--episodes=10]
+        [--sample] [--seed=0] [--environment=ID] [--video=out.mp4]
+
+The environment and its preprocessing are made again from the export's
+metadata.json (`ale_py` or `mujoco` have to be installed where the environment
+needs them). Prints the undiscounted return of every episode. Exit codes: 0
+done, 2 bad input, 1 anything else.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import pathlib
+import statistics
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from typing import Any
+
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+
+import gymnasium  # noqa: E402
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+from gymnasium.envs import registration  # noqa: E402
+
+_METADATA = pathlib.Path('assets.extra', 'metadata.json')
+
+
+class InputError(ValueError):
+  """Something the caller can put right; says in one line what to change."""
+
+
+class Policy:
+  """An export: its signatures and its metadata."""
+
+  def __init__(self, path: pathlib.Path):
+    """Loads a version, or the newest one in a folder of them."""
+    self.path = _version(path)
+    try:
+      text = (self.path / _METADATA).read_text('utf-8')
+      self.metadata = json.loads(text)
+      self.signatures = tf.saved_model.load(str(self.path)).signatures
+    except (OSError, ValueError) as error:
+      raise InputError(f'{self.path} cannot be read: {error}') from error
+
+  def mode(self, observation: np.ndarray) -> np.ndarray:
+    """The mode action for one observation."""
+    serve = self.signatures['serving_default']
+    return serve(observation=self._batch(observation))['action'].numpy()[0]
+
+  def sampler(self, seed: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns a function that samples; the n-th call depends on seed and n."""
+    sample, calls = self.signatures['sample'], iter(range(2**62))
+
+    def act(observation: np.ndarray) -> np.ndarray:
+      pair = tf.constant([seed, next(calls)], tf.int64)
+      batch = self._batch(observation)
+      return sample(observation=batch, seed=pair)['action'].numpy()[0]
+
+    return act
+
+  def _batch(self, observation: np.ndarray) -> tf.Tensor:
+    (_, inputs) = self.signatures['serving_default'].structured_input_signature
+    return tf.constant(observation[np.newaxis], inputs['observation'].dtype)
+
+
+def _version(path: pathlib.Path) -> pathlib.Path:
+  if (path / _METADATA).is_file():
+    return path
+  numbers = [int(p.name) for p in path.glob('*') if p.name.isdecimal()]
+  for number in sorted(numbers, reverse=True):
+    if (path / str(number) / _METADATA).is_file():
+      return path / str(number)
+  raise InputError(
+    f'{path} holds no exported policy; give the folder that '
+    'export/export_policy.py has written.'
+  )
+
+
+# The environment.
+
+
+def make_environment(
+  metadata: dict[str, Any], name: str | None, render_mode: str | None
+) -> gymnasium.Env:
+  """Makes the export's environment, or another one with the same wrappers.
+
+  Args:
+    metadata: of the export.
+    name: a gymnasium id, `module:id` if a module has to register it; None is
+      the environment the policy was trained in.
+    render_mode: for gymnasium.
+
+  Raises:
+    InputError: if it cannot be made or its spaces differ from the export's.
+  """
+  if not name and not metadata['gymnasium_spec']:
+    raise InputError(
+      f'{metadata["environment"]} cannot be made again '
+      f'({metadata["not_described"]}); name one with --environment.'
+    )
+  try:
+    env = _make(metadata, name, render_mode)
+  except (gymnasium.error.Error, ImportError, TypeError, ValueError) as error:
+    message = ' '.join(str(error).split())
+    raise InputError(f'{name or metadata["environment"]}: {message}') from error
+  check_spaces(env, metadata)
+  return env
+
+
+def _make(
+  metadata: dict[str, Any], name: str | None, render_mode: str | None
+) -> gymnasium.Env:
+  if name:
+    module, _, env_id = name.rpartition(':')
+    if module:
+      importlib.import_module(module)
+    spec = gymnasium.spec(env_id)
+  else:
+    spec = registration.EnvSpec(**metadata['gymnasium_spec'])
+  if str(spec.entry_point).startswith('ale_py'):  # It prints a banner.
+    ale_py = importlib.import_module('ale_py')
+    ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
+  kwargs: Any = {'render_mode': render_mode} if render_mode else {}
+  env = gymnasium.make(spec, disable_env_checker=True, **kwargs)
+  for wrapper in metadata['wrappers'] or ():
+    # Another environment has a time limit of its own.
+    if not (name and wrapper['name'] == 'TimeLimit'):
+      env = _wrap(env, wrapper)
+  return env
+
+
+def _wrap(env: gymnasium.Env, wrapper: dict[str, Any]) -> gymnasium.Env:
+  if wrapper['name'] == 'ChannelsLast':
+    return _channels_last(env)
+  kind = getattr(gymnasium.wrappers, wrapper['name'], None)
+  if kind is None:
+    module, _, name = wrapper['entry_point'].partition(':')
+    kind = getattr(importlib.import_module(module), name)
+  return kind(env, **wrapper['kwargs'])
+
+
+def _channels_last(env: gymnasium.Env) -> gymnasium.Env:
+  """Image stacks [n, height, width] to [height, width, n]."""
+  n, *shape = env.observation_space.shape or ()
+  space = gymnasium.spaces.Box(0, 255, (*shape, n), np.uint8)
+  return gymnasium.wrappers.TransformObservation(
+    env, lambda stack: np.moveaxis(np.asarray(stack), 0, -1), space
+  )
+
+
+def check_spaces(env: gymnasium.Env, metadata: dict[str, Any]) -> None:
+  """Raises InputError if the policy was made for other spaces."""
+  for name in ('observation_space', 'action_space'):
+    wanted, found = metadata[name], getattr(env, name)
+    if not _same(wanted, found):
+      raise InputError(
+        f'{env.spec.id if env.spec else env} has the {name} '
+        f'{textwrap.shorten(str(found), 100)}, but the policy is for '
+        f'{textwrap.shorten(str(wanted), 150)}; use '
+        f'{metadata["environment"]} or one with the same spaces.'
+      )
+
+
+def _same(wanted: dict[str, Any], space: Any) -> bool:
+  if wanted['type'] != type(space).__name__:
+    return False
+  if wanted['type'] == 'Discrete':
+    return (wanted['n'], wanted['start']) == (space.n, space.start)
+  if tuple(wanted['shape']) != space.shape:
+    return False
+  if (wanted['dtype'] == 'uint8') != (space.dtype == np.uint8):
+    return False
+  bounds = ('low', 'high') if 'low' in wanted else ()
+  return all(np.allclose(wanted[b], getattr(space, b)) for b in bounds)
+
+
+# Playing.
+
+
+def returns(
+  env: gymnasium.Env,
+  act: Callable[[np.ndarray], np.ndarray],
+  episodes: int,
+  seed: int,
+  frames: list[Any] | None = None,
+) -> Iterator[float]:
+  """Plays episodes and yields their undiscounted returns.
+
+  Args:
+    env: to play in.
+    act: one observation to one action in the environment's units.
+    episodes: how many.
+    seed: of the first reset; later ones continue its random numbers.
+    frames: takes the images of all steps, if given.
+  """
+  for episode in range(episodes):
+    observation, _ = env.reset(seed=None if episode else seed)
+    total, over = 0.0, False
+    while not over:
+      if frames is not None:
+        frames.append(env.render())
+      action = np.asarray(act(np.asarray(observation)), env.action_space.dtype)
+      observation, reward, terminated, truncated, _ = env.step(
+        action if action.ndim else action.item()
+      )
+      total, over = total + float(reward), terminated or truncated
+    yield total
+
+
+def write_video(path: pathlib.Path, frames: list[Any], fps: int):
+  """Writes frames; complete or not at all."""
+  try:
+    import imageio
+  except ImportError as error:
+    raise InputError(
+      f'--video needs imageio ({error}); run `pip install imageio '
+      'imageio-ffmpeg`.'
+    ) from error
+  temporary = path.with_name(f'.{os.getpid()}.{path.name}')
+  if path.suffix == '.gif':
+    rate: Any = {'duration': 1000 / fps}
+  else:  # Sides of odd length are cut; not scaled to multiples of 16.
+    rate = {'fps': fps, 'macro_block_size': 2}
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    imageio.mimsave(temporary, frames, **rate)
+    os.replace(temporary, path)
+  except (OSError, ValueError) as error:
+    raise InputError(f'{path} cannot be written: {error}') from error
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+class _Parser(argparse.ArgumentParser):
+  """Says what is wrong in one line."""
+
+  def error(self, message: str):
+    raise InputError(f'{message} (--help lists the flags).')
+
+
+def _arguments() -> argparse.Namespace:
+  parser = _Parser(
+    description=(__doc__ or '').partition('\n')[0], allow_abbrev=False
+  )
+  parser.add_argument('--policy', required=True, type=pathlib.Path)
+  parser.add_argument('--environment', help='default: that of the training')
+  parser.add_argument('--episodes', type=int, default=10)
+  parser.add_argument('--seed', type=int, default=0)
+  parser.add_argument('--sample', action='store_true', help='not the mode')
+  parser.add_argument('--video', type=pathlib.Path, help='.mp4 or .gif')
+  arguments = parser.parse_args()
+  if arguments.episodes < 1 or arguments.seed < 0:
+    parser.error('--episodes must be 1 or more, --seed 0 or more')
+  return arguments
+
+
+def main() -> None:
+  """Plays and prints."""
+  flags = _arguments()
+  if sys.platform == 'linux' and not os.environ.get('DISPLAY'):
+    os.environ.setdefault('MUJOCO_GL', 'egl')  # Draws without a display.
+  policy = Policy(flags.policy)
+  env = make_environment(
+    policy.metadata, flags.environment, 'rgb_array' if flags.video else None
+  )
+  frames: list[Any] | None = [] if flags.video else None
+  act = policy.sampler(flags.seed) if flags.sample else policy.mode
+  totals = []
+  for total in returns(env, act, flags.episodes, flags.seed, frames):
+    totals.append(total)
+    print(f'episode {len(totals):3}  {total:.1f}', flush=True)
+  if frames is not None:
+    write_video(flags.video, frames, policy.metadata['render_fps'])
+    print(f'video   {flags.video}')
+  spread = statistics.stdev(totals) if len(totals) > 1 else 0.0
+  print(f'mean    {statistics.fmean(totals):.1f} +- {spread:.1f}')
+
+
+def run() -> int:
+  """Calls main; turns the expected errors into one line and an exit code."""
+  try:
+    main()
+    return 0
+  except InputError as error:
+    message, code = str(error), 2
+  except tf.errors.InvalidArgumentError as error:  # NaN in an observation.
+    message, code = error.message, 1
+  print(f'error: {" ".join(message.split())}', file=sys.stderr)
+  return code
+
+
+if __name__ == '__main__':
+  sys.exit(run())

@@ -1,0 +1,92 @@
+"""Asks a served policy for actions over gRPC; needs tensorflow-serving-api.
+
+    python export/serving/grpc_client.py --observations=observations.npy
+        [--server=localhost:8500] [--signature=sample --seed=1,2]
+
+`--observations` is an array [B, ...] of the signature's type. Prints the
+outputs.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping
+
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+
+import grpc  # noqa: E402
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+from tensorflow_serving.apis import predict_pb2  # noqa: E402
+from tensorflow_serving.apis import prediction_service_pb2_grpc  # noqa: E402
+
+
+def predict_request(
+  inputs: Mapping[str, np.ndarray],
+  signature: str = 'serving_default',
+  model: str = 'policy',
+  version: int | None = None,
+) -> predict_pb2.PredictRequest:
+  """A request.
+
+  Args:
+    inputs: arrays by name.
+    signature: of the SavedModel.
+    model: its name in models.config.
+    version: None is the newest.
+  """
+  request = predict_pb2.PredictRequest()
+  request.model_spec.name = model
+  request.model_spec.signature_name = signature
+  if version is not None:
+    request.model_spec.version.value = version
+  for name, value in inputs.items():
+    request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+  return request
+
+
+def predict(
+  server: str, request: predict_pb2.PredictRequest, seconds: float = 10.0
+) -> dict[str, np.ndarray]:
+  """Sends a request and returns the outputs by name.
+
+  Args:
+    server: host:port.
+    request: of `predict_request`.
+    seconds: to wait.
+
+  Raises:
+    grpc.RpcError: what the server says is wrong, or that there is none.
+  """
+  with grpc.insecure_channel(server) as channel:
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+    response = stub.Predict(request, timeout=seconds)
+  return {k: tf.make_ndarray(v) for k, v in response.outputs.items()}
+
+
+def main() -> None:
+  """Sends one request."""
+  parser = argparse.ArgumentParser(description=(__doc__ or '').split('\n')[0])
+  parser.add_argument('--server', default='localhost:8500')
+  parser.add_argument('--observations', required=True, help='a .npy file')
+  parser.add_argument('--signature', default='serving_default')
+  parser.add_argument('--seed', help='two whole numbers, for sample: 1,2')
+  flags = parser.parse_args()
+  inputs = {'observation': np.load(flags.observations)}
+  if flags.seed:
+    numbers = [int(n) for n in flags.seed.split(',')]
+    inputs['seed'] = np.array(numbers, np.int64)
+  request = predict_request(inputs, flags.signature)
+  for name, value in predict(flags.server, request).items():
+    print(f'{name}\n{value}')
+
+
+if __name__ == '__main__':
+  try:
+    main()
+  except grpc.RpcError as error:
+    print(f'error: {error.code().name}: {error.details()}', file=sys.stderr)
+    sys.exit(1)
+  except (OSError, ValueError) as error:
+    print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,121 @@
+"""Asks a served policy for actions over HTTP; needs NumPy only.
+
+    python export/serving/rest_client.py --observations=observations.npy
+        [--url=http://localhost:8501/v1/models/policy]
+        [--signature=sample --seed=1,2]
+
+`--observations` is an array [B, ...]. Prints the outputs as JSON.
+"""
+
+import argparse
+import json
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+URL = 'http://localhost:8501/v1/models/policy'
+
+
+class ServerError(RuntimeError):
+  """What the server says is wrong, or that there is none."""
+
+
+def row_request(
+  inputs: Mapping[str, np.ndarray], signature: str = 'serving_default'
+) -> dict[str, Any]:
+  """A request with one instance per observation.
+
+  Args:
+    inputs: by name, all with the same first axis [B].
+    signature: of the SavedModel.
+  """
+  names = list(inputs)
+  rows = zip(
+    *(np.asarray(inputs[name]).tolist() for name in names), strict=True
+  )
+  instances = [dict(zip(names, row, strict=True)) for row in rows]
+  return {'signature_name': signature, 'instances': instances}
+
+
+def column_request(
+  inputs: Mapping[str, np.ndarray], signature: str = 'serving_default'
+) -> dict[str, Any]:
+  """A request with one array per input; the only way to hand in a seed."""
+  columns = {name: np.asarray(value).tolist() for name, value in inputs.items()}
+  return {'signature_name': signature, 'inputs': columns}
+
+
+def post(url: str, request: Mapping[str, Any], seconds: float = 10.0) -> Any:
+  """Sends a request to `<url>:predict`; returns the reply's JSON.
+
+  Args:
+    url: of the model, `/versions/<n>` appended for a certain one.
+    request: `row_request` or `column_request`.
+    seconds: to wait.
+
+  Raises:
+    ServerError: with the server's own words where it has some.
+  """
+  call = urllib.request.Request(
+    f'{url}:predict',
+    json.dumps(request).encode(),
+    {'Content-Type': 'application/json'},
+  )
+  try:
+    with urllib.request.urlopen(call, timeout=seconds) as reply:
+      return json.load(reply)
+  except urllib.error.HTTPError as error:
+    text = error.read().decode(errors='replace')
+    try:
+      text = json.loads(text)['error']
+    except (ValueError, KeyError, TypeError):
+      pass
+    raise ServerError(f'{error.code}: {text}') from error
+  except OSError as error:
+    raise ServerError(f'{url} does not answer: {error}') from error
+
+
+def outputs(reply: Mapping[str, Any], only_name: str) -> dict[str, np.ndarray]:
+  """The arrays in a reply, by name.
+
+  Args:
+    reply: to a row or to a column request. Where a signature has one output,
+      its name is left out.
+    only_name: that name.
+  """
+  if 'outputs' in reply:
+    columns = reply['outputs']
+    if isinstance(columns, dict):
+      return {name: np.asarray(value) for name, value in columns.items()}
+    return {only_name: np.asarray(columns)}
+  rows = reply['predictions']
+  if rows and isinstance(rows[0], dict):
+    return {name: np.asarray([r[name] for r in rows]) for name in rows[0]}
+  return {only_name: np.asarray(rows)}
+
+
+def main() -> None:
+  """Sends one request."""
+  parser = argparse.ArgumentParser(description=(__doc__ or '').split('\n')[0])
+  parser.add_argument('--url', default=URL)
+  parser.add_argument('--observations', required=True, help='a .npy file')
+  parser.add_argument('--signature', default='serving_default')
+  parser.add_argument('--seed', help='two whole numbers, for sample: 1,2')
+  flags = parser.parse_args()
+  inputs = {'observation': np.load(flags.observations)}
+  if flags.seed:
+    inputs['seed'] = np.array([int(n) for n in flags.seed.split(',')])
+  build = column_request if flags.seed else row_request
+  print(json.dumps(post(flags.url, build(inputs, flags.signature))))
+
+
+if __name__ == '__main__':
+  try:
+    main()
+  except (ServerError, OSError, ValueError) as error:
+    print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
+    sys.exit(2 if isinstance(error, (OSError, ValueError)) else 1)

@@ -1,0 +1,98 @@
+"""An environment as JSON, from which gymnasium alone can make it again."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium import wrappers
+
+# What only a learner sees; a policy is played without them.
+_FOR_LEARNING = ('ClipReward', 'LifeLossTerminal')
+
+
+def describe(env: gymnasium.Env) -> dict[str, Any]:
+  """Says how to make an environment again, for playing a policy in it.
+
+  Args:
+    env: made by `gymnasium.make`; wrappers around it say how they were made,
+      as gymnasium's own do.
+
+  Returns:
+    `gymnasium_spec`: id, entry_point and kwargs of an EnvSpec; `wrappers`:
+    name, entry_point and kwargs of each, innermost first;
+    `observation_space`, `action_space` and `render_fps`. Where some argument
+    is more than numbers, texts and lists, the first two are None and
+    `not_described` says why.
+  """
+  action_space = env.action_space
+  content = {
+    'observation_space': _space(env.observation_space),
+    'action_space': _space(action_space) | _bounds(action_space),
+    'render_fps': env.metadata.get('render_fps') or 30,
+  }
+  try:
+    recipe = {
+      'gymnasium_spec': _spec(env),
+      'wrappers': [*_wrappers(env)][::-1],
+    }
+    # Tuples become lists here already.
+    return json.loads(json.dumps(recipe, allow_nan=False)) | content
+  except (TypeError, ValueError) as error:
+    nothing = {'gymnasium_spec': None, 'wrappers': None}
+    return nothing | content | {'not_described': str(error)}
+
+
+def _spec(env: gymnasium.Env) -> dict[str, Any]:
+  spec = env.unwrapped.spec
+  if spec is None:
+    raise ValueError('the environment was not made by gymnasium.make')
+  kwargs = {k: v for k, v in spec.kwargs.items() if k != 'render_mode'}
+  entry_point: Any = spec.entry_point
+  if callable(entry_point):
+    entry_point = f'{entry_point.__module__}:{entry_point.__qualname__}'
+  return {'id': spec.id, 'entry_point': entry_point, 'kwargs': kwargs}
+
+
+def _wrappers(env: gymnasium.Env) -> Iterator[dict[str, Any]]:
+  """Yields what was put around what `gymnasium.make` made, outermost first."""
+  while isinstance(env, gymnasium.Wrapper):
+    kind = type(env)
+    if kind is wrappers.OrderEnforcing:
+      return
+    if kind.__name__ not in _FOR_LEARNING:
+      yield {
+        'name': kind.__name__,
+        'entry_point': f'{kind.__module__}:{kind.__qualname__}',
+        'kwargs': _arguments(env),
+      }
+    env = env.env
+
+
+def _arguments(env: gymnasium.Wrapper) -> dict[str, Any]:
+  assert env.spec is not None
+  if isinstance(env, wrappers.TimeLimit):  # It edits the spec instead.
+    return {'max_episode_steps': env.spec.max_episode_steps}
+  kwargs = env.spec.additional_wrappers[-1].kwargs
+  if kwargs is None:
+    raise ValueError(
+      f'{type(env).__name__} is no gymnasium.utils.RecordConstructorArgs'
+    )
+  return kwargs
+
+
+def _space(space: gymnasium.Space) -> dict[str, Any]:
+  if isinstance(space, spaces.Discrete):
+    n, start = space.n.item(), space.start.item()
+    return {'type': 'Discrete', 'n': n, 'start': start}
+  assert isinstance(space, spaces.Box)
+  dtype = np.dtype(space.dtype).name
+  return {'type': 'Box', 'shape': list(space.shape), 'dtype': dtype}
+
+
+def _bounds(space: gymnasium.Space) -> dict[str, Any]:
+  if not isinstance(space, spaces.Box):
+    return {}
+  return {'low': space.low.tolist(), 'high': space.high.tolist()}

@@ -1,0 +1,124 @@
+"""Whether an export does what its checkpoint does, and how fast."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from qwr_tf import experiment
+from qwr_tf import numpy_actor
+from qwr_tf.serving import signatures
+
+# What the same weights may differ by in float32.
+TOLERANCE = 1e-6
+CONVERTED_TOLERANCE = 1e-5
+
+# What is left of a policy with 8 bits per weight.
+INT8_MIN_AGREEMENT = 0.99
+INT8_MAX_MEAN_DIFFERENCE = 0.02  # Of the range of an action.
+
+
+def visited_observations(
+  agent, environment: str, number: int, seed: int
+) -> np.ndarray:
+  """Observations [number, ...] that the sampling policy comes by."""
+  env = experiment.load_environment(environment, seed=seed)
+  act = numpy_actor.NumpyActor(agent.actor_network)
+  rng = np.random.default_rng(seed)
+  with env:
+    step = env.reset()
+    visited: list[np.ndarray] = []
+    while len(visited) < number:
+      visited.append(step.observation)
+      step = env.step(act(step.observation, rng)[0])
+  return np.stack(visited)
+
+
+class Difference(NamedTuple):
+  """How far two arrays of actions or values are apart.
+
+  Attributes:
+    largest: largest absolute difference.
+    mean: mean absolute difference.
+    agreement: share of equal entries.
+  """
+
+  largest: float
+  mean: float
+  agreement: float
+
+
+def difference(one: np.ndarray, other: np.ndarray) -> Difference:
+  """Compares element by element."""
+  apart = np.abs(one.astype(np.float64) - other.astype(np.float64))
+  return Difference(apart.max(), apart.mean(), float(np.mean(apart == 0)))
+
+
+def signature_differences(
+  agent, action_space, exported: Mapping[str, Any], observations: np.ndarray
+) -> dict[str, Difference]:
+  """Every output of every signature, export against agent.
+
+  Args:
+    agent: with the checkpoint's weights.
+    action_space: gymnasium's own.
+    exported: `signatures` of the loaded SavedModel.
+    observations: [B, ...].
+
+  Returns:
+    Differences by 'signature output'.
+  """
+  functions = signatures.signatures(agent, action_space)
+  inputs = {'observation': tf.constant(observations)}
+  mode = functions[signatures.SERVING_DEFAULT](inputs['observation'])
+  inputs |= {'action': mode['action'], 'seed': tf.constant([1, 2], tf.int64)}
+  found = {}
+  for name, function in functions.items():
+    _, specs = exported[name].structured_input_signature
+    given = {key: inputs[key] for key in specs}
+    ours, theirs = function(*_ordered(function, given)), exported[name](**given)
+    for key, value in ours.items():
+      found[f'{name} {key}'] = difference(value.numpy(), theirs[key].numpy())
+  return found
+
+
+def _ordered(function, inputs: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
+  specs = tf.nest.flatten(function.structured_input_signature)
+  return [inputs[spec.name] for spec in specs]
+
+
+def actions(agent, action_space, observations: np.ndarray) -> np.ndarray:
+  """The agent's mode actions in the environment's units."""
+  functions = signatures.PolicyFunctions(agent, action_space)
+  return functions.mode(tf.constant(observations))['action'].numpy()
+
+
+def relative_to_range(mean: float, action_space) -> float:
+  """A mean difference of actions, as a share of the smallest range."""
+  return float(mean / np.min(action_space.high - action_space.low))
+
+
+def latency(function: Callable[[], Any], seconds: float = 0.5) -> float:
+  """Median seconds of a call, over about as many seconds."""
+  for _ in range(10):
+    function()
+  times: list[float] = []
+  end = time.perf_counter() + seconds
+  while time.perf_counter() < end or len(times) < 10:
+    start = time.perf_counter()
+    function()
+    times.append(time.perf_counter() - start)
+  return float(np.median(times))
+
+
+def bare_network(agent) -> Callable[[tf.Tensor], tf.Tensor]:
+  """The network call alone as a tf.function: what an export is held to."""
+  spec = signatures.observation_input(agent)
+
+  @tf.function(input_signature=[spec])
+  def call(observation):
+    return signatures.mode_of(agent.actor_network(observation)[0])
+
+  return call

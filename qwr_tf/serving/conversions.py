@@ -1,0 +1,161 @@
+"""The mode action for devices and other runtimes: LiteRT and ONNX.
+
+Both are made of the deterministic graph without its check for NaN, which
+neither runtime has. Both take batches of any size.
+"""
+
+import contextlib
+import logging
+import os
+import pathlib
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from qwr_tf import networks
+from qwr_tf.gin_files import ConfigError
+from qwr_tf.serving import signatures
+
+FLOAT32, INT8 = 'policy_float32.tflite', 'policy_int8.tflite'
+ONNX = 'policy.onnx'
+
+_OPSET = 17
+
+# One batch of observations to one of actions.
+Act = Callable[[np.ndarray], np.ndarray]
+
+
+def write_tflite(agent, action_space, folder: pathlib.Path) -> None:
+  """Writes the float32 and the dynamic-range int8 model.
+
+  The latter keeps weights as int8 and calculates with what is quantised as it
+  comes; it needs no calibration data.
+  """
+  function, module = _mode_function(agent, action_space)
+  with _normalizers_apart(agent):
+    concrete = function.get_concrete_function()
+  for name, optimizations in (
+    (FLOAT32, []),
+    (INT8, [tf.lite.Optimize.DEFAULT]),
+  ):
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(
+      [concrete], module
+    )
+    converter.optimizations = optimizations
+    with _quiet():
+      content = converter.convert()
+    (folder / name).write_bytes(content)
+
+
+def write_onnx(agent, action_space, folder: pathlib.Path) -> None:
+  """Writes the model for onnxruntime and others.
+
+  Raises:
+    ConfigError: if tf2onnx is not installed.
+  """
+  try:
+    import tf2onnx
+  except ImportError as error:
+    raise ConfigError(
+      f'--format=onnx needs tf2onnx ({error}); run `pip install '
+      '"qwr_tf[onnx]"`.'
+    ) from error
+  function, _ = _mode_function(agent, action_space)
+  with _quiet():
+    model, _ = tf2onnx.convert.from_function(
+      function, function.input_signature, opset=_OPSET
+    )
+  (folder / ONNX).write_bytes(model.SerializeToString())
+
+
+def load_tflite(path: pathlib.Path) -> Act:
+  """Runs a model with the LiteRT interpreter that TensorFlow brings."""
+  with _quiet():
+    interpreter = tf.lite.Interpreter(str(path))
+    interpreter.allocate_tensors()
+  (given,), (made,) = (
+    interpreter.get_input_details(),
+    interpreter.get_output_details(),
+  )
+
+  def act(observations: np.ndarray) -> np.ndarray:
+    interpreter.resize_tensor_input(given['index'], observations.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(given['index'], observations)
+    interpreter.invoke()
+    return interpreter.get_tensor(made['index'])
+
+  return act
+
+
+def load_onnx(path: pathlib.Path) -> Act:
+  """Runs a model with onnxruntime.
+
+  Raises:
+    ConfigError: if onnxruntime is not installed.
+  """
+  try:
+    import onnxruntime
+  except ImportError as error:
+    raise ConfigError(
+      f'{path} needs onnxruntime ({error}); run `pip install "qwr_tf[onnx]"`.'
+    ) from error
+  session = onnxruntime.InferenceSession(
+    str(path), providers=['CPUExecutionProvider']
+  )
+
+  def act(observations: np.ndarray) -> np.ndarray:
+    return session.run(['action'], {'observation': observations})[0]
+
+  return act
+
+
+def _mode_function(agent, action_space):
+  """(tf.function, a module that holds on to its variables)."""
+  functions = signatures.PolicyFunctions(agent, action_space)
+  function = tf.function(
+    functions.mode,
+    input_signature=[signatures.observation_input(agent)],
+    autograph=False,
+  )
+  module = tf.Module()
+  module.policy_variables = agent.actor_network.variables
+  return function, module
+
+
+@contextlib.contextmanager
+def _normalizers_apart(agent) -> Iterator[None]:
+  """Keeps the converter from multiplying deviations into the first layer.
+
+  Its input would then be raw observations, small and large in one row, whose
+  common int8 scale leaves nothing of the small ones.
+  """
+  normalizers = [
+    module
+    for module in agent.actor_network.submodules
+    if isinstance(module, networks.ObservationNormalizer)
+  ]
+  for normalizer in normalizers:
+    normalizer.finish = lambda x: tf.minimum(x, x.dtype.max)
+  try:
+    yield
+  finally:
+    for normalizer in normalizers:
+      normalizer.finish = tf.identity
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+  """Hides what the converters say of themselves, from C++ as well."""
+  level = tf.get_logger().level
+  tf.get_logger().setLevel(logging.ERROR)
+  before = os.dup(2)
+  try:
+    with open(os.devnull, 'wb') as nowhere:
+      os.dup2(nowhere.fileno(), 2)
+    yield
+  finally:
+    os.dup2(before, 2)
+    os.close(before)
+    tf.get_logger().setLevel(level)

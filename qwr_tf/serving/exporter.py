@@ -1,0 +1,207 @@
+"""From an agent, or a finished run's folder, to the next version."""
+
+import contextlib
+import json
+import logging
+import pathlib
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import gin
+import numpy as np
+import tensorflow as tf
+from absl import logging as absl_logging
+from tf_agents.policies import policy_saver
+from tf_agents.specs import tensor_spec
+
+from qwr_tf import checkpoints
+from qwr_tf import environments
+from qwr_tf import experiment
+from qwr_tf.gin_files import ConfigError
+from qwr_tf.serving import conversions
+from qwr_tf.serving import metadata
+from qwr_tf.serving import signatures
+from qwr_tf.serving import versions
+from qwr_tf.serving import warmup
+
+# As TF-Agents' PolicySavedModelTrigger names them.
+GREEDY_POLICY, COLLECT_POLICY = 'greedy_policy', 'collect_policy'
+
+SAVED_MODEL = 'saved_model'
+_CONVERSIONS = {
+  'tflite': conversions.write_tflite,
+  'onnx': conversions.write_onnx,
+}
+KINDS = (SAVED_MODEL, *_CONVERSIONS)
+
+
+def export(
+  agent,
+  facts: Mapping[str, Any],
+  output: pathlib.Path,
+  kind: str = SAVED_MODEL,
+) -> pathlib.Path:
+  """Writes the next version of an agent's policy, complete or not at all.
+
+  Args:
+    agent: a `RegressionAgent`.
+    facts: run.json of its run.
+    output: folder of the versions; theirs are whole numbers that only grow.
+    kind: 'saved_model', 'tflite' or 'onnx'.
+
+  Returns:
+    The folder of the new version.
+
+  Raises:
+    ConfigError: if the output holds something else, other formats included,
+      or something the format needs is not installed.
+  """
+  _check_kind(output, kind)
+  name = facts['environment']
+  with experiment.load_environment(
+    name, seed=facts['seed'], **environments.score_settings(name)
+  ) as env:
+    content = {'format': kind, **metadata.metadata(facts, agent, env)}
+    inputs = _example_inputs(agent, env)
+    space = env.env.action_space
+
+  def write(folder: pathlib.Path) -> None:
+    (folder / versions.EXTRA).mkdir(parents=True)
+    text = json.dumps(content, indent=2)
+    (folder / versions.EXTRA / versions.METADATA).write_text(text + '\n')
+    if kind == SAVED_MODEL:
+      _write_saved_model(agent, space, inputs, folder)
+    else:
+      _CONVERSIONS[kind](agent, space, folder)
+
+  return versions.write_new(output, write)
+
+
+def export_run(
+  root_dir: pathlib.Path, output: pathlib.Path, kind: str = SAVED_MODEL
+) -> pathlib.Path:
+  """Exports a run's final policy; returns the folder of the version.
+
+  Raises:
+    ConfigError: if there is no run or no checkpoint, and as `export`.
+  """
+  facts = metadata.run_facts(root_dir)
+  _check_kind(output, kind)
+  agent = load_agent(root_dir, facts, float32=kind != SAVED_MODEL)
+  return export(agent, facts, output, kind)
+
+
+def load_agent(
+  root_dir: pathlib.Path, facts: Mapping[str, Any], *, float32: bool = False
+):
+  """A run's agent with its final weights; parses the run's configuration.
+
+  Args:
+    root_dir: folder of a finished run.
+    facts: its run.json.
+    float32: calculate with float32 where the run did so with less. Weights
+      are float32 in any case; other runtimes know nothing else.
+
+  Raises:
+    ConfigError: if there is no checkpoint of this configuration.
+  """
+  gin.clear_config()
+  config = facts['config']
+  if float32:
+    config = re.sub(r"(dtype_policy) = '\w+'", r"\1 = 'float32'", config)
+  gin.parse_config(config)
+  with experiment.load_environment(facts['environment']) as env:
+    agent = experiment.make_agent(
+      tensor_spec.from_spec(env.time_step_spec()),
+      tensor_spec.from_spec(env.action_spec()),
+      seed=facts['seed'],
+    )
+  try:
+    checkpoints.restore(agent, root_dir / 'checkpoints' / 'final')
+  except ValueError as error:
+    raise ConfigError(str(error)) from error
+  return agent
+
+
+def _check_kind(output: pathlib.Path, kind: str) -> None:
+  """Raises ConfigError if a server would find other files in it."""
+  there = versions.versions(output)
+  found = metadata.read(there[-1]).get('format') if there else kind
+  if found != kind:
+    raise ConfigError(
+      f'{output} holds exports of the format {found}, not {kind}; choose '
+      'another --output.'
+    )
+
+
+def _write_saved_model(
+  agent, action_space, inputs: Mapping[str, np.ndarray], folder: pathlib.Path
+) -> None:
+  functions = signatures.signatures(agent, action_space)
+  save_signatures(functions, folder)
+  save_tf_agents_policies(agent, folder)
+  if warmup.available():
+    requests = {
+      signature: {name: inputs[name] for name in _input_names(function)}
+      for signature, function in functions.items()
+    }
+    # A server that batches wants one first axis in all inputs of a request,
+    # which a seed has not; and it does not load what it cannot warm up.
+    del requests['sample']
+    warmup.write(folder / versions.EXTRA, requests)
+
+
+def save_signatures(functions: Mapping[str, Any], folder: pathlib.Path) -> None:
+  """Writes concrete functions as a SavedModel that needs TensorFlow alone."""
+  module = tf.Module()
+  # What the signatures read and nothing else: no targets, no optimisers.
+  variables = (v for f in functions.values() for v in f.variables)
+  module.policy_variables = list({v.ref(): v for v in variables}.values())
+  with _quiet():
+    tf.saved_model.save(module, str(folder), signatures=dict(functions))
+
+
+def save_tf_agents_policies(agent, folder: pathlib.Path) -> None:
+  """Writes both policies as TF-Agents' drivers load them."""
+  for name, policy in (
+    (GREEDY_POLICY, agent.policy),
+    (COLLECT_POLICY, agent.collect_policy),
+  ):
+    with _quiet():
+      saver = policy_saver.PolicySaver(
+        policy, batch_size=None, train_step=agent.train_step_counter
+      )
+      saver.save(str(folder / name))
+
+
+def _input_names(function) -> list[str]:
+  specs = tf.nest.flatten(function.structured_input_signature)
+  return [spec.name for spec in specs]
+
+
+def _example_inputs(agent, env) -> dict[str, np.ndarray]:
+  """The observation an episode starts with, and any action and seed."""
+  action = tensor_spec.zero_spec_nest(agent.action_spec, outer_dims=[1])
+  units = signatures.ActionUnits(env.env.action_space)
+  return {
+    'observation': env.reset().observation[np.newaxis],
+    'action': units.to_environment(action).numpy(),
+    'seed': np.zeros([2], np.int64),
+  }
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+  """Hides what TensorFlow says of TF-Agents' names and tfp's types."""
+  verbosity, level = absl_logging.get_verbosity(), tf.get_logger().level
+  absl_logging.set_verbosity(absl_logging.ERROR)
+  tf.get_logger().setLevel(logging.ERROR)
+  with warnings.catch_warnings():
+    warnings.filterwarnings('ignore', 'Encoding a StructuredValue')
+    try:
+      yield
+    finally:
+      absl_logging.set_verbosity(verbosity)
+      tf.get_logger().setLevel(level)

@@ -1,0 +1,90 @@
+"""metadata.json: where a policy comes from and how to play it."""
+
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from tf_agents.specs import tensor_spec
+
+from qwr_tf import environments
+from qwr_tf.gin_files import ConfigError
+from qwr_tf.serving import signatures
+from qwr_tf.serving import versions
+from qwr_tf.sweeping import run_rows
+
+# What is handed on from run.json.
+_FACTS = (
+  'preset',
+  'seed',
+  'interactions',
+  'critic_steps',
+  'actor_steps',
+  'scores',
+  'config',
+  'commit',
+  'versions',
+)
+
+
+def run_facts(root_dir: pathlib.Path) -> dict[str, Any]:
+  """run.json of a run.
+
+  Raises:
+    ConfigError: if the folder holds none.
+  """
+  try:
+    facts = json.loads((root_dir / 'run.json').read_text('utf-8'))
+    missing = {'config', 'environment', 'seed'} - set(facts)
+    if missing:
+      raise ValueError(f'run.json lacks {", ".join(sorted(missing))}')
+    return facts
+  except (OSError, ValueError, TypeError) as error:
+    raise ConfigError(f'{root_dir} is no run folder: {error}.') from error
+
+
+def read(version: pathlib.Path) -> dict[str, Any]:
+  """metadata.json of an export.
+
+  Raises:
+    ConfigError: if it cannot be read.
+  """
+  path = version / versions.EXTRA / versions.METADATA
+  try:
+    return json.loads(path.read_text('utf-8'))
+  except (OSError, ValueError) as error:
+    raise ConfigError(f'{path} cannot be read: {error}.') from error
+
+
+def metadata(facts: Mapping[str, Any], agent, env) -> dict[str, Any]:
+  """What is written beside the policy; JSON.
+
+  Args:
+    facts: run.json.
+    agent: that is exported.
+    env: the `GymnasiumWrapper` it plays in.
+  """
+  return {
+    'algorithm': _algorithm(facts['config'], agent),
+    'environment': facts['environment'],
+    **environments.describe(env.env),
+    'signatures': {
+      'critic': signatures.critic_signature(agent),
+      'distribution': _distribution(agent),
+    },
+    **{name: facts[name] for name in _FACTS if name in facts},
+  }
+
+
+def _algorithm(config: str, agent) -> str:
+  try:
+    return run_rows.algorithm_of(config)
+  except ConfigError:  # Slots filled in a way that has no name.
+    return type(agent).__name__
+
+
+def _distribution(agent) -> str:
+  """The name tfp gives to the exported distribution."""
+  spec = agent.time_step_spec.observation
+  observation = tensor_spec.zero_spec_nest(spec, outer_dims=[1])
+  return type(agent.policy_distribution(observation)).__name__.strip('_')

@@ -1,0 +1,190 @@
+"""What an exported policy answers: the signatures of its SavedModel.
+
+Actions go in and out in the environment's own units; what the agent does with
+observations (normalising, scaling pixels) is inside. All of it is traced from
+the agent's interfaces: `actor_network` and `q_values`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+from tf_agents.distributions import utils as distribution_utils
+from tf_agents.specs import tensor_spec
+
+SERVING_DEFAULT = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
+
+
+class ActionUnits:
+  """The agent's actions, from 0 or in [-1, 1], and the environment's own."""
+
+  def __init__(self, space):
+    """Takes gymnasium's action space: Discrete or a bounded Box."""
+    self._start = getattr(space, 'start', None)
+    if self._start is None:
+      self._low = np.asarray(space.low, np.float32)
+      self._high = np.asarray(space.high, np.float32)
+      # As environments.spaces.action_map, so that both agree to the last bit.
+      self._scale = self._high / 2 - self._low / 2
+      self._offset = self._high / 2 + self._low / 2
+
+  def to_environment(self, action: tf.Tensor) -> tf.Tensor:
+    """Shifts a discrete action; scales and clips a continuous one."""
+    if self._start is not None:
+      return action + tf.constant(self._start, action.dtype)
+    scaled = action * self._scale + self._offset
+    return tf.clip_by_value(scaled, self._low, self._high)
+
+  def to_agent(self, action: tf.Tensor) -> tf.Tensor:
+    """The inverse, without the clip."""
+    if self._start is not None:
+      return action - tf.constant(self._start, action.dtype)
+    return (action - self._offset) / self._scale
+
+
+class PolicyFunctions:
+  """The signatures as methods, on batches of any size B."""
+
+  def __init__(self, agent, action_space):
+    """Wraps an agent.
+
+    Args:
+      agent: a `RegressionAgent`.
+      action_space: gymnasium's own, for its bounds or its first action.
+    """
+    self._agent = agent
+    self._units = ActionUnits(action_space)
+
+  def mode(self, observation: tf.Tensor) -> dict[str, tf.Tensor]:
+    """{action [B, ...]}: the most likely ones, as evaluations take them."""
+    action = mode_of(self._policy(observation))
+    return {'action': self._units.to_environment(action)}
+
+  def sample(
+    self, observation: tf.Tensor, seed: tf.Tensor
+  ) -> dict[str, tf.Tensor]:
+    """{action [B, ...]}: samples that only observations and seed decide."""
+    # tfp takes int32 seeds only; this hashes all bits of the int64 ones.
+    seed = tf.random.stateless_uniform([2], seed, None, None, dtype=tf.int32)
+    action = self._policy(observation).sample(seed=seed)
+    return {'action': self._units.to_environment(action)}
+
+  def distribution(self, observation: tf.Tensor) -> dict[str, tf.Tensor]:
+    """The parameters by name, float [B, ...], in the agent's units."""
+    distribution = self._policy(observation)
+    parameters = distribution_utils.get_parameters(distribution)
+    leaves = _numbers(distribution_utils.parameters_to_dict(parameters))
+    event_rank, batch = len(distribution.event_shape), tf.shape(observation)[:1]
+
+    def batched(value):
+      if value.shape.rank > event_rank:
+        return value
+      # The same in every state: a constant, or a variable of its own.
+      return tf.broadcast_to(value, tf.concat([batch, tf.shape(value)], 0))
+
+    return {name: batched(value) for name, value in leaves.items()}
+
+  def q_values(self, observation: tf.Tensor) -> dict[str, tf.Tensor]:
+    """{q_values [B, n]}: of all n discrete actions, the first one first."""
+    spec = self._agent.action_spec
+    actions = tf.range(spec.minimum, spec.maximum + 1, dtype=spec.dtype)
+    values = self._agent.q_values(observation, actions[:, tf.newaxis])
+    return {'q_values': tf.transpose(values)}
+
+  def q_values_of(
+    self, observation: tf.Tensor, action: tf.Tensor
+  ) -> dict[str, tf.Tensor]:
+    """{q_values [B]}: of one continuous action [B, A] for each observation."""
+    action = self._units.to_agent(action)
+    values = self._agent.q_values(observation, action[tf.newaxis])
+    return {'q_values': values[0]}
+
+  def values(self, observation: tf.Tensor) -> dict[str, tf.Tensor]:
+    """{values [B]}: of the states, by a critic that ignores the action."""
+    spec = self._agent.action_spec
+    outer = tf.concat([[1], tf.shape(observation)[:1], spec.shape], axis=0)
+    values = self._agent.q_values(observation, tf.zeros(outer, spec.dtype))
+    return {'values': values[0]}
+
+  def _policy(self, observation: tf.Tensor):
+    return self._agent.actor_network(observation)[0]
+
+
+def critic_signature(agent) -> str | None:
+  """'q_values', 'values', or None where no critic has learned anything."""
+  critic = agent.critic_network
+  if not critic.trainable_variables:
+    return None
+  return 'q_values' if critic.is_action_value else 'values'
+
+
+def signatures(agent, action_space) -> dict[str, Any]:
+  """Concrete functions by name; NaN and Inf in their inputs are errors.
+
+  Args:
+    agent: a `RegressionAgent`.
+    action_space: gymnasium's own.
+  """
+  functions = PolicyFunctions(agent, action_space)
+  observation = observation_input(agent)
+  spec = agent.action_spec
+  action = tf.TensorSpec([None, *spec.shape], spec.dtype, 'action')
+  seed = tf.TensorSpec([2], tf.int64, 'seed')
+  traced = {
+    SERVING_DEFAULT: _traced(functions.mode, observation),
+    'sample': _traced(functions.sample, observation, seed),
+    'distribution': _traced(functions.distribution, observation),
+  }
+  critic = critic_signature(agent)
+  if critic == 'values':
+    traced[critic] = _traced(functions.values, observation)
+  elif critic and tensor_spec.is_discrete(spec):
+    traced[critic] = _traced(functions.q_values, observation)
+  elif critic:
+    traced[critic] = _traced(functions.q_values_of, observation, action)
+  return traced
+
+
+def observation_input(agent) -> tf.TensorSpec:
+  """The input `observation` [B, ...] of every signature."""
+  spec = agent.time_step_spec.observation
+  return tf.TensorSpec([None, *spec.shape], spec.dtype, 'observation')
+
+
+def _traced(function: Callable, *inputs: tf.TensorSpec):
+  """A concrete function that checks its inputs first."""
+
+  def checked(*tensors):
+    return function(
+      *(_checked(t, spec) for t, spec in zip(tensors, inputs, strict=True))
+    )
+
+  return tf.function(checked, autograph=False).get_concrete_function(*inputs)
+
+
+def _checked(tensor: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
+  tensor = tf.ensure_shape(tensor, spec.shape, name=spec.name)
+  if not tensor.dtype.is_floating:
+    return tensor
+  return tf.debugging.check_numerics(tensor, f'{spec.name} is not finite')
+
+
+def mode_of(distribution) -> tf.Tensor:
+  """The most likely action, in as few operations as there are."""
+  if isinstance(distribution, tfp.distributions.MultivariateNormalDiag):
+    # tfp's broadcasts shapes at run time, which ONNX cannot.
+    return distribution.loc
+  return distribution.mode()
+
+
+def _numbers(parameters: Any, prefix: str = '') -> dict[str, tf.Tensor]:
+  """Leaves of nested parameters that are numbers; names joined with '_'."""
+  leaves: dict[str, tf.Tensor] = {}
+  for name, value in parameters.items():
+    if isinstance(value, dict):
+      leaves |= _numbers(value, f'{prefix}{name}_')
+    elif tf.is_tensor(value) or isinstance(value, np.ndarray | float):
+      leaves[prefix + name] = tf.convert_to_tensor(value)
+  return leaves

@@ -1,0 +1,60 @@
+"""The examples run, and do what they say."""
+
+import json
+
+import gin
+import numpy as np
+import policies
+import pytest
+import tensorflow as tf
+from tf_agents.trajectories import time_step as ts
+
+from examples import continue_training
+from examples import tf_agents_pipeline
+from qwr_tf import serving
+
+
+@pytest.fixture(autouse=True)
+def _clear_gin():
+  yield
+  gin.clear_config()
+
+
+def test_the_pipeline_learns_and_saves_its_policy(tmp_path):
+  path, score = tf_agents_pipeline.run(
+    str(tmp_path), 'BitFlip-5', iterations=4, train_steps=60, batch_size=32
+  )
+  # Five bits, all zero at first: 5 is perfect. A policy that has not learned
+  # flips one bit five times, which is worth 1.
+  assert score > 4.0
+  saved = tf.saved_model.load(path)
+  assert saved.get_train_step() == 4 * 60
+  observations = np.zeros([1, 6], np.float32)
+  action = saved.action(ts.restart(tf.constant(observations), 1)).action
+  assert action.shape == (1,)
+
+
+def test_training_goes_on_from_a_checkpoint(tmp_path):
+  run = policies.make_run(
+    tmp_path / 'run', 'bitflip.gin', environment='BitFlip-8'
+  )
+  serving.export_run(run.folder, run.folder / 'policy')
+  gin.clear_config()
+  version = continue_training.run(
+    run.folder,
+    tmp_path / 'next',
+    iterations=2,
+    env_steps=40,
+    train_steps=3,
+    batch_size=8,
+  )
+  path = version / 'assets.extra' / 'metadata.json'
+  metadata = json.loads(path.read_text())
+  assert metadata['interactions'] == 7 + 2 * 40
+  assert metadata['actor_steps'] == 2 * 3
+  # The weights have moved on, from those of the run.
+  serve = tf.saved_model.load(str(version)).signatures['distribution']
+  observation = tf.constant(policies.observations(run.agent))
+  after = serve(observation=observation)['logits']
+  before = run.agent.policy_distribution(observation).logits
+  assert 0 < np.abs(after - before).max() < 1

@@ -1,0 +1,280 @@
+"""The scripts around exported policies: export, check, run."""
+
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import gin
+import gymnasium
+import numpy as np
+import policies
+import pytest
+import tensorflow as tf
+from gymnasium import spaces
+
+from export import run_policy
+from qwr_tf import environments
+from qwr_tf import serving
+
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope='module', name='bitflip')
+def _bitflip(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('run')
+  run = policies.make_run(folder, 'bitflip.gin', environment='BitFlip-8')
+  serving.export_run(folder, folder / 'policy')
+  gin.clear_config()
+  return run
+
+
+@pytest.fixture(name='play')
+def _play(monkeypatch, capsys):
+  """Runs run_policy in this process: (exit code, stdout, stderr)."""
+
+  def play(*arguments):
+    argv = ['run_policy.py', *map(str, arguments)]
+    monkeypatch.setattr(sys, 'argv', argv)
+    return run_policy.run(), *capsys.readouterr()
+
+  return play
+
+
+# Playing
+
+
+_BLOCKED = """
+import runpy, sys
+for name in sys.argv.pop(1).split(','):
+  sys.modules[name] = None  # Importing it would fail.
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name='__main__')
+"""
+
+
+def _run_without(blocked, *arguments):
+  script = str(_ROOT / 'export' / 'run_policy.py')
+  return subprocess.run(
+    [sys.executable, '-c', _BLOCKED, blocked, script, *map(str, arguments)],
+    capture_output=True,
+    text=True,
+  )
+
+
+def test_playing_needs_tensorflow_and_gymnasium_only(bitflip):
+  # qwr_tf is there for BitFlip alone, which is its own.
+  done = _run_without(
+    'tf_agents,tensorflow_probability,gin,reverb',
+    f'--policy={bitflip.folder}/policy',
+    '--episodes=1',
+  )
+  assert done.returncode == 0, done.stderr
+  assert done.stderr == ''
+  # The same game in the wrapper that policies are trained in.
+  with environments.load('BitFlip-8', seed=0) as env:
+    step, total = env.reset(), 0.0
+    while not step.is_last():
+      batch = tf.nest.map_structure(lambda x: tf.constant(x)[tf.newaxis], step)
+      step = env.step(bitflip.agent.policy.action(batch).action[0].numpy())
+      total += float(step.reward)
+  assert done.stdout.split() == ['episode', '1', f'{total:.1f}'] + [
+    'mean',
+    f'{total:.1f}',
+    '+-',
+    '0.0',
+  ]
+
+
+def test_the_seed_decides_what_is_sampled(bitflip, play):
+  def returns(seed):
+    code, out, _ = play(
+      f'--policy={bitflip.folder}/policy', '--sample', f'--seed={seed}'
+    )
+    assert code == 0
+    return out
+
+  assert returns(1) == returns(1) != returns(2)
+  assert len(returns(1).splitlines()) == 11
+
+
+def _metadata(env):
+  return {'environment': 'this one', **environments.describe(env)}
+
+
+@pytest.mark.parametrize(
+  'name',
+  ['ALE/Pong-v5', 'HalfCheetah-v4', 'BitFlip-7', 'CartPole-v1'],
+)
+def test_the_environment_is_made_again(name):
+  settings = environments.score_settings(name)
+  with environments.load(name, seed=3, **settings) as env:
+    described = json.loads(json.dumps(_metadata(env.env)))
+    again = run_policy.make_environment(described, None, None)
+    step = env.reset()
+    np.testing.assert_array_equal(
+      again.reset(seed=3)[0].astype(step.observation.dtype), step.observation
+    )
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+      if env.action_spec().dtype == np.int32:
+        action = rng.integers(0, env.action_spec().maximum + 1, dtype=np.int32)
+      else:
+        action = rng.uniform(-1, 1, env.action_spec().shape).astype(np.float32)
+      step = env.step(action)
+      observation, reward, terminated, truncated, _ = again.step(action)
+      np.testing.assert_array_equal(
+        observation.astype(step.observation.dtype), step.observation
+      )
+      assert np.float32(reward) == step.reward
+      assert (terminated or truncated) == step.is_last()
+      if step.is_last():
+        break
+    again.close()
+
+
+def test_settings_of_the_run_are_part_of_it():
+  name = 'ALE/Breakout-v5'
+  settings = dict(noop_max=5, max_episode_steps=77, terminal_on_life_loss=True)
+  with environments.load(name, **settings) as env:
+    described = environments.describe(env.env)
+  assert [w['name'] for w in described['wrappers']] == [
+    'AtariPreprocessing',
+    'TimeLimit',
+    'FrameStackObservation',
+    'ChannelsLast',
+  ]
+  preprocessing, limit, *_ = (w['kwargs'] for w in described['wrappers'])
+  assert preprocessing['noop_max'] == 5
+  assert limit == {'max_episode_steps': 77}
+  assert described['render_fps'] == 15
+
+
+class _Odd(gymnasium.Env):
+  observation_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+  action_space = spaces.Discrete(2)
+
+  def __init__(self, thing):
+    del thing
+
+
+gymnasium.register('Odd-v0', entry_point=_Odd)
+
+
+def test_what_cannot_be_described_is_said_when_it_is_played():
+  with environments.load('Odd-v0', thing=object()) as env:
+    described = _metadata(env.env)
+  assert described['gymnasium_spec'] is None
+  with pytest.raises(run_policy.InputError, match='not JSON serializable.*--e'):
+    run_policy.make_environment(described, None, None)
+  with environments.load('Odd-v0', thing=[1]) as env:
+    spec = environments.describe(env.env)['gymnasium_spec']
+  assert spec['entry_point'] == f'{__name__}:_Odd'
+
+
+@pytest.mark.parametrize('name', ['clip.mp4', 'clip.gif'])
+def test_video(name, tmp_path):
+  frames = [np.full([33, 40, 3], 8 * i, np.uint8) for i in range(20)]
+  run_policy.write_video(tmp_path / name, frames, 20)
+  assert [p.name for p in tmp_path.iterdir()] == [name]
+  import imageio
+
+  read = imageio.mimread(tmp_path / name)
+  assert len(read) == 20
+  assert np.abs(read[10][..., :3].mean() - 80) < 8
+
+
+# What it refuses
+
+
+@pytest.mark.parametrize(
+  'arguments, message',
+  [
+    (['--policy=nowhere'], 'nowhere holds no exported policy'),
+    (['--policy={}', '--environment=CartPole-v1'], 'has the observation_space'),
+    (['--policy={}', '--environment=BitFlip-9'], 'BitFlip'),
+    (['--policy={}', '--environment=Nope-v0'], "doesn't exist"),
+    (['--policy={}', '--environment=no_such:X-v0'], 'no_such'),
+    (['--policy={}', '--video=x.mp4'], 'render_mode'),
+    (['--policy={}', '--episodes=0'], '--episodes must be 1 or more'),
+    (['--policy={}', '--nonsense'], 'unrecognized arguments: --nonsense'),
+  ],
+)
+def test_bad_input_is_one_line(arguments, message, bitflip, play):
+  policy = bitflip.folder / 'policy'
+  code, out, err = play(*(a.format(policy) for a in arguments))
+  assert (code, out) == (2, '')
+  assert message in err
+  assert err.startswith('error: ') and err.count('\n') == 1
+
+
+def test_spaces_that_differ():
+  box = {'type': 'Box', 'shape': [2], 'dtype': 'float32'}
+  action = {'type': 'Discrete', 'n': 2, 'start': 0}
+  metadata = {
+    'environment': 'x',
+    'observation_space': box,
+    'action_space': action,
+  }
+  env = _Odd(None)
+  run_policy.check_spaces(env, metadata)
+  bounded = box | {'low': [-1.0, -1.0], 'high': [1.0, 2.0]}
+  for name, other in [
+    ('observation_space', box | {'shape': [3]}),
+    ('observation_space', box | {'dtype': 'uint8'}),
+    ('observation_space', action),
+    ('observation_space', bounded),
+    ('action_space', action | {'n': 3}),
+    ('action_space', action | {'start': 1}),
+    ('action_space', box),
+  ]:
+    with pytest.raises(run_policy.InputError, match=name):
+      run_policy.check_spaces(env, metadata | {name: other})
+
+
+# Exporting and checking
+
+_EXPORT_AND_CHECK = """
+import pathlib, sys
+from absl import flags
+from absl.testing import flagsaver
+from export import check_policy, export_policy
+from qwr_tf import command
+command.parse_flags(['x'])
+run = pathlib.Path(sys.argv[1])
+for kind in ('tflite', 'onnx'):
+  with flagsaver.flagsaver(root_dir=str(run), format=kind):
+    export_policy.main()
+for kind in ('policy', 'tflite', 'onnx'):
+  with flagsaver.flagsaver(policy=str(run / kind), states=40):
+    check_policy.main()
+(run / 'elsewhere').mkdir()
+(run / 'policy').rename(run / 'elsewhere' / 'policy')
+with flagsaver.flagsaver(policy=str(run / 'elsewhere/policy')):
+  command.guarded(check_policy.main)
+"""
+
+
+def test_exporting_and_checking(bitflip, tmp_path):
+  run = tmp_path / 'run'
+  shutil.copytree(bitflip.folder, run)
+  done = subprocess.run(
+    [sys.executable, '-c', _EXPORT_AND_CHECK, str(run)],
+    capture_output=True,
+    text=True,
+    cwd=_ROOT,
+  )
+  lines = done.stdout.splitlines()
+  assert lines.count('the same policy as the checkpoint') == 3, done.stderr
+  assert lines[:2] == [f'policy  {run}/tflite/1', f'policy  {run}/onnx/1']
+  assert f'policy  {run}/policy/1, saved_model' in lines
+  for start, count in [
+    ('signature  q_values: observation float32 [B, 9]', 1),
+    ('latency  B = 64', 4),  # A SavedModel, two .tflite, an .onnx.
+    ('difference  serving_default action: 0.0e+00', 1),
+    ('same action  100.00 %', 3),
+  ]:
+    assert sum(line.startswith(start) for line in lines) == count, start
+  assert done.returncode == 2
+  assert done.stderr.splitlines()[-1].endswith('give that with --run.')
