@@ -256,6 +256,12 @@ def test_whole_episodes_go_on_to_the_end(env_steps, interactions, ended):
   assert setup.rows().step_type[interactions + ended] == _FIRST
 
 
+def test_the_first_call_may_be_longer():
+  setup = _Setup(env_steps=2, first_env_steps=9)
+  counts = [setup.collector().interactions for _ in range(3)]
+  assert counts == [9, 2, 2]
+
+
 @pytest.mark.parametrize('whole_episodes', [False, True])
 def test_a_table_may_hold_just_the_newest_call(whole_episodes):
   # RWR and on-policy AWR: nothing but the newest data. Final rows come on

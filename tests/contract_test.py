@@ -38,9 +38,14 @@ _REFUSALS = {
   'bitflip.gin': _QWR,
   'crr_bitflip.gin': _QWR,
   'crr_bitflip_binary.gin': _QWR,
-  'dqn_atari.gin': 'DQN acts on the values of discrete actions',
   'dqn_bitflip.gin': 'DQN acts on the values of discrete actions',
   'rwr_mujoco.gin': 'use @logits_penalty',
+}
+# Images are asked for before actions are.
+_REFUSALS |= {
+  file: "unexpected keyword argument 'frameskip'"
+  for file in _PRESETS
+  if 'atari' in file
 }
 
 _SMALL = (
@@ -49,6 +54,7 @@ _SMALL = (
   'Collector.env_steps = 12',
   'Collector.first_env_steps = None',
   'Collector.whole_episodes = False',
+  'run.eval_environments = 1',
   'iterate.batch_size = 4',
   'iterate.critic_steps = 2',
   'iterate.actor_steps = 2',
@@ -154,6 +160,40 @@ def test_a_preset_fits_the_other_actions_or_says_why_not(file):
     _build(file, environment)
   message = str(caught.value)
   assert _REFUSALS[file] in message and '\n' not in message
+
+
+@pytest.mark.parametrize(
+  'environment, step, scale',
+  [
+    ('HalfCheetah-v4', 5e-5, 0.4),
+    ('Hopper-v4', 1e-4, 0.4),
+    ('Walker2d-v4', 2.5e-5, 0.4),
+    ('Humanoid-v4', 1e-5, 0.4),
+    ('Ant-v4', 5e-5, 0.2),
+  ],
+)
+def test_awr_knows_the_environments_step_size(environment, step, scale):
+  bindings = f"run.environment = '{environment}'"
+  gin_files.parse(['awr_mujoco.gin'], [bindings])
+  with gin.config_scope('step'):
+    assert experiment.by_environment() == step
+  with gin.config_scope('scale'):
+    assert experiment.by_environment() == scale
+
+
+def test_a_tape_inside_the_compiled_loop():
+  # The distributional critic asks for dF / dQ at every step of a phase.
+  parts = _build(
+    'crr_bitflip.gin',
+    None,
+    'make_agent.critic_wrapper = @DistributionalCritic',
+    'QwrAgent.backup_fn = @log_sum_exp_backup',
+  )
+  before = [np.array(v) for v in parts.agent.critic_network.variables]
+  _, scalars = next(parts.iterations)
+  assert all(np.isfinite(v) for v in scalars.values())
+  after = parts.agent.critic_network.variables
+  assert any(np.any(a != b) for a, b in zip(before, after, strict=True))
 
 
 # One gin line each, on any preset.

@@ -672,6 +672,45 @@ def test_uniform_weights_are_one_for_each_action():
   np.testing.assert_array_equal(actual, np.ones((2, 3)))
 
 
+def test_softmax_weights_are_b_times_the_softmax_of_one_action_each():
+  # exp(A) = 1, 2, 5: weights 3/8, 6/8, 15/8; the third state left out: 2/3,
+  # 4/3, 0.
+  advantages = _tensor([np.log([1.0, 2.0, 5.0])])
+  _close(
+    weights.softmax_weights(advantages, _tensor([[0.0]])),
+    [[0.375, 0.75, 1.875]],
+  )
+  mask = _tensor([1.0, 1.0, 0.0])
+  actual = weights.softmax_weights(advantages, _tensor([[0.0]]), mask)
+  _close(actual, [[2 / 3, 4 / 3, 0.0]])
+  # beta = 2 takes square roots.
+  actual = weights.softmax_weights(2.0 * advantages, _tensor([[0.0]]), beta=2.0)
+  _close(actual, [[0.375, 0.75, 1.875]])
+
+
+def test_softmax_weights_average_to_one_over_any_action_set():
+  rng = np.random.default_rng(0)
+  advantages = rng.normal(size=[4, 6]) * 50.0  # exp would overflow.
+  mu = rng.dirichlet(np.ones(4), 6).T
+  actual = weights.softmax_weights(_tensor(advantages), _tensor(np.log(mu)))
+  _close(np.sum(mu * actual) / 6, 1.0)
+  assert np.isfinite(actual).all()
+  best = np.unravel_index(advantages.argmax(), [4, 6])
+  assert actual.numpy()[best] == np.max(actual)
+
+
+def test_softmax_weights_of_nothing_are_zero():
+  nothing = weights.softmax_weights(
+    _tensor([[3.0, 1.0]]), _tensor([[0.0]]), _tensor([0.0, 0.0])
+  )
+  np.testing.assert_array_equal(nothing, [[0.0, 0.0]])
+
+
+def test_binary_weights_keep_what_is_better():
+  actual = weights.binary_weights(_tensor([[0.5, -2.0, 0.0]]), _tensor([[0.0]]))
+  np.testing.assert_array_equal(actual, [[1.0, 0.0, 0.0]])
+
+
 # Lines 14 and 21: losses
 
 
