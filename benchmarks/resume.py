@@ -38,13 +38,19 @@ _RESULTS = flags.DEFINE_string(
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 
-# Gin file and bindings; evaluations are frequent, so that they can be hit.
+# Gin file and bindings; evaluations are frequent, so that they can be hit, and
+# gradient steps few, as a kill costs half an iteration.
 _COMMON = ('run.checkpoint_every_seconds=0', 'run.eval_every_env_steps=1000')
 RUNS = {
   'bitflip': ('bitflip.gin', ()),
   'halfcheetah': (
     'mujoco_100k.gin',
-    ('run.interactions=10000', 'run.eval_episodes=1'),
+    (
+      'run.interactions=10000',
+      'run.eval_episodes=1',
+      'iterate.critic_steps=100',
+      'iterate.actor_steps=100',
+    ),
   ),
   # Iterations of 250 decisions end in the middle of games.
   'pong': (

@@ -34,7 +34,8 @@ class Plan:
     report: JSON that the process leaves if it comes to the end.
     phase: of `PHASES`; '' lives.
     iteration: the phase counts from this iteration on.
-    moment: when SIGKILL comes, as a share of how long the phase took in
+    moment: when SIGKILL comes, at the phase's end at the latest: as a share of
+      how long the phase took in
     like: the report of a process that lived.
     eagerly: whether TensorFlow's functions are not compiled.
     arguments: flags of its own.
@@ -64,19 +65,26 @@ class _Watch:
     self.iteration = 0
     self.seconds: dict[str, list[float]] = {phase: [] for phase in PHASES}
     self._phase, self._start = '', 0.0
+    self._is_dying = False
 
   def enter(self, phase: str) -> None:
     """A phase begins, and the one before ends; '' is none of them."""
+    if self._is_dying:  # The phase was quicker than the signal.
+      _die()
     now = time.monotonic()
     if self._phase:
       self.seconds[self._phase].append(now - self._start)
     self._phase, self._start = phase, now
     plan = self._plan
     if phase and phase == plan.phase and self.iteration >= plan.iteration:
-      kill = functools.partial(os.kill, os.getpid(), signal.SIGKILL)
-      timer = threading.Timer(plan.delay(), kill)
+      self._is_dying = True
+      timer = threading.Timer(plan.delay(), _die)
       timer.daemon = True
       timer.start()
+
+
+def _die() -> None:
+  os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _wrap(owner, name: str, watch: _Watch, phase: str, then: str = '') -> None:
