@@ -186,22 +186,22 @@ class RegressionAgent(tf_agent.TFAgent):
 
   def critic_step(self, *arguments, **kwargs) -> dict[str, tf.Tensor]:
     """Line 14: one gradient step; arguments and scalars of `critic_loss`."""
-    self.critic_steps.assign_add(1)
     with tf.GradientTape() as tape:
       scalars = self.critic_loss(*arguments, **kwargs)
     self._apply_gradients(
       tape, scalars['critic_loss'], self._critic_network, self._critic_optimizer
     )
+    self.critic_steps.assign_add(1)
     return scalars
 
   def actor_step(self, *arguments, **kwargs) -> dict[str, tf.Tensor]:
     """Line 21: one gradient step; arguments and scalars of `actor_loss`."""
-    self.actor_steps.assign_add(1)
     with tf.GradientTape() as tape:
       scalars = self.actor_loss(*arguments, **kwargs)
     self._apply_gradients(
       tape, scalars['actor_loss'], self._actor_network, self._actor_optimizer
     )
+    self.actor_steps.assign_add(1)
     return scalars
 
   def count_train_steps(self, steps: tf.Tensor) -> None:
