@@ -27,7 +27,7 @@ from qwr_tf import collect
 from qwr_tf import command
 from qwr_tf import experiment
 from qwr_tf import gin_files
-from qwr_tf import run_folder
+from qwr_tf import provenance
 from qwr_tf.agents import qwr_agent
 from qwr_tf.reporting import results
 from qwr_tf.sweeping import sweep_plan
@@ -152,10 +152,10 @@ def run(file: str, algorithm: str, seed: int, interactions: int, data) -> None:
     'dataset': _name(),
     'environment': _ENVIRONMENT.value,
     'seed': seed,
-    'commit': run_folder.commit(),
+    'commit': provenance.commit(),
     'host_cores': os.cpu_count(),
-    'threads': run_folder.threads(),
-    **run_folder.versions(),
+    'threads': provenance.threads(),
+    **provenance.versions(),
   }
   known = {results.identity(r) for r in results.read(_path())}
   if results.identity({k: str(v) for k, v in common.items()}) in known:

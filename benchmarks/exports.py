@@ -19,7 +19,7 @@ import tensorflow as tf
 
 import qwr_tf  # noqa: F401 (first: it quiets TensorFlow)
 from qwr_tf import experiment
-from qwr_tf import run_folder
+from qwr_tf import provenance
 from qwr_tf import serving
 from qwr_tf.serving import checks
 from qwr_tf.serving import conversions
@@ -139,7 +139,7 @@ def main(root_dirs: list[str]) -> None:
     for root_dir in root_dirs:
       with tempfile.TemporaryDirectory() as folder:
         for row in _rows(pathlib.Path(root_dir), pathlib.Path(folder)):
-          row['commit'] = run_folder.commit()
+          row['commit'] = provenance.commit()
           cells = {
             k: f'{v:.3g}' if isinstance(v, float) else v for k, v in row.items()
           }

@@ -130,9 +130,12 @@ def _assert_keeps_the_contract(parts, rebuild, tmp_path):
   losses = [a.train(experience).loss for a in (agent, restored)]
   np.testing.assert_array_equal(*losses)
 
-  folder = serving.export(
-    restored.actor_network, parts.action_space, tmp_path / 'policy'
-  )
+  facts = {
+    'config': gin.config_str(),
+    'environment': experiment.settings().environment,
+    'seed': 0,
+  }
+  folder = serving.export(restored, facts, tmp_path / 'policy')
   served = tf.saved_model.load(str(folder)).signatures['serving_default']
   actions = served(observation=observation)['action']
   expected = restored.actor_network(observation)[0].mode()

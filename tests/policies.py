@@ -13,7 +13,7 @@ from qwr_tf import checkpoints
 from qwr_tf import experiment
 from qwr_tf import gin_files
 from qwr_tf import networks
-from qwr_tf import run_folder
+from qwr_tf import provenance
 
 Run = collections.namedtuple('Run', 'folder agent space environment')
 
@@ -44,7 +44,7 @@ def make_run(folder, *files, environment=None, bindings=(), seed=3):
     'interactions': 7,
     'scores': {'eval_return_mode': 1.5},
     'commit': 'abc',
-    'versions': run_folder.versions(),
+    'versions': provenance.versions(),
   }
   (folder / 'run.json').write_text(json.dumps(facts))
   return Run(folder, agent, space, environment)
