@@ -135,9 +135,7 @@ def _make(
 def _wrap(env: gymnasium.Env, wrapper: dict[str, Any]) -> gymnasium.Env:
   if wrapper['name'] == 'ChannelsLast':
     return _channels_last(env)
-  kind = getattr(gymnasium.wrappers, wrapper['name'], None)
-  if kind is None:
-    kind = registration.load_env_creator(wrapper['entry_point'])
+  kind: Any = registration.load_env_creator(wrapper['entry_point'])
   return kind(env, **wrapper['kwargs'])
 
 
