@@ -27,7 +27,7 @@ _OUTPUT = flags.DEFINE_string(
 _FORMAT = flags.DEFINE_enum(
   'format',
   'saved_model',
-  ['saved_model', 'tflite', 'onnx'],
+  serving.KINDS,
   'tflite writes float32 and dynamic-range int8, from the mode action.',
 )
 

@@ -10,6 +10,7 @@ done, 2 bad input, 1 anything else.
 """
 
 import argparse
+import contextlib
 import importlib
 import json
 import os
@@ -41,8 +42,7 @@ class Policy:
     """Loads a version, or the newest one in a folder of them."""
     self.path = _version(path)
     try:
-      text = (self.path / _METADATA).read_text('utf-8')
-      self.metadata = json.loads(text)
+      self.metadata = json.loads((self.path / _METADATA).read_text('utf-8'))
       self.signatures = tf.saved_model.load(str(self.path)).signatures
     except (OSError, ValueError) as error:
       raise InputError(f'{self.path} cannot be read: {error}') from error
@@ -71,14 +71,13 @@ class Policy:
 def _version(path: pathlib.Path) -> pathlib.Path:
   if (path / _METADATA).is_file():
     return path
-  numbers = [int(p.name) for p in path.glob('*') if p.name.isdecimal()]
-  for number in sorted(numbers, reverse=True):
-    if (path / str(number) / _METADATA).is_file():
-      return path / str(number)
-  raise InputError(
-    f'{path} holds no exported policy; give the folder that '
-    'export/export_policy.py has written.'
-  )
+  found = [p for p in path.glob('[0-9]*') if (p / _METADATA).is_file()]
+  if not found:
+    raise InputError(
+      f'{path} holds no exported policy; give the folder that '
+      'export/export_policy.py has written.'
+    )
+  return max(found, key=lambda version: int(version.name))
 
 
 # The environment.
@@ -106,8 +105,7 @@ def make_environment(
   try:
     env = _make(metadata, name, render_mode)
   except (gymnasium.error.Error, ImportError, TypeError, ValueError) as error:
-    message = ' '.join(str(error).split())
-    raise InputError(f'{name or metadata["environment"]}: {message}') from error
+    raise InputError(f'{name or metadata["environment"]}: {error}') from error
   check_spaces(env, metadata)
   return env
 
@@ -125,7 +123,7 @@ def _make(
   if str(spec.entry_point).startswith('ale_py'):  # It prints a banner.
     ale_py = importlib.import_module('ale_py')
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
-  kwargs: Any = {'render_mode': render_mode} if render_mode else {}
+  kwargs: dict = {'render_mode': render_mode} if render_mode else {}
   env = gymnasium.make(spec, disable_env_checker=True, **kwargs)
   for wrapper in metadata['wrappers'] or ():
     # Another environment has a time limit of its own.
@@ -137,10 +135,7 @@ def _make(
 def _wrap(env: gymnasium.Env, wrapper: dict[str, Any]) -> gymnasium.Env:
   if wrapper['name'] == 'ChannelsLast':
     return _channels_last(env)
-  kind = getattr(gymnasium.wrappers, wrapper['name'], None)
-  if kind is None:
-    module, _, name = wrapper['entry_point'].partition(':')
-    kind = getattr(importlib.import_module(module), name)
+  kind: Any = registration.load_env_creator(wrapper['entry_point'])
   return kind(env, **wrapper['kwargs'])
 
 
@@ -171,39 +166,42 @@ def _same(wanted: dict[str, Any], space: Any) -> bool:
     return False
   if wanted['type'] == 'Discrete':
     return (wanted['n'], wanted['start']) == (space.n, space.start)
-  if tuple(wanted['shape']) != space.shape:
-    return False
-  if (wanted['dtype'] == 'uint8') != (space.dtype == np.uint8):
-    return False
   bounds = ('low', 'high') if 'low' in wanted else ()
-  return all(np.allclose(wanted[b], getattr(space, b)) for b in bounds)
+  return (
+    tuple(wanted['shape']) == space.shape
+    and (wanted['dtype'] == 'uint8') == (space.dtype == np.uint8)
+    and all(np.allclose(wanted[b], getattr(space, b)) for b in bounds)
+  )
 
 
 # Playing.
 
 
+Act = Callable[[np.ndarray], np.ndarray]  # To the environment's units.
+
+
 def returns(
   env: gymnasium.Env,
-  act: Callable[[np.ndarray], np.ndarray],
+  act: Act,
   episodes: int,
   seed: int,
-  frames: list[Any] | None = None,
+  show: Callable[[Any], None] | None = None,
 ) -> Iterator[float]:
   """Plays episodes and yields their undiscounted returns.
 
   Args:
     env: to play in.
-    act: one observation to one action in the environment's units.
+    act: one observation to one action.
     episodes: how many.
     seed: of the first reset; later ones continue its random numbers.
-    frames: takes the images of all steps, if given.
+    show: is given what each state looks like.
   """
   for episode in range(episodes):
     observation, _ = env.reset(seed=None if episode else seed)
     total, over = 0.0, False
     while not over:
-      if frames is not None:
-        frames.append(env.render())
+      if show:
+        show(env.render())
       action = np.asarray(act(np.asarray(observation)), env.action_space.dtype)
       observation, reward, terminated, truncated, _ = env.step(
         action if action.ndim else action.item()
@@ -212,26 +210,27 @@ def returns(
     yield total
 
 
-def write_video(path: pathlib.Path, frames: list[Any], fps: int):
-  """Writes frames; complete or not at all."""
-  try:
-    import imageio
-  except ImportError as error:
-    raise InputError(
-      f'--video needs imageio ({error}); run `pip install imageio '
-      'imageio-ffmpeg`.'
-    ) from error
+@contextlib.contextmanager
+def video(path: pathlib.Path, fps: int) -> Iterator[Callable[[Any], None]]:
+  """Gives a function that adds images; the file is complete or not there."""
   temporary = path.with_name(f'.{os.getpid()}.{path.name}')
   if path.suffix == '.gif':
-    rate: Any = {'duration': 1000 / fps}
+    rate: dict = {'duration': 1000 / fps}
   else:  # Sides of odd length are cut; not scaled to multiples of 16.
     rate = {'fps': fps, 'macro_block_size': 2}
   try:
+    import imageio
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    imageio.mimsave(temporary, frames, **rate)
+    writer: Any = imageio.get_writer(temporary, mode='I', **rate)
+    with writer:
+      yield writer.append_data
     os.replace(temporary, path)
-  except (OSError, ValueError) as error:
-    raise InputError(f'{path} cannot be written: {error}') from error
+  except (ImportError, OSError, ValueError) as error:
+    raise InputError(
+      f'{path} cannot be written: {error} (`pip install imageio '
+      'imageio-ffmpeg` brings what it takes).'
+    ) from error
   finally:
     temporary.unlink(missing_ok=True)
 
@@ -244,15 +243,15 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _arguments() -> argparse.Namespace:
-  parser = _Parser(
-    description=(__doc__ or '').partition('\n')[0], allow_abbrev=False
-  )
+  parser = _Parser(description=__doc__, allow_abbrev=False)
   parser.add_argument('--policy', required=True, type=pathlib.Path)
   parser.add_argument('--environment', help='default: that of the training')
   parser.add_argument('--episodes', type=int, default=10)
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument('--sample', action='store_true', help='not the mode')
-  parser.add_argument('--video', type=pathlib.Path, help='.mp4 or .gif')
+  parser.add_argument(
+    '--video', type=pathlib.Path, help='one more episode, .mp4 or .gif'
+  )
   arguments = parser.parse_args()
   if arguments.episodes < 1 or arguments.seed < 0:
     parser.error('--episodes must be 1 or more, --seed 0 or more')
@@ -265,19 +264,21 @@ def main() -> None:
   if sys.platform == 'linux' and not os.environ.get('DISPLAY'):
     os.environ.setdefault('MUJOCO_GL', 'egl')  # Draws without a display.
   policy = Policy(flags.policy)
-  env = make_environment(
-    policy.metadata, flags.environment, 'rgb_array' if flags.video else None
-  )
-  frames: list[Any] | None = [] if flags.video else None
-  act = policy.sampler(flags.seed) if flags.sample else policy.mode
+
+  def act() -> Act:
+    return policy.sampler(flags.seed) if flags.sample else policy.mode
+
+  env = make_environment(policy.metadata, flags.environment, None)
+  if flags.video:  # First, as this is what may not work.
+    shown = make_environment(policy.metadata, flags.environment, 'rgb_array')
+    with video(flags.video, policy.metadata['render_fps']) as show:
+      next(returns(shown, act(), 1, flags.seed, show))
+    print(f'video   {flags.video}')
   totals = []
-  for total in returns(env, act, flags.episodes, flags.seed, frames):
+  for total in returns(env, act(), flags.episodes, flags.seed):
     totals.append(total)
     print(f'episode {len(totals):3}  {total:.1f}', flush=True)
-  if frames is not None:
-    write_video(flags.video, frames, policy.metadata['render_fps'])
-    print(f'video   {flags.video}')
-  spread = statistics.stdev(totals) if len(totals) > 1 else 0.0
+  spread = statistics.pstdev(totals)
   print(f'mean    {statistics.fmean(totals):.1f} +- {spread:.1f}')
 
 

@@ -8,6 +8,7 @@ import sys
 
 import gin
 import gymnasium
+import imageio
 import numpy as np
 import policies
 import pytest
@@ -175,14 +176,24 @@ def test_what_cannot_be_described_is_said_when_it_is_played():
 
 @pytest.mark.parametrize('name', ['clip.mp4', 'clip.gif'])
 def test_video(name, tmp_path):
-  frames = [np.full([33, 40, 3], 8 * i, np.uint8) for i in range(20)]
-  run_policy.write_video(tmp_path / name, frames, 20)
+  with run_policy.video(tmp_path / name, 20) as show:
+    for i in range(20):
+      show(np.full([33, 40, 3], 8 * i, np.uint8))
+    assert not (tmp_path / name).exists()
   assert [p.name for p in tmp_path.iterdir()] == [name]
-  import imageio
+  frames = imageio.mimread(tmp_path / name)
+  assert len(frames) == 20
+  assert np.abs(frames[10][..., :3].mean() - 80) < 8
 
-  read = imageio.mimread(tmp_path / name)
-  assert len(read) == 20
-  assert np.abs(read[10][..., :3].mean() - 80) < 8
+
+def test_the_video_shows_an_episode(tmp_path):
+  images = []
+  env = gymnasium.make('ALE/Pong-v5', render_mode='rgb_array')
+  env = gymnasium.wrappers.TimeLimit(env, 7)
+  play = run_policy.returns(env, lambda o: np.array(0), 1, 0, images.append)
+  assert next(play) == 0.0
+  assert len(images) == 7
+  assert images[0].shape == (210, 160, 3)
 
 
 # What it refuses

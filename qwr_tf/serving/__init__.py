@@ -1,7 +1,8 @@
 """Policies as SavedModels that plain TensorFlow can serve."""
 
+from qwr_tf.serving.exporter import KINDS
 from qwr_tf.serving.exporter import export
 from qwr_tf.serving.exporter import export_run
 from qwr_tf.serving.exporter import load_agent
 
-__all__ = ['export', 'export_run', 'load_agent']
+__all__ = ['KINDS', 'export', 'export_run', 'load_agent']
