@@ -31,6 +31,7 @@ from qwr_tf import experiment
 from qwr_tf import gin_files
 from qwr_tf import metrics
 from qwr_tf import run_lock
+from qwr_tf import serving
 from qwr_tf import train
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -115,7 +116,7 @@ def _note_export(agent, facts, output):
 @pytest.fixture(name='cli')
 def _cli(monkeypatch, capsys):
   """Runs the command in this process: (exit code, stdout, stderr)."""
-  monkeypatch.setattr(train.serving, 'export', _note_export)
+  monkeypatch.setattr(serving, 'export', _note_export)
 
   def run(*arguments):
     argv = ['qwr_tf.train', *arguments]
