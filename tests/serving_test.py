@@ -26,6 +26,7 @@ from qwr_tf import networks
 from qwr_tf import serving
 from qwr_tf.environments import spaces
 from qwr_tf.replay import ReplayTable
+from qwr_tf.serving import checks
 from qwr_tf.serving import conversions
 from qwr_tf.serving import exporter
 from qwr_tf.serving import signatures
@@ -95,8 +96,13 @@ def _expected_actions(run, observations):
 # The same answers as the checkpoint
 
 
-def _structures():
-  """Presets that differ in what is exported, each once."""
+# Lines of a configuration that decide what is exported.
+_ACTOR = r'\S*(actor_network|ActorNetwork|Head|policies_fn|normalizer)\S* ='
+_CRITIC = r'\S*(make_agent\.critic_\w+|dtype_policy) ='
+
+
+def _different(pattern):
+  """Presets that differ in lines of a pattern, one of each kind."""
   found = {}
   for path in sorted(_FOLDER.glob('*.gin')):
     try:
@@ -104,30 +110,39 @@ def _structures():
       environment = experiment.settings().environment
     except gin_files.ConfigError:
       continue  # A part of others.
-    pattern = r'\S*(make_agent|Network|Head|Critic|torso|policies_fn)\S* ='
     lines = [
       line
       for line in config.splitlines()
       if re.match(pattern, line) and 'output_limit' not in line
     ]
-    kind = environment.startswith(('BitFlip', 'ALE'))
-    found.setdefault((*lines, kind), path.name)
+    discrete = environment.startswith(('BitFlip', 'ALE'))
+    found.setdefault((*lines, discrete), path.name)
   gin.clear_config()
   return sorted(found.values())
 
 
-@pytest.mark.parametrize('preset', _structures())
-def test_every_preset_exports_to_every_format(preset, tmp_path):
+@pytest.mark.parametrize('preset', _different(f'{_ACTOR}|{_CRITIC}'))
+def test_every_preset_exports_its_policy(preset, tmp_path):
   run = policies.make_run(tmp_path, preset)
   observations = policies.observations(run.agent)
-  expected = _expected_actions(run, observations)
   functions = signatures.signatures(run.agent, run.space)
   exporter.save_signatures(functions, tmp_path / 'saved_model')
-  serve = _load(tmp_path / 'saved_model')['serving_default']
+  loaded = _load(tmp_path / 'saved_model')
+  serve = loaded['serving_default']
   actions = serve(observation=tf.constant(observations))['action']
+  expected = _expected_actions(run, observations)
   np.testing.assert_allclose(actions, expected, atol=1e-6)
+  for name, difference in checks.signature_differences(
+    run.agent, run.space, loaded, observations
+  ).items():
+    assert difference.largest <= 1e-6, name
 
-  # Other runtimes calculate with float32, whatever the preset does.
+
+@pytest.mark.parametrize('preset', _different(_ACTOR))
+def test_every_actor_runs_on_other_runtimes(preset, tmp_path):
+  run = policies.make_run(tmp_path, preset)
+  observations = policies.observations(run.agent)
+  # They calculate with float32, whatever the preset does.
   facts = json.loads((tmp_path / 'run.json').read_text())
   agent = serving.load_agent(tmp_path, facts, float32=True)
   expected = _expected_actions(run._replace(agent=agent), observations)
