@@ -90,10 +90,11 @@ class Collector:
     return Collected(interactions, returns, time.perf_counter() - start)
 
   def state(self) -> dict[str, Any]:
-    """Random numbers and the running episode, for a checkpoint."""
+    """Random numbers, counts and the running episode, for a checkpoint."""
     has_begun = self._time_step is not None
     return {
       'rng': self._rng.bit_generator.state,
+      'next_env_steps': self._next_env_steps,
       'episode_return': self._return,
       'environment': self._env.get_state() if has_begun else None,
     }
@@ -105,6 +106,7 @@ class Collector:
     warning: the table cuts the one that was running, as by a time limit.
     """
     self._rng.bit_generator.state = state['rng']
+    self._next_env_steps = state['next_env_steps']
     self._return, self._time_step = 0.0, None
     if state['environment'] is None:
       return

@@ -14,8 +14,15 @@ import signal
 import subprocess
 import sys
 
+import gin
 import killed_runs
 import pytest
+import tensorflow as tf
+
+from qwr_tf import checkpoints
+from qwr_tf import experiment
+from qwr_tf import gin_files
+from qwr_tf import replay
 
 _HERE = pathlib.Path(__file__).resolve().parent
 _TINY = (
@@ -78,6 +85,48 @@ def test_killed_in_every_phase(tmp_path):
   resumed = json.loads((runs[1] / 'run.json').read_text())['resumed']
   assert len(resumed) == 5
   assert not [p for p in runs[1].rglob('*') if p.name.startswith('.')]
+
+
+# Each has something of its own to remember, or nothing, which is to be seen:
+# whole episodes, a normaliser; another first call, epsilon; the whole table;
+# rounds and a target that moves; single frames.
+_RELATIVES = (
+  ('mujoco_100k_iclr.gin', ("run.environment='Hopper-v4'",)),
+  ('dqn_bitflip.gin', ('Collector.first_env_steps=35',)),
+  ('awr_mujoco.gin', ()),
+  ('awac_bitflip.gin', ('iterate.rounds=3',)),
+  ('atari_100k.gin', ('Collector.env_steps=6', 'run.eval_environments=1')),
+)
+
+
+@pytest.mark.parametrize('gin_file, bindings', _RELATIVES)
+def test_relatives_go_on_exactly(tmp_path, gin_file, bindings):
+  tf.config.run_functions_eagerly(True)
+  try:
+    gin_files.parse([gin_file], [*_TINY, *bindings])
+    lived, restored = (
+      experiment.build(experiment.settings(), seed=0) for _ in range(2)
+    )
+    for _ in range(2):
+      next(lived.iterations)
+    _checkpoints(tmp_path, lived).save(1)
+    assert _checkpoints(tmp_path, restored).restore()
+    assert killed_runs.digests(restored) == killed_runs.digests(lived)
+    collected = [next(parts.iterations)[0] for parts in (lived, restored)]
+    assert collected[0].episode_returns == collected[1].episode_returns
+    assert killed_runs.digests(restored) == killed_runs.digests(lived)
+  finally:
+    tf.config.run_functions_eagerly(False)
+    gin.clear_config()
+
+
+def _checkpoints(path, parts):
+  return checkpoints.Checkpoints(
+    path,
+    {'agent': parts.agent},
+    replay.TableFiles(parts.table),
+    {'collector': parts.collector},
+  )
 
 
 def _can_mount():
