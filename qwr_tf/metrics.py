@@ -28,9 +28,10 @@ COLUMNS = (
   'weight_clipped',
   'collect_steps_per_second',
   'train_steps_per_second',
+  'offline_steps',
 )
 
-_COUNTERS = COLUMNS[:4]
+_COUNTERS = (*COLUMNS[:4], 'offline_steps')
 
 # What only steps of one kind measure.
 _OF_CRITIC = ('critic_loss', 'q_mean')
@@ -66,9 +67,9 @@ class Recorder:
     self._log_every = log_every_env_steps
     self._agent = agent
     self._start = self._mark = time.perf_counter()
-    self._iteration = 0
+    self.iteration = 0
     self._previous = 0
-    self.interactions = 0
+    self.interactions = self.offline_steps = 0
     self._critic_steps = self._actor_steps = 0
     self._last: dict[str, Any] = {}
     self._clear()
@@ -87,9 +88,13 @@ class Recorder:
 
   def add(self, collected, scalars: Mapping[str, tf.Tensor]) -> None:
     """Takes in an iteration: `collect.Collected` and the phases' means."""
-    self._iteration += 1
-    self._previous = self.interactions
+    self.iteration += 1
+    self._previous = self.progress
     self.interactions += collected.interactions
+    if not self.interactions:
+      self.offline_steps = int(self._agent.actor_steps) or int(
+        self._agent.critic_steps
+      )
     self._returns += collected.episode_returns
     for name, value in scalars.items():
       self._scalars.setdefault(name, []).append(float(value))
@@ -98,11 +103,14 @@ class Recorder:
     now = time.perf_counter()
     self._train_seconds += now - self._mark - collected.seconds
 
-  def is_due(self, every_env_steps: int) -> bool:
+  @property
+  def progress(self) -> int:
+    """What periods count: interactions; before the first, offline steps."""
+    return self.offline_steps + self.interactions
+
+  def is_due(self, every: int) -> bool:
     """Whether the last iteration reached another multiple of a period."""
-    return (
-      self.interactions // every_env_steps > self._previous // every_env_steps
-    )
+    return self.progress // every > self._previous // every
 
   def row(
     self, evaluation: Mapping[str, Any], last: bool = False
@@ -135,7 +143,7 @@ class Recorder:
     for names, steps in ((_OF_CRITIC, critic_steps), (_OF_ACTOR, actor_steps)):
       scalars |= {} if steps else dict.fromkeys(names)
     return {
-      'iteration': self._iteration,
+      'iteration': self.iteration,
       'interactions': self.interactions,
       'critic_steps': self._critic_steps,
       'actor_steps': self._actor_steps,
@@ -147,6 +155,7 @@ class Recorder:
       'train_steps_per_second': _rate(
         critic_steps + actor_steps, self._train_seconds
       ),
+      'offline_steps': self.offline_steps,
     }
 
   def returns(self) -> dict[str, str]:
@@ -171,12 +180,17 @@ class TensorBoard:
 
   def write(self, row: Mapping[str, Any]) -> None:
     """Writes one row; empty cells are left out."""
-    with self._writer.as_default(step=row['interactions']):
+    with self._writer.as_default(step=_progress(row)):
       for name in COLUMNS:
         value = row.get(name)
         if name not in _COUNTERS and value is not None:
           tf.summary.scalar(_group(name), value)
     self._writer.flush()
+
+
+def _progress(row: Mapping[str, Any]) -> int:
+  """`Recorder.progress` when the row was made."""
+  return row['offline_steps'] + row['interactions']
 
 
 def _group(name: str) -> str:
@@ -188,8 +202,21 @@ def _group(name: str) -> str:
   return f'train/{name}'
 
 
-def learning_curve(rows: Sequence[Mapping[str, Any]], title: str) -> bytes:
-  """Draws returns over interactions; returns a PNG."""
+def learning_curve(
+  rows: Sequence[Mapping[str, Any]],
+  title: str,
+  data_return: float | None = None,
+) -> bytes:
+  """Draws returns over interactions, and where there was a data set offline.
+
+  Args:
+    rows: of metrics.csv.
+    title: of the picture.
+    data_return: mean return of the data set, drawn as a line.
+
+  Returns:
+    A PNG.
+  """
   # Only here, as it takes a second to import and needs no screen.
   import matplotlib
 
@@ -204,14 +231,15 @@ def learning_curve(rows: Sequence[Mapping[str, Any]], title: str) -> bytes:
   )
   for column, label, style in curves:
     points = [
-      (row['interactions'], row[column])
+      (_progress(row), row[column])
       for row in rows
       if row.get(column) is not None
     ]
     if points:
       x, y = zip(*points, strict=True)
       axes.plot(x, y, marker='.', label=label, **style)
-  axes.set(title=title, xlabel='interactions', ylabel='return')
+  _draw_data(axes, rows, data_return)
+  axes.set(title=title, ylabel='return')
   axes.grid(alpha=0.3)
   if axes.lines:
     axes.legend(frameon=False)
@@ -219,3 +247,16 @@ def learning_curve(rows: Sequence[Mapping[str, Any]], title: str) -> bytes:
   figure.savefig(picture, format='png', dpi=150)
   pyplot.close(figure)
   return picture.getvalue()
+
+
+def _draw_data(axes, rows, data_return: float | None) -> None:
+  """The data's mean return, where collecting began, and what x counts."""
+  offline = max((row['offline_steps'] for row in rows), default=0)
+  online = max((row['interactions'] for row in rows), default=0)
+  if data_return is not None:
+    axes.axhline(data_return, color='0.3', ls=':', label='mean of the data')
+  if offline and online:
+    axes.axvline(offline, color='0.3', ls='--', label='collecting begins')
+    axes.set(xlabel='offline gradient steps, then interactions')
+  else:
+    axes.set(xlabel='gradient steps' if offline else 'interactions')

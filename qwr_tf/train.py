@@ -25,6 +25,7 @@ from qwr_tf import command
 from qwr_tf import experiment
 from qwr_tf import gin_files
 from qwr_tf import metrics
+from qwr_tf import offline
 from qwr_tf import run_folder
 from qwr_tf import serving
 from qwr_tf import video
@@ -102,8 +103,8 @@ class Run:
     evaluation: dict[str, float] = {}
     interval = 0.1 if sys.stderr.isatty() else _SECONDS_BETWEEN_LINES
     with tqdm.tqdm(
-      total=self._settings.interactions,
-      unit=' interactions',
+      total=self._settings.interactions or self._settings.offline_iterations,
+      unit=' interactions' if self._settings.interactions else ' iterations',
       dynamic_ncols=True,
       mininterval=interval,
       maxinterval=interval,
@@ -111,14 +112,23 @@ class Run:
       while not last:
         collected, scalars = next(self._parts.iterations)
         recorder.add(collected, scalars)
-        last = recorder.interactions >= self._settings.interactions
+        last = self._is_over()
         evaluation = self._evaluation(last)
         row = recorder.row(evaluation, last)
         if row is not None:
           self._log(row)
           progress.set_postfix(recorder.returns(), refresh=False)
-        progress.update(collected.interactions)
+        progress.update(
+          collected.interactions if self._settings.interactions else 1
+        )
     return evaluation
+
+  def _is_over(self) -> bool:
+    recorder, settings = self._recorder, self._settings
+    return (
+      recorder.iteration >= settings.offline_iterations
+      and recorder.interactions >= settings.interactions
+    )
 
   def _evaluation(self, last: bool) -> dict[str, float]:
     """Returns of the episodes due now, or nothing."""
@@ -160,7 +170,7 @@ class Run:
     title = f'{self._settings.environment}, {folder.path.name}'
     run_folder.write_atomically(
       folder.path / 'learning_curve.png',
-      metrics.learning_curve(folder.rows, title),
+      metrics.learning_curve(folder.rows, title, self._parts.data_return),
     )
     folder.write_config(gin.operative_config_str())
     results = {
@@ -170,6 +180,7 @@ class Run:
       'wall_seconds': round(recorder.wall_seconds, 1),
       'scores': scores,
       'finished': finished,
+      **offline.facts(self._parts.data),
     }
     folder.write_json(results)
     return results
@@ -205,6 +216,8 @@ def _report(
     f'({scores["eval_episodes"]} episodes each, {interactions} interactions)'
   )
   score = scores['eval_return_mode']
+  for line in offline.lines(results, environment, score):
+    print(line)
   for line in published.beside(environment, interactions, score):
     print(line)
 

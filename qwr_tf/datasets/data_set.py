@@ -1,5 +1,6 @@
 """A logged data set, and the way it gets into a replay table."""
 
+import contextlib
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from qwr_tf.datasets import behavior
 from qwr_tf.datasets import columns
 from qwr_tf.datasets import rows as rows_lib
 from qwr_tf.datasets import sources
+from qwr_tf.datasets import steps
 
 # As in the policy_info of a table's rows.
 _DIST_PARAMS = 'dist_params'
@@ -33,6 +35,8 @@ class Summary(NamedTuple):
     episodes: that were recorded to their end.
     mean_return: undiscounted, over these; None if there are none.
     mu: 'recorded', or 'from logged actions'.
+    reference: returns that count as 0 and 100, if the data set says so
+      (Minari's ref_min_score and ref_max_score).
   """
 
   name: str
@@ -41,6 +45,7 @@ class Summary(NamedTuple):
   episodes: int
   mean_return: float | None
   mu: str
+  reference: tuple[float, float] | None
 
 
 @gin.configurable
@@ -85,7 +90,7 @@ class DataSet:
 
   @property
   def metadata(self) -> dict[str, Any]:
-    """What Minari keeps beside the episodes: `dataset_id`, `env_spec`, …"""
+    """What Minari keeps beside the episodes, `dataset_id` for instance."""
     return self._source.metadata
 
   def fill(
@@ -96,7 +101,7 @@ class DataSet:
     behavior_scale: np.ndarray | None = None,
     normalizer: Any | None = None,
   ) -> Summary:
-    """Appends everything to an empty table.
+    """Appends everything to an empty table, and closes the file.
 
     Args:
       table: a `replay.ReplayTable` with room for it.
@@ -124,16 +129,29 @@ class DataSet:
     returns = _Returns()
     chunks = self._watched(fields, behavior_scale, returns, normalizer)
     transitions = 0
-    for rows in rows_lib.rows(chunks):
-      action = to_agent(rows.action, action_bounds, spec.action)
-      params = rows.policy_info if recorded else self._made(action, spec)
-      _append(table, rows._replace(action=action, policy_info=params))
-      transitions += int(np.sum(~rows.is_boundary()))
+    with contextlib.closing(self._source):
+      for rows in rows_lib.rows(chunks):
+        action = to_agent(rows.action, action_bounds, spec.action)
+        params = rows.policy_info if recorded else self._made(action, spec)
+        _append(table, rows._replace(action=action, policy_info=params))
+        transitions += int(np.sum(~rows.is_boundary()))
     self._check_all_there(table, transitions)
     mu = 'recorded' if recorded else 'from logged actions'
     return Summary(
-      self.name, self.steps, transitions, len(returns.all), returns.mean(), mu
+      self.name,
+      self.steps,
+      transitions,
+      len(returns.all),
+      returns.mean(),
+      mu,
+      self._reference(),
     )
+
+  def _reference(self) -> tuple[float, float] | None:
+    scores = [self.metadata.get(f'ref_{m}_score') for m in ('min', 'max')]
+    if None in scores or scores[0] == scores[1]:
+      return None
+    return float(scores[0]), float(scores[1])
 
   def _recorded(self, spec: trajectory.Trajectory) -> set[str]:
     """Names of the parameters to read; none if mu is to be made."""
@@ -146,8 +164,8 @@ class DataSet:
     return self._behavior_fn(action, spec.action, names)
 
   def _watched(
-    self, fields: sources.Fields, behavior_scale, returns, normalizer
-  ) -> Iterator[sources.Steps]:
+    self, fields: steps.Fields, behavior_scale, returns, normalizer
+  ) -> Iterator[steps.Steps]:
     """The chunks, after everybody has seen them."""
     for chunk in self._source.chunks(fields, self._chunk_steps):
       returns.add(chunk)
@@ -161,7 +179,7 @@ class DataSet:
   def _check_scale(self, recorded: np.ndarray, own: np.ndarray) -> None:
     if not np.allclose(recorded, own, rtol=1e-4):
       raise ValueError(
-        f'{self.path}, {sources.DIST_PARAMS}/{_SCALE}: the policy that acted '
+        f'{self.path}, {steps.DIST_PARAMS}/{_SCALE}: the policy that acted '
         f'had deviations like {recorded.flat[0]:g}, this one has '
         f'{np.min(own):g}; set GaussianHead.scale, or '
         'DataSet.recorded_behavior = False to make mu of logged actions.'
@@ -183,7 +201,7 @@ class DataSet:
 
 def _fields(
   spec: trajectory.Trajectory, bounds: Bounds, recorded: set[str]
-) -> sources.Fields:
+) -> steps.Fields:
   """What the columns must hold for a table with this data spec."""
 
   def field(name: str, spec, *bounds) -> columns.Field:
@@ -193,10 +211,10 @@ def _fields(
   params = spec.policy_info[_DIST_PARAMS]
   # A deviation that the table does not keep has the action's shape.
   specs = {name: params.get(name, spec.action) for name in recorded}
-  return sources.Fields(
+  return steps.Fields(
     field('observations', spec.observation),
     field('actions', spec.action, *bounds),
-    {n: field(f'{sources.DIST_PARAMS}/{n}', s) for n, s in specs.items()},
+    {n: field(f'{steps.DIST_PARAMS}/{n}', s) for n, s in specs.items()},
   )
 
 
@@ -237,10 +255,10 @@ class _Returns:
     self.all: list[float] = []
     self._so_far = 0.0
 
-  def add(self, steps: sources.Steps) -> None:
+  def add(self, chunk: steps.Steps) -> None:
     """Takes in the next steps."""
-    totals = self._so_far + np.cumsum(steps.reward, dtype=np.float64)
-    ends = np.flatnonzero(steps.terminal | steps.timeout)
+    totals = self._so_far + np.cumsum(chunk.reward, dtype=np.float64)
+    ends = np.flatnonzero(chunk.terminal | chunk.timeout)
     self.all += np.diff(totals[ends], prepend=0.0).tolist()
     self._so_far = float(totals[-1] - (totals[ends[-1]] if len(ends) else 0.0))
 

@@ -14,15 +14,14 @@ import numpy as np
 from tf_agents.trajectories import time_step as ts
 from tf_agents.trajectories import trajectory
 
-from qwr_tf.datasets import sources
+from qwr_tf.datasets.steps import Steps
 
 _FIRST, _MID, _LAST = (
-  int(kind)
-  for kind in (ts.StepType.FIRST, ts.StepType.MID, ts.StepType.LAST)
+  int(kind) for kind in (ts.StepType.FIRST, ts.StepType.MID, ts.StepType.LAST)
 )
 
 
-def rows(chunks: Iterable[sources.Steps]) -> Iterator[trajectory.Trajectory]:
+def rows(chunks: Iterable[Steps]) -> Iterator[trajectory.Trajectory]:
   """Yields rows [N, ...] in time order.
 
   An episode of L steps gives L + 1 rows if it ends in a terminal state, else
@@ -35,7 +34,7 @@ def rows(chunks: Iterable[sources.Steps]) -> Iterator[trajectory.Trajectory]:
     A Trajectory of arrays. `policy_info` holds what was recorded of the
     policy, {name: [N, ...]}, and {} if nothing was.
   """
-  held: sources.Steps | None = None  # Its row depends on the step after it.
+  held: Steps | None = None  # Its row depends on the step after it.
   is_first = True  # Whether an episode begins with the first step of a chunk.
   for chunk in chunks:
     steps = chunk if held is None else _joined(held, chunk)
@@ -48,26 +47,26 @@ def rows(chunks: Iterable[sources.Steps]) -> Iterator[trajectory.Trajectory]:
     is_first = bool(first[-1]) if held is not None else True
 
 
-def _ends(steps: sources.Steps) -> np.ndarray:
+def _ends(steps: Steps) -> np.ndarray:
   return steps.terminal | steps.timeout | steps.cut
 
 
-def _joined(held: sources.Steps, chunk: sources.Steps) -> sources.Steps:
+def _joined(held: Steps, chunk: Steps) -> Steps:
   """A step that ends no episode, and those after it."""
   final = chunk.final_observation
   steps = _map(lambda *x: np.concatenate(x), _bare(held), _bare(chunk))
   return steps._replace(final_observation=final)
 
 
-def _tail(steps: sources.Steps) -> sources.Steps:
+def _tail(steps: Steps) -> Steps:
   return _map(lambda x: x[-1:].copy(), _bare(steps))
 
 
-def _bare(steps: sources.Steps) -> sources.Steps:
+def _bare(steps: Steps) -> Steps:
   return steps._replace(final_observation=None)
 
 
-def _map(function, *steps: sources.Steps) -> sources.Steps:
+def _map(function, *steps: Steps) -> Steps:
   fields = []
   for values in zip(*steps, strict=True):
     if isinstance(values[0], dict):
@@ -75,11 +74,11 @@ def _map(function, *steps: sources.Steps) -> sources.Steps:
       fields.append({n: function(*(v[n] for v in values)) for n in names})
     else:
       fields.append(None if values[0] is None else function(*values))
-  return sources.Steps(*fields)
+  return Steps(*fields)
 
 
 def _rows(
-  steps: sources.Steps, is_first: np.ndarray, ready: int
+  steps: Steps, is_first: np.ndarray, ready: int
 ) -> trajectory.Trajectory:
   """Rows of the first `ready` steps; one more step may follow.
 

@@ -1,4 +1,4 @@
-"""Episodes into Minari's layout, which `sources` and Minari itself read."""
+"""Episodes into Minari's layout, which Minari itself reads."""
 
 import json
 import os
@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from qwr_tf.datasets import sources
+from qwr_tf.datasets import minari_layout
+from qwr_tf.datasets import steps
 
 
 class Episode(NamedTuple):
@@ -60,10 +61,10 @@ def write(
   data = temporary / 'data'
   data.mkdir(parents=True)
   try:
-    counts = _write_episodes(data / sources.MAIN_FILE, episodes)
+    counts = _write_episodes(data / minari_layout.MAIN_FILE, episodes)
     if not counts['total_steps']:
       raise ValueError('there are no episodes to write.')
-    size = (data / sources.MAIN_FILE).stat().st_size / 1e6
+    size = (data / minari_layout.MAIN_FILE).stat().st_size / 1e6
     content = {
       **metadata,
       **counts,
@@ -71,7 +72,7 @@ def write(
       'dataset_size': round(size, 1),  # MB
     }
     text = json.dumps(content, indent=2)
-    (data / sources.METADATA_FILE).write_text(text + '\n', 'utf-8')
+    (data / minari_layout.METADATA_FILE).write_text(text + '\n', 'utf-8')
     os.rename(temporary, path)
   finally:
     shutil.rmtree(temporary, ignore_errors=True)
@@ -89,7 +90,7 @@ def _write_episodes(path: pathlib.Path, episodes) -> dict[str, int]:
       for name in _ARRAYS:
         group.create_dataset(name, data=getattr(episode, name))
       for name, values in episode.dist_params.items():
-        key = f'{sources.DIST_PARAMS}/{name}'
+        key = f'{steps.DIST_PARAMS}/{name}'
         group.create_dataset(key, data=values)
       total_episodes += 1
       total_steps += len(episode.rewards)

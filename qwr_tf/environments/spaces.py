@@ -90,6 +90,21 @@ def action_map(space: gymnasium.Space) -> Callable[[np.ndarray], Any]:
   )
 
 
+def action_bounds(space: gymnasium.Space) -> tuple[np.ndarray, np.ndarray]:
+  """Lowest and highest action in the environment's own units.
+
+  Args:
+    space: the environment's action space.
+
+  Raises:
+    ValueError: as `action_spec` does.
+  """
+  if isinstance(space, spaces.Discrete):
+    return np.asarray(space.start), np.asarray(space.start + space.n - 1)
+  box = _bounded_float_box(space)
+  return box.low, box.high
+
+
 def _bounded_float_box(space: gymnasium.Space) -> spaces.Box:
   """Returns the space, or raises ValueError if it is something else."""
   if not isinstance(space, spaces.Box):
