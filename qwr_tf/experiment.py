@@ -212,6 +212,12 @@ def score_environment(settings: Settings, seed: int, **kwargs):
   return load_environment(name, seed=seed, **kwargs)
 
 
+def _capacity(settings: Settings, source: datasets.DataSet | None) -> int:
+  if settings.replay_capacity is None and source is not None:
+    return source.steps + settings.interactions
+  return settings.replay_capacity or 0
+
+
 def _build(settings: Settings, seed: int) -> Experiment:
   env = load_environment(settings.environment, seed=seed)
   agent = make_agent(
@@ -219,15 +225,17 @@ def _build(settings: Settings, seed: int) -> Experiment:
     tensor_spec.from_spec(env.action_spec()),
     seed=seed,
   )
-  source, capacity, data = None, settings.replay_capacity, None
+  source = None
   if settings.dataset is not None:
     source = offline.open_data_set(settings.dataset, settings.environment)
-    capacity = capacity or source.steps + settings.interactions
-  table = replay_table.ReplayTable(agent.collect_data_spec, capacity)
-  collector = collect.Collector(env, agent, table, seed=seed + _ACTING_SEED)
-  if source is not None:
-    data = offline.fill(source, table, agent, env)
-    collector = offline.OfflineFirst(collector, settings.offline_iterations)
+  table = replay_table.ReplayTable(
+    agent.collect_data_spec, _capacity(settings, source)
+  )
+  data = offline.fill(source, table, agent, env) if source else None
+  collector = offline.OfflineFirst(
+    collect.Collector(env, agent, table, seed=seed + _ACTING_SEED),
+    settings.offline_iterations,
+  )
   evaluation_seed = seed + _EVALUATION_SEED
   envs = [
     score_environment(settings, evaluation_seed + i)

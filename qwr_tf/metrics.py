@@ -190,7 +190,7 @@ class TensorBoard:
 
 def _progress(row: Mapping[str, Any]) -> int:
   """`Recorder.progress` when the row was made."""
-  return row['offline_steps'] + row['interactions']
+  return row.get('offline_steps', 0) + row['interactions']
 
 
 def _group(name: str) -> str:
@@ -251,7 +251,7 @@ def learning_curve(
 
 def _draw_data(axes, rows, data_return: float | None) -> None:
   """The data's mean return, where collecting began, and what x counts."""
-  offline = max((row['offline_steps'] for row in rows), default=0)
+  offline = max((row.get('offline_steps', 0) for row in rows), default=0)
   online = max((row['interactions'] for row in rows), default=0)
   if data_return is not None:
     axes.axhline(data_return, color='0.3', ls=':', label='mean of the data')

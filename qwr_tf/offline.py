@@ -13,7 +13,7 @@ from qwr_tf.reporting import d4rl
 
 
 class OfflineFirst:
-  """A collector that waits: the table holds a data set already."""
+  """A collector that waits while a data set alone is learned from."""
 
   def __init__(
     self, collector: Callable[[], collect.Collected], offline_iterations: int

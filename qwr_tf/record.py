@@ -49,10 +49,10 @@ _MODE_ACTION = flags.DEFINE_bool(
 _OUTPUT = flags.DEFINE_string(
   'output', None, 'Folder of the data set; must not exist.'
 )
-_SEED = flags.DEFINE_integer(
-  'seed',
+_FIRST_SEED = flags.DEFINE_integer(
+  'first_seed',
   0,
-  'Episode i is reset with seed + i.',
+  'Episode i is reset with first_seed + i; of the actions too.',
   lower_bound=0,
   upper_bound=2**30,
 )
@@ -87,9 +87,11 @@ class _Tally:
 
 def _policy(env, saved: recording.SavedPolicy | None) -> recording.Policy:
   if saved is None:
-    return recording.random_policy(env.action_space, _SEED.value)
+    return recording.random_policy(env.action_space, _FIRST_SEED.value)
   saved.check_observation(env.observation_space.shape, env.spec.id)
-  return saved.mode() if _MODE_ACTION.value else saved.sampler(_SEED.value)
+  return (
+    saved.mode() if _MODE_ACTION.value else saved.sampler(_FIRST_SEED.value)
+  )
 
 
 def _output(environment: str, name: str) -> pathlib.Path:
@@ -153,7 +155,7 @@ def main() -> None:
     plain = environment.rpartition(':')[2]
     path = _output(plain, kind.lower())
     tally = _Tally()
-    played = tally.count(recording.play(env, policy, _SEED.value))
+    played = tally.count(recording.play(env, policy, _FIRST_SEED.value))
     try:
       metadata = _metadata(env, path, plain, kind)
       datasets.write(path, played, metadata)

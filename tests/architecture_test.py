@@ -31,6 +31,8 @@ _FLOORS = {
   'qwr_tf.gin_files': 3,
   'qwr_tf.run_folder': 3,
   'qwr_tf.experiment': 3,
+  'qwr_tf.offline': 3,
+  'qwr_tf.recording': 3,
   'qwr_tf.reporting': 3,
   'qwr_tf.serving': 3,
   'qwr_tf.sweeping': 3,

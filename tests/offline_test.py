@@ -167,8 +167,9 @@ def test_online_goes_on_in_the_same_table(tmp_path):
   for _ in range(4):
     next(parts.iterations)
     starts.append(int(parts.table.num_starts()))
-  # The newest row of a running episode is no start yet.
-  assert starts == [36, 36, 36, 36 + 9, 36 + 19]
+  # After 10 steps the newest row has none after it yet; after 20 the episode
+  # is over, with its final observation.
+  assert starts == [36, 36, 36, 36 + 9, 36 + 20]
 
 
 def test_statistics_are_fitted_before_the_first_step(tmp_path):

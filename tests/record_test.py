@@ -51,15 +51,11 @@ class _Served(tf.Module):
     super().__init__()
     spec = tf.TensorSpec([None, 3], tf.float32, 'observation')
     seed = tf.TensorSpec([2], tf.int64, 'seed')
-    self.signatures = {
-      'serving_default': tf.function(self._mode).get_concrete_function(spec)
-    }
+    functions = {'serving_default': tf.function(self._mode, [spec])}
     if has_samples:
-      sample, parameters = tf.function(self._sample), tf.function(self._params)
-      self.signatures |= {
-        'sample': sample.get_concrete_function(spec, seed),
-        'distribution': parameters.get_concrete_function(spec),
-      }
+      functions['sample'] = tf.function(self._sample, [spec, seed])
+      functions['distribution'] = tf.function(self._params, [spec])
+    self.functions = functions
 
   def _mode(self, observation):
     return {'action': -2.0 * observation[:, :1]}
@@ -76,7 +72,7 @@ class _Served(tf.Module):
 
 def _saved(path, environment='Pendulum-v1', **kwargs):
   module = _Served(**kwargs)
-  tf.saved_model.save(module, str(path / '3'), signatures=module.signatures)
+  tf.saved_model.save(module, str(path / '3'), signatures=module.functions)
   if environment:
     extra = path / '3' / 'assets.extra'
     extra.mkdir()
@@ -108,7 +104,12 @@ def _episodes(path):
 
 
 def test_random_episodes_are_the_environments_own(cli, tmp_path):
-  arguments = ('--policy=random', '--env=BitFlip-5', '--episodes=3', '--seed=7')
+  arguments = (
+    '--policy=random',
+    '--env=BitFlip-5',
+    '--episodes=3',
+    '--first_seed=7',
+  )
   code, out, err = cli(*arguments)
   assert code == 0, err
   path = tmp_path / 'datasets' / 'BitFlip-5' / 'random-v0'
@@ -215,7 +216,7 @@ def test_a_recorded_set_reads_back_equal(cli, tmp_path):
   [
     ((), 'either --saved_model or --policy=random'),
     (('--policy=random', '--saved_model=x'), 'either --saved_model'),
-    (('--policy=expert',), "'expert'"),
+    (('--policy=expert',), 'value should be one of <random>'),
     (('--policy=random',), '--env is missing'),
     (('--policy=random', '--env=HalfCheeta-v4'), 'near it: HalfCheetah-v4'),
     (('--policy=random', '--env=BitFlip-5', '--episodes=0'), 'episodes=0'),

@@ -81,6 +81,10 @@ class DataSet:
     if not self.steps:
       raise ValueError(f'{path}, rewards: the data set is empty.')
 
+  def close(self) -> None:
+    """Closes the file; what is known already stays."""
+    self._source.close()
+
   @property
   def name(self) -> str:
     """The last part of its id; of a file its name without the ending."""
@@ -129,7 +133,7 @@ class DataSet:
     returns = _Returns()
     chunks = self._watched(fields, behavior_scale, returns, normalizer)
     transitions = 0
-    with contextlib.closing(self._source):
+    with contextlib.closing(self):
       for rows in rows_lib.rows(chunks):
         action = to_agent(rows.action, action_bounds, spec.action)
         params = rows.policy_info if recorded else self._made(action, spec)
@@ -148,10 +152,11 @@ class DataSet:
     )
 
   def _reference(self) -> tuple[float, float] | None:
-    scores = [self.metadata.get(f'ref_{m}_score') for m in ('min', 'max')]
-    if None in scores or scores[0] == scores[1]:
+    low = self.metadata.get('ref_min_score')
+    high = self.metadata.get('ref_max_score')
+    if low is None or high is None or low == high:
       return None
-    return float(scores[0]), float(scores[1])
+    return float(low), float(high)
 
   def _recorded(self, spec: trajectory.Trajectory) -> set[str]:
     """Names of the parameters to read; none if mu is to be made."""

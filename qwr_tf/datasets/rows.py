@@ -9,6 +9,7 @@ limit is not learned from.
 """
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 from tf_agents.trajectories import time_step as ts
@@ -67,7 +68,7 @@ def _bare(steps: Steps) -> Steps:
 
 
 def _map(function, *steps: Steps) -> Steps:
-  fields = []
+  fields: list[Any] = []
   for values in zip(*steps, strict=True):
     if isinstance(values[0], dict):
       names = values[0]

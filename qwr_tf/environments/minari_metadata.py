@@ -30,10 +30,8 @@ def minari_metadata(env: gymnasium.Env) -> dict[str, str]:
 
 def _space(space: gymnasium.Space) -> str:
   if isinstance(space, spaces.Discrete):
-    start, n = int(space.start), int(space.n)
-    return json.dumps(
-      {'type': 'Discrete', 'dtype': 'int64', 'start': start, 'n': n}
-    )
+    numbers = {'start': space.start.item(), 'n': space.n.item()}
+    return json.dumps({'type': 'Discrete', 'dtype': 'int64', **numbers})
   assert isinstance(space, spaces.Box)
   return json.dumps(
     {

@@ -100,7 +100,8 @@ def action_bounds(space: gymnasium.Space) -> tuple[np.ndarray, np.ndarray]:
     ValueError: as `action_spec` does.
   """
   if isinstance(space, spaces.Discrete):
-    return np.asarray(space.start), np.asarray(space.start + space.n - 1)
+    start = np.asarray(space.start)
+    return start, start + space.n.item() - 1
   box = _bounded_float_box(space)
   return box.low, box.high
 
