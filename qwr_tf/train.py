@@ -135,7 +135,8 @@ class Run:
     settings, recorder = self._settings, self._recorder
     if last:
       return self._evaluate(settings.final_eval_episodes)
-    if recorder.is_due(settings.eval_every_env_steps):
+    is_switch = recorder.iteration == settings.offline_iterations
+    if is_switch or recorder.is_due(settings.eval_every_env_steps):
       return self._evaluate(settings.eval_episodes)
     return {}
 

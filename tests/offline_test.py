@@ -127,9 +127,10 @@ def test_presets_run(cli, tmp_path, file):
   assert [(r['interactions'], r['offline_steps']) for r in rows] == expected
   steps = [int(row['actor_steps']) for row in rows]
   assert steps == [2 * n for n in range(1, len(rows) + 1)]
-  # Evaluations every 4 steps, as they are counted; at the end in any case.
+  # Evaluations every 4 steps, as they are counted; before the switch and at
+  # the end in any case.
   played = [row['eval_episodes'] for row in rows]
-  assert played == (['', '1', '', '1', '2'] if online else ['', '1', '2'])
+  assert played == (['', '1', '1', '1', '2'] if online else ['', '1', '2'])
   assert np.isfinite(float(rows[-1]['actor_loss']))
   assert (tmp_path / 'run' / 'policy').exists()
   facts = json.loads((tmp_path / 'run' / 'run.json').read_text())
