@@ -12,10 +12,12 @@ from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import time_step as ts
 
 from qwr_tf import collect
+from qwr_tf import datasets
 from qwr_tf import environments
 from qwr_tf import evaluate
 from qwr_tf import gin_files
 from qwr_tf import networks
+from qwr_tf import offline
 from qwr_tf.agents import awac_agent  # noqa: F401, gin files name it.
 from qwr_tf.agents import awr_agent  # noqa: F401, gin files name it.
 from qwr_tf.agents import exact_reuse  # noqa: F401, gin files name it.
@@ -103,7 +105,12 @@ class Settings:
   Attributes:
     environment: a name for `environments.load`.
     interactions: environment steps in all.
-    replay_capacity: interactions the table keeps.
+    replay_capacity: interactions the table keeps; None, with a data set, is
+      all there will be.
+    dataset: logged steps that the table begins with, a file or a folder;
+      '{environment}' in it is the environment's name. See `datasets`.
+    offline_iterations: those before the first interaction. With a data set,
+      they are counted in actor steps where others count interactions.
     eval_every_env_steps: interactions between evaluations while training.
     eval_episodes: episodes of each evaluation, for the mode action and again
       sampled.
@@ -116,7 +123,9 @@ class Settings:
 
   environment: str = gin.REQUIRED
   interactions: int = 100_000
-  replay_capacity: int = 50_000
+  replay_capacity: int | None = 50_000
+  dataset: str | None = None
+  offline_iterations: int = 0
   eval_every_env_steps: int = 5_000
   eval_episodes: int = 5
   final_eval_episodes: int = 10
@@ -132,12 +141,22 @@ def settings() -> Settings:
     ConfigError: if one is missing.
   """
   try:
-    return Settings()
+    found = Settings()
   except RuntimeError as error:
     raise gin_files.ConfigError(
       f'{gin_files.describe(error)}. Give it in a gin file or with '
       '--gin_bindings, such as "run.environment=\'HalfCheetah-v4\'".'
     ) from error
+  if found.dataset is None and (
+    found.offline_iterations or found.replay_capacity is None
+  ):
+    raise gin_files.ConfigError(
+      'run.dataset is missing; give the path of a data set, such as '
+      '--gin_bindings="run.dataset=\'datasets/HalfCheetah-v4/random-v0\'".'
+    )
+  if not found.interactions and not found.offline_iterations:
+    raise gin_files.ConfigError('run.interactions must be more than 0, not 0.')
+  return found
 
 
 @gin.configurable
@@ -158,18 +177,25 @@ class Experiment(NamedTuple):
   Attributes:
     agent: the agent.
     table: its replay table.
-    collector: acts for the table.
+    collector: acts for the table, if only later.
     iterations: the generator of Algorithm 2.
     evaluator: plays episodes in an environment of its own.
     action_space: gymnasium's own.
+    data: what the table began with; None if with nothing.
   """
 
   agent: qwr_agent.QwrAgent
   table: replay_table.ReplayTable
-  collector: collect.Collector
+  collector: collect.Collector | offline.OfflineFirst
   iterations: Iterator
   evaluator: evaluate.Evaluator
   action_space: Any
+  data: datasets.Summary | None = None
+
+  @property
+  def data_return(self) -> float | None:
+    """Mean return of the data set; None without."""
+    return self.data.mean_return if self.data else None
 
 
 def build(settings: Settings, seed: int) -> Experiment:
@@ -191,6 +217,12 @@ def score_environment(settings: Settings, seed: int, **kwargs):
   return load_environment(name, seed=seed, **kwargs)
 
 
+def _capacity(settings: Settings, source: datasets.DataSet | None) -> int:
+  if settings.replay_capacity is None and source is not None:
+    return source.steps + settings.interactions
+  return settings.replay_capacity or 0
+
+
 def _build(settings: Settings, seed: int) -> Experiment:
   env = load_environment(settings.environment, seed=seed)
   agent = make_agent(
@@ -198,10 +230,19 @@ def _build(settings: Settings, seed: int) -> Experiment:
     tensor_spec.from_spec(env.action_spec()),
     seed=seed,
   )
+  source = None
+  if settings.dataset is not None:
+    source = offline.open_data_set(settings.dataset, settings.environment)
   table = replay_table.ReplayTable(
-    agent.collect_data_spec, settings.replay_capacity
+    agent.collect_data_spec, _capacity(settings, source)
   )
-  collector = collect.Collector(env, agent, table, seed=seed + _ACTING_SEED)
+  data = offline.fill(source, table, agent, env) if source else None
+  collector: collect.Collector | offline.OfflineFirst = collect.Collector(
+    env, agent, table, seed=seed + _ACTING_SEED
+  )
+  if data is not None:
+    waits = settings.offline_iterations
+    collector = offline.OfflineFirst(collector, waits, data)
   evaluation_seed = seed + _EVALUATION_SEED
   envs = [
     score_environment(settings, evaluation_seed + i)
@@ -210,4 +251,4 @@ def _build(settings: Settings, seed: int) -> Experiment:
   evaluator = evaluate.Evaluator(envs, agent, seed=evaluation_seed)
   iterations = qwr_agent.iterate(agent, table, collector)
   space = env.env.action_space
-  return Experiment(agent, table, collector, iterations, evaluator, space)
+  return Experiment(agent, table, collector, iterations, evaluator, space, data)

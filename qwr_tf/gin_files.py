@@ -29,13 +29,12 @@ _FRACTIONS = frozenset(
   'td_lambda'.split()
 )
 _POSITIVE = frozenset(
-  'backup_temperature batch_size beta chunk_rows decay_critic_steps '
-  'decay_steps env_steps epsilon eval_environments eval_episodes '
-  'eval_every_env_steps '
-  'final_eval_episodes first_env_steps gate_units global_clipnorm horizon '
-  'initial_learning_rate interactions learning_rate log_every_env_steps '
-  'max_scale max_weight min_scale num_actions num_atoms num_critics '
-  'num_heads output_limit period_train_steps post_gate_units '
+  'backup_temperature batch_size beta chunk_rows chunk_steps '
+  'decay_critic_steps decay_steps env_steps epsilon eval_environments '
+  'eval_episodes eval_every_env_steps final_eval_episodes first_env_steps '
+  'gate_units global_clipnorm horizon initial_learning_rate learning_rate '
+  'log_every_env_steps max_scale max_weight min_scale num_actions num_atoms '
+  'num_critics num_heads output_limit period_train_steps post_gate_units '
   'replay_capacity reuse_train_steps rounds scale units value_scale'.split()
 )
 _SIGNED = frozenset(['max_value', 'min_value'])

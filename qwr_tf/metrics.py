@@ -1,6 +1,5 @@
-"""One row per iteration: to metrics.csv, to TensorBoard, to a picture."""
+"""One row per iteration: to metrics.csv and to TensorBoard."""
 
-import io
 import math
 import os
 import pathlib
@@ -31,9 +30,10 @@ COLUMNS = (
   'weight_clipped',
   'collect_steps_per_second',
   'train_steps_per_second',
+  'offline_steps',
 )
 
-_COUNTERS = COLUMNS[:4]
+_COUNTERS = (*COLUMNS[:4], 'offline_steps')
 SCORES = COLUMNS[6:9]  # Those of an evaluation.
 
 # What only steps of one kind measure.
@@ -49,6 +49,7 @@ _OF_ACTOR = (
 # What a `Recorder` knows, but for its clocks.
 _STATE = (
   'interactions',
+  'offline_steps',
   'iteration',
   '_previous',
   '_critic_steps',
@@ -87,7 +88,7 @@ class Recorder:
     self._start = self._mark = time.perf_counter()
     self.iteration = 0
     self._previous = 0
-    self.interactions = 0
+    self.interactions = self.offline_steps = 0
     self._critic_steps = self._actor_steps = 0
     self._last: dict[str, Any] = {}
     self._clear()
@@ -107,8 +108,12 @@ class Recorder:
   def add(self, collected, scalars: Mapping[str, tf.Tensor]) -> None:
     """Takes in an iteration: `collect.Collected` and the phases' means."""
     self.iteration += 1
-    self._previous = self.interactions
+    self._previous = self.progress
     self.interactions += collected.interactions
+    if not self.interactions:
+      self.offline_steps = int(self._agent.actor_steps) or int(
+        self._agent.critic_steps
+      )
     self._returns += collected.episode_returns
     for name, value in scalars.items():
       self._scalars.setdefault(name, []).append(float(value))
@@ -117,11 +122,14 @@ class Recorder:
     now = time.perf_counter()
     self._train_seconds += now - self._mark - collected.seconds
 
-  def is_due(self, every_env_steps: int) -> bool:
+  @property
+  def progress(self) -> int:
+    """What periods count: interactions; before the first, offline steps."""
+    return self.offline_steps + self.interactions
+
+  def is_due(self, every: int) -> bool:
     """Whether the last iteration reached another multiple of a period."""
-    return (
-      self.interactions // every_env_steps > self._previous // every_env_steps
-    )
+    return self.progress // every > self._previous // every
 
   def row(
     self, evaluation: Mapping[str, Any], last: bool = False
@@ -166,6 +174,7 @@ class Recorder:
       'train_steps_per_second': _rate(
         critic_steps + actor_steps, self._train_seconds
       ),
+      'offline_steps': self.offline_steps,
     }
 
   def state(self) -> dict[str, Any]:
@@ -212,7 +221,7 @@ class TensorBoard:
   def write(self, row: Mapping[str, Any]) -> None:
     """Writes one row; empty cells are left out."""
     with checkpoint_files.tensorflow_errors(self._path):
-      with self._writer.as_default(step=row['interactions']):
+      with self._writer.as_default(step=progress(row)):
         for name in COLUMNS:
           value = row.get(name)
           if name not in _COUNTERS and value is not None:
@@ -233,6 +242,11 @@ def _drop_after(last_step: int, file: pathlib.Path) -> None:
   os.replace(temporary, file)
 
 
+def progress(row: Mapping[str, Any]) -> int:
+  """`Recorder.progress` when the row was made."""
+  return row.get('offline_steps', 0) + row['interactions']
+
+
 def _group(name: str) -> str:
   """The section of TensorBoard a column belongs to."""
   if 'return' in name or name == 'eval_episodes':
@@ -240,36 +254,3 @@ def _group(name: str) -> str:
   if 'second' in name:
     return f'speed/{name}'
   return f'train/{name}'
-
-
-def learning_curve(rows: Sequence[Mapping[str, Any]], title: str) -> bytes:
-  """Draws returns over interactions; returns a PNG."""
-  # Only here, as it takes a second to import and needs no screen.
-  import matplotlib
-
-  matplotlib.use('Agg')
-  from matplotlib import pyplot
-
-  figure, axes = pyplot.subplots(figsize=(7, 4.2), layout='constrained')
-  curves: tuple[tuple[str, str, dict[str, Any]], ...] = (
-    ('train_return', 'while training', dict(color='0.7', lw=1, ms=3)),
-    ('eval_return_sampled', 'evaluation, sampled', dict(ms=5)),
-    ('eval_return_mode', 'evaluation, mode action', dict(ms=8)),
-  )
-  for column, label, style in curves:
-    points = [
-      (row['interactions'], row[column])
-      for row in rows
-      if row.get(column) is not None
-    ]
-    if points:
-      x, y = zip(*points, strict=True)
-      axes.plot(x, y, marker='.', label=label, **style)
-  axes.set(title=title, xlabel='interactions', ylabel='return')
-  axes.grid(alpha=0.3)
-  if axes.lines:
-    axes.legend(frameon=False)
-  picture = io.BytesIO()
-  figure.savefig(picture, format='png', dpi=150)
-  pyplot.close(figure)
-  return picture.getvalue()

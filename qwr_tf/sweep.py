@@ -85,7 +85,9 @@ class Sweep:
       rows = run_rows.rows(
         job.folder, self._recipe.path.stem, self._recipe.algorithm, threads
       )
+      name = self._recipe.path.stem
       results.add(self._recipe.path, rows, self._recipe.replace)
+      results.add(self._recipe.path, run_rows.data_rows(job.folder, name))
     except (ConfigError, OSError) as error:
       self._fail(job, str(error))
       return
@@ -195,6 +197,7 @@ def collect_only(
     ConfigError: if two folders hold what counts as one run.
   """
   rows: list[results.Row] = []
+  data: dict[tuple[str, ...], results.Row] = {}
   folders: dict[tuple[str, ...], pathlib.Path] = {}
   for folder in sorted(file.parent for file in runs_dir.glob('*/run.json')):
     facts = run_rows.finished(folder)
@@ -207,7 +210,9 @@ def collect_only(
           'name it with --gin_file to get those it still describes.'
         )
       rows += found
-  return results.add(path, rows, replace)
+      for row in run_rows.data_rows(folder, path.stem):
+        data[results.identity(row)] = row
+  return results.add(path, [*rows, *data.values()], replace)
 
 
 def _wanted(facts: dict) -> bool:

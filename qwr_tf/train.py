@@ -20,6 +20,7 @@ from absl import flags
 from qwr_tf import command
 from qwr_tf import experiment
 from qwr_tf import gin_files
+from qwr_tf import offline
 from qwr_tf import run_folder
 from qwr_tf import training_run
 from qwr_tf import video
@@ -75,6 +76,8 @@ def _report(
     f'({scores["eval_episodes"]} episodes each, {interactions} interactions)'
   )
   score = scores['eval_return_mode']
+  for line in offline.lines(results, environment, score):
+    print(line)
   for line in published.beside(environment, interactions, score):
     print(line)
 

@@ -14,7 +14,9 @@ from qwr_tf import checkpoint_files
 from qwr_tf import checkpoints
 from qwr_tf import experiment
 from qwr_tf import interruption
+from qwr_tf import learning_curve
 from qwr_tf import metrics
+from qwr_tf import offline
 from qwr_tf import replay
 from qwr_tf import run_folder
 from qwr_tf import serving
@@ -61,7 +63,7 @@ class Run:
       self._checkpoints.save(0)
     self._saved = time.monotonic()
     self._tensorboard = metrics.TensorBoard(
-      folder.path / 'tensorboard', last_step=recorder.interactions
+      folder.path / 'tensorboard', last_step=recorder.progress
     )
 
   def train(self) -> dict[str, Any]:
@@ -108,30 +110,43 @@ class Run:
       self._screen.close()  # Else EGL complains while Python ends.
 
   def _loop(self, interrupted: interruption.Interruption) -> None:
-    recorder, total = self._recorder, self._settings.interactions
-    interval = 0.1 if sys.stderr.isatty() else _SECONDS_BETWEEN_LINES
-    with tqdm.tqdm(
-      total=total,
-      initial=recorder.interactions,
-      unit=' interactions',
-      dynamic_ncols=True,
-      mininterval=interval,
-      maxinterval=interval,
-    ) as progress:
-      while recorder.interactions < total:
-        progress.update(self._iteration())
-        progress.set_postfix(recorder.returns(), refresh=False)
-        last = recorder.interactions >= total
+    with self._progress_bar() as progress:
+      while not self._is_over():
+        collected = self._iteration()
+        progress.update(collected if self._settings.interactions else 1)
+        progress.set_postfix(self._recorder.returns(), refresh=False)
+        last = self._is_over()
         self._checkpoint(now=last or interrupted.requested)
         if interrupted.requested and not last:
           raise KeyboardInterrupt
+
+  def _progress_bar(self) -> tqdm.tqdm:
+    """Counts interactions, or iterations if there will be none."""
+    settings, recorder = self._settings, self._recorder
+    interval = 0.1 if sys.stderr.isatty() else _SECONDS_BETWEEN_LINES
+    online = settings.interactions
+    return tqdm.tqdm(
+      total=online or settings.offline_iterations,
+      initial=recorder.interactions if online else recorder.iteration,
+      unit=' interactions' if online else ' iterations',
+      dynamic_ncols=True,
+      mininterval=interval,
+      maxinterval=interval,
+    )
+
+  def _is_over(self) -> bool:
+    recorder, settings = self._recorder, self._settings
+    return (
+      recorder.iteration >= settings.offline_iterations
+      and recorder.interactions >= settings.interactions
+    )
 
   def _iteration(self) -> int:
     """One iteration with what is due after it; returns its interactions."""
     recorder = self._recorder
     collected, scalars = next(self._parts.iterations)
     recorder.add(collected, scalars)
-    last = recorder.interactions >= self._settings.interactions
+    last = self._is_over()
     row = recorder.row(self._evaluation(last), last)
     if row is not None:
       self._log(row)
@@ -149,14 +164,15 @@ class Run:
     settings, recorder = self._settings, self._recorder
     if last:
       return self._evaluate(settings.final_eval_episodes)
-    if recorder.is_due(settings.eval_every_env_steps):
+    is_switch = recorder.iteration == settings.offline_iterations
+    if is_switch or recorder.is_due(settings.eval_every_env_steps):
       return self._evaluate(settings.eval_episodes)
     return {}
 
   def _evaluate(self, episodes: int) -> dict[str, float]:
     evaluator = self._parts.evaluator
     try:
-      number = self._recorder.interactions
+      number = self._recorder.progress
       mode = evaluator.returns(episodes, sampled=False, number=number)
       sampled = evaluator.returns(episodes, sampled=True, number=number)
     except FloatingPointError:
@@ -185,7 +201,7 @@ class Run:
     title = f'{self._settings.environment}, {folder.path.name}'
     run_folder.write_atomically(
       folder.path / 'learning_curve.png',
-      metrics.learning_curve(folder.rows, title),
+      learning_curve.draw(folder.rows, title, self._parts.data_return),
     )
     folder.write_config(gin.operative_config_str())
     results = self._results(scores, finished)
@@ -200,4 +216,5 @@ class Run:
       'wall_seconds': round(self._recorder.wall_seconds, 1),
       'scores': scores,
       'finished': finished,
+      **offline.facts(self._parts.data),
     }

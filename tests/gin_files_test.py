@@ -161,7 +161,7 @@ def test_syntax_error_names_file_and_line(tmp_path):
     # Numbers that cannot be meant.
     ('iterate.batch_size = 0', 'iterate.batch_size must be more than 0'),
     ('iterate.critic_steps = -1', 'iterate.critic_steps must be 0 or more'),
-    ('run.interactions = 0', 'run.interactions must be more than 0'),
+    ('run.replay_capacity = 0', 'run.replay_capacity must be more than 0'),
     ('exp_weights.beta = 0.0', 'exp_weights.beta must be more than 0'),
     ('critic/Adam.learning_rate = -1e-4', 'learning_rate must be more than 0'),
     ('AwrAgent.gamma = 1.5', 'AwrAgent.gamma must be between 0 and 1'),

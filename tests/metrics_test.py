@@ -11,6 +11,7 @@ import tensorflow as tf
 from tensorboard.backend.event_processing import event_accumulator
 
 from qwr_tf import collect
+from qwr_tf import learning_curve
 from qwr_tf import metrics
 
 _INTERFACE = (
@@ -53,7 +54,26 @@ class _Run:
 
 
 def test_columns_are_those_others_rely_on():
-  assert ', '.join(metrics.COLUMNS) == _INTERFACE
+  assert ', '.join(metrics.COLUMNS) == f'{_INTERFACE}, offline_steps'
+
+
+def test_offline_steps_count_until_the_first_interaction(monkeypatch):
+  run = _Run(monkeypatch, log_every=10)
+  rows = []
+  # 3 actor steps an iteration; from the seventh on 4 interactions too.
+  for interactions in (0, 0, 0, 0, 0, 0, 4, 4, 4):
+    run.iteration(interactions)
+    rows.append(run.recorder.row({}))
+  # 3, 6, 9, 12, 15, 18, then 22, 26, 30: rows after 10, 20 and 30.
+  assert [i for i, row in enumerate(rows) if row] == [3, 6, 8]
+  found = [(r['offline_steps'], r['interactions']) for r in rows if r]
+  assert found == [(12, 0), (18, 4), (18, 12)]
+
+
+def test_offline_steps_of_a_critic_alone(monkeypatch):
+  run = _Run(monkeypatch, log_every=10)
+  run.iteration(0, actor_steps=0)
+  assert run.recorder.progress == 6
 
 
 def test_rows_when_another_multiple_is_reached(monkeypatch):
@@ -222,7 +242,7 @@ def test_learning_curve_draws_what_there_is():
   ]
   with warnings.catch_warnings():
     warnings.simplefilter('error')  # A legend of nothing, for instance.
-    empty = metrics.learning_curve([], 'title')
-    full = metrics.learning_curve(rows, 'title')
+    empty = learning_curve.draw([], 'title')
+    full = learning_curve.draw(rows, 'title')
   assert _size(empty) == _size(full) == (1050, 630)
-  assert full != empty != metrics.learning_curve([], 'other title')
+  assert full != empty != learning_curve.draw([], 'other title')

@@ -16,6 +16,7 @@ from qwr_tf.reporting import report_figures
 from qwr_tf.reporting import report_tables
 from qwr_tf.reporting import report_text
 from qwr_tf.reporting import results
+from qwr_tf.reporting import score_figures
 from qwr_tf.reporting import scores
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -236,6 +237,95 @@ def test_band_of_runs_evaluated_at_different_moments(tmp_path):
   assert middle.tolist() == pytest.approx([151, 298])
   assert low.tolist() == pytest.approx([126.5, 249])
   assert high.tolist() == pytest.approx([175.5, 347])
+
+
+# Data sets
+
+
+def _offline(algorithm, dataset, scores, seed=0, interactions=(0, 0, 0)):
+  row = _run(0.0)[0]
+  return [
+    row
+    | {
+      'experiment': 'offline',
+      'algorithm': algorithm,
+      'preset': '' if algorithm == 'data' else 'offline_mujoco',
+      'dataset': dataset,
+      'seed': str(seed),
+      'interactions': str(made),
+      'actor_steps': str(1000 * (i + 1)),
+      'return_mode': str(score),
+    }
+    for i, (score, made) in enumerate(zip(scores, interactions, strict=False))
+  ]
+
+
+def test_offline_runs_beside_their_data(tmp_path):
+  runs = [
+    _offline(algorithm, dataset, [100.0, 300.0], seed)
+    for algorithm in ('QWR-LSE', 'BC')
+    for dataset in ('final-v0', 'third-v0')
+    for seed in (0, 1)
+  ]
+  data = _offline('data', 'third-v0', [250.0])
+  path = _csv(tmp_path / 'offline.csv', *runs, data)
+  (experiment,) = report_data.load([path])
+  # By data set; the data set itself is none of those that learn.
+  assert [(s.dataset, s.algorithm) for s in experiment.learned] == [
+    ('final-v0', 'QWR-LSE'),
+    ('final-v0', 'BC'),
+    ('third-v0', 'QWR-LSE'),
+    ('third-v0', 'BC'),
+  ]
+  assert experiment.data_return('third-v0', 'HalfCheetah-v4') == 250
+  assert experiment.data_return('final-v0', 'HalfCheetah-v4') is None
+  run = experiment.learning_runs[0]
+  assert run.curve('mode') == [(1000, 100.0), (2000, 300.0)]
+  assert run.switch is None
+  text = report_tables.overview(experiment, [])
+  assert _cells(text, 'data `third-v0` | mode')[2] == '250 (1)'
+  assert '8 runs (`offline.csv`)' in report_text.report(
+    [experiment], [], {'offline': []}
+  )
+
+
+def test_where_an_offline_run_began_to_collect(tmp_path):
+  run = _offline(
+    'AWAC', 'third-v0', [1.0, 2.0, 3.0, 4.0], interactions=(0, 0, 500, 1000)
+  )
+  path = _csv(tmp_path / 'offline.csv', run)
+  (experiment,) = report_data.load([path])
+  assert experiment.runs[0].switch == 2000
+
+
+def test_bars_and_curves_show_the_data(tmp_path):
+  import matplotlib
+
+  matplotlib.use('Agg')
+  from matplotlib import pyplot
+
+  runs = [
+    _offline('QWR-LSE', dataset, [1.0, 300.0 + seed, 350.0], seed, (0, 0, 9))
+    for dataset in ('final-v0', 'third-v0')
+    for seed in (0, 1)
+  ]
+  data = [_offline('data', 'third-v0', [250.0])]
+  path = _csv(tmp_path / 'offline.csv', *runs, *data)
+  (experiment,) = report_data.load([path])
+  figure = score_figures.bars(pyplot, experiment, [])
+  lines = [line for line in figure.axes[0].lines if line.get_linewidth() == 2]
+  # Across the bar of its own data set, the second one, alone.
+  (line,) = lines
+  assert list(line.get_xdata()) == [250, 250]
+  assert list(line.get_ydata()) == [0.5, 1.5]
+  pyplot.close(figure)
+  figure = report_figures._curves(pyplot, experiment, [])
+  (axes,) = figure.axes
+  assert axes.get_xlabel() == 'gradient steps'
+  labels = axes.get_legend_handles_labels()[1]
+  assert 'third-v0, mean return of the data' in labels
+  assert [line.get_xdata()[0] for line in axes.lines].count(2000) == 2
+  pyplot.close(figure)
 
 
 # Text

@@ -10,9 +10,11 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from absl import flags
 
+from qwr_tf import datasets
 from qwr_tf import gin_files
 from qwr_tf import sweep
 from qwr_tf.gin_files import ConfigError
@@ -190,6 +192,59 @@ def test_progress_of_a_run(tmp_path):
   # What an earlier start of the same run has left does not count.
   assert run_rows.latest_interactions(folder, time.time() + 60) == 0
   assert run_rows.latest_interactions(tmp_path / 'none') == 0
+
+
+_DATA = {'name': 'third-v0', 'mean_return': 31.54321, 'episodes': 50}
+
+
+def test_rows_of_a_data_set(tmp_path):
+  runs_dir = tmp_path / 'runs'
+  for seed in (0, 1):
+    _run_folder(
+      runs_dir / f'r{seed}',
+      seed,
+      dataset='third-v0',
+      data=_DATA,
+      bindings=["run.dataset='/somewhere/third-v0'"],
+    )
+  (row,) = run_rows.data_rows(runs_dir / 'r0', 'offline')
+  expected = {
+    'experiment': 'offline',
+    'algorithm': 'data',
+    'dataset': 'third-v0',
+    'environment': 'BitFlip-5',
+    'interactions': '0',
+    'return_mode': '31.5432',
+    'episodes': '50',
+  }
+  assert {name: row[name] for name in expected} == expected
+  assert list(row) == list(results.COLUMNS)
+  # Once for all runs, which have the data set in a column of its own.
+  path = tmp_path / 'offline.csv'
+  sweep.collect_only(path, runs_dir, lambda facts: True)
+  rows = results.read(path)
+  assert [r['algorithm'] for r in rows] == ['QWR-MAX'] * 6 + ['data']
+  assert {(r['dataset'], r['bindings']) for r in rows} == {('third-v0', '')}
+  nothing = _run_folder(tmp_path / 'online')
+  assert run_rows.data_rows(nothing, 'table') == []
+
+
+def test_plan_names_the_data_set(tmp_path):
+  episode = datasets.Episode(
+    *(np.zeros([n, *shape]) for n, shape in ((2, [6]), (1, []), (1, []))),
+    np.ones([1], bool),
+    np.zeros([1], bool),
+    {},
+  )
+  datasets.write(tmp_path / 'BitFlip-5' / 'third-v0', [episode], {})
+  path = tmp_path / '{environment}' / 'third-v0'
+  recipe = _recipe(tmp_path, bindings=(f"run.dataset='{path}'",))
+  ((job, identity),) = sweep_plan.plan(recipe, ['BitFlip-5'], [0])
+  row = dict(zip(results.COLUMNS, identity, strict=False))
+  assert (row['dataset'], row['bindings']) == ('third-v0', '')
+  assert f"--gin_bindings=run.dataset='{path}'" in job.arguments
+  with pytest.raises(ConfigError, match='BitFlip-6/third-v0: there is no such'):
+    sweep_plan.plan(recipe, ['BitFlip-6'], [0])
 
 
 # The CSV

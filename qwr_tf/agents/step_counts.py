@@ -19,6 +19,8 @@ def proportional_steps(
 ) -> tf.Tensor:
   """As many more as there were more interactions, rounded up (AWR).
 
+  Offline, where there are none, `steps`.
+
   Args:
     collected: what line 5 returned, a `collect.Collected`.
     steps: gradient steps for `env_steps` interactions.
@@ -27,4 +29,5 @@ def proportional_steps(
   Returns:
     int32 scalar; a tensor, so that a new number compiles nothing anew.
   """
-  return tf.constant(math.ceil(steps * collected.interactions / env_steps))
+  made = collected.interactions or env_steps
+  return tf.constant(math.ceil(steps * made / env_steps))

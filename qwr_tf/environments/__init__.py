@@ -12,24 +12,30 @@ if TYPE_CHECKING:
   from qwr_tf.environments.bitflip import BitFlipEnv
   from qwr_tf.environments.description import describe
   from qwr_tf.environments.gymnasium_wrapper import GymnasiumWrapper
+  from qwr_tf.environments.minari_json import minari_metadata
   from qwr_tf.environments.registry import load
   from qwr_tf.environments.registry import score_settings
+  from qwr_tf.environments.spaces import action_bounds
 
 __all__ = [
   'BitFlipEnv',
   'GymnasiumWrapper',
+  'action_bounds',
   'atari_id',
   'describe',
   'load',
+  'minari_metadata',
   'score_settings',
 ]
 
 _PLACES = {
   'BitFlipEnv': ('bitflip', 'BitFlipEnv'),
   'GymnasiumWrapper': ('gymnasium_wrapper', 'GymnasiumWrapper'),
+  'action_bounds': ('spaces', 'action_bounds'),
   'atari_id': ('atari', 'game_id'),
   'describe': ('description', 'describe'),
   'load': ('registry', 'load'),
+  'minari_metadata': ('minari_json', 'minari_metadata'),
   'score_settings': ('registry', 'score_settings'),
 }
 

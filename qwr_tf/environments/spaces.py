@@ -90,6 +90,22 @@ def action_map(space: gymnasium.Space) -> Callable[[np.ndarray], Any]:
   )
 
 
+def action_bounds(space: gymnasium.Space) -> tuple[np.ndarray, np.ndarray]:
+  """Lowest and highest action in the environment's own units.
+
+  Args:
+    space: the environment's action space.
+
+  Raises:
+    ValueError: as `action_spec` does.
+  """
+  if isinstance(space, spaces.Discrete):
+    start = np.asarray(space.start)
+    return start, start + space.n.item() - 1
+  box = _bounded_float_box(space)
+  return box.low, box.high
+
+
 def _bounded_float_box(space: gymnasium.Space) -> spaces.Box:
   """Returns the space, or raises ValueError if it is something else."""
   if not isinstance(space, spaces.Box):

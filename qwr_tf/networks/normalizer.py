@@ -75,6 +75,11 @@ class ObservationNormalizer(tf.Module):
     if not tf.logical_or(frozen, tf.equal(added, 0)):
       self._merge(observations, added)
 
+  @tf.function(reduce_retracing=True)
+  def fit(self, observations: tf.Tensor) -> None:
+    """Adds observations [N, ...] of a data set, N > 0, frozen or not."""
+    self._merge(observations, tf.shape(observations, out_type=tf.int64)[0])
+
   def _merge(self, observations: tf.Tensor, added: tf.Tensor) -> None:
     count, new = tf.cast(self._count, tf.float32), tf.cast(added, tf.float32)
     total = count + new

@@ -70,10 +70,26 @@ class Run:
     return self.evaluations[last]
 
   def curve(self, action: str) -> list[tuple[int, float]]:
-    """(interactions, return) points; a final evaluation replaces its row."""
-    points = {e.interactions: getattr(e, action) for e in self.evaluations}
-    points[self.final.interactions] = getattr(self.final, action)
+    """(progress, return) points; a final evaluation replaces its row."""
+    points = {self._progress(e): getattr(e, action) for e in self.evaluations}
+    points[self._progress(self.final)] = getattr(self.final, action)
     return sorted((x, y) for x, y in points.items() if y is not None)
+
+  def _progress(self, e: Evaluation) -> int:
+    """Interactions; gradient steps where learning began without any."""
+    return (
+      e.actor_steps or e.critic_steps
+      if self.setting.dataset
+      else (e.interactions)
+    )
+
+  @property
+  def switch(self) -> int | None:
+    """Gradient steps after which an offline run began to collect."""
+    offline = [
+      self._progress(e) for e in self.evaluations if not e.interactions
+    ]
+    return max(offline) if offline and self.final.interactions else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,14 +106,31 @@ class Experiment:
 
   @property
   def settings(self) -> list[Setting]:
-    """The default preset's algorithm first: the fewest bindings."""
+    """By data set, the default preset's algorithm first: no bindings."""
     found = {run.setting for run in self.runs}
-    return sorted(found, key=lambda s: (bool(s.bindings), _rank(s), s))
+    return sorted(
+      found, key=lambda s: (s.dataset, bool(s.bindings), _rank(s), s)
+    )
+
+  @property
+  def learned(self) -> list[Setting]:
+    """Those of runs; the others are data sets."""
+    return [s for s in self.settings if s.algorithm != results.DATA]
+
+  @property
+  def learning_runs(self) -> list[Run]:
+    """Runs that are no data sets."""
+    return [r for r in self.runs if r.setting.algorithm != results.DATA]
+
+  def data_return(self, dataset: str, environment: str) -> float | None:
+    """Mean return of a data set's own episodes; None if it is not known."""
+    found = self.of(Setting(results.DATA, '', '', dataset), environment)
+    return found[0].final.mode if found else None
 
   @property
   def labels(self) -> dict[Setting, str]:
     """Names for figures; the preset once, where all settings have the same."""
-    alike = len({setting.preset for setting in self.settings}) == 1
+    alike = len({setting.preset for setting in self.learned}) == 1
     labels = {}
     for setting in self.settings:
       preset = '' if alike and setting.bindings else setting.preset
@@ -138,7 +171,7 @@ class Experiment:
   @property
   def budget(self) -> int:
     """The interactions of most runs."""
-    made = [run.final.interactions for run in self.runs]
+    made = [run.final.interactions for run in self.learning_runs]
     return max(sorted(set(made)), key=made.count)
 
 

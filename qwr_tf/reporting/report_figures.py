@@ -102,7 +102,7 @@ def band(runs: Sequence[Run], action: str):
 
 def _curves(pyplot, experiment, numbers):
   environments = experiment.environments
-  chunks = _chunks(experiment.settings)
+  chunks = _chunks(experiment.learned)
   rows, columns = score_figures.panel_grid(len(environments))
   figure = pyplot.figure(
     figsize=(4.2 * columns + 0.6, (2.9 * rows + 1.1) * len(chunks)),
@@ -115,7 +115,7 @@ def _curves(pyplot, experiment, numbers):
       _curve_panel(axis, experiment, environment, settings, numbers)
     for axis in axes[len(environments) :]:
       axis.set_axis_off()
-    _curve_legend(part, axes)
+    _curve_legend(part, axes, experiment)
   return figure
 
 
@@ -136,11 +136,27 @@ def _curve_panel(axis, experiment, environment, settings, numbers) -> None:
     if colour := by_algorithm.get(n.algorithm):
       label = f'{score_figures.place(n)}, final score'
       axis.axhline(n.score, color=colour, ls=':', lw=1.4, label=label)
+  _draw_data(axis, experiment, environment, colours)
   axis.set(title=environment, xlabel='interactions', ylabel='return')
+  if any(setting.dataset for setting in settings):
+    axis.set(xlabel='gradient steps')
   axis.ticklabel_format(axis='x', style='plain')
   axis.xaxis.set_major_locator(_few_ticks())
   axis.xaxis.set_major_formatter(_thousands)
   axis.grid(alpha=0.25)
+
+
+def _draw_data(axis, experiment, environment, colours) -> None:
+  """The data sets' mean returns, and where their runs began to collect."""
+  for dataset in sorted({setting.dataset for setting in colours}):
+    mean = experiment.data_return(dataset, environment)
+    if mean is not None:
+      label = f'{dataset}, mean return of the data'
+      axis.axhline(mean, color='0.35', ls='-.', lw=1.2, label=label)
+  for setting, colour in colours.items():
+    runs = experiment.of(setting, environment)
+    for moment in sorted({r.switch for r in runs if r.switch}):
+      axis.axvline(moment, color=colour, ls='--', lw=1, alpha=0.6)
 
 
 def _few_ticks():
@@ -153,7 +169,7 @@ def _thousands(value: float, _: int) -> str:
   return f'{value / 1000:g}K' if value >= 1000 else f'{value:g}'
 
 
-def _curve_legend(part, axes) -> None:
+def _curve_legend(part, axes, experiment) -> None:
   from matplotlib import lines
 
   entries = {
@@ -163,6 +179,10 @@ def _curve_legend(part, axes) -> None:
   }
   solid = lines.Line2D([], [], color='0.2', lw=1.8)
   dashed = lines.Line2D([], [], color='0.2', lw=1, ls='--')
+  if any(run.switch for run in experiment.learning_runs):
+    entries['collecting begins'] = lines.Line2D(
+      [], [], color='0.5', marker='|', ms=12, ls=''
+    )
   entries['mode action: median and quartiles'] = solid
   entries['sampled: median'] = dashed
   part.legend(

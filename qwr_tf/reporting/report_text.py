@@ -26,6 +26,7 @@ this file; changes by hand are lost.
   bootstrap, stratified by environment; with few seeds it is too narrow.
 * Versions are part of an environment's name. The paper's MuJoCo scores are of
   gym's v2; v4 is the closest that runs today.
+* Rows named *data* are no runs: the mean return of a data set's own episodes.
 * "–" was not measured, or not published.
 """
 
@@ -76,7 +77,7 @@ def report(
 
 def _provenance(experiment: Experiment) -> str:
   """Rows, versions and commits, from the rows alone."""
-  runs = experiment.runs
+  runs = experiment.learning_runs
   parts = [f'{len(runs)} runs (`{experiment.name}.csv`)']
   for column, name in _VERSION_NAMES.items():
     found = sorted({r.facts[column] for r in runs} - {''})

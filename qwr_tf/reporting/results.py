@@ -56,6 +56,10 @@ ALGORITHMS = (
   'SAC',
 )
 
+# In the column `algorithm`: no run, but what the episodes of a data set
+# returned in the mean.
+DATA = 'data'
+
 Row = dict[str, str]
 
 # What makes two runs the same; versions and commit do not, so that a newer

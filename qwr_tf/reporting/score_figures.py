@@ -15,7 +15,7 @@ from qwr_tf.reporting.report_data import Setting
 # Okabe and Ito's colours, which colour-blind readers can tell apart. The first
 # belongs to the setting that others are compared with.
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
-GREY = '0.45'
+GREY, DATA_COLOUR = '0.45', '#CC3311'
 
 
 def panel_grid(count: int) -> tuple[int, int]:
@@ -53,13 +53,13 @@ def bars(pyplot, experiment: Experiment, numbers: Sequence[Number]):
     axis.set_yticks(range(len(methods)), names)
   for axis in list(grid.flat)[len(environments) :]:
     axis.set_axis_off()
-  _bar_legend(figure, columns)
+  _bar_legend(figure, columns, any(s.dataset for s in experiment.learned))
   return figure
 
 
 def _methods(experiment, numbers) -> list[Setting | str]:
   """What has a row: settings, then published methods by name."""
-  found: dict[Setting | str, None] = dict.fromkeys(experiment.settings)
+  found: dict[Setting | str, None] = dict.fromkeys(experiment.learned)
   for environment in experiment.environments:
     for n in report_tables.same_algorithms(experiment, numbers, environment):
       found[place(n)] = None
@@ -94,6 +94,9 @@ def _bar_panel(axis, experiment, environment, methods, numbers) -> None:
       finals = experiment.finals(method, environment, 'mode')
       if finals:
         _own_bar(axis, y, finals)
+      mean = experiment.data_return(method.dataset, environment)
+      if mean is not None:
+        axis.plot([mean] * 2, [y - 0.5, y + 0.5], color=DATA_COLOUR, lw=2)
   axis.axvline(0, color='0.2', lw=0.8)
   axis.set(title=environment, xlabel='final return, mode action')
   axis.set_ylim(len(methods) - 0.4, -0.6)
@@ -117,7 +120,7 @@ def _own_bar(axis, y, finals) -> None:
     axis.plot(middle, y + 0.2, 'D', color=COLOURS[1], ms=4.5, zorder=4)
 
 
-def _bar_legend(figure, columns) -> None:
+def _bar_legend(figure, columns, has_data: bool) -> None:
   from matplotlib import lines
   from matplotlib import patches
 
@@ -135,6 +138,9 @@ def _bar_legend(figure, columns) -> None:
     'IQM, 95 % bootstrap interval',
     'published',
   ]
+  if has_data:
+    handles.append(lines.Line2D([], [], color=DATA_COLOUR, lw=2))
+    labels.append('mean return of the data')
   columns = min(columns + 1, 3)
   figure.legend(handles, labels, loc='outside lower center', ncols=columns)
 
@@ -147,7 +153,7 @@ def profile_strata(experiment, numbers) -> dict[Setting, list[list[float]]]:
   scale = published.scales(numbers)
   scaled = [e for e in experiment.environments if published.task(e) in scale]
   found = {}
-  for setting in experiment.settings:
+  for setting in experiment.learned:
     strata = [
       [
         published.normalised(score, scale[published.task(environment)])

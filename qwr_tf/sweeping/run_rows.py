@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qwr_tf.gin_files import ConfigError
+from qwr_tf.reporting import results
 from qwr_tf.reporting.results import COLUMNS
 from qwr_tf.reporting.results import Row
 
@@ -66,11 +67,11 @@ def _values(config: str) -> dict[str, str]:
 
 
 def own_bindings(bindings: Sequence[str]) -> str:
-  """Bindings in one cell, sorted; the environment has a column of its own."""
+  """Bindings in one cell, sorted, without those that have a column."""
   cells = []
   for binding in bindings:
     name, _, value = (part.strip() for part in binding.partition('='))
-    if name not in ('run.environment', 'ENVIRONMENT'):
+    if name not in ('run.environment', 'ENVIRONMENT', 'run.dataset'):
       cells.append(f'{name} = {" ".join(value.split())}')
   return '; '.join(sorted(cells))
 
@@ -134,6 +135,32 @@ def rows(
     return found
   except (KeyError, ValueError, TypeError, OSError) as error:
     raise ConfigError(f'no rows from {folder}: {error!r}') from error
+
+
+def data_rows(folder: pathlib.Path, experiment: str) -> list[Row]:
+  """The row of the data set that a finished run learned from, if it did.
+
+  Args:
+    folder: of the run.
+    experiment: the name of the CSV.
+
+  Raises:
+    ConfigError: if the folder lacks what the row needs.
+  """
+  facts = finished(folder) or {}
+  data = facts.get('data')
+  if not data or data.get('mean_return') is None:
+    return []
+  known = _common(facts, experiment, results.DATA, None)
+  own = {
+    'preset': '',
+    'bindings': '',
+    'seed': '0',
+    'interactions': '0',
+    'return_mode': _rounded(data['mean_return']),
+    'episodes': str(data['episodes']),
+  }
+  return [dict.fromkeys(COLUMNS, '') | known | own]
 
 
 def _metrics(folder: pathlib.Path) -> list[dict[str, str]]:

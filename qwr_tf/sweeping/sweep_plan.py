@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from qwr_tf import experiment
 from qwr_tf import gin_files
+from qwr_tf import offline
 from qwr_tf import run_folder
 from qwr_tf.gin_files import ConfigError
 from qwr_tf.reporting import results
@@ -92,6 +93,7 @@ def plan(
       bindings.append(f"run.environment='{environment}'")
     config = gin_files.parse([recipe.gin_file], bindings)
     settings = _checked_settings()
+    dataset = _dataset_name(settings)
     algorithm = recipe.algorithm or run_rows.algorithm_of(config)
     for order, seed in enumerate(seeds):
       job = _job(recipe, settings, bindings, config, seed)
@@ -100,6 +102,7 @@ def plan(
         'algorithm': algorithm,
         'preset': pathlib.Path(recipe.gin_file).stem,
         'bindings': run_rows.own_bindings(bindings),
+        'dataset': dataset,
         'environment': settings.environment,
         'seed': str(seed),
       }
@@ -116,6 +119,18 @@ def _checked_settings() -> experiment.Settings:
   except (ValueError, TypeError) as error:
     raise ConfigError(gin_files.describe(error)) from error
   return settings
+
+
+def _dataset_name(settings: experiment.Settings) -> str:
+  """What is in the column `dataset`; '' without one."""
+  if settings.dataset is None:
+    return ''
+  try:
+    data = offline.open_data_set(settings.dataset, settings.environment)
+  except ValueError as error:
+    raise ConfigError(gin_files.describe(error)) from error
+  data.close()
+  return data.name
 
 
 def _job(
@@ -135,6 +150,6 @@ def _job(
     f'--seed={seed}',
     f'--root_dir={folder}',
   )
-  return grid.Job(
-    settings.environment, seed, folder, arguments, settings.interactions
-  )
+  # Offline there are none; the bar then moves by whole runs.
+  interactions = settings.interactions or 1
+  return grid.Job(settings.environment, seed, folder, arguments, interactions)

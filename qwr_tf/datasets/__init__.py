@@ -1,0 +1,8 @@
+"""Floor 1: logged episodes on disk, read into a replay table, and written."""
+
+from qwr_tf.datasets.data_set import DataSet
+from qwr_tf.datasets.data_set import Summary
+from qwr_tf.datasets.writer import Episode
+from qwr_tf.datasets.writer import write
+
+__all__ = ['DataSet', 'Episode', 'Summary', 'write']

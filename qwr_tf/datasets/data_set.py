@@ -1,0 +1,272 @@
+"""A logged data set, and the way it gets into a replay table."""
+
+import contextlib
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import gin
+import numpy as np
+import tensorflow as tf
+from tf_agents.trajectories import trajectory
+from tf_agents.typing import types
+
+from qwr_tf.datasets import behavior
+from qwr_tf.datasets import columns
+from qwr_tf.datasets import rows as rows_lib
+from qwr_tf.datasets import sources
+from qwr_tf.datasets import steps
+
+# As in the policy_info of a table's rows.
+_DIST_PARAMS = 'dist_params'
+_SCALE = 'scale_diag'
+
+# Lowest and highest action, in the environment's units.
+Bounds = tuple[np.ndarray, np.ndarray]
+
+
+class Summary(NamedTuple):
+  """What was read.
+
+  Attributes:
+    name: of the data set.
+    steps: logged ones.
+    transitions: those of them that are learned from.
+    episodes: that were recorded to their end.
+    mean_return: undiscounted, over these; None if there are none.
+    mu: 'recorded', or 'from logged actions'.
+    reference: returns that count as 0 and 100, if the data set says so
+      (Minari's ref_min_score and ref_max_score).
+  """
+
+  name: str
+  steps: int
+  transitions: int
+  episodes: int
+  mean_return: float | None
+  mu: str
+  reference: tuple[float, float] | None
+
+
+@gin.configurable
+class DataSet:
+  """An HDF5 file or folder in Minari's or D4RL's layout; see `sources`."""
+
+  def __init__(
+    self,
+    path: str,
+    *,
+    behavior_fn: Callable = behavior.logged_action_behavior,
+    recorded_behavior: bool = True,
+    chunk_steps: int = 10_000,
+  ):
+    """Opens the data set.
+
+    Args:
+      path: file or folder.
+      behavior_fn: makes mu of logged actions; see `behavior`.
+      recorded_behavior: whether recorded parameters of mu are used instead,
+        where the data set has those the table keeps.
+      chunk_steps: steps in memory beside the table.
+
+    Raises:
+      ValueError: if there is no such data set, or it is damaged or empty.
+    """
+    self.path = path
+    self._source = sources.open_source(pathlib.Path(path))
+    self._behavior_fn = behavior_fn
+    self._recorded_behavior = recorded_behavior
+    self._chunk_steps = chunk_steps
+    self.steps = self._source.num_steps()
+    if not self.steps:
+      raise ValueError(f'{path}, rewards: the data set is empty.')
+
+  def close(self) -> None:
+    """Closes the file; what is known already stays."""
+    self._source.close()
+
+  @property
+  def name(self) -> str:
+    """The last part of its id; of a file its name without the ending."""
+    path = pathlib.Path(self.path).resolve()
+    stem = path.stem if path.suffix in ('.hdf5', '.h5') else path.name
+    return str(self.metadata.get('dataset_id', stem)).rpartition('/')[2]
+
+  @property
+  def metadata(self) -> dict[str, Any]:
+    """What Minari keeps beside the episodes, `dataset_id` for instance."""
+    return self._source.metadata
+
+  def fill(
+    self,
+    table,
+    action_bounds: Bounds,
+    *,
+    behavior_scale: np.ndarray | None = None,
+    normalizer: Any | None = None,
+  ) -> Summary:
+    """Appends everything to an empty table, and closes the file.
+
+    Args:
+      table: a `replay.ReplayTable` with room for it.
+      action_bounds: of the environment. The table gets actions as the agent
+        sees them: bounds of +-1, or from 0 on.
+      behavior_scale: deviation of the policy [A] where it is a constant, which
+        the table does not keep. A recorded one must be the same.
+      normalizer: its `fit` sees all observations that have an action.
+
+    Returns:
+      What was read.
+
+    Raises:
+      ValueError: in one line with file, episode and field, for anything that
+        does not fit the table or the environment.
+    """
+    if table.capacity < self.steps:
+      raise ValueError(
+        f'{self.path} has {self.steps} steps, the table room for '
+        f'{table.capacity}; raise run.replay_capacity or set it to None.'
+      )
+    spec = table.data_spec
+    recorded = self._recorded(spec)
+    fields = _fields(spec, action_bounds, recorded)
+    returns = _Returns()
+    chunks = self._watched(fields, behavior_scale, returns, normalizer)
+    transitions = 0
+    with contextlib.closing(self):
+      for rows in rows_lib.rows(chunks):
+        action = to_agent(rows.action, action_bounds, spec.action)
+        params = rows.policy_info if recorded else self._made(action, spec)
+        _append(table, rows._replace(action=action, policy_info=params))
+        transitions += int(np.sum(~rows.is_boundary()))
+    self._check_all_there(table, transitions)
+    mu = 'recorded' if recorded else 'from logged actions'
+    return Summary(
+      self.name,
+      self.steps,
+      transitions,
+      len(returns.all),
+      returns.mean(),
+      mu,
+      self._reference(),
+    )
+
+  def _reference(self) -> tuple[float, float] | None:
+    low = self.metadata.get('ref_min_score')
+    high = self.metadata.get('ref_max_score')
+    if low is None or high is None or low == high:
+      return None
+    return float(low), float(high)
+
+  def _recorded(self, spec: trajectory.Trajectory) -> set[str]:
+    """Names of the parameters to read; none if mu is to be made."""
+    found = self._source.recorded() if self._recorded_behavior else set()
+    wanted = set(spec.policy_info[_DIST_PARAMS])
+    return (wanted | ({_SCALE} & found)) if wanted <= found else set()
+
+  def _made(self, action: np.ndarray, spec: trajectory.Trajectory):
+    names = spec.policy_info[_DIST_PARAMS]
+    return self._behavior_fn(action, spec.action, names)
+
+  def _watched(
+    self, fields: steps.Fields, behavior_scale, returns, normalizer
+  ) -> Iterator[steps.Steps]:
+    """The chunks, after everybody has seen them."""
+    for chunk in self._source.chunks(fields, self._chunk_steps):
+      returns.add(chunk)
+      if normalizer is not None:
+        normalizer.fit(tf.constant(chunk.observation))
+      scale = chunk.dist_params.get(_SCALE)
+      if scale is not None and behavior_scale is not None:
+        self._check_scale(scale, behavior_scale)
+      yield chunk
+
+  def _check_scale(self, recorded: np.ndarray, own: np.ndarray) -> None:
+    if not np.allclose(recorded, own, rtol=1e-4):
+      raise ValueError(
+        f'{self.path}, {steps.DIST_PARAMS}/{_SCALE}: the policy that acted '
+        f'had deviations like {recorded.flat[0]:g}, this one has '
+        f'{np.min(own):g}; set GaussianHead.scale, or '
+        'DataSet.recorded_behavior = False to make mu of logged actions.'
+      )
+
+  def _check_all_there(self, table, transitions: int) -> None:
+    if not transitions:
+      raise ValueError(
+        f'{self.path}: no step can be learned from, as every episode was cut '
+        'after its first.'
+      )
+    kept = int(table.num_starts())
+    if kept != transitions:
+      raise ValueError(
+        f'{self.path}: the table keeps {kept} of {transitions} transitions; '
+        'raise ReplayTable.rows_per_interaction (2 always suffices).'
+      )
+
+
+def _fields(
+  spec: trajectory.Trajectory, bounds: Bounds, recorded: set[str]
+) -> steps.Fields:
+  """What the columns must hold for a table with this data spec."""
+
+  def field(name: str, spec, *bounds) -> columns.Field:
+    dtype = np.dtype(spec.dtype.as_numpy_dtype)
+    return columns.Field(name, tuple(spec.shape), dtype, *bounds)
+
+  params = spec.policy_info[_DIST_PARAMS]
+  # A deviation that the table does not keep has the action's shape.
+  specs = {name: params.get(name, spec.action) for name in recorded}
+  return steps.Fields(
+    field('observations', spec.observation),
+    field('actions', spec.action, *bounds),
+    {n: field(f'{steps.DIST_PARAMS}/{n}', s) for n, s in specs.items()},
+  )
+
+
+def to_agent(
+  action: np.ndarray, bounds: Bounds, spec: types.BoundedTensorSpec
+) -> np.ndarray:
+  """Actions in the environment's units as the agent sees them.
+
+  Args:
+    action: [N, ...], within the bounds but for rounding.
+    bounds: lowest and highest.
+    spec: of the agent: an integer from 0 on, or a float in [-1, 1].
+  """
+  low, high = bounds
+  dtype = spec.dtype.as_numpy_dtype
+  if spec.dtype.is_integer:
+    return (action - low).astype(dtype)
+  half = np.where(high > low, (high - low) / 2.0, 1.0)
+  return np.clip((action - (low + high) / 2.0) / half, -1.0, 1.0).astype(dtype)
+
+
+def _append(table, rows: trajectory.Trajectory) -> None:
+  """Rows of arrays, in pieces that the table takes."""
+  names = table.data_spec.policy_info[_DIST_PARAMS]
+  params = {name: rows.policy_info[name] for name in names}
+  rows = rows._replace(policy_info={_DIST_PARAMS: params})
+  for first in range(0, len(rows.reward), table.capacity):
+    piece = slice(first, first + table.capacity)
+    table.append(
+      tf.nest.map_structure(lambda x, p=piece: tf.constant(x[p]), rows)
+    )
+
+
+class _Returns:
+  """Undiscounted returns of the episodes that were recorded to their end."""
+
+  def __init__(self):
+    self.all: list[float] = []
+    self._so_far = 0.0
+
+  def add(self, chunk: steps.Steps) -> None:
+    """Takes in the next steps."""
+    totals = self._so_far + np.cumsum(chunk.reward, dtype=np.float64)
+    ends = np.flatnonzero(chunk.terminal | chunk.timeout)
+    self.all += np.diff(totals[ends], prepend=0.0).tolist()
+    self._so_far = float(totals[-1] - (totals[ends[-1]] if len(ends) else 0.0))
+
+  def mean(self) -> float | None:
+    """None without episodes."""
+    return float(np.mean(self.all)) if self.all else None

@@ -1,0 +1,49 @@
+"""Which of two layouts a data set has."""
+
+import pathlib
+import re
+
+from qwr_tf.datasets import columns
+from qwr_tf.datasets.d4rl_layout import D4rlSource
+from qwr_tf.datasets.minari_layout import MAIN_FILE
+from qwr_tf.datasets.minari_layout import METADATA_FILE
+from qwr_tf.datasets.minari_layout import MinariSource
+from qwr_tf.datasets.minari_layout import read_json
+
+
+def open_source(path: pathlib.Path) -> MinariSource | D4rlSource:
+  """Finds out which layout a file or a folder has.
+
+  Raises:
+    ValueError: if it is neither, damaged or empty.
+  """
+  file_path = _main_file(path)
+  file = columns.open_file(file_path)
+  with columns.readable(str(file_path)):
+    names = list(file)
+  if any(re.fullmatch(r'episode_\d+', name) for name in names):
+    return MinariSource(file_path, file)
+  if {'observations', 'actions', 'rewards', 'terminals'} & set(names):
+    return D4rlSource(file_path, file)
+  file.close()
+  holds = f'holds {", ".join(names[:5])}' if names else 'is empty'
+  raise ValueError(
+    f'{file_path}: {holds}; a data set holds groups episode_0, … (Minari) or '
+    'the arrays observations, actions, rewards, terminals, timeouts (D4RL).'
+  )
+
+
+def _main_file(path: pathlib.Path) -> pathlib.Path:
+  if not path.is_dir():
+    if not path.exists():
+      raise ValueError(f'{path}: there is no such data set.')
+    return path
+  for folder in (path / 'data', path):
+    if (folder / MAIN_FILE).is_file():
+      return folder / MAIN_FILE
+    kind = read_json(folder / METADATA_FILE).get('data_format', 'hdf5')
+    if kind != 'hdf5':
+      raise ValueError(
+        f"{path}: is in Minari's format {kind!r}; only 'hdf5' can be read."
+      )
+  raise ValueError(f'{path}: holds no data/{MAIN_FILE}.')

@@ -1,0 +1,56 @@
+"""Logged steps in memory, whatever file they are from."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from qwr_tf.datasets import columns
+
+# Where either layout holds the parameters of the policy that acted.
+DIST_PARAMS = 'infos/dist_params'
+
+
+class Steps(NamedTuple):
+  """Consecutive steps; the next chunk goes on where they end.
+
+  Attributes:
+    observation: before the action, [n, ...].
+    action: in the environment's units, [n, ...].
+    reward: float32 [n].
+    terminal: whether the episode ended in a terminal state, bool [n].
+    timeout: whether it ended otherwise, bool [n].
+    cut: whether it did so because the data end there, bool [n].
+    final_observation: after the terminal steps, [number of them, ...]; None
+      where there is none, or none was recorded.
+    dist_params: of the policy that acted, {name: [n, ...]}.
+  """
+
+  observation: np.ndarray
+  action: np.ndarray
+  reward: np.ndarray
+  terminal: np.ndarray
+  timeout: np.ndarray
+  cut: np.ndarray
+  final_observation: np.ndarray | None
+  dist_params: dict[str, np.ndarray]
+
+
+class Fields(NamedTuple):
+  """What is read: observations, actions, and parameters by name."""
+
+  observation: columns.Field
+  action: columns.Field
+  dist_params: dict[str, columns.Field]
+
+
+def joined(parts: list[Steps]) -> Steps:
+  """Consecutive chunks as one."""
+  if len(parts) == 1:
+    return parts[0]
+
+  def join(*values):
+    if isinstance(values[0], dict):
+      return {k: join(*(v[k] for v in values)) for k in values[0]}
+    return np.concatenate(values)
+
+  return Steps(*map(join, *parts))

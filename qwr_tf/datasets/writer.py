@@ -1,0 +1,97 @@
+"""Episodes into Minari's layout, which Minari itself reads."""
+
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+
+from qwr_tf.datasets import minari_layout
+from qwr_tf.datasets import steps
+
+
+class Episode(NamedTuple):
+  """One episode of L steps.
+
+  Attributes:
+    observations: [L + 1, ...], the final one last.
+    actions: in the environment's units, [L, ...].
+    rewards: [L].
+    terminations: bool [L].
+    truncations: bool [L].
+    dist_params: of the policy that acted, {name: [L + 1, ...]}, in units where
+      action bounds are +-1; {} if it has none.
+    seed: of the reset; None if there was none.
+  """
+
+  observations: np.ndarray
+  actions: np.ndarray
+  rewards: np.ndarray
+  terminations: np.ndarray
+  truncations: np.ndarray
+  dist_params: dict[str, np.ndarray]
+  seed: int | None = None
+
+
+_ARRAYS = Episode._fields[:5]
+
+
+def write(
+  path: pathlib.Path, episodes: Iterable[Episode], metadata: Mapping[str, Any]
+) -> None:
+  """Writes a data set, complete or not at all.
+
+  Args:
+    path: a folder that does not exist yet.
+    episodes: written one by one as they come.
+    metadata: of Minari's metadata.json, which counts are added to.
+
+  Raises:
+    FileExistsError: if the folder exists.
+    ValueError: if there are no episodes.
+  """
+  if path.exists():
+    raise FileExistsError(f'{path} exists.')
+  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+  shutil.rmtree(temporary, ignore_errors=True)
+  data = temporary / 'data'
+  data.mkdir(parents=True)
+  try:
+    counts = _write_episodes(data / minari_layout.MAIN_FILE, episodes)
+    if not counts['total_steps']:
+      raise ValueError('there are no episodes to write.')
+    size = (data / minari_layout.MAIN_FILE).stat().st_size / 1e6
+    content = {
+      **metadata,
+      **counts,
+      'data_format': 'hdf5',
+      'dataset_size': round(size, 1),  # MB
+    }
+    text = json.dumps(content, indent=2)
+    (data / minari_layout.METADATA_FILE).write_text(text + '\n', 'utf-8')
+    os.rename(temporary, path)
+  finally:
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_episodes(path: pathlib.Path, episodes) -> dict[str, int]:
+  total_episodes = total_steps = 0
+  with h5py.File(path, 'w', track_order=True) as file:
+    for episode in episodes:
+      group = file.create_group(f'episode_{total_episodes}')
+      group.attrs['id'] = total_episodes
+      group.attrs['total_steps'] = len(episode.rewards)
+      if episode.seed is not None:
+        group.attrs['seed'] = episode.seed
+      for name in _ARRAYS:
+        group.create_dataset(name, data=getattr(episode, name))
+      for name, values in episode.dist_params.items():
+        key = f'{steps.DIST_PARAMS}/{name}'
+        group.create_dataset(key, data=values)
+      total_episodes += 1
+      total_steps += len(episode.rewards)
+  return {'total_episodes': total_episodes, 'total_steps': total_steps}

@@ -1,0 +1,174 @@
+"""Records a data set in Minari's layout.
+
+    python -m qwr_tf.record --saved_model=runs/.../policy --episodes=50
+    python -m qwr_tf.record --policy=random --env=HalfCheetah-v4 --steps=50000
+
+Writes datasets/<environment>/<policy>-v<number> unless --dataset says
+otherwise: observations, actions, rewards and ends as the environment has them,
+and the parameters of the policy's distribution as infos/dist_params. Exit
+codes: 0 done, 2 bad input, 1 anything else.
+"""
+
+import pathlib
+import re
+import shlex
+import statistics
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import tensorflow as tf
+import tqdm
+from absl import flags
+
+from qwr_tf import command
+from qwr_tf import datasets
+from qwr_tf import environments
+from qwr_tf import provenance
+from qwr_tf import recording
+from qwr_tf.gin_files import ConfigError
+
+_SAVED_MODEL = flags.DEFINE_string(
+  'saved_model', None, 'Policy to record: a version, or a folder of versions.'
+)
+_POLICY = flags.DEFINE_enum(
+  'policy', None, ['random'], 'Policy to record instead: uniformly random.'
+)
+_ENV = flags.DEFINE_string(
+  'env', None, 'Environment; default the one the SavedModel was trained in.'
+)
+_EPISODES = flags.DEFINE_integer(
+  'episodes', None, 'Episodes to record; default 50.', lower_bound=1
+)
+_STEPS = flags.DEFINE_integer(
+  'steps', None, 'Instead: whole episodes to at least so many.', lower_bound=1
+)
+_MODE_ACTION = flags.DEFINE_bool(
+  'mode_action', False, 'Act with the mode, not with samples.'
+)
+_DATASET = flags.DEFINE_string(
+  'dataset', None, 'Folder of the data set; must not exist.'
+)
+_FIRST_SEED = flags.DEFINE_integer(
+  'first_seed',
+  0,
+  'Episode i is reset with first_seed + i; of the actions too.',
+  lower_bound=0,
+  upper_bound=2**30,
+)
+
+# The layout's version; Minari asks for it.
+_MINARI_VERSION = '0.5.0'
+
+
+class _Tally:
+  """What went by: steps, and a return per episode."""
+
+  def __init__(self):
+    self.steps = 0
+    self.returns: list[float] = []
+
+  def count(
+    self, episodes: Iterable[datasets.Episode]
+  ) -> Iterator[datasets.Episode]:
+    """Passes episodes on until there are as many as the flags say."""
+    by_steps = _STEPS.value is not None
+    wanted = _STEPS.value if by_steps else _EPISODES.value or 50
+    unit = ' steps' if by_steps else ' episodes'
+    with tqdm.tqdm(total=wanted, unit=unit, dynamic_ncols=True) as progress:
+      for episode in episodes:
+        yield episode
+        self.steps += len(episode.rewards)
+        self.returns.append(float(episode.rewards.sum()))
+        progress.update(len(episode.rewards) if by_steps else 1)
+        if progress.n >= wanted:
+          return
+
+
+def _policy(env, saved: recording.SavedPolicy | None) -> recording.Policy:
+  if saved is None:
+    return recording.random_policy(env.action_space, _FIRST_SEED.value)
+  saved.check_observation(env.observation_space.shape, env.spec.id)
+  return (
+    saved.mode() if _MODE_ACTION.value else saved.sampler(_FIRST_SEED.value)
+  )
+
+
+def _output(environment: str, name: str) -> pathlib.Path:
+  """Where the data set goes; must not exist.
+
+  Raises:
+    ConfigError: if --dataset does.
+  """
+  if _DATASET.value:
+    path = pathlib.Path(_DATASET.value)
+    if path.exists():
+      raise ConfigError(f'{path} exists; choose another --dataset.')
+    return path
+  folder = pathlib.Path('datasets', environment)
+  taken = {p.name for p in folder.glob('*')}
+  number = next(n for n in range(2**31) if f'{name}-v{n}' not in taken)
+  return folder / f'{name}-v{number}'
+
+
+def _metadata(env, path: pathlib.Path, environment: str, policy: str):
+  """What Minari's metadata.json says beside the counts."""
+  name = re.sub(r'[^\w-]', '_', path.name)
+  content: dict[str, Any] = {
+    'dataset_id': f'{environment}/{name}',
+    'algorithm_name': policy,
+    'minari_version': _MINARI_VERSION,
+    'description': shlex.join(['python', '-m', 'qwr_tf.record', *sys.argv[1:]]),
+    **environments.minari_metadata(env),
+    'commit': provenance.commit(),
+    'versions': provenance.versions(),
+  }
+  return content
+
+
+def _arguments() -> tuple[recording.SavedPolicy | None, str]:
+  """The policy, None for the random one, and the environment's name."""
+  if bool(_SAVED_MODEL.value) == bool(_POLICY.value):
+    raise ConfigError('give either --saved_model or --policy=random.')
+  if _EPISODES.value and _STEPS.value:
+    raise ConfigError('give either --episodes or --steps.')
+  saved = None
+  if _SAVED_MODEL.value:
+    saved = recording.SavedPolicy(pathlib.Path(_SAVED_MODEL.value))
+  environment = _ENV.value or (saved and saved.metadata.get('environment'))
+  if not environment:
+    raise ConfigError('--env is missing, for instance --env=HalfCheetah-v4.')
+  return saved, environment
+
+
+def main() -> None:
+  """From flags to a data set."""
+  saved, environment = _arguments()
+  try:
+    wrapped = environments.load(environment)
+  except ValueError as error:
+    raise ConfigError(f'--env: {error}') from error
+  with wrapped:
+    env = wrapped.env
+    policy = _policy(env, saved)
+    kind = saved.metadata.get('algorithm', 'policy') if saved else 'random'
+    plain = environment.rpartition(':')[2]
+    path = _output(plain, kind.lower())
+    tally = _Tally()
+    played = tally.count(recording.play(env, policy, _FIRST_SEED.value))
+    try:
+      metadata = _metadata(env, path, plain, kind)
+      datasets.write(path, played, metadata)
+    except tf.errors.InvalidArgumentError as error:  # NaN in an observation.
+      raise FloatingPointError(f'{saved and saved.path}: {error}') from error
+    except OSError as error:
+      raise ConfigError(
+        f'{path} cannot be written ({error.strerror}); choose another --dataset.'
+      ) from error
+  print(f'data set     {path}')
+  print(f'episodes     {len(tally.returns)}, {tally.steps} steps')
+  print(f'mean return  {statistics.fmean(tally.returns):.1f}')
+
+
+if __name__ == '__main__':
+  command.run(main)

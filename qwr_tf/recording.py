@@ -1,0 +1,163 @@
+"""Policies whose steps are logged, and the episodes they play."""
+
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from qwr_tf import datasets
+from qwr_tf.gin_files import ConfigError
+from qwr_tf.serving import metadata
+from qwr_tf.serving import versions
+
+# Observation to (action in the environment's units, parameters of mu).
+Policy = Callable[[np.ndarray], tuple[Any, dict[str, np.ndarray]]]
+
+
+def random_policy(action_space, seed: int) -> Policy:
+  """Uniformly random actions.
+
+  Args:
+    action_space: gymnasium's own.
+    seed: of the actions.
+
+  Returns:
+    A policy; only discrete actions have parameters the agents know.
+  """
+  action_space.seed(seed)
+  num_actions = getattr(action_space, 'n', None)
+  params = {}
+  if num_actions is not None:
+    params['logits'] = np.zeros([num_actions], np.float32)
+  return lambda _: (action_space.sample(), params)
+
+
+class SavedPolicy:
+  """An exported policy, which plain TensorFlow loads."""
+
+  def __init__(self, path: pathlib.Path):
+    """Loads a version, or the newest one of a folder of versions.
+
+    Raises:
+      ConfigError: if there is none, or it cannot be read.
+    """
+    self.path = versions.newest(path)
+    self.metadata = metadata.read(self.path)
+    try:
+      self._signatures = tf.saved_model.load(str(self.path)).signatures
+    except (OSError, ValueError, KeyError) as error:
+      reason = ' '.join(str(error).split())
+      raise ConfigError(f'{self.path} cannot be read: {reason}') from error
+
+  def mode(self) -> Policy:
+    """The most likely action; a point has no parameters."""
+    serve = self._signature('serving_default')
+    return lambda observation: (_only(serve(observation), 'action'), {})
+
+  def sampler(self, seed: int) -> Policy:
+    """Samples; the n-th depends on the seed and n alone.
+
+    Raises:
+      ConfigError: if the export has the mode action only.
+    """
+    sample = self._signature('sample')
+    distribution = self._signature('distribution')
+    numbers = iter(range(2**62))
+
+    def act(observation: np.ndarray):
+      pair = tf.constant([seed, next(numbers)], tf.int64)
+      outputs = distribution(observation)
+      params = {name: outputs[name].numpy()[0] for name in outputs}
+      return _only(sample(observation, seed=pair), 'action'), params
+
+    return act
+
+  def check_observation(self, shape: tuple[int, ...], environment: str) -> None:
+    """Raises ConfigError for observations of another shape."""
+    wanted = self._observation('serving_default').shape[1:]
+    if tuple(wanted) != tuple(shape):
+      raise ConfigError(
+        f'{self.path} is for observations {tuple(wanted)}, {environment} has '
+        f'{tuple(shape)}; choose another --env.'
+      )
+
+  def _observation(self, name: str) -> tf.TensorSpec:
+    _, inputs = self._signatures[name].structured_input_signature
+    return inputs['observation']
+
+  def _signature(self, name: str) -> Callable:
+    """A signature that takes one observation."""
+    if name not in self._signatures:
+      raise ConfigError(
+        f'{self.path} has no signature {name!r}; export it anew, or record '
+        'the mode action (--mode_action).'
+      )
+    function, dtype = self._signatures[name], self._observation(name).dtype
+    return lambda observation, **more: function(
+      observation=tf.constant(np.asarray(observation)[np.newaxis], dtype),
+      **more,
+    )
+
+
+def _only(outputs, name: str) -> np.ndarray:
+  """The one element of a batch of one."""
+  return outputs[name].numpy()[0]
+
+
+def play(env, policy: Policy, seed: int) -> Iterator[datasets.Episode]:
+  """Yields episodes without end, the i-th reset with seed + i.
+
+  Args:
+    env: gymnasium's own.
+    policy: acts.
+    seed: of the first reset.
+
+  Raises:
+    FloatingPointError: for NaN or Inf in a step.
+  """
+  while True:
+    yield _episode(env, policy, seed)
+    seed += 1
+
+
+def _episode(env, policy: Policy, seed: int) -> datasets.Episode:
+  observation, _ = env.reset(seed=seed)
+  observations, actions, params = [np.array(observation)], [], []
+  rewards, terminations, truncations = [], [], []
+  over = False
+  while not over:
+    action, own = policy(observation)
+    action = np.asarray(action, env.action_space.dtype)
+    observation, reward, terminated, truncated, _ = env.step(
+      action if action.ndim else action.item()
+    )
+    over = terminated or truncated
+    actions.append(action)
+    params.append(own)
+    observations.append(np.array(observation))
+    rewards.append(float(reward))
+    terminations.append(bool(terminated))
+    truncations.append(bool(truncated))
+  params.append(policy(observation)[1])
+  episode = datasets.Episode(
+    np.stack(observations).astype(env.observation_space.dtype),
+    np.stack(actions),
+    np.array(rewards),
+    np.array(terminations),
+    np.array(truncations),
+    {name: np.stack([p[name] for p in params]) for name in params[0]},
+    seed,
+  )
+  _check_finite(episode)
+  return episode
+
+
+def _check_finite(episode: datasets.Episode) -> None:
+  for name in ('observations', 'actions', 'rewards'):
+    if not np.isfinite(getattr(episode, name)).all():
+      raise FloatingPointError(
+        f'NaN or Inf in the {name} of the episode with seed {episode.seed}; '
+        'nothing was written.'
+      )

@@ -1,0 +1,60 @@
+"""D4RL's normalised scores: 0 is a random policy, 100 an expert."""
+
+from collections.abc import Sequence
+
+from qwr_tf.reporting import published
+
+# Returns of D4RL's random and expert policies (d4rl/infos.py), on gym's v2 of
+# MuJoCo and on Adroit; Fu et al. 2020.
+_REFERENCE = {
+  'Ant': (-325.6, 3879.7),
+  'HalfCheetah': (-280.178953, 12135.0),
+  'Hopper': (-20.272305, 3234.3),
+  'Walker2d': (1.629008, 4592.3),
+  'AdroitHandDoor': (-56.512833, 2880.5693087298737),
+  'AdroitHandHammer': (-274.856578, 12794.134825156867),
+  'AdroitHandPen': (96.262799, 3076.8331017826877),
+  'AdroitHandRelocate': (-6.425911, 4233.877797728884),
+  'FrankaKitchen': (0.0, 4.0),
+}
+
+
+def normalised(
+  environment: str,
+  score: float,
+  reference: published.Scale | None = None,
+) -> float | None:
+  """A return on D4RL's scale.
+
+  Args:
+    environment: its name; the version does not count.
+    score: the return.
+    reference: returns that are 0 and 100 (Minari's ref_min_score and
+      ref_max_score) in place of D4RL's.
+
+  Returns:
+    100 (score - random) / (expert - random); None where the two are unknown.
+  """
+  scale = reference or _REFERENCE.get(published.task(environment))
+  if scale is None:
+    return None
+  return 100.0 * published.normalised(score, scale)
+
+
+def beside(
+  numbers: Sequence[published.Number], dataset: str, interactions: int
+) -> list[published.Number]:
+  """Normalised scores published for a data set.
+
+  Args:
+    numbers: published ones.
+    dataset: its name, such as 'halfcheetah-medium-v0'.
+    interactions: after the offline part.
+  """
+  return [
+    n
+    for n in numbers
+    if n.metric == 'd4rl-normalised'
+    and n.dataset == dataset.replace('_', '-')
+    and (n.interactions or 0) == interactions
+  ]

@@ -1,0 +1,580 @@
+"""Logged data into the replay table: rows by hand, mu, and what is refused."""
+
+import json
+import os
+import tracemalloc
+
+import h5py
+import numpy as np
+import pytest
+import tensorflow as tf
+from tf_agents.specs import tensor_spec
+from tf_agents.trajectories import trajectory
+
+from qwr_tf import datasets
+from qwr_tf.datasets import behavior
+from qwr_tf.networks import normalizer as normalizer_lib
+from qwr_tf.replay import replay_table
+
+_FIRST, _MID, _LAST = 0, 1, 2
+
+# Three episodes: 3 steps to a terminal state, 3 into a time limit, 2 that
+# nothing ends. Observations count, the one after a last step is 100 more.
+_LENGTHS = (3, 3, 2)
+_OBSERVATIONS = np.arange(8, dtype=np.float64)[:, np.newaxis] * [1.0, -1.0]
+_NEXT = np.concatenate([_OBSERVATIONS[1:], [[108.0, -108.0]]])
+_NEXT[2] = [103.0, -103.0]
+_NEXT[5] = [106.0, -106.0]
+_ACTIONS = np.linspace(-2.0, 2.0, 8, dtype=np.float32)[:, np.newaxis]
+_BOUNDS = np.array([-2.0]), np.array([2.0])
+_REWARDS = np.array([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0])
+_TERMINALS = np.array([0, 0, 1, 0, 0, 0, 0, 0], bool)
+_TIMEOUTS = np.array([0, 0, 0, 0, 0, 1, 0, 0], bool)
+
+
+@pytest.fixture(autouse=True)
+def _eager():
+  tf.config.run_functions_eagerly(True)
+  yield
+  tf.config.run_functions_eagerly(False)
+
+
+def _table(capacity=50, names=('loc',), actions=None, **kwargs):
+  action = tensor_spec.BoundedTensorSpec([1], tf.float32, -1.0, 1.0)
+  param = tf.TensorSpec([1], tf.float32)
+  if actions is not None:
+    action = tensor_spec.BoundedTensorSpec([], tf.int32, 0, actions - 1)
+    param = tf.TensorSpec([actions], tf.float32)
+  spec = trajectory.Trajectory(
+    step_type=tf.TensorSpec([], tf.int32),
+    observation=tf.TensorSpec([2], tf.float32),
+    action=action,
+    policy_info={'dist_params': {name: param for name in names}},
+    next_step_type=tf.TensorSpec([], tf.int32),
+    reward=tf.TensorSpec([], tf.float32),
+    discount=tf.TensorSpec([], tf.float32),
+  )
+  return replay_table.ReplayTable(spec, capacity, **kwargs)
+
+
+def _flat():
+  return {
+    'observations': _OBSERVATIONS,
+    'actions': _ACTIONS,
+    'rewards': _REWARDS,
+    'terminals': _TERMINALS,
+    'timeouts': _TIMEOUTS,
+    'next_observations': _NEXT,
+  }
+
+
+def _episodes():
+  """The same steps as groups."""
+  groups, first = {}, 0
+  for number, length in enumerate(_LENGTHS):
+    rows = slice(first, first + length)
+    groups[f'episode_{number}'] = {
+      'observations': np.concatenate(
+        [_OBSERVATIONS[rows], _NEXT[rows][-1:]], axis=0
+      ),
+      'actions': _ACTIONS[rows],
+      'rewards': _REWARDS[rows],
+      'terminations': _TERMINALS[rows],
+      'truncations': _TIMEOUTS[rows],
+    }
+    first += length
+  return groups
+
+
+def _written(path, content):
+  """Nested arrays as a file; None leaves a field out."""
+
+  def fill(group, items):
+    for name, value in items.items():
+      if isinstance(value, dict):
+        fill(group.require_group(name), value)
+      elif value is not None:
+        group[name] = value
+
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with h5py.File(path, 'w') as file:
+    fill(file, content)
+  return path
+
+
+@pytest.fixture(name='d4rl')
+def _d4rl(tmp_path):
+  return lambda **changes: _written(tmp_path / 'flat.hdf5', _flat() | changes)
+
+
+@pytest.fixture(name='minari')
+def _minari(tmp_path):
+  def write(**changes):
+    """Changes are of episode_1."""
+    content = _episodes()
+    content['episode_1'] |= changes
+    _written(tmp_path / 'set' / 'data' / 'main_data.hdf5', content)
+    return tmp_path / 'set'
+
+  return write
+
+
+def _fill(path, table=None, **kwargs):
+  table = table or _table()
+  data = datasets.DataSet(str(path), **kwargs)
+  summary = data.fill(table, _BOUNDS)
+  return summary, tf.nest.map_structure(
+    lambda x: x.numpy(), table.read(*table.row_range())
+  )
+
+
+# Rows.
+
+
+@pytest.mark.parametrize('layout', ['d4rl', 'minari'])
+@pytest.mark.parametrize('chunk_steps', [1, 2, 3, 4, 5, 8, 100])
+def test_rows_by_hand(layout, chunk_steps, request):
+  path = request.getfixturevalue(layout)()
+  summary, rows = _fill(path, chunk_steps=chunk_steps)
+  # Step 2 is terminal: learned from, then the final observation. Step 5 runs
+  # into the time limit and step 7 into the end of the data: their observations
+  # are bootstrapped from, 106 and 108 have no action and are not there.
+  states = [0, 1, 2, 103, 3, 4, 5, 6, 7]
+  np.testing.assert_array_equal(rows.observation[:, 0], states)
+  np.testing.assert_array_equal(rows.observation[:, 1], -np.array(states))
+  np.testing.assert_array_equal(
+    rows.step_type,
+    [_FIRST, _MID, _MID, _LAST, _FIRST, _MID, _LAST, _FIRST, _LAST],
+  )
+  np.testing.assert_array_equal(
+    rows.next_step_type,
+    [_MID, _MID, _LAST, _FIRST, _MID, _LAST, _FIRST, _LAST, _FIRST],
+  )
+  np.testing.assert_array_equal(rows.reward, [1, 2, 4, 0, 8, 16, 0, 64, 0])
+  np.testing.assert_array_equal(rows.discount, [1, 1, 0, 1, 1, 1, 1, 1, 1])
+  # Bounds of +-2 are +-1 for the agent; the final row repeats the action.
+  steps = [0, 1, 2, 2, 3, 4, 5, 6, 7]
+  np.testing.assert_allclose(rows.action, _ACTIONS[steps] / 2.0, atol=1e-7)
+  np.testing.assert_array_equal(
+    rows.policy_info['dist_params']['loc'], rows.action
+  )
+  assert summary[:3] == (path.stem if layout == 'd4rl' else 'set', 8, 6)
+  # 1 + 2 + 4 and 8 + 16 + 32; the third episode was not recorded to its end.
+  assert (summary.episodes, summary.mean_return) == (2, 31.5)
+  assert summary.mu == 'from logged actions'
+
+
+def test_step_into_the_limit_is_no_start(d4rl):
+  table = _table()
+  datasets.DataSet(str(d4rl())).fill(table, _BOUNDS)
+  assert table.num_starts() == 6
+  starts = table.sample_starts([500], seed=[1, 2])
+  first = table.gather(starts, 1).observation[:, 0, 0]
+  assert set(first.numpy()) == {0.0, 1.0, 2.0, 3.0, 4.0, 6.0}
+
+
+def test_without_next_observations_a_terminal_state_repeats(d4rl):
+  _, rows = _fill(d4rl(next_observations=None))
+  np.testing.assert_array_equal(
+    rows.observation[:, 0], [0, 1, 2, 2, 3, 4, 5, 6, 7]
+  )
+
+
+def test_terminal_goes_before_timeout(d4rl):
+  both = _TIMEOUTS | _TERMINALS
+  _, rows = _fill(d4rl(timeouts=both))
+  np.testing.assert_array_equal(rows.discount, [1, 1, 0, 1, 1, 1, 1, 1, 1])
+
+
+def test_an_episode_cut_after_its_first_step_is_left_out(d4rl):
+  flags = dict(terminals=np.zeros(8, bool), timeouts=np.arange(8) % 3 == 0)
+  # Steps 0, 1-3, 4-6 and 7, which ends with the data.
+  summary, rows = _fill(d4rl(**flags))
+  np.testing.assert_array_equal(rows.observation[:, 0], [1, 2, 3, 4, 5, 6])
+  assert (summary.transitions, summary.episodes) == (4, 3)
+  # Step 0 is an episode of return 1, then 2 + 4 + 8 and 16 + 32 + 64.
+  assert summary.mean_return == pytest.approx((1 + 14 + 112) / 3)
+  flags['timeouts'] = np.ones(8, bool)
+  with pytest.raises(ValueError, match='no step can be learned from'):
+    _fill(d4rl(**flags))
+
+
+def test_other_numbers_for_flags_and_integers(d4rl):
+  expected = _fill(d4rl())[1]
+  summary, rows = _fill(
+    d4rl(
+      terminals=_TERMINALS.astype(np.float32),
+      timeouts=_TIMEOUTS.astype(np.uint8),
+      rewards=_REWARDS.astype(np.int64),
+      observations=_OBSERVATIONS.astype(np.float16),
+    )
+  )
+  tf.nest.map_structure(np.testing.assert_array_equal, rows, expected)
+  assert summary.mean_return == 31.5
+
+
+def test_windows_bootstrap_from_the_last_logged_action(minari):
+  table = _table()
+  datasets.DataSet(str(minari())).fill(table, _BOUNDS)
+  # From step 4 on: the time limit, after which its window is not looked at.
+  window = table.gather(tf.constant([5], tf.int64), 2)
+  np.testing.assert_array_equal(window.observation[0, :, 0], [4.0, 5.0])
+  assert window.next_step_type[0, 0] == _LAST
+  assert window.discount[0, 0] == 1.0
+  loc = window.policy_info['dist_params']['loc'][0, 1]
+  np.testing.assert_allclose(loc, _ACTIONS[5] / 2.0)
+
+
+# mu.
+
+
+def test_logged_action_behavior_of_gaussians():
+  spec = tensor_spec.BoundedTensorSpec([1], tf.float32, -1.0, 1.0)
+  actions = np.array([[0.5], [-1.0]], np.float32)
+  names = {'loc': None, 'scale_diag': None}
+  made = behavior.logged_action_behavior(actions, spec, names, scale=0.3)
+  np.testing.assert_array_equal(made['loc'], actions)
+  np.testing.assert_allclose(made['scale_diag'], [[0.3], [0.3]])
+
+
+def test_logged_action_behavior_of_discrete_actions():
+  spec = tensor_spec.BoundedTensorSpec([], tf.int32, 0, 3)
+  made = behavior.logged_action_behavior(
+    np.array([2, 0], np.int32), spec, {'logits': None}, epsilon=0.2
+  )
+  # 1 - 0.2 + 0.2 / 4 for the action, 0.05 for each other one.
+  np.testing.assert_allclose(
+    np.exp(made['logits']),
+    [[0.05, 0.05, 0.85, 0.05], [0.85, 0.05, 0.05, 0.05]],
+    rtol=1e-5,
+  )
+
+
+def test_behaviors_that_cannot_be_made():
+  spec = tensor_spec.BoundedTensorSpec([], tf.int32, 0, 3)
+  with pytest.raises(ValueError, match='no rule for scale_tril'):
+    behavior.logged_action_behavior(np.zeros([1]), spec, {'scale_tril': None})
+  with pytest.raises(ValueError, match='more than 0'):
+    behavior.logged_action_behavior(np.zeros([1]), spec, {}, epsilon=0.0)
+
+
+def test_discrete_actions_start_at_zero(d4rl):
+  actions = np.array([5, 6, 7, 5, 6, 7, 5, 6])
+  table = _table(names=('logits',), actions=3)
+  data = datasets.DataSet(str(d4rl(actions=actions)))
+  data.fill(table, (np.asarray(5), np.asarray(7)))
+  rows = table.read(*table.row_range())
+  expected = [0, 1, 2, 2, 0, 1, 2, 0, 1]
+  np.testing.assert_array_equal(rows.action, expected)
+  logits = rows.policy_info['dist_params']['logits']
+  np.testing.assert_array_equal(tf.argmax(logits, axis=1), expected)
+
+
+def test_recorded_behavior_is_used(d4rl, minari):
+  loc = np.linspace(-1, 1, 8, dtype=np.float32)[:, np.newaxis]
+  params = {'dist_params': {'loc': loc}}
+  summary, rows = _fill(d4rl(infos=params))
+  steps = [0, 1, 2, 2, 3, 4, 5, 6, 7]
+  found = rows.policy_info['dist_params']['loc']
+  np.testing.assert_array_equal(found, loc[steps])
+  assert summary.mu == 'recorded'
+  summary, rows = _fill(d4rl(infos=params), recorded_behavior=False)
+  np.testing.assert_array_equal(
+    rows.policy_info['dist_params']['loc'], rows.action
+  )
+  assert summary.mu == 'from logged actions'
+
+
+def test_deviation_the_table_does_not_keep_must_be_the_same(d4rl):
+  params = {'loc': _ACTIONS, 'scale_diag': np.full([8, 1], 0.4, np.float32)}
+  path = str(d4rl(infos={'dist_params': params}))
+  summary = datasets.DataSet(path).fill(
+    _table(), _BOUNDS, behavior_scale=np.array([0.4])
+  )
+  assert summary.mu == 'recorded'
+  with pytest.raises(ValueError, match=r'like 0\.4, this one has 0\.1'):
+    datasets.DataSet(path).fill(
+      _table(), _BOUNDS, behavior_scale=np.array([0.1])
+    )
+  # A table that keeps it asks nothing.
+  table = _table(names=('loc', 'scale_diag'))
+  datasets.DataSet(path).fill(table, _BOUNDS)
+  kept = table.read(*table.row_range()).policy_info['dist_params']
+  np.testing.assert_allclose(kept['scale_diag'], 0.4)
+
+
+# Statistics and room.
+
+
+@pytest.mark.parametrize('chunk_steps', [1, 3, 100])
+def test_statistics_are_those_of_all_observations(d4rl, chunk_steps):
+  spec = tf.TensorSpec([2], tf.float32)
+  normalizer = normalizer_lib.ObservationNormalizer(
+    spec, freeze_after_env_steps=2
+  )
+  data = datasets.DataSet(str(d4rl()), chunk_steps=chunk_steps)
+  data.fill(_table(), _BOUNDS, normalizer=normalizer)
+  # Frozen after two observations; a data set counts as a whole.
+  expected = (_OBSERVATIONS - _OBSERVATIONS.mean(0)) / (
+    _OBSERVATIONS.std(0) + 1e-5
+  )
+  found = normalizer(tf.constant(_OBSERVATIONS, tf.float32))
+  np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_table_without_room(d4rl):
+  with pytest.raises(ValueError, match='raise run.replay_capacity'):
+    _fill(d4rl(), _table(capacity=7))
+  # One row per interaction leaves none for the ends of episodes.
+  table = _table(capacity=8, rows_per_interaction=1.0)
+  flags = dict(terminals=np.ones(8, bool), timeouts=np.zeros(8, bool))
+  with pytest.raises(ValueError, match='raise ReplayTable.rows_per_inter'):
+    _fill(d4rl(**flags), table)
+
+
+def test_memory_is_a_chunk(tmp_path):
+  steps = 300_000
+  content = {
+    'observations': np.zeros([steps, 2]),
+    'actions': np.zeros([steps, 1], np.float32),
+    'rewards': np.zeros([steps]),
+    'terminals': np.zeros([steps], bool),
+    'timeouts': np.arange(steps) % 1000 == 999,
+  }
+  path = _written(tmp_path / 'large.hdf5', content)
+  bytes_of_all = sum(x.nbytes for x in content.values())
+  table = _table(capacity=steps)
+  data = datasets.DataSet(str(path), chunk_steps=3000)
+  tracemalloc.start()
+  data.fill(table, _BOUNDS)
+  _, peak = tracemalloc.get_traced_memory()
+  tracemalloc.stop()
+  assert peak < bytes_of_all / 5
+
+
+# Bad input.
+
+
+def _changed(values, index, value):
+  values = np.array(values)
+  values[index] = value
+  return values
+
+
+_ONE = _episodes()['episode_1']
+_FAULTS = [
+  # Field, its values flat, its values in episode_1, where and what.
+  ('observations', _changed(_OBSERVATIONS, 4, np.nan), 'NaN or Inf', 1),
+  ('rewards', _changed(_REWARDS, 4, np.inf), 'NaN or Inf', 1),
+  ('actions', _changed(_ACTIONS, 4, 2.1), r'outside of \[-2, 2\] \(2.1\)', 1),
+  ('actions', _changed(_ACTIONS, 4, np.nan), 'NaN or Inf', 1),
+  ('observations', _OBSERVATIONS[:, :1], r'shape \(1,\) and must have \(2,', 0),
+  ('actions', _ACTIONS[:, 0], r'shape \(\) and must have \(1,\)', 0),
+  ('actions', _ACTIONS.astype('S4'), 'dtype .S4 and must be a float', 0),
+  ('rewards', _REWARDS.astype('S4'), 'must be a float', 0),
+  ('observations', _OBSERVATIONS > 0, 'must be a float', 0),
+  ('rewards', None, 'is missing', 0),
+  ('actions', None, 'is missing', 0),
+  ('actions', {'a': _ACTIONS}, r'is a group \(a\)', 0),
+]
+
+
+@pytest.mark.parametrize(('field', 'values', 'problem', 'has_step'), _FAULTS)
+def test_faults_name_file_episode_and_field(
+  d4rl, minari, field, values, problem, has_step
+):
+  place = 'episode 1, step 1' if has_step else 'all episodes'
+  path = d4rl(**{field: values})
+  with pytest.raises(
+    ValueError, match=rf'^{path}: {place}, {field}: .*{problem}'
+  ):
+    _fill(path, chunk_steps=3)
+  own = values
+  if isinstance(values, np.ndarray):
+    extra = field == 'observations'
+    own = values[3 : 6 + extra]
+  if isinstance(values, dict):
+    own = {'a': _ACTIONS[3:6]}
+  place = 'episode_1, step 1' if has_step else 'episode_1'
+  path = minari(**{field: own})
+  file = path / 'data' / 'main_data.hdf5'
+  with pytest.raises(
+    ValueError, match=rf'^{file}: {place}, {field}: .*{problem}'
+  ):
+    _fill(path)
+
+
+@pytest.mark.parametrize(
+  ('changes', 'problem'),
+  [
+    ({'actions': _ACTIONS[:7]}, 'actions: has length 7 and must have 8'),
+    ({'terminals': _TERMINALS[:5]}, 'terminals: has length 5'),
+    ({'timeouts': None}, 'timeouts: is missing'),
+    ({'timeouts': _TIMEOUTS * 3}, r'timeouts: outside of \[0, 1\] \(3\)'),
+    (
+      {'next_observations': _changed(_NEXT, 2, np.nan)},
+      'episode 0, step 2, next_observations: NaN',
+    ),
+  ],
+)
+def test_faults_of_flat_files(d4rl, changes, problem):
+  with pytest.raises(ValueError, match=problem):
+    _fill(d4rl(**changes))
+
+
+@pytest.mark.parametrize(
+  ('changes', 'problem'),
+  [
+    ({'actions': _ONE['actions'][:2]}, 'actions: has length 2 and must have 3'),
+    (
+      {'observations': _ONE['observations'][:3]},
+      'observations: has length 3 and must have 4',
+    ),
+    (
+      {'terminations': np.array([0, 1, 0], bool)},
+      'terminations: True at step 1, but the episode goes on to step 2',
+    ),
+    (
+      {
+        'observations': _ONE['observations'][:1],
+        'actions': _ACTIONS[:0],
+        'rewards': _REWARDS[:0],
+        'terminations': _TERMINALS[:0],
+        'truncations': _TERMINALS[:0],
+      },
+      'the episode has no steps',
+    ),
+    (
+      {'observations': _changed(_ONE['observations'], 3, np.inf)},
+      'episode_1, end, observations: NaN or Inf',
+    ),
+    (
+      {'infos': {'dist_params': {'loc': np.zeros([2, 1])}}},
+      None,  # Only the first episode decides whether mu is read.
+    ),
+  ],
+)
+def test_faults_of_groups(minari, changes, problem):
+  path = minari(**changes)
+  if problem is None:
+    assert _fill(path)[0].mu == 'from logged actions'
+    return
+  with pytest.raises(ValueError, match=rf'episode_1.*{problem}|{problem}'):
+    _fill(path)
+
+
+def test_mu_that_only_some_episodes_have(tmp_path):
+  content = _episodes()
+  content['episode_0']['infos'] = {'dist_params': {'loc': np.zeros([4, 1])}}
+  path = _written(tmp_path / 'main.hdf5', content)
+  with pytest.raises(
+    ValueError, match='episode_1, infos/dist_params/loc: is missing'
+  ):
+    _fill(path)
+
+
+def test_files_that_are_no_data_sets(tmp_path, d4rl, minari):
+  with pytest.raises(ValueError, match='there is no such data set'):
+    datasets.DataSet(str(tmp_path / 'nope.hdf5'))
+  with pytest.raises(ValueError, match='holds no data/main_data.hdf5'):
+    datasets.DataSet(str(tmp_path))
+  empty = tmp_path / 'empty.hdf5'
+  empty.touch()
+  with pytest.raises(ValueError, match=f'^{empty}: cannot be read'):
+    datasets.DataSet(str(empty))
+  with pytest.raises(ValueError, match='is empty; a data set holds groups'):
+    datasets.DataSet(str(_written(empty, {})))
+  with pytest.raises(ValueError, match='holds x; a data set holds groups'):
+    datasets.DataSet(str(_written(empty, {'x': [1.0]})))
+  nothing = {name: x[:0] for name, x in _flat().items()}
+  with pytest.raises(ValueError, match='the data set is empty'):
+    datasets.DataSet(str(d4rl(**nothing)))
+  arrow = minari() / 'data'
+  os.remove(arrow / 'main_data.hdf5')
+  (arrow / 'metadata.json').write_text(json.dumps({'data_format': 'arrow'}))
+  with pytest.raises(ValueError, match="in Minari's format 'arrow'"):
+    datasets.DataSet(str(arrow.parent))
+
+
+@pytest.mark.parametrize('share', [0.3, 0.7, 0.95])
+def test_truncated_files(d4rl, minari, share):
+  for path in (d4rl(), minari() / 'data' / 'main_data.hdf5'):
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(ValueError, match=f'^{path}: .*cannot be read'):
+      _fill(path)
+
+
+def test_damaged_contents(tmp_path):
+  path = tmp_path / 'flat.hdf5'
+  rng = np.random.default_rng(0)
+  observations = rng.normal(size=[2000, 2])
+  with h5py.File(path, 'w') as file:
+    file.create_dataset('observations', data=observations, compression='gzip')
+    file['actions'] = np.zeros([2000, 1], np.float32)
+    file['rewards'] = np.zeros([2000])
+    file['terminals'] = file['timeouts'] = np.arange(2000) % 100 == 99
+    place = file['observations'].id.get_chunk_info(0).byte_offset
+  content = bytearray(path.read_bytes())
+  content[place + 10 : place + 200] = bytes(190)
+  path.write_bytes(content)
+  with pytest.raises(ValueError, match=f'^{path}: .*observ.*: cannot be read'):
+    _fill(path, _table(capacity=2000))
+
+
+# Writing.
+
+
+def _episode(length, seed):
+  rng = np.random.default_rng(seed)
+  return datasets.Episode(
+    rng.normal(size=[length + 1, 2]),
+    rng.uniform(-2, 2, size=[length, 1]).astype(np.float32),
+    rng.normal(size=[length]),
+    np.arange(length) == length - 1,
+    np.zeros([length], bool),
+    {'loc': rng.normal(size=[length + 1, 1]).astype(np.float32)},
+    seed,
+  )
+
+
+def test_what_was_written_reads_back_equal(tmp_path):
+  episodes = [_episode(3, 1), _episode(5, 2)]
+  path = tmp_path / 'deep' / 'set-v0'
+  datasets.write(path, iter(episodes), {'dataset_id': 'x/y-v0'})
+  with h5py.File(path / 'data' / 'main_data.hdf5') as file:
+    for number, episode in enumerate(episodes):
+      group = file[f'episode_{number}']
+      assert group.attrs['seed'] == episode.seed
+      for name in episode._fields[:5]:
+        np.testing.assert_array_equal(group[name], getattr(episode, name))
+        assert group[name].dtype == getattr(episode, name).dtype
+  summary, rows = _fill(path)
+  assert (summary.name, summary.mu) == ('y-v0', 'recorded')
+  np.testing.assert_array_equal(
+    rows.observation,
+    np.concatenate([e.observations for e in episodes]).astype(np.float32),
+  )
+  np.testing.assert_array_equal(
+    rows.policy_info['dist_params']['loc'][:3],
+    episodes[0].dist_params['loc'][:3],
+  )
+  metadata = json.loads((path / 'data' / 'metadata.json').read_text())
+  assert (metadata['total_episodes'], metadata['total_steps']) == (2, 8)
+
+
+def test_writing_leaves_all_or_nothing(tmp_path):
+  def episodes():
+    yield _episode(3, 1)
+    raise FloatingPointError('NaN')
+
+  path = tmp_path / 'set'
+  with pytest.raises(FloatingPointError):
+    datasets.write(path, episodes(), {})
+  with pytest.raises(ValueError, match='no episodes'):
+    datasets.write(path, iter([]), {})
+  assert not list(tmp_path.iterdir())
+  datasets.write(path, [_episode(1, 1)], {})
+  with pytest.raises(FileExistsError):
+    datasets.write(path, [_episode(1, 1)], {})
+  assert [p.name for p in tmp_path.iterdir()] == ['set']

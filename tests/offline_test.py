@@ -1,0 +1,362 @@
+"""Training from a data set: presets, what a run says, and the way online."""
+
+import csv
+import json
+import pathlib
+import sys
+
+import gin
+import h5py
+import killed_runs
+import numpy as np
+import pytest
+import tensorflow as tf
+from absl.testing import flagsaver
+
+from qwr_tf import checkpoints
+from qwr_tf import collect
+from qwr_tf import command
+from qwr_tf import datasets
+from qwr_tf import experiment
+from qwr_tf import gin_files
+from qwr_tf import learning_curve
+from qwr_tf import offline
+from qwr_tf import replay
+from qwr_tf import train
+from qwr_tf.reporting import d4rl
+
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+_PRESETS = sorted(p.name for p in _ROOT.glob('gin_configs/offline_*.gin'))
+_TINY = (
+  'run.eval_every_env_steps=4',
+  'run.log_every_env_steps=2',
+  'run.eval_episodes=1',
+  'run.final_eval_episodes=2',
+  'Collector.env_steps=10',
+  'iterate.critic_steps=2',
+  'iterate.actor_steps=2',
+  'iterate.rounds=1',
+  'iterate.batch_size=4',
+  'mlp_torso.units=(8,)',
+  'load_environment.max_episode_steps=20',
+)
+
+
+@pytest.fixture(autouse=True)
+def _isolated(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  tf.config.run_functions_eagerly(True)
+  yield
+  tf.config.run_functions_eagerly(False)
+  gin.clear_config()
+
+
+@pytest.fixture(name='cli')
+def _cli(monkeypatch, capsys):
+  """Runs the trainer in this process: (exit code, stdout, stderr)."""
+
+  def run(*arguments):
+    argv = ['qwr_tf.train', *arguments]
+    monkeypatch.setattr(sys, 'argv', argv)
+    code = 0
+    with flagsaver.flagsaver():
+      try:
+        command.parse_flags(argv)
+        command.guarded(train.main)
+      except SystemExit as ended:
+        code = ended.code
+    return code, *capsys.readouterr()
+
+  return run
+
+
+def _random_set(path, observation_size, actions, number=4, length=10):
+  """Episodes of random numbers with a return of 3 each."""
+  rng = np.random.default_rng(0)
+
+  def episode():
+    action = rng.uniform(-1, 1, [length, 6]).astype(np.float32)
+    if actions is not None:
+      action = rng.integers(actions, size=[length])
+    return datasets.Episode(
+      rng.normal(size=[length + 1, observation_size]),
+      action,
+      np.full([length], 3.0 / length),
+      np.zeros([length], bool),
+      np.arange(length) == length - 1,
+      {},
+    )
+
+  datasets.write(path, (episode() for _ in range(number)), {})
+  return path
+
+
+def _cheetah(path, **kwargs):
+  return _random_set(path, 17, None, **kwargs)
+
+
+def _bindings(*bindings):
+  return [f'--gin_bindings={binding}' for binding in bindings]
+
+
+def _rows(folder):
+  with open(folder / 'metrics.csv') as f:
+    return list(csv.DictReader(f))
+
+
+@pytest.mark.parametrize('file', _PRESETS)
+def test_presets_run(cli, tmp_path, file):
+  if 'bitflip' in file:
+    _random_set(tmp_path / 'set', 21, 20)
+  else:
+    _cheetah(tmp_path / 'set')
+  online = 20 if 'online' in file else 0
+  code, out, err = cli(
+    f'--gin_file={file}',
+    '--root_dir=run',
+    *_bindings(
+      *_TINY,
+      'run.offline_iterations=3',
+      f'run.interactions={online}',
+      "run.dataset='set'",
+    ),
+  )
+  assert code == 0, err
+  rows = _rows(tmp_path / 'run')
+  # 2 actor steps an iteration, then 10 interactions.
+  expected = [('0', '2'), ('0', '4'), ('0', '6')]
+  if online:
+    expected += [('10', '6'), ('20', '6')]
+  assert [(r['interactions'], r['offline_steps']) for r in rows] == expected
+  steps = [int(row['actor_steps']) for row in rows]
+  assert steps == [2 * n for n in range(1, len(rows) + 1)]
+  # Evaluations every 4 steps, as they are counted; before the switch and at
+  # the end in any case.
+  played = [row['eval_episodes'] for row in rows]
+  assert played == (['', '1', '1', '1', '2'] if online else ['', '1', '2'])
+  assert np.isfinite(float(rows[-1]['actor_loss']))
+  assert (tmp_path / 'run' / 'policy').exists()
+  facts = json.loads((tmp_path / 'run' / 'run.json').read_text())
+  assert facts['dataset'] == 'set'
+  assert facts['data']['mean_return'] == pytest.approx(3.0)
+  assert facts['data']['transitions'] == 4 * 9
+  assert 'data    set: mean return 3.0 of 4 episodes, 36 transi' in out
+
+
+def test_finished_run_says_so_again(cli, tmp_path):
+  _cheetah(tmp_path / 'set')
+  arguments = ('--gin_file=offline_bc_mujoco.gin', *_bindings(*_TINY)) + tuple(
+    _bindings('run.offline_iterations=1', "run.dataset='set'")
+  )
+  code, out, _ = cli(*arguments)
+  assert code == 0
+  (score,) = (x for x in out.splitlines() if x.startswith('score'))
+  mode = float(score.split()[1])
+  expected = d4rl.normalised('HalfCheetah-v4', mode)
+  assert f'd4rl-normalised: {expected:.1f}, the data 2.3 (0 is' in out
+  again = cli(*arguments)[1].splitlines()
+  assert again[1:] == out.splitlines()
+
+
+def test_online_goes_on_in_the_same_table(tmp_path):
+  _cheetah(tmp_path / 'set')
+  gin_files.parse(
+    ['offline_online_mujoco.gin'],
+    [*_TINY, 'run.offline_iterations=2', 'run.interactions=20',
+     "run.dataset='set'"],
+  )  # fmt: skip
+  parts = experiment.build(experiment.settings(), seed=0)
+  assert parts.table.capacity == 40 + 20
+  starts = [int(parts.table.num_starts())]
+  for _ in range(4):
+    next(parts.iterations)
+    starts.append(int(parts.table.num_starts()))
+  # After 10 steps the newest row has none after it yet; after 20 the episode
+  # is over, with its final observation.
+  assert starts == [36, 36, 36, 36 + 9, 36 + 20]
+
+
+def test_statistics_are_fitted_before_the_first_step(tmp_path):
+  path = _cheetah(tmp_path / 'set')
+  gin_files.parse(
+    ['offline_mujoco.gin'],
+    [*_TINY, "run.dataset='set'", 'GaussianHead.scale=0.3'],
+  )
+  parts = experiment.build(experiment.settings(), seed=0)
+  mean, inverse = parts.agent.actor_network.normalizer.parameters
+  with h5py.File(path / 'data' / 'main_data.hdf5') as file:
+    seen = np.concatenate([g['observations'][:-1] for g in file.values()])
+  np.testing.assert_allclose(mean, seen.mean(0), rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(1 / inverse, seen.std(0) + 1e-5, rtol=1e-4)
+  # mu is a Gaussian at the logged action with the policy's own deviation.
+  rows = parts.table.read(*parts.table.row_range())
+  mu = parts.agent.behavior_distribution(rows.policy_info)
+  np.testing.assert_array_equal(mu.mean(), rows.action)
+  np.testing.assert_allclose(mu.stddev(), 0.3)
+
+
+_SUMMARY = datasets.Summary('set', 40, 36, 4, 3.0, 'recorded', None)
+
+
+class _FakeCollector:
+  def __call__(self):
+    return collect.Collected(5, [1.0], 0.1)
+
+  def state(self):
+    return 'of the collector'
+
+  def restore(self, state):
+    assert state == 'of the collector'
+
+
+def test_offline_first_waits():
+  collector = offline.OfflineFirst(_FakeCollector(), 2, _SUMMARY)
+  assert [collector().interactions for _ in range(4)] == [0, 0, 5, 5]
+
+
+def test_offline_first_goes_on_waiting():
+  saved, restored, other = (
+    offline.OfflineFirst(_FakeCollector(), 3, _SUMMARY._replace(name=name))
+    for name in ('set', 'set', 'another')
+  )
+  saved()
+  state = json.loads(json.dumps(saved.state()))
+  restored.restore(state)
+  assert [restored().interactions for _ in range(3)] == [0, 0, 5]
+  with pytest.raises(ValueError, match="the data set was .*'set'.*'another'"):
+    other.restore(state)
+
+
+@pytest.mark.parametrize('iterations', [1, 3])
+def test_goes_on_exactly_before_and_after_the_switch(tmp_path, iterations):
+  _cheetah(tmp_path / 'set')
+  gin_files.parse(
+    ['offline_online_mujoco.gin'],
+    [*_TINY, 'run.offline_iterations=2', 'run.interactions=40',
+     "run.dataset='set'"],
+  )  # fmt: skip
+  lived, restored = (
+    experiment.build(experiment.settings(), seed=0) for _ in range(2)
+  )
+  saved = [
+    checkpoints.Checkpoints(
+      tmp_path / 'checkpoints',
+      {'agent': parts.agent},
+      replay.TableFiles(parts.table),
+      {'collector': parts.collector},
+    )
+    for parts in (lived, restored)
+  ]
+  for _ in range(iterations):
+    next(lived.iterations)
+  saved[0].save(1)
+  assert saved[1].restore()
+  assert killed_runs.digests(restored) == killed_runs.digests(lived)
+  for _ in range(2):
+    collected = [next(p.iterations)[0].interactions for p in (lived, restored)]
+    assert collected[0] == collected[1]
+  assert killed_runs.digests(restored) == killed_runs.digests(lived)
+
+
+def test_environment_in_the_path(tmp_path):
+  _cheetah(tmp_path / 'HalfCheetah-v4' / 'third-v0')
+  data = offline.open_data_set('{environment}/third-v0', 'HalfCheetah-v4')
+  assert (data.name, data.steps) == ('third-v0', 40)
+  assert offline.open_data_set('{environment}/third-v0', 'm:HalfCheetah-v4')
+
+
+def test_normalised_scores():
+  assert d4rl.normalised('HalfCheetah-v4', -280.178953) == 0.0
+  assert d4rl.normalised('Hopper-v4', 3234.3) == pytest.approx(100.0)
+  # (1000 + 20.272305) / (3234.3 + 20.272305)
+  assert d4rl.normalised('Hopper-v5', 1000.0) == pytest.approx(31.349, abs=1e-3)
+  assert d4rl.normalised('BitFlip-20', 1.0) is None
+  # What the data set says goes before.
+  assert d4rl.normalised('BitFlip-20', 1.0, (0.0, 5.0)) == 20.0
+
+
+def test_learning_curve_shows_switch_and_data(monkeypatch):
+  import matplotlib
+
+  matplotlib.use('Agg')
+  from matplotlib import pyplot
+
+  drawn = []
+  monkeypatch.setattr(pyplot, 'close', drawn.append)
+  rows = [
+    {'interactions': i, 'offline_steps': o, 'eval_return_mode': r}
+    for i, o, r in ((0, 1000, 1.0), (0, 2000, 2.0), (500, 2000, 3.0))
+  ]
+  learning_curve.draw(rows, 'title', data_return=1.5)
+  (axes,) = drawn[0].axes
+  lines = {line.get_label(): line for line in axes.lines}
+  curve = lines['evaluation, mode action']
+  assert list(curve.get_xdata()) == [1000, 2000, 2500]
+  assert lines['collecting begins'].get_xdata()[0] == 2000
+  assert lines['mean of the data'].get_ydata()[0] == 1.5
+  assert axes.get_xlabel() == 'offline gradient steps, then interactions'
+
+
+# Bad input: one line, exit code 2, nothing written.
+
+
+def _broken(path, name, change):
+  with h5py.File(path / 'data' / 'main_data.hdf5', 'a') as file:
+    values = file[f'episode_2/{name}'][()]
+    del file[f'episode_2/{name}']
+    changed = change(values)
+    if changed is not None:
+      file[f'episode_2/{name}'] = changed
+
+
+def _nan(values):
+  values[3] = np.nan
+  return values
+
+
+@pytest.mark.parametrize(
+  ('name', 'change', 'problem'),
+  [
+    ('observations', _nan, 'episode_2, step 3, observations: NaN or Inf'),
+    ('observations', lambda x: x[:, :11], 'episode_2, observations: a step'),
+    ('actions', lambda x: x * 3, 'actions: outside of [-1, 1]'),
+    ('actions', lambda x: x.astype('S8'), 'episode_2, actions: has dtype'),
+    ('rewards', lambda x: None, 'episode_2, rewards: is missing'),
+  ],
+)
+def test_bad_data(cli, tmp_path, name, change, problem):
+  _broken(_cheetah(tmp_path / 'set'), name, change)
+  code, out, err = cli(
+    '--gin_file=offline_mujoco.gin',
+    '--root_dir=run',
+    *_bindings(*_TINY, "run.dataset='set'"),
+  )
+  assert (code, out) == (2, '')
+  (line,) = err.splitlines()
+  assert 'set/data/main_data.hdf5: ' in line
+  assert problem in line
+  assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize(
+  ('bindings', 'fix'),
+  [
+    ((), 'run.dataset is missing'),
+    (("run.dataset='nope'",), 'nope: there is no such data set'),
+    (("run.dataset='set'", 'run.offline_iterations=0'), 'run.interactions'),
+    (("run.dataset='set'", 'run.replay_capacity=9'), 'run.replay_capacity'),
+    (("run.dataset='set'", "run.environment='Hopper-v4'"), 'must have (11,)'),
+    (("run.dataset='set'", 'logged_action_behavior.epsilon=2.0'), 'epsilon'),
+  ],
+)
+def test_bad_settings(cli, tmp_path, bindings, fix):
+  _cheetah(tmp_path / 'set')
+  code, out, err = cli(
+    '--gin_file=offline_mujoco.gin',
+    '--root_dir=run',
+    *_bindings(*_TINY, *bindings),
+  )
+  assert (code, out) == (2, '')
+  (line,) = err.splitlines()
+  assert fix in line
+  assert not (tmp_path / 'run').exists()

@@ -1,0 +1,256 @@
+"""Recording: what is written, what reads back, what is refused."""
+
+import json
+import sys
+
+import gin
+import h5py
+import numpy as np
+import pytest
+import tensorflow as tf
+from absl.testing import flagsaver
+
+from qwr_tf import command
+from qwr_tf import environments
+from qwr_tf import experiment
+from qwr_tf import gin_files
+from qwr_tf import record
+from qwr_tf import recording
+
+
+@pytest.fixture(autouse=True)
+def _isolated(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  yield
+  gin.clear_config()
+
+
+@pytest.fixture(name='cli')
+def _cli(monkeypatch, capsys):
+  """Runs the command in this process: (exit code, stdout, stderr)."""
+
+  def run(*arguments):
+    argv = ['qwr_tf.record', *arguments]
+    monkeypatch.setattr(sys, 'argv', argv)
+    code = 0
+    with flagsaver.flagsaver():
+      try:
+        command.parse_flags(argv)
+        command.guarded(record.main)
+      except SystemExit as ended:
+        code = ended.code
+    return code, *capsys.readouterr()
+
+  return run
+
+
+class _Served(tf.Module):
+  """A policy for Pendulum-v1: torque -2 cos(angle), or a Gaussian around it."""
+
+  def __init__(self, has_samples=True):
+    super().__init__()
+    spec = tf.TensorSpec([None, 3], tf.float32, 'observation')
+    seed = tf.TensorSpec([2], tf.int64, 'seed')
+    functions = {'serving_default': tf.function(self._mode, [spec])}
+    if has_samples:
+      functions['sample'] = tf.function(self._sample, [spec, seed])
+      functions['distribution'] = tf.function(self._params, [spec])
+    self.functions = functions
+
+  def _mode(self, observation):
+    return {'action': -2.0 * observation[:, :1]}
+
+  def _sample(self, observation, seed):
+    noise = tf.random.stateless_normal([tf.shape(observation)[0], 1], seed)
+    action = -2.0 * observation[:, :1] + 0.8 * noise
+    return {'action': tf.clip_by_value(action, -2.0, 2.0)}
+
+  def _params(self, observation):
+    loc = -observation[:, :1]  # In units where the bounds are +-1.
+    return {'loc': loc, 'scale_diag': 0.4 * tf.ones_like(loc)}
+
+
+def _saved(path, environment='Pendulum-v1', **kwargs):
+  module = _Served(**kwargs)
+  tf.saved_model.save(module, str(path / '3'), signatures=module.functions)
+  extra = path / '3' / 'assets.extra'
+  extra.mkdir()
+  facts = {'environment': environment, 'algorithm': 'QWR-LSE'}
+  (extra / 'metadata.json').write_text(json.dumps(facts))
+  return path
+
+
+def _episodes(path):
+  with h5py.File(path / 'data' / 'main_data.hdf5') as file:
+    return [
+      {
+        name: group[name][()]
+        for name in (
+          'observations',
+          'actions',
+          'rewards',
+          'terminations',
+          'truncations',
+        )
+      }
+      | {'seed': group.attrs['seed'], 'params': group.get('infos/dist_params')}
+      | {
+        f'mu_{name}': group[f'infos/dist_params/{name}'][()]
+        for name in group.get('infos/dist_params', ())
+      }
+      for group in (file[f'episode_{n}'] for n in range(len(file)))
+    ]
+
+
+def test_random_episodes_are_the_environments_own(cli, tmp_path):
+  arguments = (
+    '--policy=random',
+    '--env=BitFlip-5',
+    '--episodes=3',
+    '--first_seed=7',
+  )
+  code, out, err = cli(*arguments)
+  assert code == 0, err
+  path = tmp_path / 'datasets' / 'BitFlip-5' / 'random-v0'
+  episodes = _episodes(path)
+  assert [e['seed'] for e in episodes] == [7, 8, 9]
+  env = environments.load('BitFlip-5').env
+  for episode in episodes:
+    observation, _ = env.reset(seed=int(episode['seed']))
+    seen, rewards, ends = [observation], [], []
+    for action in episode['actions']:
+      observation, reward, terminated, truncated, _ = env.step(int(action))
+      seen.append(observation)
+      rewards.append(reward)
+      ends.append((terminated, truncated))
+    np.testing.assert_array_equal(episode['observations'], seen)
+    np.testing.assert_array_equal(episode['rewards'], rewards)
+    pairs = zip(episode['terminations'], episode['truncations'], strict=True)
+    assert list(pairs) == ends
+    np.testing.assert_array_equal(episode['mu_logits'], np.zeros([6, 5]))
+  mean = np.mean([e['rewards'].sum() for e in episodes])
+  assert f'mean return  {mean:.1f}' in out
+  assert 'episodes     3, 15 steps' in out
+  metadata = json.loads((path / 'data' / 'metadata.json').read_text())
+  assert metadata['dataset_id'] == 'BitFlip-5/random-v0'
+  assert (metadata['total_episodes'], metadata['total_steps']) == (3, 15)
+  assert metadata['algorithm_name'] == 'random'
+  space = json.loads(metadata['action_space'])
+  assert space == {'type': 'Discrete', 'dtype': 'int64', 'start': 0, 'n': 5}
+  # The same again is another data set; nothing is overwritten.
+  assert cli(*arguments)[0] == 0
+  again = _episodes(path.with_name('random-v1'))
+  np.testing.assert_array_equal(again[2]['actions'], episodes[2]['actions'])
+
+
+def test_a_saved_model_is_recorded_with_its_mu(cli, tmp_path):
+  policy = _saved(tmp_path / 'policy')
+  code, out, err = cli(
+    f'--saved_model={policy}', '--steps=201', '--dataset=sets/one'
+  )
+  assert code == 0, err
+  episodes = _episodes(tmp_path / 'sets' / 'one')
+  # Pendulum's episodes have 200 steps and a time limit; whole ones are kept.
+  assert [len(e['rewards']) for e in episodes] == [200, 200]
+  assert 'episodes     2, 400 steps' in out
+  for episode in episodes:
+    assert episode['truncations'].tolist() == [False] * 199 + [True]
+    assert not episode['terminations'].any()
+    observations = episode['observations']
+    np.testing.assert_allclose(
+      episode['mu_loc'], -observations[:, :1], rtol=1e-6
+    )
+    np.testing.assert_allclose(episode['mu_scale_diag'], 0.4)
+    deviations = episode['actions'] + 2.0 * observations[:-1, :1]
+    inside = np.abs(episode['actions']) < 2.0
+    # 0.4 where bounds are +-1 is 0.8 of the torque.
+    assert 0.6 < deviations[inside].std() < 0.9
+  assert not np.array_equal(episodes[0]['actions'], episodes[1]['actions'])
+
+
+def test_the_mode_action_has_no_mu(cli, tmp_path):
+  policy = _saved(tmp_path / 'policy', has_samples=False)
+  code, _, err = cli(f'--saved_model={policy}', '--episodes=1')
+  assert code == 2
+  assert "has no signature 'sample'" in err
+  arguments = ('--episodes=1', '--mode_action')
+  assert cli(f'--saved_model={policy}/3', *arguments)[0] == 0
+  path = tmp_path / 'datasets' / 'Pendulum-v1' / 'qwr-lse-v0'
+  (episode,) = _episodes(path)
+  assert episode['params'] is None
+  np.testing.assert_allclose(
+    episode['actions'], -2.0 * episode['observations'][:-1, :1], rtol=1e-5
+  )
+
+
+def test_a_recorded_set_reads_back_equal(cli, tmp_path):
+  policy = _saved(tmp_path / 'policy')
+  cli(f'--saved_model={policy}', '--episodes=2', '--dataset=one')
+  gin_files.parse(
+    ['offline_mujoco.gin'],
+    ["run.environment = 'Pendulum-v1'", "run.dataset = 'one'"],
+  )
+  parts = experiment.build(experiment.settings(), seed=0)
+  rows = parts.table.read(*parts.table.row_range())
+  episodes = _episodes(tmp_path / 'one')
+  # Of 200 steps the last runs into the limit: 199 transitions, 200 rows.
+  assert parts.table.num_starts() == 2 * 199
+  for name, recorded in (
+    ('observation', [e['observations'][:-1] for e in episodes]),
+    ('action', [e['actions'] / 2.0 for e in episodes]),
+  ):
+    expected = np.concatenate(recorded).astype(np.float32)
+    np.testing.assert_allclose(getattr(rows, name), expected, rtol=1e-6)
+  loc = rows.policy_info['dist_params']['loc']
+  np.testing.assert_array_equal(
+    loc, np.concatenate([e['mu_loc'][:-1] for e in episodes])
+  )
+  assert parts.data.mu == 'recorded'
+  returns = [e['rewards'].sum() for e in episodes]
+  assert parts.data.mean_return == pytest.approx(np.mean(returns), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'fix'),
+  [
+    ((), 'either --saved_model or --policy=random'),
+    (('--policy=random', '--saved_model=x'), 'either --saved_model'),
+    (('--policy=expert',), 'value should be one of <random>'),
+    (('--policy=random',), '--env is missing'),
+    (('--policy=random', '--env=HalfCheeta-v4'), 'near it: HalfCheetah-v4'),
+    (('--policy=random', '--env=BitFlip-5', '--episodes=0'), 'episodes=0'),
+    (('--policy=random', '--env=BitFlip-5', '--episodes=1', '--steps=2'),
+     'either --episodes or --steps'),
+    (('--saved_model=nope',), 'nope holds no exported policy'),
+    (('--policy=random', '--env=BitFlip-5', '--dataset=there'), 'there exists'),
+    (('--policy=random', '--env=BitFlip-5', '--dataset=file/x'),
+     'cannot be written'),
+  ],
+)  # fmt: skip
+def test_bad_flags(cli, tmp_path, arguments, fix):
+  (tmp_path / 'there').mkdir()
+  (tmp_path / 'file').touch()
+  code, out, err = cli(*arguments)
+  assert (code, out) == (2, '')
+  assert err.splitlines()[-1].startswith('error: ')
+  assert fix in err.splitlines()[-1]
+  assert sorted(p.name for p in tmp_path.iterdir()) == ['file', 'there']
+
+
+def test_policy_for_other_observations(cli, tmp_path):
+  policy = _saved(tmp_path / 'policy', environment=None)
+  code, _, err = cli(f'--saved_model={policy}', '--env=Hopper-v4')
+  assert code == 2
+  assert 'is for observations (3,), Hopper-v4 has (11,)' in err
+  assert not (tmp_path / 'datasets').exists()
+
+
+def test_nan_leaves_nothing(cli, tmp_path, monkeypatch):
+  monkeypatch.setattr(
+    recording, 'random_policy', lambda *_: lambda _: (np.array([np.nan]), {})
+  )
+  code, _, err = cli('--policy=random', '--env=Pendulum-v1', '--episodes=2')
+  assert code == 1
+  assert 'nothing was written' in err.splitlines()[-1]
+  assert not list(tmp_path.rglob('*.hdf5'))
+  assert not list(tmp_path.rglob('.*'))
