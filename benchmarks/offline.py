@@ -6,10 +6,10 @@
    end. 2. Records whole episodes of each, 50K steps or a little more. 3. Runs
 QWR, AWR, BC (4 seeds) and AWAC (2 seeds, 256-256 networks at batch 256) offline
 for 30 iterations: results/offline.csv, the QWR paper's Figure 3. 4. Runs QWR
-and AWAC offline and then online on one of the environments, an evaluation per
-1000 steps: results/offline_online.csv. Whatever is there already is kept, so
-the same command goes on where it was cut; --steps of fewer and other
---settings are for a quick look.
+and AWAC offline and then 50K interactions online on one of the environments, an
+evaluation per 1000 steps: results/offline_online.csv. Whatever is there already
+is kept, so the same command goes on where it was cut. --bindings are for a
+quick look.
 """
 
 import pathlib
@@ -56,7 +56,7 @@ OFFLINE = (
   ('offline_awac_mujoco.gin', '0-1', _AWAC),
 )
 _ONLINE = (
-  'run.interactions = 20000',
+  'run.interactions = 50000',
   'run.eval_every_env_steps = 1000',
   'run.eval_episodes = 10',
 )
