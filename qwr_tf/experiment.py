@@ -237,12 +237,11 @@ def _build(settings: Settings, seed: int) -> Experiment:
     agent.collect_data_spec, _capacity(settings, source)
   )
   data = offline.fill(source, table, agent, env) if source else None
-  collector: collect.Collector | offline.OfflineFirst = collect.Collector(
-    env, agent, table, seed=seed + _ACTING_SEED
+  acting = collect.Collector(env, agent, table, seed=seed + _ACTING_SEED)
+  waits = settings.offline_iterations
+  collector: collect.Collector | offline.OfflineFirst = (
+    offline.OfflineFirst(acting, waits, data) if data else acting
   )
-  if data is not None:
-    waits = settings.offline_iterations
-    collector = offline.OfflineFirst(collector, waits, data)
   evaluation_seed = seed + _EVALUATION_SEED
   envs = [
     score_environment(settings, evaluation_seed + i)
