@@ -63,9 +63,7 @@ def main(_):
       f'--results={_RESULTS.value}',
       f'--runs_dir={_RUNS_DIR.value}',
     )
-    subprocess.run(
-      [sys.executable, '-m', 'qwr_tf.sweep', *command], check=True
-    )
+    subprocess.run([sys.executable, '-m', 'qwr_tf.sweep', *command], check=True)
 
 
 if __name__ == '__main__':

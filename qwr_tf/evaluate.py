@@ -5,22 +5,20 @@ from collections.abc import Sequence
 import numpy as np
 from tf_agents.trajectories import time_step as ts
 
-from qwr_tf import numpy_actor
-
 
 class Evaluator:
   """Plays episodes in environments of its own, one in each at a time."""
 
-  def __init__(self, envs: Sequence, agent, *, seed: int):
+  def __init__(self, envs: Sequence, act, *, seed: int):
     """Gets ready.
 
     Args:
       envs: PyEnvironments that nothing else steps.
-      agent: its actor is evaluated.
+      act: a `NumpyActor`, or what acts and refreshes like one.
       seed: of the episodes and of the sampled actions.
     """
     self._envs = envs
-    self._act = numpy_actor.NumpyActor(agent.actor_network)
+    self._act = act
     self._seed = seed
 
   def returns(

@@ -17,6 +17,7 @@ from qwr_tf import environments
 from qwr_tf import evaluate
 from qwr_tf import gin_files
 from qwr_tf import networks
+from qwr_tf import numpy_actor
 from qwr_tf import offline
 from qwr_tf.agents import awac_agent  # noqa: F401, gin files name it.
 from qwr_tf.agents import awr_agent  # noqa: F401, gin files name it.
@@ -247,7 +248,9 @@ def _build(settings: Settings, seed: int) -> Experiment:
     score_environment(settings, evaluation_seed + i)
     for i in range(settings.eval_environments)
   ]
-  evaluator = evaluate.Evaluator(envs, agent, seed=evaluation_seed)
+  evaluator = evaluate.Evaluator(
+    envs, numpy_actor.NumpyActor(agent.actor_network), seed=evaluation_seed
+  )
   iterations = qwr_agent.iterate(agent, table, collector)
   space = env.env.action_space
   return Experiment(agent, table, collector, iterations, evaluator, space, data)

@@ -163,7 +163,8 @@ def main() -> None:
       raise FloatingPointError(f'{saved and saved.path}: {error}') from error
     except OSError as error:
       raise ConfigError(
-        f'{path} cannot be written ({error.strerror}); choose another --dataset.'
+        f'{path} cannot be written ({error.strerror}); choose another '
+        '--dataset.'
       ) from error
   print(f'data set     {path}')
   print(f'episodes     {len(tally.returns)}, {tally.steps} steps')

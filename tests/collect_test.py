@@ -19,6 +19,7 @@ from qwr_tf import collect
 from qwr_tf import environments
 from qwr_tf import evaluate
 from qwr_tf import networks
+from qwr_tf import numpy_actor
 from qwr_tf.agents import qwr_agent
 from qwr_tf.networks import torsos
 from qwr_tf.replay import ReplayTable
@@ -409,9 +410,14 @@ def test_an_environment_that_does_not_come_back_begins_an_episode(caplog):
 # Evaluation
 
 
+def _evaluator(envs, agent, seed):
+  act = numpy_actor.NumpyActor(agent.actor_network)
+  return evaluate.Evaluator(envs, act, seed=seed)
+
+
 def test_evaluation_returns_one_number_per_episode():
   setup = _Setup()
-  evaluator = evaluate.Evaluator([ScriptedEnv()], setup.agent, seed=0)
+  evaluator = _evaluator([ScriptedEnv()], setup.agent, seed=0)
   assert evaluator.returns(4, sampled=False) == [*_RETURNS, 6.0]
   # The next call starts an episode of its own.
   assert evaluator.returns(2, sampled=True) == _RETURNS[1:]
@@ -422,7 +428,7 @@ def test_evaluation_in_several_environments_plays_as_many_episodes(episodes):
   """Each that began is finished, the long ones too."""
   setup = _Setup()
   envs = [ScriptedEnv() for _ in range(3)]
-  evaluator = evaluate.Evaluator(envs, setup.agent, seed=0)
+  evaluator = _evaluator(envs, setup.agent, seed=0)
   returns = evaluator.returns(episodes, sampled=True)
   played = [env._episode + 1 for env in envs]
   assert sum(played) == episodes
@@ -443,7 +449,7 @@ def test_an_evaluation_depends_on_its_number_alone():
 
   def scores(number, seed=0, before=()):
     envs = [environments.load('BitFlip-20') for _ in range(2)]
-    evaluator = evaluate.Evaluator(envs, agent, seed=seed)
+    evaluator = _evaluator(envs, agent, seed=seed)
     for other in before:
       evaluator.returns(3, sampled=True, number=other)
     return [
@@ -459,7 +465,7 @@ def test_evaluation_acts_with_the_mode_or_with_samples():
   setup = _Setup()
   envs = [ScriptedEnv() for _ in range(4)]
   evaluators = [
-    evaluate.Evaluator([env], setup.agent, seed=s)
+    _evaluator([env], setup.agent, seed=s)
     for env, s in zip(envs, (0, 1, 0, 1), strict=True)
   ]
   setup.agent.actor_network.head.projection.bias.assign([3.0, 4.0])

@@ -30,6 +30,7 @@ from qwr_tf import evaluate
 from qwr_tf import experiment
 from qwr_tf import gin_files
 from qwr_tf import metrics
+from qwr_tf import numpy_actor
 from qwr_tf import run_lock
 from qwr_tf import serving
 from qwr_tf import train
@@ -328,7 +329,9 @@ def test_mode_is_not_sampled():
     # The same start, so that only actions can make a difference.
     env = environments.load('Pendulum-v1', max_episode_steps=20)
     env.seed = lambda _: environments.GymnasiumWrapper.seed(env, 7)
-    evaluator = evaluate.Evaluator([env], agent, seed=seed)
+    evaluator = evaluate.Evaluator(
+      [env], numpy_actor.NumpyActor(agent.actor_network), seed=seed
+    )
     return evaluator.returns(1, sampled=sampled)
 
   assert score(1, sampled=False) == score(2, sampled=False)
