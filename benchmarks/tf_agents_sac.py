@@ -3,9 +3,9 @@
     python -m benchmarks.tf_agents_sac [--environments=…] [--seeds=0-1]
 
 Agent, networks and settings are those of TF-Agents' example for MuJoCo
-(agents/examples/sac/haarnoja18), drivers and replay buffer are stock: 10K random
-interactions, then a train step on 256 transitions for each. Environments and
-evaluations are `mujoco_100k.gin`'s. Adds rows to results/mujoco_100k.csv as
+(agents/examples/sac/haarnoja18), drivers and replay buffer are stock: 10K
+random interactions, then a train step on 256 transitions for each. Environments
+and evaluations are `mujoco_100k.gin`'s. Adds rows to results/mujoco_100k.csv as
 each run ends; runs that have theirs are skipped.
 """
 
