@@ -1,6 +1,7 @@
 """Q-Value Weighted Regression and its family on TF-Agents."""
 
 import os
+import sys
 
 # Before TensorFlow is imported, which reads it only then: no CUDA lines on a
 # machine without a GPU.
@@ -13,5 +14,18 @@ try:
   _gym_notices.notices.clear()
 except ImportError:
   pass
+
+# `python -m qwr_tf.<command>` is looking for its module, and takes seconds to
+# import TensorFlow before there is a `main` that could be guarded.
+if sys.argv[:1] == ['-m']:
+  _excepthook = sys.excepthook
+
+  def _interrupted_in_one_line(kind, error, traceback):
+    if issubclass(kind, KeyboardInterrupt):
+      print('error: interrupted.', file=sys.stderr)
+    else:
+      _excepthook(kind, error, traceback)
+
+  sys.excepthook = _interrupted_in_one_line  # Python exits as by SIGINT: 130.
 
 __version__ = '0.1.0'

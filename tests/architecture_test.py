@@ -35,6 +35,7 @@ _FLOORS = {
   'qwr_tf.metrics': 3,
   'qwr_tf.numpy_actor': 3,
   'qwr_tf.gin_files': 3,
+  'qwr_tf.gin_values': 3,
   'qwr_tf.run_folder': 3,
   'qwr_tf.experiment': 3,
   'qwr_tf.offline': 3,

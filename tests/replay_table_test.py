@@ -548,13 +548,42 @@ def _starts_of(window, oracle):
   return starts
 
 
-def test_get_next_without_a_batch_size_is_one_window():
-  pieces = [Episodes(20).rows(30)]
-  (table, _), (other, _) = _filled(30, pieces), _filled(30, pieces)
-  window, _ = table.get_next(num_steps=3)
-  assert window.reward.shape == (3,)
-  batched, _ = other.get_next(sample_batch_size=1, num_steps=3)
-  _equal(window, tf.nest.map_structure(lambda x: x[0], batched))
+def _same_draw(*arguments, **kwargs):
+  """get_next of a table whose next draw of 8 windows is known, and these."""
+  (table, _), (other, _) = (_filled(30, [Episodes(20).rows(30)]) for _ in 'ab')
+  batch_size, num_steps = [*arguments, None, None][:2]
+  items, info = table.get_next(*arguments, **kwargs)
+  assert info == ()
+  return items, other.get_next(batch_size or 1, num_steps or 1)[0]
+
+
+def _at(window, *index):
+  return tf.nest.map_structure(lambda x: x[index], window)
+
+
+_ALL = slice(None)
+
+
+def test_get_next_has_the_axes_it_is_asked_for():
+  # The table of shapes in `ReplayBuffer.get_next`.
+  for batch_size, index in ((None, 0), (8, _ALL)):
+    items, window = _same_draw(batch_size, 3)
+    _equal(items, _at(window, index))
+    item, window = _same_draw(batch_size)
+    _equal(item, _at(window, index, 0))
+    items, window = _same_draw(batch_size, 3, time_stacked=False)
+    assert isinstance(items, tuple) and len(items) == 3
+    for t, item in enumerate(items):
+      _equal(item, _at(window, index, t))
+  table, _ = _filled(30, [Episodes(20).rows(30)])
+  one, _ = table.get_next()
+  tf.nest.map_structure(
+    lambda s, x: s.shape.assert_is_compatible_with(x.shape),
+    table.data_spec,
+    one,
+  )
+  item, _ = next(iter(table.as_dataset(sample_batch_size=8)))
+  assert item.reward.shape == (8,)
 
 
 def test_as_dataset_draws_as_get_next_does():
@@ -576,11 +605,9 @@ def test_as_dataset_draws_as_get_next_does():
 
 def test_what_is_not_offered_says_so():
   table, _ = _filled(8, [Episodes(23).rows(8)])
-  with pytest.raises(NotImplementedError, match='stacked'):
-    table.get_next(2, 3, time_stacked=False)
   with pytest.raises(NotImplementedError, match='Preprocess'):
     table.as_dataset(2, 3, sequence_preprocess_fn=lambda x: x)
-  with pytest.raises(NotImplementedError):
+  with pytest.raises(NotImplementedError, match='chunks'):
     table.as_dataset(2, 3, single_deterministic_pass=True)
 
 

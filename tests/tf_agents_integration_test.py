@@ -160,15 +160,17 @@ def test_train_counts_one_step_and_takes_the_collect_data_spec(name):
   assert agent.train_step_counter == 2
 
 
-def test_train_refuses_windows_of_another_length():
+@pytest.mark.parametrize('method', ['train', 'loss'])
+def test_windows_of_another_length_are_refused(method):
   # As TF-Agents' own agents do: `num_steps=2` of a habit would otherwise
   # train with a horizon of 1 and not say so.
   agent = _agent('BitFlip-8', horizon=3)
-  experience = tensor_spec.sample_spec_nest(
-    agent.collect_data_spec, outer_dims=[4, 2]
-  )
-  with pytest.raises(ValueError):
-    agent.train(experience)
+  for length in (2, 5):
+    experience = tensor_spec.sample_spec_nest(
+      agent.collect_data_spec, outer_dims=[4, length]
+    )
+    with pytest.raises(ValueError, match=f'not {length}; .*num_steps=4'):
+      getattr(agent, method)(experience)
 
 
 @pytest.mark.parametrize('name', _ONE_OF_EACH)

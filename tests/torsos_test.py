@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from tf_agents.specs import tensor_spec
 
+from qwr_tf import gin_files
 from qwr_tf import networks
 from qwr_tf import numpy_actor
 from qwr_tf.networks import torsos
@@ -245,6 +246,33 @@ def test_gin_knows_the_torsos(name, width):
     finally:
       gin.clear_config()
   assert actor.encoder.width == width
+
+
+@pytest.mark.parametrize(
+  'shape, torso_fn, fix',
+  [
+    ([84, 84, 4], torsos.mlp_torso, 'torso_fn = @dqn_2013_torso or @nature'),
+    ([16, 16, 4], torsos.dqn_2013_torso, 'images, of 36 x 36 pixels or more'),
+    ([32, 32, 4], torsos.nature_torso, 'images, of 36 x 36 pixels or more'),
+    ([9], torsos.dqn_2013_torso, 'set torso_fn = @mlp_torso'),
+    ([3, 4], torsos.mlp_torso, 'gymnasium.wrappers.FlattenObservation'),
+  ],
+)
+def test_a_torso_that_does_not_fit_names_the_one_that_does(
+  shape, torso_fn, fix
+):
+  spec = tensor_spec.TensorSpec(shape, tf.uint8, 'observation')
+  for make in (networks.ActorNetwork, networks.GatedQNetwork):
+    with pytest.raises(ValueError) as caught:
+      make(spec, _ACTION, torso_fn=torso_fn)
+    message = gin_files.describe(caught.value)
+    assert f'observations {tuple(shape)}; ' in message and fix in message
+
+
+def test_torsos_take_the_smallest_images_that_are_named():
+  spec = tensor_spec.TensorSpec([36, 36, 1], tf.uint8, 'observation')
+  for torso_fn in (torsos.dqn_2013_torso, torsos.nature_torso):
+    networks.ActorNetwork(spec, _ACTION, torso_fn=torso_fn).create_variables()
 
 
 @_TORSOS

@@ -376,6 +376,7 @@ def test_bad_flags(cli, tmp_path, arguments, fix):
     ("run.interactions='many'", 'run.interactions must be a whole number'),
     ("run.environment='HalfCheeta-v4'", 'near it: HalfCheetah-v4'),
     ("run.environment='BitFlip-2'", 'use BitFlip-5'),
+    ("run.environment='ALE/Pong-v5'", 'ActorNetwork: the torso makes (84, 84,'),
     ("run.environment='no_such_module:X-v0'", 'no_such_module'),
     ("run.environment='HalfCheetah-v4'", 'use @sampled_behavior_actions'),
     ('actors.ActorNetwork.head_fn=@GaussianHead', 'Use CategoricalHead'),

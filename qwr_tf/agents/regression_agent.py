@@ -16,6 +16,7 @@ from tf_agents.typing import types
 from tf_agents.utils import common
 
 from qwr_tf.agents import finite
+from qwr_tf.agents import windows
 from qwr_tf.networks import critics
 from qwr_tf.ops import backups
 
@@ -223,7 +224,7 @@ class RegressionAgent(tf_agent.TFAgent):
     experience: trajectory.Trajectory,
     weights: tf.Tensor | None = None,
   ) -> tf_agent.LossInfo:
-    self._check_length(experience)
+    windows.check_length(experience, self.horizon + 1)
     step = self.critic_steps.read_value()
     self.update_target(step)
     targets = self.td_targets(experience, self.seed_for(CRITIC_STREAM, step))
@@ -234,15 +235,6 @@ class RegressionAgent(tf_agent.TFAgent):
     self.train_step_counter.assign_add(1)
     return _loss_info(critic['critic_loss'], actor['actor_loss'])
 
-  def _check_length(self, experience: trajectory.Trajectory) -> None:
-    """Raises ValueError for windows that are not `horizon` + 1 steps long."""
-    length, wanted = experience.step_type.shape[1], self.horizon + 1
-    if length is not None and length != wanted:
-      raise ValueError(
-        f'experience must have {wanted} steps (horizon + 1), not {length}; '
-        f'sample with num_steps={wanted}.'
-      )
-
   def _loss(
     self,
     experience: trajectory.Trajectory,
@@ -250,6 +242,7 @@ class RegressionAgent(tf_agent.TFAgent):
     training: bool = False,
   ) -> tf_agent.LossInfo:
     del training
+    windows.check_length(experience, self.horizon + 1)
     seed = self.seed_for(CRITIC_STREAM, self.critic_steps)
     targets = self.td_targets(experience, seed)
     critic = self.critic_loss(experience, targets[:, 0], weights)

@@ -4,6 +4,16 @@ import tensorflow as tf
 from tf_agents.trajectories import trajectory
 
 
+def check_length(experience: trajectory.Trajectory, num_steps: int) -> None:
+  """Raises ValueError unless windows have this many steps, horizon + 1."""
+  length = experience.step_type.shape[1]
+  if length is not None and length != num_steps:
+    raise ValueError(
+      f'experience must have {num_steps} steps (horizon + 1), not {length}; '
+      f'sample with num_steps={num_steps}.'
+    )
+
+
 def first_step(experience: trajectory.Trajectory) -> trajectory.Trajectory:
   """The step a window starts with, [B, T + 1] -> [B]."""
   return tf.nest.map_structure(lambda x: x[:, 0], experience)

@@ -40,7 +40,8 @@ class ObservationNormalizer(tf.Module):
     if not observation_spec.dtype.is_floating:
       raise ValueError(
         'ObservationNormalizer is for float observations, not '
-        f'{observation_spec.dtype.name}; images are scaled in their torso.'
+        f'{observation_spec.dtype.name}; set make_agent.normalizer = None '
+        '(torsos for images scale them).'
       )
     shape = observation_spec.shape
     self._min_deviation = min_deviation

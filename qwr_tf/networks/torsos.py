@@ -107,13 +107,16 @@ class Encoder(tf.Module):
     torso_fn: TorsoFn,
     normalizer: Callable[[tf.Tensor], tf.Tensor] | None,
   ):
-    """Creates the torso; the normaliser is shared, not copied."""
+    """Creates the torso; the normaliser is shared, not copied.
+
+    Raises:
+      ValueError: if the torso makes no vectors of such observations.
+    """
     super().__init__(name='Encoder')
     self._observation_rank = observation_spec.shape.rank
     self.normalizer = normalizer
     self.torso = torso_fn()
-    shape = self.torso.compute_output_shape([1, *observation_spec.shape])
-    self.width = shape[-1]
+    self.width = _width(self.torso, observation_spec.shape)
 
   def __call__(self, observation: tf.Tensor) -> tf.Tensor:
     """Features of observations with any outer shape."""
@@ -124,3 +127,36 @@ class Encoder(tf.Module):
       observation.shape.rank - self._observation_rank
     )
     return squash.unflatten(self.torso(squash.flatten(observation)))
+
+
+# Rank of an observation -> what it takes.
+_FIXES = {
+  1: 'set torso_fn = @mlp_torso, as mujoco.gin does',
+  3: 'images, of 36 x 36 pixels or more, need torso_fn = @dqn_2013_torso or '
+  '@nature_torso, as in atari.gin',
+}
+_OTHER_FIX = 'wrap the environment in gymnasium.wrappers.FlattenObservation'
+
+
+def _width(torso: tf.keras.Sequential, shape: tf.TensorShape) -> int:
+  """Numbers that a torso makes of an observation."""
+  try:
+    outputs = _output_shape(torso, (1, *shape))
+    if len(outputs) == 2:
+      return outputs[-1]
+    problem = f'makes {outputs[1:]} of'
+  except ValueError:  # Keras' words name layers of its own.
+    problem = 'does not take'
+  raise ValueError(
+    f'the torso {problem} observations {tuple(shape)}; '
+    f'{_FIXES.get(shape.rank, _OTHER_FIX)}.'
+  )
+
+
+def _output_shape(torso: tf.keras.Sequential, shape: tuple) -> tuple:
+  """As Keras', which does not look whether a layer takes such ranks."""
+  for layer in torso.layers:
+    if layer.input_spec and len(shape) < (layer.input_spec.min_ndim or 0):
+      raise ValueError(f'{layer.name} takes no {shape}')
+    shape = tuple(layer.compute_output_shape(shape))
+  return shape

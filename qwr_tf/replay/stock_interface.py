@@ -34,14 +34,16 @@ class StockInterface(replay_buffer.ReplayBuffer):
     num_steps: int | None = None,
     time_stacked: bool = True,
   ):
-    if not time_stacked:
-      raise NotImplementedError('ReplayTable returns stacked windows only.')
     seed = tf.stack([tf.constant(self._seed, tf.int64), self._draws])
     self._draws.assign_add(1)
-    window = self.sample(sample_batch_size or 1, num_steps or 2, seed)
+    items = self.sample(sample_batch_size or 1, num_steps or 1, seed)
+    if num_steps is None:
+      items = _step(items, 0)
+    elif not time_stacked:
+      items = tuple(_step(items, t) for t in range(num_steps))
     if sample_batch_size is None:
-      window = tf.nest.map_structure(lambda x: x[0], window)
-    return window, ()
+      items = tf.nest.map_structure(lambda x: x[0], items)
+    return items, ()
 
   def _as_dataset(
     self,
@@ -56,6 +58,16 @@ class StockInterface(replay_buffer.ReplayBuffer):
     dataset = tf.data.experimental.Counter()
     return dataset.map(lambda _: self._get_next(sample_batch_size, num_steps))
 
+  def _single_deterministic_pass_dataset(self, *_, **__):
+    raise NotImplementedError(
+      'A pass over the table in order is `ReplayTable.chunks`.'
+    )
+
   def _gather_all(self) -> trajectory.Trajectory:
     rows = self.read(*self.row_range())
     return tf.nest.map_structure(lambda x: x[tf.newaxis], rows)
+
+
+def _step(window: trajectory.Trajectory, t: int) -> trajectory.Trajectory:
+  """Step t of windows, [B, T + 1, ...] -> [B, ...]."""
+  return tf.nest.map_structure(lambda x: x[:, t], window)

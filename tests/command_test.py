@@ -1,0 +1,41 @@
+"""What all commands have in common; train_test.py has the rest."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+_COMMANDS = sorted(
+  path.stem
+  for path in (_ROOT / 'qwr_tf').glob('*.py')
+  if "if __name__ == '__main__':" in path.read_text('utf-8')
+)
+
+_CTRL_C = """
+import os, signal, time
+os.kill(os.getpid(), signal.SIGINT)
+time.sleep(20)
+"""
+
+
+@pytest.mark.parametrize('name', _COMMANDS)
+def test_ctrl_c_while_a_command_imports_is_one_line(name, tmp_path):
+  # Every command imports NumPy, and here that is when Ctrl-C comes.
+  (tmp_path / 'numpy').mkdir()
+  (tmp_path / 'numpy' / '__init__.py').write_text(_CTRL_C)
+  process = subprocess.run(
+    [sys.executable, '-m', f'qwr_tf.{name}'],
+    env={**os.environ, 'PYTHONPATH': f'{tmp_path}{os.pathsep}{_ROOT}'},
+    capture_output=True,
+    text=True,
+  )
+  assert process.stderr == 'error: interrupted.\n'
+  assert process.stdout == ''
+  assert process.returncode == -2, 'not as by SIGINT, which shells call 130'
+
+
+def test_there_are_commands():
+  assert {'report', 'sweep', 'train'} <= set(_COMMANDS)
