@@ -1,6 +1,6 @@
 """Wall clock of 100K HalfCheetah interactions: this project and its peers.
 
-    python -m benchmarks.peers [--peers=qwr_tf,sb3_sac] [--rounds=3]
+    python -m benchmarks.peers [--peers=qwr_tf,tf_agents_sac,sb3_sac,sbx_sac]
 
 Every round runs each peer once, one after the other, in a process of its own
 with all cores. A peer warms up, is then timed over a segment of interactions
@@ -21,7 +21,9 @@ import venv
 from absl import app
 from absl import flags
 
-_PEERS = flags.DEFINE_list('peers', ['qwr_tf', 'sb3_sac'], 'Who runs.')
+_PEERS = flags.DEFINE_list(
+  'peers', ['qwr_tf', 'tf_agents_sac', 'sb3_sac', 'sbx_sac'], 'Who runs.'
+)
 _ROUNDS = flags.DEFINE_integer('rounds', 3, 'Timed segments of each peer.')
 _VENVS_DIR = flags.DEFINE_string(
   'venvs_dir',
@@ -58,9 +60,28 @@ model.learn({INTERACTIONS}, reset_num_timesteps=False)
 print(json.dumps({INTERACTIONS} / (time.perf_counter() - start)))
 """
 
+# Of TF-Agents: its agent, drivers and replay buffer; see tf_agents_sac.py.
+TF_AGENTS = f"""
+import json, time
+import qwr_tf
+from benchmarks import tf_agents_sac
+from qwr_tf import experiment, gin_files
+gin_files.parse(['mujoco_100k_paper.gin'], [])
+env = experiment.load_environment('HalfCheetah-v4', seed=0)
+agent = tf_agents_sac.make_agent(env)
+training = tf_agents_sac.Training(env, agent, 20000, seed=0)
+for _ in range(200):
+  training.interact()
+start = time.perf_counter()
+for _ in range({INTERACTIONS}):
+  training.interact()
+print(json.dumps({INTERACTIONS} / (time.perf_counter() - start)))
+"""
+
 # Peer: (program, packages it needs in a virtual environment of its own).
 PROGRAMS = {
   'qwr_tf': (QWR, ()),
+  'tf_agents_sac': (TF_AGENTS, ()),
   'sb3_sac': (
     SB3.format(module='stable_baselines3'),
     ('stable-baselines3', 'mujoco==3.15.0', 'gymnasium[mujoco]<1.4'),
