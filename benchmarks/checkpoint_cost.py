@@ -3,10 +3,14 @@
     python -m benchmarks.checkpoint_cost [--presets=mujoco_100k,atari_100k]
 
 Fills a preset's table (50K interactions) with rows and saves: all of it, then
-what 1000 interactions and 10,000 add, then nothing new.
+what 1000 interactions and 10,000 add, then nothing new. Adds rows to
+results/benchmarks/checkpoint_cost.csv. Exit code 1 if a save but the first one,
+which no run makes at once, takes 2 s or more: training stops that long, by
+default every 120 s.
 """
 
 import pathlib
+import sys
 import tempfile
 import time
 
@@ -15,10 +19,12 @@ import tensorflow as tf
 from absl import app
 from absl import flags
 
+from benchmarks import raw_rows
 from qwr_tf import checkpoints
 from qwr_tf import experiment
 from qwr_tf import gin_files
 from qwr_tf import metrics
+from qwr_tf import provenance
 from qwr_tf import replay
 
 _PRESETS = flags.DEFINE_list(
@@ -29,6 +35,7 @@ _FOLDER = flags.DEFINE_string(
 )
 
 _PIECE = 500
+_LIMIT_SECONDS = 2.0
 
 
 def append_rows(table, count: int, rng: np.random.Generator) -> None:
@@ -59,8 +66,9 @@ def checkpointed(folder: str, preset: str):
   return parts, saver
 
 
-def measure_time(preset: str) -> None:
-  """Prints a line per checkpoint."""
+def measure_time(preset: str) -> list[dict]:
+  """Prints a line per checkpoint; returns the rows."""
+  found = []
   rng = np.random.default_rng(0)
   with tempfile.TemporaryDirectory(dir=_FOLDER.value) as folder:
     parts, saver = checkpointed(folder, preset)
@@ -74,21 +82,30 @@ def measure_time(preset: str) -> None:
       newest = max(pathlib.Path(folder).iterdir())
       sizes = [f.stat() for f in newest.iterdir()]
       new = sum(s.st_size for s in sizes if s.st_nlink == 1)
-      print(
-        f'{preset:12} +{added:6} rows: {seconds:6.2f} s, '
-        f'{new / 2**20:6.1f} of '
-        f'{sum(s.st_size for s in sizes) / 2**20:6.1f} MB written',
-        flush=True,
-      )
+      row = {
+        'preset': preset,
+        'rows_added': added,
+        'seconds': round(seconds, 3),
+        'megabytes_written': round(new / 2**20, 1),
+        'megabytes': round(sum(s.st_size for s in sizes) / 2**20, 1),
+        **provenance.facts(),
+      }
+      print(*list(row.items())[:5], flush=True)
+      found.append(row)
     start = time.perf_counter()
     saver.restore()
-    print(f'{preset:12} restored in {time.perf_counter() - start:.2f} s')
+    print(f'{preset} restored in {time.perf_counter() - start:.2f} s')
+  return found
 
 
 def main(_):
-  """Prints a line per checkpoint."""
+  """Prints a line per checkpoint and adds the rows."""
+  slow = False
   for preset in _PRESETS.value:
-    measure_time(preset)
+    rows = measure_time(preset)
+    raw_rows.add(raw_rows.path_of('checkpoint_cost'), rows)
+    slow |= any(row['seconds'] >= _LIMIT_SECONDS for row in rows[1:])
+  sys.exit(int(slow))
 
 
 if __name__ == '__main__':

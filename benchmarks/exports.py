@@ -4,10 +4,9 @@
 
 Exports the final policy of every run to each format, compares the actions with
 the checkpoint's on 1000 states that the policy visits, and adds rows to
-results/exports.csv. The bars are those of export/check_policy.py.
+results/benchmarks/exports.csv. The bars are those of export/check_policy.py.
 """
 
-import csv
 import pathlib
 import sys
 import tempfile
@@ -18,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 import qwr_tf  # noqa: F401 (first: it quiets TensorFlow)
+from benchmarks import raw_rows
 from qwr_tf import experiment
 from qwr_tf import provenance
 from qwr_tf import serving
@@ -25,7 +25,7 @@ from qwr_tf.serving import checks
 from qwr_tf.serving import conversions
 from qwr_tf.serving import metadata
 
-_RESULTS = pathlib.Path(__file__).resolve().parents[1] / 'results'
+_RESULTS = raw_rows.path_of('exports')
 _STATES = 1000
 _COLUMNS = (
   'preset',
@@ -130,21 +130,17 @@ def _rows(root_dir: pathlib.Path, folder: pathlib.Path):
 
 def main(root_dirs: list[str]) -> None:
   """Prints the rows and adds them to the file."""
-  path = _RESULTS / 'exports.csv'
-  is_new = not path.exists()
-  with open(path, 'a', newline='') as f:
-    writer = csv.DictWriter(f, _COLUMNS, lineterminator='\n')
-    if is_new:
-      writer.writeheader()
-    for root_dir in root_dirs:
-      with tempfile.TemporaryDirectory() as folder:
-        for row in _rows(pathlib.Path(root_dir), pathlib.Path(folder)):
-          row['commit'] = provenance.commit()
-          cells = {
-            k: f'{v:.3g}' if isinstance(v, float) else v for k, v in row.items()
-          }
-          print(', '.join(f'{k} {v}' for k, v in cells.items()), flush=True)
-          writer.writerow(cells)
+  for root_dir in root_dirs:
+    with tempfile.TemporaryDirectory() as folder:
+      for row in _rows(pathlib.Path(root_dir), pathlib.Path(folder)):
+        row['commit'] = provenance.commit()
+        cells = {
+          k: f'{row[k]:.3g}' if isinstance(row[k], float) else row[k]
+          for k in _COLUMNS
+          if k in row
+        }
+        print(', '.join(f'{k} {v}' for k, v in cells.items()), flush=True)
+        raw_rows.add(_RESULTS, [cells])
 
 
 if __name__ == '__main__':

@@ -4,8 +4,8 @@
 
 takes the flags of `qwr_tf.train`. Runs it in a temporary folder, with a
 checkpoint after each iteration, and prints the resident memory every ten
-iterations once the table is full. Exit code 1 if it grows by 50 MB or more from
-there to the end.
+iterations once the table is full. Adds a row to results/benchmarks/memory.csv.
+Exit code 1 if it grows by 50 MB or more from there to the end.
 """
 
 import os
@@ -13,7 +13,9 @@ import pathlib
 import sys
 import tempfile
 
+from benchmarks import raw_rows
 from qwr_tf import command
+from qwr_tf import provenance
 from qwr_tf import train
 from qwr_tf import training_run
 
@@ -53,7 +55,17 @@ def main() -> None:
   watch = _Watch()
   training_run.Run._iteration = lambda run: watch(run)
   train.main()
-  growth = watch.measured[-1] - watch.measured[0]
+  first, last = watch.measured[0], watch.measured[-1]
+  growth = last - first
+  row = {
+    'preset': pathlib.Path(command.GIN_FILE.value[0]).stem,
+    'bindings': '; '.join(command.GIN_BINDINGS.value),
+    'iterations_with_full_table': len(watch.measured),
+    'megabytes_first': round(first, 1),
+    'megabytes_last': round(last, 1),
+    **provenance.facts(),
+  }
+  raw_rows.add(raw_rows.path_of('memory'), [row])
   print(f'growth  {growth:+.1f} MB, at most {_LIMIT_MB:.0f}')
   sys.exit(int(growth >= _LIMIT_MB))
 

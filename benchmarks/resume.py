@@ -5,12 +5,12 @@
 SIGKILL comes at a random moment of a random iteration while the run collects,
 trains, evaluates, writes a checkpoint (one each iteration) or exports its
 policy, four times each; then the same command is given again. At the end
-weights, table, metrics.csv and TensorBoard have to be bitwise those of the run
-that was never killed, which is made twice; another seed has to differ. Adds
-a row per run to results/benchmarks/resume.csv; exit code 1 if any differs.
+weights, table, metrics.csv, TensorBoard and the exported policy have to be
+bitwise those of the run that was never killed, which is made twice; another
+seed has to differ. Adds a row per run to results/benchmarks/resume.csv; exit
+code 1 if any differs.
 """
 
-import csv
 import dataclasses
 import json
 import os
@@ -24,6 +24,7 @@ import time
 from absl import app
 from absl import flags
 
+from benchmarks import raw_rows
 from qwr_tf import provenance
 from tests import killed_runs
 
@@ -33,7 +34,7 @@ _RUNS = flags.DEFINE_list(
 _KILLS = flags.DEFINE_integer('kills', 20, 'Of each run.')
 _SEED = flags.DEFINE_integer('seed', 0, 'Of the moments.')
 _RESULTS = flags.DEFINE_string(
-  'results', 'results/benchmarks/resume.csv', 'Where rows are added.'
+  'results', str(raw_rows.path_of('resume')), 'Where rows are added.'
 )
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -190,13 +191,7 @@ def main(_):
     bad |= bool(row['differs_when_killed'] or row['differs_when_repeated'])
     bad |= not row['differs_for_another_seed']
     print({k: v for k, v in row.items() if k.startswith('differs')})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    is_new = not path.exists()
-    with open(path, 'a', newline='') as f:
-      writer = csv.DictWriter(f, row, lineterminator='\n')
-      if is_new:
-        writer.writeheader()
-      writer.writerow(row)
+    raw_rows.add(path, [row])
   sys.exit(int(bad))
 
 

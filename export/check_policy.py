@@ -51,6 +51,24 @@ def _root_dir(version: pathlib.Path) -> pathlib.Path:
   return run
 
 
+def _facts_of_the_run(
+  version: pathlib.Path, root_dir: pathlib.Path
+) -> dict[str, Any]:
+  """run.json of the run that an export comes from.
+
+  Raises:
+    ConfigError: if it is the run of another policy.
+  """
+  facts, known = metadata.run_facts(root_dir), metadata.read(version)
+  for name in ('environment', 'config'):
+    if known.get(name) != facts[name]:
+      raise ConfigError(
+        f'{version} does not come from {root_dir}: another {name}; give its '
+        'run with --run.'
+      )
+  return facts
+
+
 def _print_sizes(version: pathlib.Path) -> None:
   files = sorted(p for p in version.rglob('*') if p.is_file())
   print(f'size  {sum(p.stat().st_size for p in files) / 1e6:.2f} MB')
@@ -86,7 +104,10 @@ def _print_latencies(act, observations: np.ndarray, bare=None) -> None:
 
 def _check_saved_model(version, agent, space, observations) -> Iterator[str]:
   """Prints; yields what is not as it should be."""
-  signatures = tf.saved_model.load(str(version)).signatures
+  try:
+    signatures = tf.saved_model.load(str(version)).signatures
+  except (OSError, ValueError, tf.errors.OpError) as error:
+    raise conversions.unreadable(version, error) from error
   _print_signatures(signatures)
   serve, network = signatures['serving_default'], checks.bare_network(agent)
 
@@ -102,7 +123,7 @@ def _check_saved_model(version, agent, space, observations) -> Iterator[str]:
   found = checks.signature_differences(agent, space, signatures, observations)
   for name, difference in found.items():
     print(f'difference  {name}: {difference.largest:.1e}')
-    if difference.largest > checks.TOLERANCE:
+    if not difference.within(checks.TOLERANCE):
       yield f'{name} differs by {difference.largest:.1e}'
 
 
@@ -124,16 +145,16 @@ def _check_converted(act, is_int8, agent, space, observations) -> Iterator[str]:
     f'difference  largest {apart.largest:.1e}, mean {100 * share:.3f} % of '
     'the range'
   )
-  if is_int8 and share > checks.INT8_MAX_MEAN_DIFFERENCE:
+  if is_int8 and not share <= checks.INT8_MAX_MEAN_DIFFERENCE:  # Or NaN.
     yield f'actions differ by {100 * share:.2f} % of the range'
-  elif not is_int8 and apart.largest > checks.CONVERTED_TOLERANCE:
+  elif not is_int8 and not apart.within(checks.CONVERTED_TOLERANCE):
     yield f'actions differ by {apart.largest:.1e}'
 
 
 def _problems(version: pathlib.Path) -> Iterator[str]:
   kind = metadata.read(version)['format']
   root_dir = _root_dir(version)
-  facts = metadata.run_facts(root_dir)
+  facts = _facts_of_the_run(version, root_dir)
   agent = serving.load_agent(root_dir, facts, float32=kind != 'saved_model')
   with experiment.load_environment(facts['environment']) as env:
     space = env.env.action_space

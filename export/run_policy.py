@@ -44,7 +44,7 @@ class Policy:
     try:
       self.metadata = json.loads((self.path / _METADATA).read_text('utf-8'))
       self.signatures = tf.saved_model.load(str(self.path)).signatures
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, tf.errors.OpError) as error:
       raise InputError(f'{self.path} cannot be read: {error}') from error
 
   def mode(self, observation: np.ndarray) -> np.ndarray:

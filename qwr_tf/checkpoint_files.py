@@ -30,11 +30,10 @@ def new_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
   try:
     temporary.mkdir(parents=True)
     yield temporary
-    for file in (*temporary.iterdir(), temporary):
-      _to_disk(file)
+    to_disk(*temporary.rglob('*'), temporary)
     shutil.rmtree(path, ignore_errors=True)
     os.replace(temporary, path)
-    _to_disk(path.parent)
+    to_disk(path.parent)
   except OSError as error:
     raise OSError(error.errno, error.strerror, str(path)) from error
   finally:
@@ -100,10 +99,11 @@ def _sha256(path: pathlib.Path) -> str:
   return digest.hexdigest()
 
 
-def _to_disk(path: pathlib.Path) -> None:
-  """Waits until a file, or the names in a folder, would survive a crash."""
-  descriptor = os.open(path, os.O_RDONLY)
-  try:
-    os.fsync(descriptor)
-  finally:
-    os.close(descriptor)
+def to_disk(*paths: pathlib.Path) -> None:
+  """Waits until files, or the names in folders, would survive a crash."""
+  for path in paths:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+      os.fsync(descriptor)
+    finally:
+      os.close(descriptor)

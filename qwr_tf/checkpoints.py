@@ -37,7 +37,7 @@ def restore(agent, path: pathlib.Path) -> None:
   try:
     status = tf.train.Checkpoint(agent=agent).read(str(path / 'agent'))
     # Before the check: else what is left over is listed line by line.
-    status.expect_partial().assert_existing_objects_matched()
+    status.expect_partial().assert_consumed()
   except (tf.errors.OpError, AssertionError, ValueError) as error:
     raise ValueError(
       f'{path} holds no checkpoint of this configuration: '

@@ -32,6 +32,7 @@ _CONTENTS = (
   'video.*',
   'offending_batch.npz',
 )
+_HALF_WRITTEN = '.*.tmp'
 
 
 def default_path(
@@ -109,7 +110,10 @@ class RunFolder:
         )
 
   def _holds_anything(self) -> bool:
-    return any(p.name != run_lock.NAME for p in self.path.iterdir())
+    return any(
+      p.name != run_lock.NAME and not p.match(_HALF_WRITTEN)
+      for p in self.path.iterdir()
+    )
 
   @contextlib.contextmanager
   def claimed(self, overwrite: bool) -> Iterator[None]:
@@ -129,8 +133,9 @@ class RunFolder:
         stack.enter_context(run_lock.held(self.path))
         self.check(overwrite)
         known = self._read()
-        for old in (*self.path.glob('.*.tmp'), *self.path.glob('*/.*.tmp')):
-          _delete(old)  # Of a process that was killed.
+        for folder in ('', '*/'):  # Of a process that was killed.
+          for old in self.path.glob(folder + _HALF_WRITTEN):
+            _delete(old)
         if known is None or overwrite:
           self._clear()
         else:

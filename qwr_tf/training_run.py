@@ -10,7 +10,6 @@ import gin
 import tqdm
 
 from qwr_tf import bad_batch
-from qwr_tf import checkpoint_files
 from qwr_tf import checkpoints
 from qwr_tf import experiment
 from qwr_tf import interruption
@@ -102,9 +101,8 @@ class Run:
     agent, path = self._parts.agent, self._folder.path
     checkpoints.save(agent, self._folder.checkpoints / 'final')
     shutil.rmtree(path / 'policy', ignore_errors=True)  # Of a killed process.
-    with checkpoint_files.tensorflow_errors(path / 'policy'):
-      facts = self._folder.content(self._results(scores, finished=True))
-      serving.export(agent, facts, path / 'policy')
+    facts = self._folder.content(self._results(scores, finished=True))
+    serving.export(agent, facts, path / 'policy')
     if self._screen is not None:
       video.record(self._screen, agent, path / 'video.mp4')
       self._screen.close()  # Else EGL complains while Python ends.

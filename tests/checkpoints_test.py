@@ -230,6 +230,22 @@ def test_tensorflow_s_errors_are_those_of_files(saved, monkeypatch):
   assert _names(saved) == ['00000004', '00000009']
 
 
+def test_final_weights_of_another_agent_are_refused(path):
+  module = tf.Module()
+  module.kernel, module.bias = tf.Variable([1.0, 2.0]), tf.Variable(3.0)
+  checkpoints.save(module, path / 'final')
+  less, more, other = (tf.Module() for _ in range(3))
+  less.kernel = tf.Variable([0.0, 0.0])  # All it has is there.
+  more.kernel, more.bias = tf.Variable([0.0, 0.0]), tf.Variable(0.0)
+  more.scale = tf.Variable(0.0)
+  other.kernel, other.bias = tf.Variable([0.0]), tf.Variable(0.0)
+  for wrong in (less, more, other):
+    with pytest.raises(ValueError, match='no checkpoint of this config'):
+      checkpoints.restore(wrong, path / 'final')
+  with pytest.raises(ValueError, match='no checkpoint of this config'):
+    checkpoints.restore(module, path / 'nowhere')
+
+
 def test_final_weights_can_be_written_again(path):
   module = tf.Module()
   module.variable = tf.Variable(1.0)

@@ -212,7 +212,24 @@ def differences(folder, other, report, other_report) -> list[str]:
   ]
   if tags[0] != tags[1] or not tags[0]:
     found.append('tensorboard')
+  for name in ('policy/1/variables/variables', 'checkpoints/final/agent'):
+    if saved(folder / name) != saved(other / name):
+      found.append(name)
   return found
+
+
+def saved(prefix: pathlib.Path) -> dict[str, bytes]:
+  """The tensors of a TensorFlow checkpoint, bit by bit, by name."""
+  import tensorflow as tf
+
+  reader = tf.train.load_checkpoint(str(prefix))
+  names = reader.get_variable_to_shape_map()
+  assert len(names) > 4, f'{prefix} is all but empty'
+  return {
+    name: reader.get_tensor(name).tobytes()
+    for name in names
+    if 'OBJECT_GRAPH' not in name
+  }
 
 
 def _forked(plan: Plan, arguments: Sequence[str]) -> int:

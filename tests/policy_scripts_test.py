@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,10 @@ from gymnasium import spaces
 from export import run_policy
 from qwr_tf import environments
 from qwr_tf import serving
+from qwr_tf.serving import exporter
+from qwr_tf.serving import metadata
+from qwr_tf.serving import signatures
+from qwr_tf.serving import versions
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -86,6 +91,31 @@ def test_playing_needs_tensorflow_and_gymnasium_only(bitflip):
     '+-',
     '0.0',
   ]
+
+
+@pytest.mark.parametrize(
+  'name, preset',
+  [('Hopper-v4', 'mujoco_100k.gin'), ('ALE/Pong-v5', 'atari_100k_paper.gin')],
+)
+def test_playing_needs_nothing_of_this_project(name, preset, tmp_path):
+  run = policies.make_run(tmp_path / 'run', preset, environment=name)
+  # An export but for what TF-Agents alone reads, which takes seconds.
+  version = tmp_path / 'policy' / '1'
+  functions = signatures.signatures(run.agent, run.space)
+  exporter.save_signatures(functions, version)
+  facts = metadata.run_facts(run.folder)
+  with environments.load(name, **environments.score_settings(name)) as env:
+    content = {'format': 'x', **metadata.metadata(facts, run.agent, env)}
+  (version / versions.EXTRA).mkdir()
+  (version / versions.EXTRA / versions.METADATA).write_text(json.dumps(content))
+  done = _run_without(
+    'tf_agents,tensorflow_probability,gin,reverb,qwr_tf',
+    f'--policy={version.parent}',
+    '--episodes=1',
+  )
+  assert done.returncode == 0, done.stderr
+  assert done.stderr == ''
+  assert re.fullmatch(r'episode   1  \S+\nmean    \S+ \+- 0.0\n', done.stdout)
 
 
 def test_the_seed_decides_what_is_sampled(bitflip, play):
@@ -247,7 +277,7 @@ def test_spaces_that_differ():
 # Exporting and checking
 
 _EXPORT_AND_CHECK = """
-import pathlib, sys
+import json, pathlib, sys
 from absl import flags
 from absl.testing import flagsaver
 from export import check_policy, export_policy
@@ -260,10 +290,27 @@ for kind in ('tflite', 'onnx'):
 for kind in ('policy', 'tflite', 'onnx'):
   with flagsaver.flagsaver(policy=str(run / kind), states=40):
     check_policy.main()
+
+def refused(policy, **flags):
+  with flagsaver.flagsaver(policy=str(policy), states=40, **flags):
+    try:
+      command.guarded(check_policy.main)
+    except SystemExit as ended:
+      assert ended.code == 2
+
+(run / 'tflite/1/policy_float32.tflite').write_bytes(b'TFL')
+(run / 'onnx/1/policy.onnx').write_bytes(b'ONNX')
+refused(run / 'tflite')
+refused(run / 'onnx')
 (run / 'elsewhere').mkdir()
-(run / 'policy').rename(run / 'elsewhere' / 'policy')
-with flagsaver.flagsaver(policy=str(run / 'elsewhere/policy')):
-  command.guarded(check_policy.main)
+(run / 'policy').rename(run / 'elsewhere/policy')
+refused(run / 'elsewhere/policy')
+facts = json.loads((run / 'run.json').read_text())
+other = json.dumps(facts | {'environment': 'BitFlip-9'})
+(run / 'elsewhere/run.json').write_text(other)
+refused(run / 'elsewhere/policy')
+(run / 'elsewhere/policy/1/variables/variables.index').unlink()
+refused(run / 'elsewhere/policy', run=str(run))
 """
 
 
@@ -287,5 +334,17 @@ def test_exporting_and_checking(bitflip, tmp_path):
     ('same action  100.00 %', 3),
   ]:
     assert sum(line.startswith(start) for line in lines) == count, start
-  assert done.returncode == 2
-  assert done.stderr.splitlines()[-1].endswith('give that with --run.')
+  assert done.returncode == 0, done.stderr
+  errors = [e for e in done.stderr.splitlines() if e.startswith('error: ')]
+  for error, message in zip(
+    errors,
+    [
+      'policy_float32.tflite cannot be loaded',
+      'policy.onnx cannot be loaded',
+      'does not lie in its run; give that with --run.',
+      'does not come from .*elsewhere: another environment; give',
+      'policy/1 cannot be loaded.*export the policy again.',
+    ],
+    strict=True,
+  ):
+    assert re.search(message, error), done.stderr

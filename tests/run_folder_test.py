@@ -207,6 +207,14 @@ def test_a_lock_that_a_killed_process_left_is_taken_over(tmp_path):
   assert set(_contents(tmp_path)) == {'run.json'}
 
 
+def test_a_start_that_was_killed_is_no_obstacle(tmp_path):
+  # Before run.json was complete.
+  (tmp_path / run_lock.NAME).write_text('123 on another')
+  (tmp_path / '.run.json.123.tmp').write_text('{')
+  _claim(tmp_path)
+  assert set(_contents(tmp_path)) == {'run.json'}
+
+
 @pytest.mark.parametrize('overwrite', [False, True])
 @pytest.mark.parametrize(
   ('name', 'text'),

@@ -1,5 +1,6 @@
 """An exported policy answers as its checkpoint does."""
 
+import errno
 import functools
 import json
 import os
@@ -29,6 +30,7 @@ from qwr_tf.replay import ReplayTable
 from qwr_tf.serving import checks
 from qwr_tf.serving import conversions
 from qwr_tf.serving import exporter
+from qwr_tf.serving import metadata as metadata_lib
 from qwr_tf.serving import signatures
 from qwr_tf.serving import versions
 
@@ -121,6 +123,10 @@ def _different(pattern):
   return sorted(found.values())
 
 
+# What the critic of a family tells of; the others have Q(s, a).
+_CRITICS = {'awr': 'values', 'bc': None, 'rwr': None}
+
+
 @pytest.mark.parametrize('preset', _different(f'{_ACTOR}|{_CRITIC}'))
 def test_every_preset_exports_its_policy(preset, tmp_path):
   run = policies.make_run(tmp_path, preset)
@@ -128,6 +134,10 @@ def test_every_preset_exports_its_policy(preset, tmp_path):
   functions = signatures.signatures(run.agent, run.space)
   exporter.save_signatures(functions, tmp_path / 'saved_model')
   loaded = _load(tmp_path / 'saved_model')
+  critic = _CRITICS.get(preset.split('_')[0], 'q_values')
+  names = {'serving_default', 'sample', 'distribution', critic}
+  assert set(loaded) == names - {None}
+  assert signatures.critic_signature(run.agent) == critic
   serve = loaded['serving_default']
   actions = serve(observation=tf.constant(observations))['action']
   expected = _expected_actions(run, observations)
@@ -135,7 +145,13 @@ def test_every_preset_exports_its_policy(preset, tmp_path):
   for name, difference in checks.signature_differences(
     run.agent, run.space, loaded, observations
   ).items():
-    assert difference.largest <= 1e-6, name
+    assert difference.within(1e-6), name
+
+
+def test_nothing_is_close_to_nan():
+  apart = checks.difference(np.array([0.0, np.nan]), np.zeros(2))
+  assert not apart.within(1e9)
+  assert checks.difference(np.array([1.0, 1.5]), np.ones(2)).within(0.5)
 
 
 @pytest.mark.parametrize('preset', _different(_ACTOR))
@@ -332,8 +348,26 @@ def test_a_folder_without_a_run_is_bad_input(tmp_path):
 def test_a_run_without_a_checkpoint_is_bad_input(tmp_path):
   policies.make_run(tmp_path, 'bitflip.gin', environment='BitFlip-8')
   (tmp_path / 'checkpoints').rename(tmp_path / 'elsewhere')
-  with pytest.raises(gin_files.ConfigError, match='no checkpoint'):
+  with pytest.raises(gin_files.ConfigError, match='finish the run first'):
     serving.export_run(tmp_path, tmp_path / 'policy')
+  assert not (tmp_path / 'policy').exists()
+
+
+def test_a_run_of_another_version_is_told(tmp_path):
+  run = policies.make_run(tmp_path, 'bitflip.gin', environment='BitFlip-8')
+  facts = json.loads((run.folder / 'run.json').read_text())
+  config = facts['config']
+  for changed, message in [
+    (config + 'QwrAgent.old_name = 1\n', "doesn't have a parameter named 'old"),
+    (config.replace('(256, 256)', '(256,)'), 'no checkpoint of this config'),
+  ]:
+    assert changed != config
+    (run.folder / 'run.json').write_text(
+      json.dumps(facts | {'config': changed})
+    )
+    with pytest.raises(gin_files.ConfigError, match=message) as caught:
+      serving.export_run(run.folder, tmp_path / 'policy')
+    assert 'its run.json has the commit' in str(caught.value)
   assert not (tmp_path / 'policy').exists()
 
 
@@ -378,6 +412,38 @@ def test_an_export_that_fails_leaves_nothing(error, tmp_path):
   with pytest.raises(error):
     versions.write_new(tmp_path, write)
   assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+  'error, raised, message',
+  [
+    (OSError(errno.ENOSPC, 'No space left'), OSError, 'No space left: .*new'),
+    (
+      tf.errors.ResourceExhaustedError(None, None, '/x; No space left'),
+      OSError,
+      'No space left: .*new',
+    ),
+    # What another --output mends is bad input.
+    (OSError(errno.EROFS, 'Read-only'), gin_files.ConfigError, '--output'),
+  ],
+)
+def test_a_disk_that_takes_nothing_is_told(error, raised, message, tmp_path):
+  def write(folder):
+    _fake_export(folder)
+    raise error
+
+  with pytest.raises(raised, match=message) as caught:
+    versions.write_new(tmp_path / 'new', write)
+  assert caught.type is raised
+  assert not [*(tmp_path / 'new').iterdir()]
+
+
+def test_a_version_without_its_metadata_is_bad_input(tmp_path):
+  _fake_export(tmp_path / '1')
+  for text in ('{}', '[]', '3', 'no JSON'):
+    (tmp_path / '1/assets.extra/metadata.json').write_text(text)
+    with pytest.raises(gin_files.ConfigError, match='export the policy again'):
+      metadata_lib.read(tmp_path / '1')
 
 
 def test_a_killed_export_leaves_no_version(tmp_path):

@@ -166,8 +166,29 @@ class TanhMeanGaussianHead(tf.Module):
 HeadFn = Callable[[types.BoundedTensorSpec], tf.Module]
 
 
+class Actor(network.Network):
+  """Observation to action distribution."""
+
+  def distribution(
+    self, observation: tf.Tensor
+  ) -> tfp.distributions.Distribution:
+    """Of batch shape [...] for observations [...] and their own axes."""
+    raise NotImplementedError
+
+  def call(
+    self,
+    observation: tf.Tensor,
+    step_type: tf.Tensor | None = None,
+    network_state: Sequence = (),
+    training: bool = False,
+  ):
+    """Returns (`distribution` of the observation, network_state)."""
+    del step_type, training
+    return self.distribution(observation), network_state
+
+
 @gin.configurable
-class ActorNetwork(network.Network):
+class ActorNetwork(Actor):
   """pi(a|s): normaliser, torso, head."""
 
   def __init__(
@@ -212,13 +233,8 @@ class ActorNetwork(network.Network):
     """What the head makes a distribution of, float [..., d]."""
     return self.head.projection(self.encoder(observation))
 
-  def call(
-    self,
-    observation: tf.Tensor,
-    step_type: tf.Tensor | None = None,
-    network_state: Sequence = (),
-    training: bool = False,
-  ):
-    """Returns (distribution of batch shape [...], network_state)."""
-    del step_type, training
-    return self.head(self.encoder(observation)), network_state
+  def distribution(
+    self, observation: tf.Tensor
+  ) -> tfp.distributions.Distribution:
+    """What the head makes of the features."""
+    return self.head(self.encoder(observation))

@@ -4,7 +4,7 @@ Each is `make_agent.critic_wrapper`; the critic inside is what the preset has
 in `make_agent.critic_network`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import gin
 import tensorflow as tf
@@ -15,7 +15,7 @@ from qwr_tf.ops import categorical
 
 
 class _Wrapper(critics.Critic):
-  """A critic around one or more others; `call` stacks their outputs."""
+  """A critic around one or more others."""
 
   def __init__(self, observation_spec, action_spec, members, name):
     super().__init__((observation_spec, action_spec), state_spec=(), name=name)
@@ -58,17 +58,10 @@ class TwinCritic(_Wrapper):
     ]
     super().__init__(observation_spec, action_spec, members, name)
 
-  def call(
-    self,
-    inputs,
-    step_type: tf.Tensor | None = None,
-    network_state: Sequence = (),
-    training: bool = False,
-  ):
+  def outputs(self, observation: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
     """Values of each critic, float [n, ..., critics]."""
-    del step_type, training
-    outputs = [member(inputs)[0] for member in self.members]
-    return tf.stack(outputs, axis=-1), network_state
+    outputs = [member((observation, actions))[0] for member in self.members]
+    return tf.stack(outputs, axis=-1)
 
   def values(self, outputs: tf.Tensor) -> tf.Tensor:
     """The minimum, float [n, ...]."""
@@ -123,16 +116,9 @@ class RemCritic(_Wrapper):
     super().__init__(observation_spec, action_spec, members, name)
     self._num_heads = num_heads
 
-  def call(
-    self,
-    inputs,
-    step_type: tf.Tensor | None = None,
-    network_state: Sequence = (),
-    training: bool = False,
-  ):
+  def outputs(self, observation: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
     """Values of each head, float [n, ..., K]."""
-    del step_type, training
-    return self.members[0](inputs)[0], network_state
+    return self.members[0]((observation, actions))[0]
 
   def values(self, outputs: tf.Tensor) -> tf.Tensor:
     """The mean over heads, float [n, ...]."""
@@ -228,16 +214,9 @@ class DistributionalCritic(_Wrapper):
     super().__init__(observation_spec, action_spec, members, name)
     self.atoms = tf.linspace(float(min_value), float(max_value), num_atoms)
 
-  def call(
-    self,
-    inputs,
-    step_type: tf.Tensor | None = None,
-    network_state: Sequence = (),
-    training: bool = False,
-  ):
+  def outputs(self, observation: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
     """Logits of the atoms, float [n, ..., atoms]."""
-    del step_type, training
-    return self.members[0](inputs)[0], network_state
+    return self.members[0]((observation, actions))[0]
 
   def values(self, outputs: tf.Tensor) -> tf.Tensor:
     """Expected returns, float [n, ...]."""

@@ -17,9 +17,9 @@ from qwr_tf.networks import torsos
 
 
 class Critic(network.Network):
-  """What the agent asks of a critic; most need only `call`.
+  """What the agent asks of a critic; most need only `outputs`.
 
-  `call` may return whatever the critic learns from (several heads, logits of
+  `outputs` may return whatever the critic learns from (several heads, logits of
   a distribution); `values` turns that into one number per action. What it is
   trained towards is its own as well: numbers here, anything with leading axes
   [B, T] elsewhere. All of it is trained on plain numbers too.
@@ -36,8 +36,33 @@ class Critic(network.Network):
     """Of observations, or None."""
     return self.encoder.normalizer
 
+  def outputs(self, observation: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
+    """What the critic learns from.
+
+    Args:
+      observation: [...] and the observation's own axes.
+      actions: [n, ...] and the action's own axes. They may also have the
+        observation's outer shape [...], as in TF-Agents' critics, or [n, 1,
+        ...] for the same n actions in every state.
+
+    Returns:
+      Float, [n, ...] and the critic's own axes.
+    """
+    raise NotImplementedError
+
+  def call(
+    self,
+    inputs: tuple[tf.Tensor, tf.Tensor],
+    step_type: tf.Tensor | None = None,
+    network_state: Sequence = (),
+    training: bool = False,
+  ):
+    """Returns (`outputs` of (observation, actions), network_state)."""
+    del step_type, training
+    return self.outputs(*inputs), network_state
+
   def values(self, outputs: tf.Tensor) -> tf.Tensor:
-    """Outputs of `call` to values, float [n, ...]."""
+    """`outputs` to values, float [n, ...]."""
     return outputs
 
   def backup(
@@ -161,20 +186,8 @@ class GatedQNetwork(Critic):
     self._num_outputs = num_outputs
     self.value_scale = value_scale
 
-  def call(
-    self,
-    inputs,
-    step_type: tf.Tensor | None = None,
-    network_state: Sequence = (),
-    training: bool = False,
-  ):
-    """Values of ([...] observations, [n, ...] actions): float [n, ...].
-
-    Actions may also have the observation's own outer shape [...], as in
-    TF-Agents' critics, or [n, 1, ...] for the same n actions in every state.
-    """
-    del step_type, training
-    observation, actions = inputs
+  def outputs(self, observation: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
+    """Values, float [n, ...]."""
     features = self.encoder(observation)  # [..., d]
     if self._gate_layer is not None:
       features = self._gate_layer(features)
@@ -185,7 +198,7 @@ class GatedQNetwork(Critic):
     for layer in self._post_gate:
       hidden = layer(hidden)
     outputs = head_outputs(self._head(hidden), self._num_outputs)
-    return self.value_scale * squash.unflatten(outputs), network_state
+    return self.value_scale * squash.unflatten(outputs)
 
 
 @gin.configurable
@@ -214,21 +227,13 @@ class ValueNetwork(Critic):
     self.value_scale = value_scale
     self._action_rank = action_spec.shape.rank
 
-  def call(
-    self,
-    inputs,
-    step_type: tf.Tensor | None = None,
-    network_state: Sequence = (),
-    training: bool = False,
-  ):
+  def outputs(self, observation: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
     """V(s) for each of the n actions: float [n, ...]."""
-    del step_type, training
-    observation, actions = inputs
     raw = self.value_scale * self._head(self.encoder(observation))
     outer = tf.shape(actions)[: tf.rank(actions) - self._action_rank]
     shape = tf.broadcast_dynamic_shape(outer, tf.shape(raw)[:-1])
     outputs = tf.broadcast_to(raw, tf.concat([shape, tf.shape(raw)[-1:]], 0))
-    return head_outputs(outputs, self._num_outputs), network_state
+    return head_outputs(outputs, self._num_outputs)
 
 
 @gin.configurable
@@ -259,22 +264,16 @@ class NoCritic(Critic):
     self._observation_rank = observation_spec.shape.rank
     self._action_rank = action_spec.shape.rank
 
-  def call(
-    self,
-    inputs,
-    step_type: tf.Tensor | None = None,
-    network_state: Sequence = (),
-    training: bool = False,
-  ):
+  def outputs(self, observation: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
     """Zeros [n, ...]."""
-    del step_type, training
     states, actions = (
       tf.shape(x)[: tf.rank(x) - rank]
-      for x, rank in zip(
-        inputs, (self._observation_rank, self._action_rank), strict=True
+      for x, rank in (
+        (observation, self._observation_rank),
+        (actions, self._action_rank),
       )
     )
-    return tf.zeros(tf.broadcast_dynamic_shape(actions, states)), network_state
+    return tf.zeros(tf.broadcast_dynamic_shape(actions, states))
 
   def losses(self, outputs: tf.Tensor, td_targets: tf.Tensor) -> tf.Tensor:
     """Zeros, as nothing could change them."""

@@ -1,14 +1,12 @@
 """Acting without an actor: on the critic's values (DQN)."""
 
-from collections.abc import Sequence
-
 import gin
 import tensorflow as tf
 import tensorflow_probability as tfp
-from tf_agents.networks import network
 from tf_agents.specs import tensor_spec
 from tf_agents.typing import types
 
+from qwr_tf.networks import actors
 from qwr_tf.networks import critics
 from qwr_tf.networks import q_networks
 
@@ -48,7 +46,7 @@ class LinearEpsilon(tf.Module):
     return self._schedule(self._critic_steps)
 
 
-class EpsilonGreedyActor(network.Network):
+class EpsilonGreedyActor(actors.Actor):
   """The best action by the critic, or with probability epsilon any."""
 
   def __init__(
@@ -94,28 +92,22 @@ class EpsilonGreedyActor(network.Network):
     values = self._critic.values(self._critic((observation, actions))[0])
     return tf.transpose(values, [*range(1, outer_rank + 1), 0])
 
-  def call(
-    self,
-    observation: tf.Tensor,
-    step_type: tf.Tensor | None = None,
-    network_state: Sequence = (),
-    training: bool = False,
-  ):
-    """Returns (categorical distribution of batch shape [...], state)."""
-    del step_type, training
+  def distribution(
+    self, observation: tf.Tensor
+  ) -> tfp.distributions.Distribution:
+    """A categorical distribution of the greedy action and of any."""
     best = tf.argmax(self.outputs(observation), axis=-1)
     epsilon = self.epsilon()
     greedy = (1.0 - epsilon) * tf.one_hot(best, self._num_actions)
     probabilities = greedy + epsilon / self._num_actions
     logits = tf.math.log(tf.maximum(probabilities, MIN_PROBABILITY))
-    distribution = tfp.distributions.Categorical(
+    return tfp.distributions.Categorical(
       logits=logits, dtype=self._action_spec.dtype
     )
-    return distribution, network_state
 
 
 @gin.configurable
-class NoActor(network.Network):
+class NoActor(actors.Actor):
   """Equal logits and nothing to learn: in the place of an actor (DQN)."""
 
   def __init__(
@@ -137,20 +129,14 @@ class NoActor(network.Network):
     self._dtype_of_actions = action_spec.dtype
     self._observation_rank = observation_spec.shape.rank
 
-  def call(
-    self,
-    observation: tf.Tensor,
-    step_type: tf.Tensor | None = None,
-    network_state: Sequence = (),
-    training: bool = False,
-  ):
-    """Returns (uniform distribution of batch shape [...], state)."""
-    del step_type, training
+  def distribution(
+    self, observation: tf.Tensor
+  ) -> tfp.distributions.Distribution:
+    """A uniform categorical distribution."""
     outer = tf.shape(observation)[
       : observation.shape.rank - self._observation_rank
     ]
-    distribution = tfp.distributions.Categorical(
+    return tfp.distributions.Categorical(
       logits=tf.zeros(tf.concat([outer, [self._num_actions]], axis=0)),
       dtype=self._dtype_of_actions,
     )
-    return distribution, network_state

@@ -1,6 +1,6 @@
 """Q-networks without the gate: those of AWAC and CRR, and that of DQN."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import gin
 import tensorflow as tf
@@ -53,16 +53,8 @@ class ConcatQNetwork(critics.Critic):
     """Of observations, or None."""
     return self._normalizer
 
-  def call(
-    self,
-    inputs,
-    step_type: tf.Tensor | None = None,
-    network_state: Sequence = (),
-    training: bool = False,
-  ):
-    """As `GatedQNetwork.call`; the layers run once per action."""
-    del step_type, training
-    observation, actions = inputs
+  def outputs(self, observation: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
+    """Values, float [n, ...]; the layers run once per action."""
     if self._normalizer is not None:
       observation = self._normalizer(observation)
     if self._num_actions:
@@ -81,7 +73,7 @@ class ConcatQNetwork(critics.Critic):
     outputs = self.value_scale * self._head(self._torso(flat))
     shape = tf.concat([outer, outputs.shape[-1:]], axis=0)
     outputs = tf.reshape(outputs, shape)
-    return critics.head_outputs(outputs, self._num_outputs), network_state
+    return critics.head_outputs(outputs, self._num_outputs)
 
 
 @gin.configurable
@@ -124,16 +116,8 @@ class DiscreteQNetwork(critics.Critic):
     """Whether the head's outputs are the values of the actions."""
     return not self._num_outputs and self.value_scale == 1.0
 
-  def call(
-    self,
-    inputs,
-    step_type: tf.Tensor | None = None,
-    network_state: Sequence = (),
-    training: bool = False,
-  ):
-    """As `GatedQNetwork.call`; the layers run once per state."""
-    del step_type, training
-    observation, actions = inputs
+  def outputs(self, observation: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
+    """Values, float [n, ...]; the layers run once per state."""
     outputs = self.value_scale * self.head(self.encoder(observation))
     squash = network_utils.BatchSquash(outputs.shape.rank - 1)
     outputs = squash.unflatten(
@@ -143,4 +127,4 @@ class DiscreteQNetwork(critics.Critic):
     )  # [..., actions, outputs]
     chosen = tf.one_hot(actions, self.num_actions)[..., tf.newaxis]
     outputs = tf.reduce_sum(chosen * outputs, axis=-2)  # [n, ..., outputs]
-    return critics.head_outputs(outputs, self._num_outputs), network_state
+    return critics.head_outputs(outputs, self._num_outputs)

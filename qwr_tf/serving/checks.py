@@ -49,6 +49,10 @@ class Difference(NamedTuple):
   mean: float
   agreement: float
 
+  def within(self, tolerance: float) -> bool:
+    """Whether no entry is further apart; NaN is far from everything."""
+    return bool(self.largest <= tolerance)
+
 
 def difference(one: np.ndarray, other: np.ndarray) -> Difference:
   """Compares element by element."""

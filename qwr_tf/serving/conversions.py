@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from qwr_tf import networks
 from qwr_tf.gin_files import ConfigError
+from qwr_tf.gin_files import describe
 from qwr_tf.serving import signatures
 
 FLOAT32, INT8 = 'policy_float32.tflite', 'policy_int8.tflite'
@@ -69,11 +70,25 @@ def write_onnx(agent, action_space, folder: pathlib.Path) -> None:
   (folder / ONNX).write_bytes(model.SerializeToString())
 
 
+def unreadable(path: pathlib.Path, error: Exception) -> ConfigError:
+  """What to raise for an export that is damaged."""
+  return ConfigError(
+    f'{path} cannot be loaded ({describe(error)}); export the policy again.'
+  )
+
+
 def load_tflite(path: pathlib.Path) -> Act:
-  """Runs a model with the LiteRT interpreter that TensorFlow brings."""
-  with _quiet():
-    interpreter = tf.lite.Interpreter(str(path))
-    interpreter.allocate_tensors()
+  """Runs a model with the LiteRT interpreter that TensorFlow brings.
+
+  Raises:
+    ConfigError: if the file is none.
+  """
+  try:
+    with _quiet():
+      interpreter = tf.lite.Interpreter(str(path))
+      interpreter.allocate_tensors()
+  except (RuntimeError, ValueError) as error:
+    raise unreadable(path, error) from error
   (given,), (made,) = (
     interpreter.get_input_details(),
     interpreter.get_output_details(),
@@ -93,7 +108,7 @@ def load_onnx(path: pathlib.Path) -> Act:
   """Runs a model with onnxruntime.
 
   Raises:
-    ConfigError: if onnxruntime is not installed.
+    ConfigError: if onnxruntime is not installed, or the file is no model.
   """
   try:
     import onnxruntime
@@ -101,9 +116,12 @@ def load_onnx(path: pathlib.Path) -> Act:
     raise ConfigError(
       f'{path} needs onnxruntime ({error}); run `pip install "qwr_tf[onnx]"`.'
     ) from error
-  session = onnxruntime.InferenceSession(
-    str(path), providers=['CPUExecutionProvider']
-  )
+  try:
+    session = onnxruntime.InferenceSession(
+      str(path), providers=['CPUExecutionProvider']
+    )
+  except Exception as error:  # Its exceptions have no class in common.
+    raise unreadable(path, error) from error
 
   def act(observations: np.ndarray) -> np.ndarray:
     return session.run(['action'], {'observation': observations})[0]

@@ -20,6 +20,7 @@ from qwr_tf import checkpoints
 from qwr_tf import environments
 from qwr_tf import experiment
 from qwr_tf.gin_files import ConfigError
+from qwr_tf.gin_files import describe
 from qwr_tf.serving import conversions
 from qwr_tf.serving import metadata
 from qwr_tf.serving import signatures
@@ -105,24 +106,38 @@ def load_agent(
       are float32 in any case; other runtimes know nothing else.
 
   Raises:
-    ConfigError: if there is no checkpoint of this configuration.
+    ConfigError: if there are no final weights, or this version of the library
+      makes another agent of the configuration.
   """
+  final = root_dir / 'checkpoints' / 'final'
+  if not final.is_dir():
+    raise ConfigError(
+      f'{root_dir} has no checkpoint of its final weights; finish the run '
+      'first, with the command in its run.json.'
+    )
+  try:
+    agent = _agent(facts, float32)
+    checkpoints.restore(agent, final)
+  except (ValueError, TypeError) as error:
+    raise ConfigError(
+      f'{root_dir} cannot be loaded: {describe(error)}; its run.json has the '
+      'commit and the versions that made it.'
+    ) from error
+  return agent
+
+
+def _agent(facts: Mapping[str, Any], float32: bool):
   gin.clear_config()
   config = facts['config']
   if float32:
     config = re.sub(r"(dtype_policy) = '\w+'", r"\1 = 'float32'", config)
   gin.parse_config(config)
   with experiment.load_environment(facts['environment']) as env:
-    agent = experiment.make_agent(
+    return experiment.make_agent(
       tensor_spec.from_spec(env.time_step_spec()),
       tensor_spec.from_spec(env.action_spec()),
       seed=facts['seed'],
     )
-  try:
-    checkpoints.restore(agent, root_dir / 'checkpoints' / 'final')
-  except ValueError as error:
-    raise ConfigError(str(error)) from error
-  return agent
 
 
 def _check_kind(output: pathlib.Path, kind: str) -> None:

@@ -51,9 +51,14 @@ def read(version: pathlib.Path) -> dict[str, Any]:
   """
   path = version / versions.EXTRA / versions.METADATA
   try:
-    return json.loads(path.read_text('utf-8'))
-  except (OSError, ValueError) as error:
-    raise ConfigError(f'{path} cannot be read: {error}.') from error
+    content = json.loads(path.read_text('utf-8'))
+    if 'format' not in content:
+      raise ValueError('it does not say which format the export has')
+    return content
+  except (OSError, ValueError, TypeError) as error:
+    raise ConfigError(
+      f'{path} cannot be read: {error}; export the policy again.'
+    ) from error
 
 
 def metadata(facts: Mapping[str, Any], agent, env) -> dict[str, Any]:

@@ -11,11 +11,15 @@ import re
 import shutil
 from collections.abc import Callable
 
+from qwr_tf import checkpoint_files
 from qwr_tf.gin_files import ConfigError
 
 # TensorFlow leaves this folder of a SavedModel to its users.
 EXTRA = 'assets.extra'
 METADATA = 'metadata.json'
+
+# Nobody's input.
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 def versions(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -55,17 +59,23 @@ def write_new(
 
   Raises:
     ConfigError: if the folder holds something else, or cannot be written.
+    OSError: for the folder, if the disk is full or broken.
   """
   _check(folder)
   temporary = folder / f'.export.{os.getpid()}.tmp'
   try:
     folder.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(temporary, ignore_errors=True)
-    write(temporary)
+    with checkpoint_files.tensorflow_errors(folder):
+      write(temporary)
+    checkpoint_files.to_disk(*temporary.rglob('*'), temporary)
     return _publish(temporary, folder)
   except OSError as error:
+    if error.errno in _OF_THE_DISK:
+      raise OSError(error.errno, error.strerror, str(folder)) from error
     raise ConfigError(
-      f'{folder} cannot be written ({error.strerror}); choose another --output.'
+      f'{folder} cannot be written ({error.strerror or error}); choose '
+      'another --output.'
     ) from error
   finally:
     shutil.rmtree(temporary, ignore_errors=True)
@@ -91,6 +101,7 @@ def _publish(temporary: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
     version = folder / str(max(taken, default=0) + 1)
     try:
       os.rename(temporary, version)
+      checkpoint_files.to_disk(folder)
       return version
     except OSError as error:
       if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):

@@ -1,0 +1,37 @@
+"""Raw rows of benchmarks in results/."""
+
+import csv
+import io
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from qwr_tf.run_folder import write_atomically
+
+_FOLDER = pathlib.Path(__file__).resolve().parents[1] / 'results'
+
+
+def path_of(name: str) -> pathlib.Path:
+  """Where the rows of a benchmark are by default."""
+  return _FOLDER / 'benchmarks' / f'{name}.csv'
+
+
+def add(path: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:
+  """Adds rows to a CSV, which is made if need be; nothing is ever half there.
+
+  Args:
+    path: the file.
+    rows: cells by column; columns that are new come last.
+  """
+  known: list[Mapping[str, Any]] = []
+  if path.exists():
+    with open(path, newline='') as f:
+      known = list(csv.DictReader(f))
+  rows = [*known, *rows]
+  columns = list(dict.fromkeys(name for row in rows for name in row))
+  text = io.StringIO()
+  writer = csv.DictWriter(text, columns, restval='', lineterminator='\n')
+  writer.writeheader()
+  writer.writerows(rows)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  write_atomically(path, text.getvalue())
