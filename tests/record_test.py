@@ -75,7 +75,11 @@ def _saved(path, environment='Pendulum-v1', **kwargs):
   tf.saved_model.save(module, str(path / '3'), signatures=module.functions)
   extra = path / '3' / 'assets.extra'
   extra.mkdir()
-  facts = {'environment': environment, 'algorithm': 'QWR-LSE'}
+  facts = {
+    'format': 'saved_model',
+    'environment': environment,
+    'algorithm': 'QWR-LSE',
+  }
   (extra / 'metadata.json').write_text(json.dumps(facts))
   return path
 
