@@ -90,6 +90,8 @@ def test_unknown_algorithm(config):
 def test_bindings_in_one_cell():
   bindings = [
     "run.environment='Hopper-v4'",
+    "ENVIRONMENT='Hopper-v4'",
+    "GAME='Pong'",
     'QwrAgent.horizon=3',
     'A.b  =  (1,\n 2)',
   ]

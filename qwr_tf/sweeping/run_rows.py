@@ -14,6 +14,9 @@ from qwr_tf.reporting.results import Row
 
 _VERSIONS = ('python', 'tensorflow', 'tf_agents', 'gymnasium', 'mujoco')
 
+# What has a column of its own; ENVIRONMENT and GAME are the presets' macros.
+_IN_COLUMNS = ('run.environment', 'run.dataset', 'ENVIRONMENT', 'GAME')
+
 _BACKUPS = {
   '@log_sum_exp_backup': 'QWR-LSE',
   '@max_backup': 'QWR-MAX',
@@ -71,7 +74,7 @@ def own_bindings(bindings: Sequence[str]) -> str:
   cells = []
   for binding in bindings:
     name, _, value = (part.strip() for part in binding.partition('='))
-    if name not in ('run.environment', 'ENVIRONMENT', 'run.dataset'):
+    if name not in _IN_COLUMNS:
       cells.append(f'{name} = {" ".join(value.split())}')
   return '; '.join(sorted(cells))
 
