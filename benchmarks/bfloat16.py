@@ -1,10 +1,12 @@
 """Loss curves of bfloat16 and float32 torsos on the same data and draws.
 
-    python -m benchmarks.bfloat16 [--game=Pong] [--iterations=30]
+    python -m benchmarks.bfloat16 [--game=Pong] [--iterations=20]
 
 Two agents of one seed train on one table, filled once by the first policy.
 Draws depend on the seed alone, so the curves differ by rounding only, and by
-what rounding leads to. Writes results/atari_bfloat16.csv and its figure.
+what rounding leads to. How far apart curves are anyway, a third one tells: of
+float32 with another seed, on the same table. Writes results/atari_bfloat16.csv
+and its figure.
 """
 
 import csv
@@ -27,18 +29,27 @@ from qwr_tf.run_folder import write_atomically
 
 _GAME = flags.DEFINE_string('game', 'Pong', 'As in ALE/<Game>-v5.')
 _ROWS = flags.DEFINE_integer('rows', 5_000, 'Interactions in the table.')
-_ITERATIONS = flags.DEFINE_integer('iterations', 30, 'Points of a curve.')
+_ITERATIONS = flags.DEFINE_integer('iterations', 20, 'Points of a curve.')
 _STEPS = flags.DEFINE_integer('steps', 100, 'Steps of each phase in a point.')
 
+# Curve: the torsos' dtype policy, seed.
+_CURVES = {
+  'float32': ('float32', 0),
+  'mixed_bfloat16': ('mixed_bfloat16', 0),
+  'float32, another seed': ('float32', 1),
+}
 _NAMES = ('critic_loss', 'q_mean', 'actor_loss', 'weight_mean', 'q_scale')
 _CSV = pathlib.Path('results/atari_bfloat16.csv')
 
 
-def losses(dtype_policy: str, rows) -> tuple[list[dict[str, float]], list]:
+def losses(
+  dtype_policy: str, seed: int, rows
+) -> tuple[list[dict[str, float]], list]:
   """Trains; returns (scalars of each point, the table's rows).
 
   Args:
     dtype_policy: of the torsos.
+    seed: of initial weights and draws.
     rows: what the table holds; None collects it.
   """
   gin_files.parse(
@@ -52,7 +63,7 @@ def losses(dtype_policy: str, rows) -> tuple[list[dict[str, float]], list]:
   agent = experiment.make_agent(
     tensor_spec.from_spec(env.time_step_spec()),
     tensor_spec.from_spec(env.action_spec()),
-    seed=0,
+    seed=seed,
   )
   table = ReplayTable(agent.collect_data_spec, _ROWS.value)
   if rows is None:
@@ -76,11 +87,11 @@ def draw(curves: dict[str, list[dict[str, float]]]) -> bytes:
   names = ('critic_loss', 'actor_loss', 'q_scale')
   picture = figure.Figure(figsize=(10, 3), layout='constrained')
   for axes, name in zip(picture.subplots(1, len(names)), names, strict=True):
-    for (dtype_policy, points), style in zip(
-      curves.items(), ('-', '--'), strict=True
+    for (curve, points), style in zip(
+      curves.items(), ('C0-', 'C1--', 'C0:'), strict=True
     ):
       x = [(i + 1) * _STEPS.value for i in range(len(points))]
-      axes.plot(x, [p[name] for p in points], style, label=dtype_policy)
+      axes.plot(x, [p[name] for p in points], style, label=curve)
     axes.set_title(name)
     axes.set_xlabel('steps')
     axes.set_yscale('log' if name != 'actor_loss' else 'linear')
@@ -91,26 +102,28 @@ def draw(curves: dict[str, list[dict[str, float]]]) -> bytes:
 
 
 def main(_):
-  """Both curves, their difference, the files."""
+  """The curves, how far from the first the others are, the files."""
   curves, rows = {}, None
-  for dtype_policy in ('float32', 'mixed_bfloat16'):
-    curves[dtype_policy], rows = losses(dtype_policy, rows)
+  for curve, (dtype_policy, seed) in _CURVES.items():
+    curves[curve], rows = losses(dtype_policy, seed, rows)
   text = io.StringIO()
   writer = csv.writer(text, lineterminator='\n')
-  writer.writerow(['game', 'dtype_policy', 'steps', *_NAMES])
-  for dtype_policy, points in curves.items():
+  writer.writerow(['game', 'dtype_policy', 'seed', 'steps', *_NAMES])
+  for curve, points in curves.items():
     for i, point in enumerate(points):
       cells = [f'{point[name]:.6g}' for name in _NAMES]
       writer.writerow(
-        [_GAME.value, dtype_policy, (i + 1) * _STEPS.value, *cells]
+        [_GAME.value, *_CURVES[curve], (i + 1) * _STEPS.value, *cells]
       )
   write_atomically(_CSV, text.getvalue())
   write_atomically(_CSV.with_suffix('.png'), draw(curves))
-  print(f'{"":12} {"mean |difference| / mean":>25}')
-  for name in _NAMES:
-    exact, rounded = ([p[name] for p in points] for points in curves.values())
-    difference = sum(abs(a - b) for a, b in zip(exact, rounded, strict=True))
-    print(f'{name:12} {difference / sum(map(abs, exact)):25.4f}')
+  exact = curves.pop('float32')
+  for curve, points in curves.items():
+    print(f'{curve}: mean |difference from float32| / mean')
+    for name in _NAMES:
+      pairs = [(p[name], q[name]) for p, q in zip(exact, points, strict=True)]
+      difference = sum(abs(a - b) for a, b in pairs)
+      print(f'  {name:12} {difference / sum(abs(a) for a, _ in pairs):.4f}')
 
 
 if __name__ == '__main__':
