@@ -71,7 +71,8 @@ class Policy:
 def _version(path: pathlib.Path) -> pathlib.Path:
   if (path / _METADATA).is_file():
     return path
-  found = [p for p in path.glob('[0-9]*') if (p / _METADATA).is_file()]
+  found = [p for p in path.glob('*') if p.name.isdigit()]
+  found = [p for p in found if (p / _METADATA).is_file()]
   if not found:
     raise InputError(
       f'{path} holds no exported policy; give the folder that '

@@ -130,6 +130,15 @@ def test_the_seed_decides_what_is_sampled(bitflip, play):
   assert len(returns(1).splitlines()) == 11
 
 
+def test_the_newest_version_is_played(tmp_path):
+  for name in ('2', '10', '11.bak', 'x'):
+    (tmp_path / name / 'assets.extra').mkdir(parents=True)
+    (tmp_path / name / 'assets.extra' / 'metadata.json').write_text('{}')
+  (tmp_path / '12').mkdir()  # Somebody else's.
+  assert run_policy._version(tmp_path).name == '10'
+  assert run_policy._version(tmp_path / '2').name == '2'
+
+
 def _metadata(env):
   return {'environment': 'this one', **environments.describe(env)}
 

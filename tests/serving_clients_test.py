@@ -9,6 +9,8 @@ outputs back.
 import http.server
 import json
 import pathlib
+import re
+import sys
 import threading
 from concurrent import futures
 
@@ -188,8 +190,8 @@ class _Service(prediction_service_pb2_grpc.PredictionServiceServicer):
     inputs = {k: tf.make_ndarray(v) for k, v in request.inputs.items()}
     try:
       outputs = function(**{k: tf.constant(v) for k, v in inputs.items()})
-    except tf.errors.InvalidArgumentError as error:
-      context.abort(grpc.StatusCode.INVALID_ARGUMENT, error.message)
+    except (TypeError, tf.errors.InvalidArgumentError) as error:
+      context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
     response = predict_pb2.PredictResponse(model_spec=request.model_spec)
     for name, value in outputs.items():
       response.outputs[name].CopyFrom(tf.make_tensor_proto(value))
@@ -237,6 +239,59 @@ def test_grpc_says_what_is_wrong(grpc_server):
       grpc_client.predict(grpc_server, request)
     assert error.value.code().name == code
     assert error.value.details()
+
+
+# As commands
+
+
+@pytest.fixture(name='ask')
+def _ask(rest_url, grpc_server, tmp_path, monkeypatch, capsys):
+  """Runs a client with files of its arrays: (exit code, stdout, stderr)."""
+  places = {
+    rest_client: f'--url={rest_url}',
+    grpc_client: f'--server={grpc_server}',
+  }
+
+  def ask(client, *arguments, **arrays):
+    for name, array in arrays.items():
+      np.save(tmp_path / name, array)
+    files = [f'--{name}={tmp_path / name}.npy' for name in arrays]
+    argv = ['client.py', places[client], *files, *arguments]
+    monkeypatch.setattr(sys, 'argv', argv)
+    return client.run(), *capsys.readouterr()
+
+  return ask
+
+
+@pytest.mark.parametrize('client', [rest_client, grpc_client])
+def test_a_client_prints_what_the_server_says(client, ask, run, signatures):
+  observations = policies.observations(run.agent, 3)
+  code, out, err = ask(client, observations=observations)
+  assert (code, err) == (0, '')
+  expected = signatures['serving_default'](
+    observation=tf.constant(observations)
+  )
+  numbers = [int(number) for number in re.findall(r'\d+', out)]
+  assert numbers == expected['action'].numpy().tolist()
+  sampled = ['--signature=sample', '--seed=3,4']
+  code, out, _ = ask(client, *sampled, observations=observations)
+  assert code == 0
+  assert out == ask(client, *sampled, observations=observations)[1]
+
+
+@pytest.mark.parametrize('client', [rest_client, grpc_client])
+def test_a_client_s_errors_are_one_line(client, ask):
+  zeros = np.zeros([1, 9], np.float32)
+  for arguments, arrays, wanted in [
+    (['--observations=nowhere.npy'], {}, 2),
+    (['--seed=one'], {'observations': zeros}, 2),
+    ([], {'observations': zeros[:, 1:]}, 1),
+    # This policy's q_values takes observations alone.
+    (['--signature=q_values'], {'observations': zeros, 'actions': zeros}, 1),
+  ]:
+    code, out, err = ask(client, *arguments, **arrays)
+    assert (code, out) == (wanted, ''), err
+    assert err.startswith('error: ') and err.count('\n') == 1
 
 
 # Configuration

@@ -2,9 +2,10 @@
 
     python export/serving/grpc_client.py --observations=observations.npy
         [--server=localhost:8500] [--signature=sample --seed=1,2]
+        [--signature=q_values --actions=actions.npy]
 
-`--observations` is an array [B, ...] of the signature's type. Prints the
-outputs.
+`--observations` is an array [B, ...] of the signature's type, `--actions` one
+[B, A]. Prints the outputs.
 """
 
 import argparse
@@ -69,10 +70,13 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=(__doc__ or '').split('\n')[0])
   parser.add_argument('--server', default='localhost:8500')
   parser.add_argument('--observations', required=True, help='a .npy file')
+  parser.add_argument('--actions', help='likewise, for q_values of them')
   parser.add_argument('--signature', default='serving_default')
   parser.add_argument('--seed', help='two whole numbers, for sample: 1,2')
   flags = parser.parse_args()
   inputs = {'observation': np.load(flags.observations)}
+  if flags.actions:
+    inputs['action'] = np.load(flags.actions)
   if flags.seed:
     numbers = [int(n) for n in flags.seed.split(',')]
     inputs['seed'] = np.array(numbers, np.int64)
@@ -81,12 +85,18 @@ def main() -> None:
     print(f'{name}\n{value}')
 
 
-if __name__ == '__main__':
+def run() -> int:
+  """Calls main; turns the expected errors into one line and an exit code."""
   try:
     main()
+    return 0
   except grpc.RpcError as error:
-    print(f'error: {error.code().name}: {error.details()}', file=sys.stderr)
-    sys.exit(1)
-  except (OSError, ValueError) as error:
-    print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
-    sys.exit(2)
+    message, code = f'{error.code().name}: {error.details()}', 1
+  except (OSError, ValueError) as error:  # Of a file, or a number that is none.
+    message, code = str(error), 2
+  print(f'error: {" ".join(message.split())}', file=sys.stderr)
+  return code
+
+
+if __name__ == '__main__':
+  sys.exit(run())

@@ -3,8 +3,10 @@
     python export/serving/rest_client.py --observations=observations.npy
         [--url=http://localhost:8501/v1/models/policy]
         [--signature=sample --seed=1,2]
+        [--signature=q_values --actions=actions.npy]
 
-`--observations` is an array [B, ...]. Prints the outputs as JSON.
+`--observations` is an array [B, ...], `--actions` one [B, A]. Prints the
+outputs as JSON.
 """
 
 import argparse
@@ -103,19 +105,31 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=(__doc__ or '').split('\n')[0])
   parser.add_argument('--url', default=URL)
   parser.add_argument('--observations', required=True, help='a .npy file')
+  parser.add_argument('--actions', help='likewise, for q_values of them')
   parser.add_argument('--signature', default='serving_default')
   parser.add_argument('--seed', help='two whole numbers, for sample: 1,2')
   flags = parser.parse_args()
   inputs = {'observation': np.load(flags.observations)}
+  if flags.actions:
+    inputs['action'] = np.load(flags.actions)
   if flags.seed:
     inputs['seed'] = np.array([int(n) for n in flags.seed.split(',')])
   build = column_request if flags.seed else row_request
   print(json.dumps(post(flags.url, build(inputs, flags.signature))))
 
 
-if __name__ == '__main__':
+def run() -> int:
+  """Calls main; turns the expected errors into one line and an exit code."""
   try:
     main()
-  except (ServerError, OSError, ValueError) as error:
-    print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
-    sys.exit(2 if isinstance(error, (OSError, ValueError)) else 1)
+    return 0
+  except ServerError as error:
+    message, code = str(error), 1
+  except (OSError, ValueError) as error:  # Of a file, or a number that is none.
+    message, code = str(error), 2
+  print(f'error: {" ".join(message.split())}', file=sys.stderr)
+  return code
+
+
+if __name__ == '__main__':
+  sys.exit(run())
