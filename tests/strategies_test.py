@@ -1,0 +1,219 @@
+"""--strategy, --tpu, --jit: what they make, and what they refuse in time."""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+import tensorflow as tf
+from absl.testing import flagsaver
+
+from qwr_tf import deadlines
+from qwr_tf import strategies
+from qwr_tf.gin_files import ConfigError
+
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+_TINY = (
+  'run.interactions=40',
+  'run.replay_capacity=100',
+  'run.eval_every_env_steps=40',
+  'run.eval_episodes=1',
+  'run.final_eval_episodes=1',
+  'run.log_every_env_steps=20',
+  'Collector.env_steps=20',
+  'iterate.critic_steps=3',
+  'iterate.actor_steps=3',
+)
+
+
+def _start(root_dir, *flags, bindings=(), **environment):
+  return subprocess.Popen(
+    [
+      *(sys.executable, '-m', 'qwr_tf.train', '--gin_file=bitflip.gin'),
+      f'--root_dir={root_dir}',
+      *flags,
+      *[f'--gin_bindings={b}' for b in (*_TINY, *bindings)],
+    ],
+    env={**os.environ, 'PYTHONPATH': str(_ROOT), **environment},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def _end(process, seconds=240):
+  out, err = process.communicate(timeout=seconds)
+  return process.returncode, out, err
+
+
+def _closed_port():
+  with socket.socket() as listener:
+    listener.bind(('127.0.0.1', 0))
+    return listener.getsockname()[1]
+
+
+def _weights(folder):
+  reader = tf.train.load_checkpoint(str(folder / 'checkpoints/final/agent'))
+  return {
+    name: reader.get_tensor(name).tobytes()
+    for name in reader.get_variable_to_shape_map()
+    if 'OBJECT_GRAPH' not in name and 'save_counter' not in name
+  }
+
+
+# Runs
+
+
+def test_a_run_on_two_replicas_ends_with_a_policy(tmp_path):
+  run = _start(tmp_path / 'run', '--strategy=mirrored', '--replicas=2', '--jit')
+  code, out, err = _end(run)
+  assert code == 0, err
+  assert 'score' in out
+  assert (tmp_path / 'run/policy/1/saved_model.pb').exists()
+  facts = json.loads((tmp_path / 'run/run.json').read_text())
+  assert facts['critic_steps'] == 6
+
+
+def test_two_workers_end_with_equal_weights(tmp_path):
+  ports = [_closed_port(), _closed_port()]
+  cluster = {'worker': [f'127.0.0.1:{port}' for port in ports]}
+  runs = [
+    _start(
+      tmp_path / 'run',
+      '--strategy=multi_worker',
+      '--connect_seconds=200',
+      TF_CONFIG=json.dumps(
+        {'cluster': cluster, 'task': {'type': 'worker', 'index': i}}
+      ),
+    )
+    for i in range(2)
+  ]
+  results = [_end(run) for run in runs]
+  assert [code for code, _, _ in results] == [0, 0], results
+  assert 'score' in results[0][1]
+  assert 'score' not in results[1][1]
+  assert (tmp_path / 'run/run.json').exists()
+
+
+# What is refused
+
+
+def test_a_batch_that_replicas_cannot_share_is_refused(tmp_path):
+  run = _start(
+    tmp_path / 'run',
+    *('--strategy=mirrored', '--replicas=2'),
+    bindings=['iterate.batch_size=33'],
+  )
+  code, _, err = _end(run)
+  assert code == 2
+  assert 'iterate.batch_size = 33' in err and '2 replicas' in err
+  assert 'Traceback' not in err
+  assert not (tmp_path / 'run').exists()
+
+
+def test_a_tpu_that_does_not_answer_is_named():
+  port = _closed_port()
+  start = time.monotonic()
+  with pytest.raises(ConfigError, match=f'grpc://127.0.0.1:{port}'):
+    strategies.tpu(f'grpc://127.0.0.1:{port}', 5.0)
+  assert time.monotonic() - start < 10.0
+
+
+def test_the_name_of_a_tpu_is_resolved_and_its_address_tried(monkeypatch):
+  port = _closed_port()
+
+  class _Resolver:
+    def __init__(self, name):
+      assert name == 'my-tpu'
+
+    def master(self):
+      return f'grpc://127.0.0.1:{port}'
+
+  resolvers = tf.distribute.cluster_resolver
+  monkeypatch.setattr(resolvers, 'TPUClusterResolver', _Resolver)
+  with pytest.raises(ConfigError, match=f'my-tpu at 127.0.0.1:{port}'):
+    strategies.tpu('my-tpu', 5.0)
+
+
+def test_a_name_that_nobody_resolves_is_named(monkeypatch):
+  def resolver(name):
+    raise RuntimeError(f'no project has {name}')
+
+  resolvers = tf.distribute.cluster_resolver
+  monkeypatch.setattr(resolvers, 'TPUClusterResolver', resolver)
+  with pytest.raises(ConfigError, match='--tpu=my-tpu: no TPU .*no project'):
+    strategies.tpu('my-tpu', 5.0)
+
+
+@pytest.mark.parametrize(
+  'text',
+  [
+    '',
+    'not JSON',
+    '{"cluster": {}}',
+    '{"cluster": {"worker": ["a:1"]}, "task": {"type": "ps", "index": 0}}',
+    '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}',
+  ],
+)
+def test_a_cluster_that_is_not_described_is_refused(text, monkeypatch):
+  monkeypatch.setenv('TF_CONFIG', text)
+  with pytest.raises(ConfigError, match='TF_CONFIG'):
+    strategies.workers_of_environment()
+
+
+@pytest.mark.parametrize(
+  ('flag', 'value', 'owner'), [('tpu', 'local', 'tpu'), ('replicas', 2, 'mir')]
+)
+def test_flags_of_another_strategy_are_refused(flag, value, owner):
+  with flagsaver.flagsaver(**{flag: value}):
+    with pytest.raises(ConfigError, match=f'--{flag} needs --strategy={owner}'):
+      strategies.from_flags()
+
+
+def test_the_default_is_tensorflows_own():
+  with flagsaver.flagsaver(jit=True):
+    strategy, jit = strategies.from_flags()
+  assert strategy is tf.distribute.get_strategy()
+  assert jit
+
+
+# Deadlines
+
+
+def test_a_wait_that_takes_too_long_ends_the_process_with_a_message():
+  code = (
+    'import time; from qwr_tf import deadlines\n'
+    'with deadlines.deadline(0.1, "nobody came."): time.sleep(60)'
+  )
+  ended = subprocess.run(
+    [sys.executable, '-c', code],
+    env={**os.environ, 'PYTHONPATH': str(_ROOT)},
+    capture_output=True,
+    text=True,
+    check=False,
+    timeout=50,
+  )
+  assert ended.returncode == 2
+  assert ended.stderr == 'error: nobody came.\n'
+
+
+def test_a_wait_that_ends_in_time_does_nothing():
+  with deadlines.deadline(0.05, 'never said'):
+    pass
+  time.sleep(0.1)
+
+
+@pytest.mark.parametrize('address', ['127.0.0.1', 'nowhere:x', '127.0.0.1:0'])
+def test_an_address_that_is_none_is_named(address):
+  with pytest.raises(ConfigError, match='server X cannot be reached'):
+    deadlines.check_reachable(address, 1.0, 'server X')
+
+
+def test_an_address_where_somebody_listens_is_fine():
+  with socket.create_server(('127.0.0.1', 0)) as listener:
+    port = listener.getsockname()[1]
+    deadlines.check_reachable(f'127.0.0.1:{port}', 1.0, 'server X')
