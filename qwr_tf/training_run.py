@@ -51,7 +51,7 @@ class Run:
     self._checkpoints = checkpoints.Checkpoints(
       folder.checkpoints,
       {'agent': parts.agent},
-      replay.TableFiles(parts.table),
+      replay.files_of(parts.table),
       {'collector': parts.collector, 'recorder': recorder, 'folder': folder},
     )
     if self._checkpoints.restore():
@@ -63,6 +63,11 @@ class Run:
     self._tensorboard = metrics.TensorBoard(
       folder.path / 'tensorboard', last_step=recorder.interactions
     )
+
+  @property
+  def interactions(self) -> int:
+    """Made so far."""
+    return self._recorder.interactions
 
   def train(self) -> dict[str, Any]:
     """Runs to the last interaction; returns what is in run.json.
@@ -195,8 +200,8 @@ class Run:
   def _results(self, scores: dict[str, float], finished: bool):
     return {
       'interactions': self._recorder.interactions,
-      'critic_steps': int(self._parts.agent.critic_steps),
-      'actor_steps': int(self._parts.agent.actor_steps),
+      'critic_steps': int(self._parts.agent.critic_steps.numpy()),
+      'actor_steps': int(self._parts.agent.actor_steps.numpy()),
       'wall_seconds': round(self._recorder.wall_seconds, 1),
       'scores': scores,
       'finished': finished,
