@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -31,6 +32,8 @@ def test_ctrl_c_while_a_command_imports_is_one_line(name, tmp_path):
     env={**os.environ, 'PYTHONPATH': f'{tmp_path}{os.pathsep}{_ROOT}'},
     capture_output=True,
     text=True,
+    # A shell's background job has it ignored, and so have its children.
+    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
   )
   assert process.stderr == 'error: interrupted.\n'
   assert process.stdout == ''

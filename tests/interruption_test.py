@@ -45,6 +45,15 @@ def test_other_signals_are_left_alone():
     signal.signal(signal.SIGUSR1, before)
 
 
+@pytest.fixture(name='python_handler')
+def _python_handler():
+  """SIGINT raises, also where the tests are a shell's background job."""
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  yield
+  signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures('python_handler')
 def test_everything_is_as_before_afterwards():
   before = [signal.getsignal(number) for number in _SIGNALS]
   threads = threading.active_count()
