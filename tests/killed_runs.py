@@ -218,21 +218,18 @@ def differences(folder, other, report, other_report) -> list[str]:
   return found
 
 
-def saved(prefix: pathlib.Path) -> list[bytes]:
-  """The tensors of a TensorFlow checkpoint, bit by bit.
-
-  Sorted, as an export numbers its variables in another order in each process.
-  """
+def saved(prefix: pathlib.Path) -> dict[str, bytes]:
+  """The tensors of a TensorFlow checkpoint, bit by bit, by name."""
   import tensorflow as tf
 
   reader = tf.train.load_checkpoint(str(prefix))
   names = reader.get_variable_to_shape_map()
   assert len(names) > 4, f'{prefix} is all but empty'
-  return sorted(
-    reader.get_tensor(name).tobytes()
+  return {
+    name: reader.get_tensor(name).tobytes()
     for name in names
     if 'OBJECT_GRAPH' not in name
-  )
+  }
 
 
 def _forked(plan: Plan, arguments: Sequence[str]) -> int:

@@ -94,9 +94,13 @@ def _ordered(function, inputs: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
 
 
 def actions(agent, action_space, observations: np.ndarray) -> np.ndarray:
-  """The agent's mode actions in the environment's units."""
+  """The agent's mode actions in the environment's units.
+
+  Compiled, as everything else that acts: bfloat16 rounds otherwise elsewhere.
+  """
   functions = signatures.PolicyFunctions(agent, action_space)
-  return functions.mode(tf.constant(observations))['action'].numpy()
+  mode = tf.function(functions.mode, autograph=False)
+  return mode(tf.constant(observations))['action'].numpy()
 
 
 def relative_to_range(mean: float, action_space) -> float:

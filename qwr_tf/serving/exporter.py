@@ -171,11 +171,23 @@ def _write_saved_model(
 def save_signatures(functions: Mapping[str, Any], folder: pathlib.Path) -> None:
   """Writes concrete functions as a SavedModel that needs TensorFlow alone."""
   module = tf.Module()
-  # What the signatures read and nothing else: no targets, no optimisers.
-  variables = (v for f in functions.values() for v in f.variables)
-  module.policy_variables = list({v.ref(): v for v in variables}.values())
+  module.policy_variables = _variables(functions)
   with _quiet():
     tf.saved_model.save(module, str(folder), signatures=dict(functions))
+
+
+def _variables(functions: Mapping[str, Any]) -> list[tf.Variable]:
+  """What the functions read: no targets, no optimisers.
+
+  In the order in which they read it; their own is another in every process,
+  and the same policy would be other files.
+  """
+  found: dict[Any, tf.Variable] = {}
+  for function in functions.values():
+    place = {id(x): i for i, x in enumerate(function.captured_inputs)}
+    read = sorted(function.variables, key=lambda v: place[id(v.handle)])
+    found |= {variable.ref(): variable for variable in read}
+  return list(found.values())
 
 
 def save_tf_agents_policies(agent, folder: pathlib.Path) -> None:
