@@ -127,6 +127,7 @@ def play(plan: Plan, arguments: Sequence[str]) -> None:
     return iterate(run)
 
   def train_and_report(run):
+    watch.iteration = run._recorder.iteration  # Where it goes on.
     results = train_run(run)
     report = {'digests': digests(run._parts), 'seconds': watch.seconds}
     pathlib.Path(plan.report).write_text(json.dumps(report))
