@@ -84,6 +84,13 @@ def _line(runs: Sequence[report_data.Run], action: str):
   return sizes, *zip(*columns, strict=True)
 
 
+def _label(setting: report_data.Setting) -> str:
+  """The algorithm, and what is different about it."""
+  names = {'; '.join(sorted(b)): name for name, b in VARIANTS.items()}
+  different = names.get(setting.bindings, setting.bindings)
+  return ', '.join(filter(None, (setting.algorithm, different)))
+
+
 def draw(experiment: report_data.Experiment, path: pathlib.Path) -> None:
   """Returns over the number of bits, a panel for each way of acting."""
   import matplotlib  # A second to import; needs no screen.
@@ -92,21 +99,26 @@ def draw(experiment: report_data.Experiment, path: pathlib.Path) -> None:
   from matplotlib import pyplot
 
   figure, panels = pyplot.subplots(
-    1, 2, figsize=(10, 4.2), sharey=True, layout='constrained'
+    1, 2, figsize=(10, 5), sharey=True, layout='constrained'
   )
   titles = ('mode action', 'sampled')
   for panel, action, title in zip(
     panels, report_data.ACTIONS, titles, strict=True
   ):
-    for setting, label in experiment.labels.items():
+    for setting in experiment.labels:
       runs = [run for run in experiment.runs if run.setting == setting]
       sizes, medians, worst, best = _line(runs, action)
-      (line,) = panel.plot(sizes, medians, marker='o', ms=4, label=label)
+      (line,) = panel.plot(
+        sizes, medians, marker='o', ms=4, label=_label(setting)
+      )
       panel.fill_between(sizes, worst, best, color=line.get_color(), alpha=0.15)
     panel.set(title=title, xlabel='bits N', ylim=(-0.5, 5.3))
     panel.grid(alpha=0.3)
   panels[0].set_ylabel('final return (at most 5)')
-  panels[0].legend(frameon=False, fontsize=7)
+  lines, labels = panels[0].get_legend_handles_labels()
+  figure.legend(
+    lines, labels, loc='outside lower center', ncols=3, frameon=False
+  )
   temporary = path.with_name(f'.{path.name}.tmp.png')
   figure.savefig(temporary, dpi=120)
   temporary.replace(path)
