@@ -4,9 +4,10 @@
     python -m qwr_tf.record --policy=random --env=HalfCheetah-v4 --steps=50000
 
 Writes datasets/<environment>/<policy>-v<number> unless --dataset says
-otherwise: observations, actions, rewards and ends as the environment has them,
-and the parameters of the policy's distribution as infos/dist_params. Exit
-codes: 0 done, 2 bad input, 1 anything else.
+otherwise: observations, actions, rewards and ends as the environment has them
+(rewards of Atari clipped, as in training), and the parameters of the policy's
+distribution as infos/dist_params. Exit codes: 0 done, 2 bad input, 1 anything
+else.
 """
 
 import pathlib

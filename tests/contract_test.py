@@ -40,7 +40,7 @@ _REFUSALS = {
   'bitflip.gin': _QWR,
   'crr_bitflip.gin': _QWR,
   'crr_bitflip_binary.gin': _QWR,
-  'dqn_bitflip.gin': 'DQN acts on the values of discrete actions',
+  'dqn_bitflip.gin': 'DQN is for one discrete action',
   'rwr_mujoco.gin': 'use @logits_penalty',
 }
 # Images are asked for before actions are.

@@ -214,15 +214,33 @@ def test_each_drawn_row_is_computed_once_per_target(monkeypatch):
 
 def test_slots_that_want_the_state_are_refused():
   """In one line, when the loop is made."""
-  agent = _agent(backup_actions=action_sets.sampled_policy_actions)
-  with pytest.raises(ValueError, match='PerMinibatch'):
-    exact_reuse.ExactReuse(agent, _table(agent), _BATCH)
+  for actions in (
+    action_sets.sampled_policy_actions,
+    action_sets.sampled_target_policy_actions,
+  ):
+    agent = _agent(backup_actions=actions)
+    with pytest.raises(ValueError, match='PerMinibatch'):
+      exact_reuse.ExactReuse(agent, _table(agent), _BATCH)
   agent = _agent(
     baseline_fn=functools.partial(
       advantages.critic_baseline,
       baseline_actions=action_sets.sampled_policy_actions,
     )
   )
+  with pytest.raises(ValueError, match='PerMinibatch'):
+    exact_reuse.ExactReuse(agent, _table(agent), _BATCH)
+
+
+@pytest.mark.parametrize(
+  'slot',
+  [
+    {'backup_actions': action_sets.greedy_actions},  # Double Q.
+    {'estimate_fn': advantages.return_estimates},
+  ],
+)
+def test_slots_that_want_the_other_critic_are_refused(slot):
+  """A phase has the Q-vectors of one: they would stand for both."""
+  agent = _agent(**slot)
   with pytest.raises(ValueError, match='PerMinibatch'):
     exact_reuse.ExactReuse(agent, _table(agent), _BATCH)
 

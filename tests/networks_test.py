@@ -463,8 +463,16 @@ def test_the_default_scale_is_the_papers():
   ],
 )
 def test_heads_refuse_what_does_not_fit(head, action_spec):
-  with pytest.raises(ValueError):
+  with pytest.raises(ValueError, match='Use |must start at 0'):
     head(action_spec)
+
+
+def test_acting_on_values_needs_actions_from_0_on():
+  # Samples and modes of a categorical distribution start there.
+  with pytest.raises(ValueError, match='must start at 0, not at 1; shift'):
+    networks.NoActor(
+      _OBSERVATION, tensor_spec.BoundedTensorSpec([], tf.int32, 1, 3)
+    )
 
 
 @pytest.mark.parametrize('network_fn', [networks.ActorNetwork, _critic])

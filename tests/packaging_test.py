@@ -58,7 +58,7 @@ def test_sdist_contains_configs_and_licence(dist):
   with tarfile.open(sdist) as archive:
     names = {name.partition('/')[2] for name in archive.getnames()}
   configs = {
-    str(p.relative_to(_ROOT)) for p in _ROOT.rglob('gin_configs/*.gin')
+    str(p.relative_to(_ROOT)) for p in (_ROOT / 'gin_configs').rglob('*.gin')
   }
   assert configs | {'LICENSE', 'setup.py', 'qwr_tf/__init__.py'} <= names
 

@@ -50,7 +50,7 @@ class ExactReuse(minibatches.PerMinibatch):
 
     Raises:
       ValueError: for continuous actions, and for a slot that needs the
-        observations themselves.
+        observations themselves or, in a phase, the other critic's values.
     """
     super().__init__(agent, table, batch_size)
     spec = agent.action_spec
@@ -80,8 +80,8 @@ class ExactReuse(minibatches.PerMinibatch):
     )
     shape = [1, agent.horizon + 1, *self._q_vectors.shape[1:]]
     known = experience._replace(observation=tf.zeros(shape))
-    self._lookup.td_targets(known, seed)
-    self._lookup.regression(known, seed)
+    _TargetValues(agent).td_targets(known, seed)
+    _CriticValues(agent).regression(known, seed)
 
   def critic_phase(self, num_steps: int):
     """As in `PerMinibatch`; windows hold their first step only."""
@@ -194,6 +194,29 @@ class _KnownValues:
       'ExactReuse has no observations for actions of the current policy; use '
       'iterate.minibatches_fn = @PerMinibatch.'
     )
+
+  target_policy_distribution = policy_distribution
+
+
+_ONE_NETWORK = (
+  'ExactReuse keeps the values of the target network while the critic learns, '
+  'of the critic while the actor does; use iterate.minibatches_fn = '
+  '@PerMinibatch for slots that ask the other one.'
+)
+
+
+class _TargetValues(_KnownValues):
+  """As a critic phase keeps them: the critic changes with every step."""
+
+  def critic_outputs(self, q_vectors, actions):
+    raise ValueError(_ONE_NETWORK)
+
+
+class _CriticValues(_KnownValues):
+  """As an actor phase keeps them: nothing of the target network's."""
+
+  def target_outputs(self, q_vectors, actions):
+    raise ValueError(_ONE_NETWORK)
 
 
 def _one_of_each(agent) -> tuple[tf.Tensor, tf.Tensor]:

@@ -3,7 +3,6 @@
 import gin
 import tensorflow as tf
 import tensorflow_probability as tfp
-from tf_agents.specs import tensor_spec
 from tf_agents.typing import types
 
 from qwr_tf.networks import actors
@@ -13,14 +12,7 @@ from qwr_tf.networks import q_networks
 # The least probability an action is stored with, so that mu has a logarithm.
 MIN_PROBABILITY = 1e-8
 
-
-def _number_of(action_spec: types.BoundedTensorSpec, who: str) -> int:
-  if not tensor_spec.is_discrete(action_spec) or action_spec.shape.rank:
-    raise ValueError(
-      f'{who} acts on the values of discrete actions; this environment has '
-      f'{action_spec}. Use a preset with an actor.'
-    )
-  return int(action_spec.maximum - action_spec.minimum) + 1
+_INSTEAD = 'Use a preset with an actor.'
 
 
 class LinearEpsilon(tf.Module):
@@ -60,10 +52,12 @@ class EpsilonGreedyActor(actors.Actor):
     """Builds the actor around a critic, which it does not copy.
 
     Raises:
-      ValueError: for continuous actions.
+      ValueError: for continuous actions, and discrete ones not from 0 on.
     """
     super().__init__(observation_spec, state_spec=(), name=name)
-    self._num_actions = _number_of(action_spec, type(self).__name__)
+    self._num_actions = actors.number_of_actions(
+      action_spec, type(self).__name__, _INSTEAD
+    )
     self._action_spec = action_spec
     self._observation_rank = observation_spec.shape.rank
     self._critic = critic_network
@@ -85,9 +79,7 @@ class EpsilonGreedyActor(actors.Actor):
   def outputs(self, observation: tf.Tensor) -> tf.Tensor:
     """Values of all actions, float [..., actions]."""
     outer_rank = observation.shape.rank - self._observation_rank
-    actions = self._action_spec.minimum + tf.range(
-      self._num_actions, dtype=self._action_spec.dtype
-    )
+    actions = tf.range(self._num_actions, dtype=self._action_spec.dtype)
     actions = tf.reshape(actions, [-1] + [1] * outer_rank)
     values = self._critic.values(self._critic((observation, actions))[0])
     return tf.transpose(values, [*range(1, outer_rank + 1), 0])
@@ -121,11 +113,11 @@ class NoActor(actors.Actor):
     """Takes what all actors take.
 
     Raises:
-      ValueError: for continuous actions.
+      ValueError: for continuous actions, and discrete ones not from 0 on.
     """
     del normalizer  # The critic has it.
     super().__init__(observation_spec, state_spec=(), name=name)
-    self._num_actions = _number_of(action_spec, 'DQN')
+    self._num_actions = actors.number_of_actions(action_spec, 'DQN', _INSTEAD)
     self._dtype_of_actions = action_spec.dtype
     self._observation_rank = observation_spec.shape.rank
 

@@ -208,7 +208,9 @@ def load(paths: Iterable[pathlib.Path]) -> list[Experiment]:
       blocks.setdefault(results.identity(row), []).append(row)
     for identity, rows in blocks.items():
       if identity in runs:
-        raise ConfigError(f'{path}: {_name(rows)} is in another file too.')
+        raise ConfigError(
+          f'{path}: {_name(rows)} is in another file too; give one of them.'
+        )
       runs[identity] = rows
   experiments: dict[str, list[Run]] = {}
   for identity, rows in runs.items():
@@ -231,7 +233,8 @@ def _run(rows: Sequence[results.Row]) -> Run:
   first = rows[0]
   if not re.fullmatch(r'[\w.-]+', first['experiment']):
     raise ConfigError(
-      f'experiment {first["experiment"]!r} is no name for a figure.'
+      f'experiment {first["experiment"]!r} is no name for a figure; use '
+      'letters, digits, "_", "-" and ".".'
     )
   setting = Setting(*(first[field] for field in Setting._fields))
   try:
@@ -241,7 +244,10 @@ def _run(rows: Sequence[results.Row]) -> Run:
     raise ConfigError(f'rows of {_name(rows)}: {error}') from error
   counts = [e.interactions for e in evaluations]
   if counts != sorted(counts):
-    raise ConfigError(f'rows of {_name(rows)}: out of order, or there twice.')
+    raise ConfigError(
+      f'rows of {_name(rows)}: out of order, or there twice; remove them, and '
+      'qwr_tf.sweep --collect_only adds them again.'
+    )
   return Run(setting, first['environment'], seed, evaluations, first)
 
 
