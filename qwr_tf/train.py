@@ -62,7 +62,7 @@ def _folder(
   where: pathlib.Path, config: str, settings: experiment.Settings
 ) -> run_folder.RunFolder:
   facts = {
-    'command': shlex.join(['python', '-m', 'qwr_tf.train', *sys.argv[1:]]),
+    'command': shlex.join(['python', '-m', _module(), *sys.argv[1:]]),
     'preset': pathlib.Path(command.GIN_FILE.value[0]).stem,
     'bindings': command.GIN_BINDINGS.value,
     'environment': settings.environment,
@@ -70,6 +70,11 @@ def _folder(
     'config': config,
   }
   return run_folder.RunFolder(where, facts)
+
+
+def _module() -> str:
+  is_package = pathlib.Path(sys.argv[0]).name == '__main__.py'
+  return 'qwr_tf.distributed' if is_package else 'qwr_tf.train'
 
 
 def _report(

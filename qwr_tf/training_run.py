@@ -52,7 +52,7 @@ class Run:
     self._checkpoints = checkpoints.Checkpoints(
       folder.checkpoints,
       {'agent': parts.agent},
-      replay.TableFiles(parts.table),
+      replay.files_of(parts.table),
       {'collector': parts.collector, 'recorder': recorder, 'folder': folder},
     )
     if self._checkpoints.restore():

@@ -63,6 +63,8 @@ _ONLY_IN = {
   'gymnasium': ('qwr_tf/environments/', 'export/run_policy.py'),
   'absl.flags': (
     'qwr_tf/command.py',
+    'qwr_tf/distributed/__main__.py',
+    'qwr_tf/distributed/role_flags.py',
     'qwr_tf/launch.py',
     'qwr_tf/record.py',
     'qwr_tf/report.py',
