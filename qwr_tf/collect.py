@@ -45,6 +45,7 @@ class Collector:
     env_steps: int = 1000,
     first_env_steps: int | None = None,
     whole_episodes: bool = False,
+    update_normalizer: bool = True,
   ):
     """Gets ready; the environment is reset at the first call.
 
@@ -57,6 +58,7 @@ class Collector:
       first_env_steps: the same for the first call, to start with a fuller
         table (DQN); None is env_steps.
       whole_episodes: go on from there to the end of the episode.
+      update_normalizer: off where a learner elsewhere does it.
     """
     self._env = env
     self._agent = agent
@@ -64,10 +66,16 @@ class Collector:
     self._env_steps = env_steps
     self._next_env_steps = first_env_steps or env_steps
     self._whole_episodes = whole_episodes
+    self._update_normalizer = update_normalizer
     self._rng = np.random.default_rng(seed)
     self._act = numpy_actor.NumpyActor(agent.actor_network)
     self._time_step: Any = None  # Reset at the first call.
     self._return = 0.0
+
+  @property
+  def env_steps(self) -> int:
+    """Interactions per call, but for the first."""
+    return self._env_steps
 
   def __call__(self) -> Collected:
     """Collects one iteration's interactions."""
@@ -134,7 +142,9 @@ class Collector:
     return 1
 
   def _store(self, frames: list[tuple]) -> None:
-    normalizer = self._agent.actor_network.normalizer
+    normalizer = None
+    if self._update_normalizer:
+      normalizer = self._agent.actor_network.normalizer
     most = self._table.capacity  # Rows it takes at once.
     for first in range(0, len(frames), most):
       rows = _stack(frames[first : first + most])

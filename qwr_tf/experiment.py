@@ -199,14 +199,32 @@ class Experiment(NamedTuple):
     return self.data.mean_return if self.data else None
 
 
-def build(settings: Settings, seed: int) -> Experiment:
+def build(
+  settings: Settings,
+  seed: int,
+  strategy: tf.distribute.Strategy | None = None,
+  jit: bool = False,
+  experience_fn: Callable | None = None,
+) -> Experiment:
   """Builds everything for one run from the settings and gin.
+
+  Args:
+    settings: of the run.
+    seed: of everything random.
+    strategy: in whose scope the agent is made, the table not; default
+      TensorFlow's own.
+    jit: whether loss and gradients are compiled with XLA.
+    experience_fn: where experience comes from, (settings, env, agent, seed) ->
+      (table, collector, `datasets.Summary` or None); default
+      `own_experience`.
 
   Raises:
     ConfigError: in one line, if the environment or a slot does not fit.
   """
   try:
-    return _build(settings, seed)
+    strategy = strategy or tf.distribute.get_strategy()
+    experience_fn = experience_fn or own_experience
+    return _build(settings, seed, strategy, jit, experience_fn)
   except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
     raise gin_files.ConfigError(gin_files.describe(error)) from error
 
@@ -218,31 +236,40 @@ def score_environment(settings: Settings, seed: int, **kwargs):
   return load_environment(name, seed=seed, **kwargs)
 
 
-def _capacity(settings: Settings, source: datasets.DataSet | None) -> int:
-  if settings.replay_capacity is None and source is not None:
-    return source.steps + settings.interactions
-  return settings.replay_capacity or 0
-
-
-def _build(settings: Settings, seed: int) -> Experiment:
-  env = load_environment(settings.environment, seed=seed)
-  agent = make_agent(
-    tensor_spec.from_spec(env.time_step_spec()),
-    tensor_spec.from_spec(env.action_spec()),
-    seed=seed,
-  )
+def own_experience(settings: Settings, env, agent, seed: int):
+  """This process acts, and keeps what came of it, beside what was logged."""
   source = None
   if settings.dataset is not None:
     source = offline.open_data_set(settings.dataset, settings.environment)
   table = replay_table.ReplayTable(
     agent.collect_data_spec, _capacity(settings, source)
   )
-  data = offline.fill(source, table, agent, env) if source else None
   acting = collect.Collector(env, agent, table, seed=seed + _ACTING_SEED)
+  if source is None:
+    return table, acting, None
+  data = offline.fill(source, table, agent, env)
   waits = settings.offline_iterations
-  collector: collect.Collector | offline.OfflineFirst = (
-    offline.OfflineFirst(acting, waits, data) if data else acting
-  )
+  return table, offline.OfflineFirst(acting, waits, data), data
+
+
+def _capacity(settings: Settings, source: datasets.DataSet | None) -> int:
+  if settings.replay_capacity is None and source is not None:
+    return source.steps + settings.interactions
+  return settings.replay_capacity or 0
+
+
+def _build(
+  settings: Settings, seed: int, strategy, jit: bool, experience_fn: Callable
+) -> Experiment:
+  env = load_environment(settings.environment, seed=seed)
+  with strategy.scope():
+    agent = make_agent(
+      tensor_spec.from_spec(env.time_step_spec()),
+      tensor_spec.from_spec(env.action_spec()),
+      seed=seed,
+    )
+  agent.replicas.jit_compile = jit
+  table, collector, data = experience_fn(settings, env, agent, seed)
   evaluation_seed = seed + _EVALUATION_SEED
   envs = [
     score_environment(settings, evaluation_seed + i)

@@ -154,8 +154,8 @@ class Recorder:
     """The columns of what was gathered and of an evaluation."""
     agent = self._agent
     before = self._critic_steps, self._actor_steps
-    self._critic_steps = int(agent.critic_steps)
-    self._actor_steps = int(agent.actor_steps)
+    self._critic_steps = int(tf.convert_to_tensor(agent.critic_steps))
+    self._actor_steps = int(tf.convert_to_tensor(agent.actor_steps))
     critic_steps = self._critic_steps - before[0]
     actor_steps = self._actor_steps - before[1]
     scalars = {name: _mean(values) for name, values in self._scalars.items()}

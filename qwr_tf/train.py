@@ -13,6 +13,7 @@ os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
 import pathlib
 import shlex
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from absl import flags
@@ -22,12 +23,14 @@ from qwr_tf import experiment
 from qwr_tf import gin_files
 from qwr_tf import offline
 from qwr_tf import run_folder
+from qwr_tf import strategies
 from qwr_tf import training_run
 from qwr_tf import video
 from qwr_tf.reporting import published
 
 flags.declare_key_flag('gin_file')
 flags.declare_key_flag('gin_bindings')
+flags.adopt_module_key_flags(strategies)
 _ROOT_DIR = flags.DEFINE_string(
   'root_dir', None, 'Folder of the run; default runs/<what identifies it>.'
 )
@@ -46,30 +49,43 @@ _VIDEO = flags.DEFINE_bool(
 )
 
 
-def _folder(config: str, settings: experiment.Settings) -> run_folder.RunFolder:
-  path = _ROOT_DIR.value or run_folder.default_path(
+def path(config: str, settings: experiment.Settings) -> pathlib.Path:
+  """The run's folder: what --root_dir says, or what identifies the run."""
+  if _ROOT_DIR.value:
+    return pathlib.Path(_ROOT_DIR.value)
+  return run_folder.default_path(
     command.GIN_FILE.value[0], settings.environment, _SEED.value, config
   )
+
+
+def _folder(
+  where: pathlib.Path, config: str, settings: experiment.Settings
+) -> run_folder.RunFolder:
   facts = {
-    'command': shlex.join(['python', '-m', 'qwr_tf.train', *sys.argv[1:]]),
+    'command': shlex.join(['python', '-m', _module(), *sys.argv[1:]]),
     'preset': pathlib.Path(command.GIN_FILE.value[0]).stem,
     'bindings': command.GIN_BINDINGS.value,
     'environment': settings.environment,
     'seed': _SEED.value,
     'config': config,
   }
-  return run_folder.RunFolder(pathlib.Path(path), facts)
+  return run_folder.RunFolder(where, facts)
+
+
+def _module() -> str:
+  is_package = pathlib.Path(sys.argv[0]).name == '__main__.py'
+  return 'qwr_tf.distributed' if is_package else 'qwr_tf.train'
 
 
 def _report(
-  path: pathlib.Path, environment: str, results: dict[str, Any]
+  where: pathlib.Path, environment: str, results: dict[str, Any]
 ) -> None:
   scores, interactions = results['scores'], results['interactions']
-  print(f'run     {path}')
-  print(f'curve   {path / "learning_curve.png"}')
-  print(f'policy  {path / "policy"}')
-  if (path / 'video.mp4').exists():
-    print(f'video   {path / "video.mp4"}')
+  print(f'run     {where}')
+  print(f'curve   {where / "learning_curve.png"}')
+  print(f'policy  {where / "policy"}')
+  if (where / 'video.mp4').exists():
+    print(f'video   {where / "video.mp4"}')
   print(
     f'score   {scores["eval_return_mode"]:.1f} with the mode action, '
     f'{scores["eval_return_sampled"]:.1f} sampled '
@@ -82,26 +98,66 @@ def _report(
     print(line)
 
 
-def main() -> None:
-  """One run from flags to score."""
+def _train(
+  folder: run_folder.RunFolder, settings: experiment.Settings, experience_fn
+) -> dict[str, Any]:
+  folder.check(_OVERWRITE.value)
+  placement = strategies.from_flags()
+  parts = experiment.build(settings, _SEED.value, *placement, experience_fn)
+  screen = video.screen(settings, _SEED.value) if _VIDEO.value else None
+  with folder.claimed(_OVERWRITE.value):
+    training = training_run.Run(settings, parts, folder, screen)
+    strategies.check_agreement(placement, training.iteration)
+    results = training.train()
+  strategies.check_agreement(placement, training.iteration)
+  return results
+
+
+def configuration() -> str:
+  """What the flags say, as text; gin holds it.
+
+  Raises:
+    ConfigError: if they say nothing, or something wrong.
+  """
   if not command.GIN_FILE.value:
     raise gin_files.ConfigError(
       '--gin_file is missing, for instance --gin_file=mujoco_100k.gin.'
     )
-  config = gin_files.parse(command.GIN_FILE.value, command.GIN_BINDINGS.value)
+  return gin_files.parse(command.GIN_FILE.value, command.GIN_BINDINGS.value)
+
+
+def main() -> None:
+  """One run from flags to score."""
+  run(configuration())
+
+
+def is_finished(config: str) -> bool:
+  """Whether there is nothing left to do; prints the results if so."""
   settings = experiment.settings()
-  folder = _folder(config, settings)
-  finished = folder.finished()
-  if finished and not _OVERWRITE.value:
-    print('This run is finished; --overwrite starts it anew.')
-    _report(folder.path, settings.environment, finished)
+  where = path(config, settings)
+  finished = _folder(where, config, settings).finished()
+  if not finished or _OVERWRITE.value:
+    return False
+  print('This run is finished; --overwrite starts it anew.')
+  _report(where, settings.environment, finished)
+  return True
+
+
+def run(config: str, experience_fn: Callable | None = None) -> None:
+  """One run, unless it is finished.
+
+  Args:
+    config: what `configuration` returned.
+    experience_fn: as in `experiment.build`.
+  """
+  if is_finished(config):
     return
-  folder.check(_OVERWRITE.value)
-  parts = experiment.build(settings, _SEED.value)
-  screen = video.screen(settings, _SEED.value) if _VIDEO.value else None
-  with folder.claimed(_OVERWRITE.value):
-    results = training_run.Run(settings, parts, folder, screen).train()
-  _report(folder.path, settings.environment, results)
+  settings = experiment.settings()
+  where = path(config, settings)
+  with strategies.folder_for(where, _OVERWRITE.value) as own:
+    results = _train(_folder(own, config, settings), settings, experience_fn)
+  if strategies.is_first_worker():
+    _report(where, settings.environment, results)
 
 
 if __name__ == '__main__':

@@ -52,7 +52,7 @@ class Run:
     self._checkpoints = checkpoints.Checkpoints(
       folder.checkpoints,
       {'agent': parts.agent},
-      replay.TableFiles(parts.table),
+      replay.files_of(parts.table),
       {'collector': parts.collector, 'recorder': recorder, 'folder': folder},
     )
     if self._checkpoints.restore():
@@ -64,6 +64,11 @@ class Run:
     self._tensorboard = metrics.TensorBoard(
       folder.path / 'tensorboard', last_step=recorder.progress
     )
+
+  @property
+  def iteration(self) -> int:
+    """Iterations made so far."""
+    return self._recorder.iteration
 
   def train(self) -> dict[str, Any]:
     """Runs to the last interaction; returns what is in run.json.
@@ -209,8 +214,8 @@ class Run:
   def _results(self, scores: dict[str, float], finished: bool):
     return {
       'interactions': self._recorder.interactions,
-      'critic_steps': int(self._parts.agent.critic_steps),
-      'actor_steps': int(self._parts.agent.actor_steps),
+      'critic_steps': int(self._parts.agent.critic_steps.numpy()),
+      'actor_steps': int(self._parts.agent.actor_steps.numpy()),
       'wall_seconds': round(self._recorder.wall_seconds, 1),
       'scores': scores,
       'finished': finished,

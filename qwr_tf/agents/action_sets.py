@@ -15,6 +15,8 @@ from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import trajectory
 from tf_agents.typing import types
 
+from qwr_tf.ops import cross_replica
+
 
 class ActionSet(NamedTuple):
   """n actions per state and their weights.
@@ -72,8 +74,11 @@ def sampled_behavior_actions(
   agent, steps: trajectory.Trajectory, seed: types.Seed, num_actions: int = 4
 ) -> ActionSet:
   """N fresh samples from the stored mu(.|s); never the taken action."""
-  distribution = agent.behavior_distribution(steps.policy_info)
-  return _sampled(distribution, num_actions, _outer_rank(steps), seed)
+  # Replicas together draw what one device would for the whole minibatch.
+  info = cross_replica.tiled(steps.policy_info)
+  distribution = agent.behavior_distribution(info)
+  sampled = _sampled(distribution, num_actions, _outer_rank(steps), seed)
+  return sampled._replace(actions=cross_replica.own(sampled.actions))
 
 
 @gin.configurable
@@ -106,6 +111,7 @@ def sampled_policy_actions(
 ) -> ActionSet:
   """N samples from the policy being trained (AWAC, CRR)."""
   distribution = agent.policy_distribution(steps.observation)
+  seed = cross_replica.own_seed(seed)
   return _sampled(distribution, num_actions, _outer_rank(steps), seed)
 
 
@@ -115,6 +121,7 @@ def sampled_target_policy_actions(
 ) -> ActionSet:
   """N samples from the target network of the policy (CRR's backup)."""
   distribution = agent.target_policy_distribution(steps.observation)
+  seed = cross_replica.own_seed(seed)
   return _sampled(distribution, num_actions, _outer_rank(steps), seed)
 
 

@@ -87,6 +87,11 @@ class ExactReuse(minibatches.PerMinibatch):
     """As in `PerMinibatch`; windows hold their first step only."""
     agent = self._agent
     horizon = agent.horizon
+    replicas = agent.replicas
+
+    def targets_of(known, seed):
+      return self._lookup.td_targets(known, seed)[:, 0]
+
     starts = self._starts(regression_agent.CRITIC_DRAWS, num_steps)
     self._end.assign(0)
 
@@ -101,14 +106,15 @@ class ExactReuse(minibatches.PerMinibatch):
       step = agent.critic_steps.read_value()
       seed = agent.seed_for(regression_agent.CRITIC_STREAM, step)
       known = self._windows_of_values(starts[i], horizon + 1)
-      targets = self._lookup.td_targets(known, seed)
-      return self._first_steps(starts[i], known), targets[:, 0]
+      targets = replicas.run(targets_of, replicas.split(known), seed)
+      return self._first_steps(starts[i], known), targets
 
     return draw
 
   def actor_phase(self, num_steps: int):
     """As in `PerMinibatch`; windows hold their first step only."""
     agent = self._agent
+    replicas = agent.replicas
     starts = self._starts(regression_agent.ACTOR_DRAWS, num_steps)
     self._compute(agent.critic_outputs, self._table.window_slots(starts, 1))
 
@@ -116,8 +122,11 @@ class ExactReuse(minibatches.PerMinibatch):
       step = agent.actor_steps.read_value()
       seed = agent.seed_for(regression_agent.ACTOR_STREAM, step)
       known = self._windows_of_values(starts[i], 1)
-      numbers = self._lookup.regression(known, seed)
-      return self._first_steps(starts[i], known), *numbers
+      actions, weights, scalars = replicas.run(
+        self._lookup.regression, replicas.split(known), seed
+      )
+      steps = self._first_steps(starts[i], known)
+      return steps, actions, weights, replicas.one(scalars)
 
     return draw
 
@@ -135,11 +144,19 @@ class ExactReuse(minibatches.PerMinibatch):
       # The last chunk is filled up: one shape is compiled once.
       chunk = tf.minimum(first + tf.range(_CHUNK_ROWS), count - 1)
       rows = tf.ensure_shape(tf.gather(needed, chunk), [_CHUNK_ROWS])
-      outputs = outputs_of(self._table.observations(rows), actions)
+      outputs = self._agent.replicas.map_rows(
+        lambda observations: outputs_of(observations, actions),
+        self._table.observations(rows),
+        axis=1,
+      )
       rows_first = [1, 0, *range(2, outputs.shape.rank)]  # From [n, C, ...].
       self._q_vectors.scatter_nd_update(
         rows[:, tf.newaxis], tf.transpose(outputs, rows_first)
       )
+
+  def _starts(self, stream: int, num_steps: int) -> tf.Tensor:
+    """Window starts of a whole phase, [num_steps, B]."""
+    return self._table.sample_starts(*self._draws(stream, num_steps))
 
   def _windows_of_values(
     self, starts: tf.Tensor, num_steps: int
@@ -155,7 +172,8 @@ class ExactReuse(minibatches.PerMinibatch):
     """Windows [B, 1] with the observations themselves."""
     slots = self._table.window_slots(starts, 1)
     first = tf.nest.map_structure(lambda x: x[:, :1], windows)
-    return first._replace(observation=self._table.observations(slots))
+    observations = self._table.observations(slots)
+    return self._agent.replicas.split(first._replace(observation=observations))
 
 
 class _KnownValues:

@@ -1,5 +1,7 @@
 """When the numbers of lines 11-13 and 17-20 are made: for each minibatch."""
 
+from collections.abc import Callable
+
 import gin
 import tensorflow as tf
 
@@ -21,7 +23,11 @@ class PerMinibatch:
       agent: makes the numbers.
       table: a `replay.ReplayTable`.
       batch_size: windows in a minibatch.
+
+    Raises:
+      ValueError: if replicas cannot share a minibatch equally.
     """
+    agent.replicas.check_batch_size(batch_size)
     self._agent = agent
     self._table = table
     self._batch_size = batch_size
@@ -29,32 +35,43 @@ class PerMinibatch:
   def critic_phase(self, num_steps: int):
     """Returns step i -> (windows, targets [B]), lines 11-13."""
     agent = self._agent
-    starts = self._starts(regression_agent.CRITIC_DRAWS, num_steps)
+    windows = self._windows(regression_agent.CRITIC_DRAWS, num_steps)
+
+    def targets(experience, seed):
+      return agent.td_targets(experience, seed)[:, 0]
 
     def draw(i):
-      experience = self._table.gather(starts[i], agent.horizon + 1)
+      experience = windows(i)
       step = agent.critic_steps.read_value()
       seed = agent.seed_for(regression_agent.CRITIC_STREAM, step)
-      return experience, agent.td_targets(experience, seed)[:, 0]
+      return experience, agent.replicas.run(targets, experience, seed)
 
     return draw
 
   def actor_phase(self, num_steps: int):
     """Returns step i -> (windows, actions, weights, scalars), lines 17-20."""
     agent = self._agent
-    starts = self._starts(regression_agent.ACTOR_DRAWS, num_steps)
+    windows = self._windows(regression_agent.ACTOR_DRAWS, num_steps)
 
     def draw(i):
-      experience = self._table.gather(starts[i], agent.horizon + 1)
+      experience = windows(i)
       step = agent.actor_steps.read_value()
       seed = agent.seed_for(regression_agent.ACTOR_STREAM, step)
-      return experience, *agent.regression(experience, seed)
+      numbers = agent.replicas.run(agent.regression, experience, seed)
+      actions, weights, scalars = numbers
+      return experience, actions, weights, agent.replicas.one(scalars)
 
     return draw
 
-  def _starts(self, stream: int, num_steps: int) -> tf.Tensor:
-    """Window starts of a whole phase, [num_steps, B]."""
+  def _windows(self, stream: int, num_steps: int) -> Callable:
+    """Step i -> windows [B, T + 1], or each replica's share of them."""
+    agent = self._agent
+    shape, seed = self._draws(stream, num_steps)
+    windows = self._table.windows(shape, agent.horizon + 1, seed)
+    return lambda i: agent.replicas.split(windows(i))
+
+  def _draws(self, stream: int, num_steps: int) -> tuple[list, tf.Tensor]:
+    """Shape and seed of what a whole phase draws."""
     agent = self._agent
     steps = agent.critic_steps + agent.actor_steps
-    seed = agent.seed_for(stream, steps)
-    return self._table.sample_starts([num_steps, self._batch_size], seed)
+    return [num_steps, self._batch_size], agent.seed_for(stream, steps)

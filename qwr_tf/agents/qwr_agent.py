@@ -281,7 +281,7 @@ def iterate(
       sums += tf.stack([scalars[name] for name in actor_names])
     return sums / tf.cast(tf.maximum(num_steps, 1), tf.float32)
 
-  @tf.function
+  @agent.replicas.function
   def train_phases(critic, actor):
     sums = tf.zeros([len(names)])
     for _ in tf.range(rounds):

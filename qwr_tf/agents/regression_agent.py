@@ -4,7 +4,6 @@ Networks, optimisers, policies, random numbers and the `train` interface; the
 algorithm itself is in `qwr_agent.py`.
 """
 
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,10 +14,12 @@ from tf_agents.trajectories import trajectory
 from tf_agents.typing import types
 from tf_agents.utils import common
 
-from qwr_tf.agents import finite
+from qwr_tf.agents import gradient_steps
+from qwr_tf.agents import replicas
 from qwr_tf.agents import windows
 from qwr_tf.networks import critics
 from qwr_tf.ops import backups
+from qwr_tf.ops import cross_replica
 
 # Streams of random numbers, folded into the agent's seed.
 CHECK_STREAM, CRITIC_STREAM, ACTOR_STREAM = 0, 1, 2
@@ -64,6 +65,7 @@ class RegressionAgent(tf_agent.TFAgent):
   ):
     """Creates variables and policies; arguments as in `QwrAgent`."""
     tf.Module.__init__(self, name=name)
+    self.replicas = replicas.Replicas()
     if not isinstance(critic_network, critics.Critic):
       raise ValueError(
         'critic_network must be a qwr_tf.networks.Critic, for instance '
@@ -77,15 +79,17 @@ class RegressionAgent(tf_agent.TFAgent):
     self._target_network.create_variables()
     self._actor_optimizer = actor_optimizer
     self._critic_optimizer = critic_optimizer
-    # Before the first step, so that a checkpoint knows what to restore.
-    _create_slots(actor_optimizer, actor_network.trainable_variables)
-    _create_slots(critic_optimizer, critic_network.trainable_variables)
+    self._take_critic_step = gradient_steps.GradientStep(
+      self, self.critic_loss, 'critic_loss', critic_network, critic_optimizer
+    )
+    self._take_actor_step = gradient_steps.GradientStep(
+      self, self.actor_loss, 'actor_loss', actor_network, actor_optimizer
+    )
     self._horizon = horizon
     self._seed = tf.constant([seed, 0], tf.int32)
-    counter = functools.partial(tf.Variable, 0, trainable=False, dtype=tf.int64)
-    self.critic_steps = counter(name='critic_steps')
-    self.actor_steps = counter(name='actor_steps')
-    self.target_updates = counter(name='target_updates')
+    self.critic_steps = _counter('critic_steps')
+    self.actor_steps = _counter('actor_steps')
+    self.target_updates = _counter('target_updates')
     policy, collect_policy = policies_fn(self, time_step_spec, action_spec)
     self._target_actor = actor_network.copy(name='TargetActor')
     self._target_actor.create_variables(time_step_spec.observation)
@@ -187,35 +191,19 @@ class RegressionAgent(tf_agent.TFAgent):
 
   def critic_step(self, *arguments, **kwargs) -> dict[str, tf.Tensor]:
     """Line 14: one gradient step; arguments and scalars of `critic_loss`."""
-    with tf.GradientTape() as tape:
-      scalars = self.critic_loss(*arguments, **kwargs)
-    self._apply_gradients(
-      tape, scalars['critic_loss'], self._critic_network, self._critic_optimizer
-    )
+    scalars = self._take_critic_step(*arguments, **kwargs)
     self.critic_steps.assign_add(1)
     return scalars
 
   def actor_step(self, *arguments, **kwargs) -> dict[str, tf.Tensor]:
     """Line 21: one gradient step; arguments and scalars of `actor_loss`."""
-    with tf.GradientTape() as tape:
-      scalars = self.actor_loss(*arguments, **kwargs)
-    self._apply_gradients(
-      tape, scalars['actor_loss'], self._actor_network, self._actor_optimizer
-    )
+    scalars = self._take_actor_step(*arguments, **kwargs)
     self.actor_steps.assign_add(1)
     return scalars
 
   def count_train_steps(self, steps: tf.Tensor) -> None:
     """Adds to TF-Agents' own counter."""
     self.train_step_counter.assign_add(tf.cast(steps, tf.int64))
-
-  def _apply_gradients(self, tape, loss, network, optimizer) -> None:
-    variables = network.trainable_variables
-    gradients = tape.gradient(loss, variables)
-    steps = self.critic_steps, self.actor_steps
-    check = finite.check(loss, gradients, network.name, *steps)
-    with tf.control_dependencies(check):
-      optimizer.apply_gradients(zip(gradients, variables, strict=True))
 
   # TF-Agents' interface.
 
@@ -251,15 +239,17 @@ class RegressionAgent(tf_agent.TFAgent):
     return _loss_info(critic['critic_loss'], actor['actor_loss'])
 
 
-def _create_slots(optimizer, variables) -> None:
-  """Creates what an optimizer keeps for each variable, Adam's moments."""
-  if isinstance(optimizer, tf.keras.optimizers.legacy.Optimizer):
-    optimizer._create_all_weights(variables)
-  elif isinstance(optimizer, tf.keras.optimizers.Optimizer):
-    optimizer.build(variables)
+def _counter(name: str) -> tf.Variable:
+  """A count of steps, which replicas make together."""
+  once = tf.VariableAggregation.ONLY_FIRST_REPLICA
+  return tf.Variable(
+    0, trainable=False, dtype=tf.int64, aggregation=once, name=name
+  )
 
 
 def _loss_info(critic_loss, actor_loss) -> tf_agent.LossInfo:
+  # A stock Learner adds up what the replicas return.
+  critic_loss, actor_loss = map(cross_replica.part, (critic_loss, actor_loss))
   return tf_agent.LossInfo(
     critic_loss + actor_loss, RegressionLossInfo(critic_loss, actor_loss)
   )
@@ -282,12 +272,13 @@ def weight_scalars(
   """
 
   def mean(values):
-    return tf.reduce_mean(backups.mean_backup(values, log_weights))
+    means = backups.mean_backup(values, log_weights)
+    return cross_replica.mean(tf.reduce_mean(means))
 
   clipped = tf.cast(weights >= max_weight, tf.float32)
   return {
     'weight_mean': mean(weights),
-    'weight_max': tf.reduce_max(weights),
+    'weight_max': cross_replica.maximum(tf.reduce_max(weights)),
     'weight_clipped': mean(clipped),
     'q_scale': mean(tf.abs(advantages)),
   }

@@ -10,6 +10,8 @@ import gin
 import tensorflow as tf
 from tf_agents.utils import common
 
+from qwr_tf.agents import replicas
+
 
 @gin.configurable
 def hard_update(
@@ -51,7 +53,9 @@ def _copy_every(period: int, source, target, step) -> tf.Tensor:
     return tf.constant(True)
 
   is_due = tf.equal(step % period, 0)
-  return tf.cond(is_due, copy, lambda: tf.constant(False))
+  return replicas.together(
+    lambda: tf.cond(is_due, copy, lambda: tf.constant(False))
+  )
 
 
 @gin.configurable
@@ -64,5 +68,7 @@ def polyak_update(
 ) -> tf.Tensor:
   """Moves the target by tau towards the source at every step (AWAC)."""
   del step, critic_steps
-  common.soft_variables_update(source, target, tau=target_update_tau)
+  replicas.together(
+    lambda: common.soft_variables_update(source, target, tau=target_update_tau)
+  )
   return tf.constant(True)

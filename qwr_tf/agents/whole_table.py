@@ -30,7 +30,11 @@ class WholeTable:
       batch_size: steps in a minibatch.
       chunk_rows: rows that go through a network at once; fewer need less
         memory.
+
+    Raises:
+      ValueError: if replicas cannot share a minibatch equally.
     """
+    agent.replicas.check_batch_size(batch_size)
     self._agent = agent
     self._table = table
     self._batch_size = batch_size
@@ -45,7 +49,10 @@ class WholeTable:
 
     def draw(i):
       rows = starts[i] - first
-      return self._table.gather(starts[i], 1), tf.gather(returns, rows)
+      split = self._agent.replicas.split
+      return split(self._table.gather(starts[i], 1)), split(
+        tf.gather(returns, rows)
+      )
 
     return draw
 
@@ -69,8 +76,10 @@ class WholeTable:
       chosen_actions, chosen_weights = tf.nest.map_structure(
         lambda x: tf.gather(x, places, axis=1), (actions, weights)
       )
-      steps = self._table.gather(starts[i], 1)
-      return steps, chosen_actions, chosen_weights, dict(scalars)
+      split = self._agent.replicas.split
+      steps = split(self._table.gather(starts[i], 1))
+      chosen = split((chosen_actions, chosen_weights), axis=1)
+      return steps, *chosen, dict(scalars)
 
     return draw
 

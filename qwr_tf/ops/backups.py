@@ -12,6 +12,8 @@ from collections.abc import Callable
 import gin
 import tensorflow as tf
 
+from qwr_tf.ops import cross_replica
+
 ScaleFn = Callable[
   [tf.Tensor, tf.Tensor, tf.Tensor | None],
   tf.Tensor,
@@ -63,11 +65,14 @@ def _mean(
   if per_state:
     return state_means
   if mask is None:
-    return tf.reduce_mean(state_means)
-  return tf.math.divide_no_nan(
-    tf.reduce_sum(tf.where(mask, state_means, 0.0)),
-    tf.reduce_sum(tf.cast(mask, values.dtype)),
+    return cross_replica.mean(tf.reduce_mean(state_means))
+  total, count = cross_replica.total(
+    (
+      tf.reduce_sum(tf.where(mask, state_means, 0.0)),
+      tf.reduce_sum(tf.cast(mask, values.dtype)),
+    )
   )
+  return tf.math.divide_no_nan(total, count)
 
 
 @gin.configurable

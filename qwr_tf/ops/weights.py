@@ -5,6 +5,8 @@ from collections.abc import Callable
 import gin
 import tensorflow as tf
 
+from qwr_tf.ops import cross_replica
+
 NormalizeFn = Callable[
   [tf.Tensor, tf.Tensor, tf.Tensor | None],
   tf.Tensor,
@@ -32,10 +34,12 @@ def standardize(
   weights = tf.exp(log_weights) * tf.ones_like(advantages)
   if mask is not None:
     weights *= mask
-  total = tf.reduce_sum(weights)
-  mean = tf.math.divide_no_nan(tf.reduce_sum(weights * advantages), total)
-  centered = advantages - mean
-  variance = tf.math.divide_no_nan(tf.reduce_sum(weights * centered**2), total)
+  total, weighted = cross_replica.total(
+    (tf.reduce_sum(weights), tf.reduce_sum(weights * advantages))
+  )
+  centered = advantages - tf.math.divide_no_nan(weighted, total)
+  squares = cross_replica.total(tf.reduce_sum(weights * centered**2))
+  variance = tf.math.divide_no_nan(squares, total)
   return centered / (tf.sqrt(variance) + NORMALIZATION_EPSILON)
 
 
@@ -90,8 +94,10 @@ def softmax_weights(
   log_weights += tf.zeros_like(advantages)  # [n, B]
   if mask is not None:
     log_weights += tf.math.log(mask)  # -inf leaves a state out.
-  total = tf.reduce_logsumexp(advantages / beta + log_weights)
-  count = tf.reduce_logsumexp(log_weights)
+  total, count = (
+    cross_replica.log_sum_exp(tf.reduce_logsumexp(x))
+    for x in (advantages / beta + log_weights, log_weights)
+  )
   weights = tf.exp(advantages / beta - total + count)
   # With every state left out both sums are empty; outside them anything goes.
   return tf.where(log_weights > -float('inf'), weights, 0.0)

@@ -2,5 +2,6 @@
 
 from qwr_tf.replay.replay_table import ReplayTable
 from qwr_tf.replay.table_files import TableFiles
+from qwr_tf.replay.table_files import files_of
 
-__all__ = ['ReplayTable', 'TableFiles']
+__all__ = ['ReplayTable', 'TableFiles', 'files_of']

@@ -5,7 +5,7 @@ takes L + 1 rows: the last one, of step type LAST, holds the final observation
 and mu there, so that a target can bootstrap from it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import gin
 import tensorflow as tf
@@ -235,6 +235,11 @@ class ReplayTable(stock_interface.StockInterface):
     if self._stacks is not None:
       return self._stacks.read(slots)
     return _read(self._rows.observation, slots)
+
+  def windows(self, shape, num_steps: int, seed: types.Seed) -> Callable:
+    """Draws for a phase, shape [steps, B]: step i -> [B, num_steps, ...]."""
+    starts = self.sample_starts(shape, seed)
+    return lambda i: self.gather(starts[i], num_steps)
 
   def sample(
     self, batch_size: int, num_steps: int, seed: types.Seed

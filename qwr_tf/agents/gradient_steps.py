@@ -1,0 +1,84 @@
+"""One gradient step, on one device or on replicas that stay equal."""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from qwr_tf.agents import finite
+from qwr_tf.agents import windows
+from qwr_tf.ops import cross_replica
+
+
+class GradientStep:
+  """A step of an optimiser down the mean of a loss over a minibatch.
+
+  Where replicas hold shares of the minibatch, loss and gradients are those of
+  the whole: each replica's, times its part of the entries that count, summed.
+  """
+
+  def __init__(self, agent, loss_fn: Callable, name: str, network, optimizer):
+    """Creates what the optimiser keeps for each variable, Adam's moments.
+
+    Before the first step, so that a checkpoint knows what to restore.
+
+    Args:
+      agent: its `replicas` make the step, its step counts name a bad one.
+      loss_fn: (windows, ...) -> scalars by name, means over a minibatch.
+      name: of the scalar that is the loss.
+      network: whose variables are trained.
+      optimizer: which changes them.
+    """
+    self._agent = agent
+    self._loss_fn = loss_fn
+    self._name = name
+    self._network = network
+    self._optimizer = optimizer
+    self._compiled = agent.replicas.compiled(self.loss_and_gradients)
+    _create_slots(optimizer, network.trainable_variables)
+
+  def loss_and_gradients(self, *arguments, **kwargs):
+    """(scalars of the loss function, gradients of the network's variables)."""
+    with tf.GradientTape() as tape:
+      scalars = self._loss_fn(*arguments, **kwargs)
+    variables = self._network.trainable_variables
+    return scalars, tape.gradient(scalars[self._name], variables)
+
+  def __call__(self, *arguments, **kwargs) -> dict[str, tf.Tensor]:
+    """Takes the step; arguments and scalars are those of the loss function."""
+    replicas = self._agent.replicas
+    scalars = replicas.run(lambda *a: self._on_replica(a, kwargs), *arguments)
+    return replicas.one(scalars)
+
+  def _on_replica(self, arguments, kwargs) -> dict[str, tf.Tensor]:
+    scalars, gradients = self._compiled(*arguments, **kwargs)
+    mask = windows.mask_of(windows.first_step(arguments[0]))
+    share = cross_replica.share(mask)
+    aggregation = {}
+    if share is not None:
+      scalars, gradients = _of_whole(scalars, gradients, share)
+      aggregation = {'experimental_aggregate_gradients': False}
+    self._apply(scalars[self._name], gradients, aggregation)
+    return scalars
+
+  def _apply(self, loss, gradients, aggregation) -> None:
+    agent, network = self._agent, self._network
+    steps = agent.critic_steps, agent.actor_steps
+    check = finite.check(loss, gradients, network.name, *steps)
+    pairs = zip(gradients, network.trainable_variables, strict=True)
+    with tf.control_dependencies(check):
+      self._optimizer.apply_gradients(pairs, **aggregation)
+
+
+def _create_slots(optimizer, variables) -> None:
+  if isinstance(optimizer, tf.keras.optimizers.legacy.Optimizer):
+    optimizer._create_all_weights(variables)
+  elif isinstance(optimizer, tf.keras.optimizers.Optimizer):
+    optimizer.build(variables)
+
+
+def _of_whole(scalars, gradients, share):
+  """Loss and gradients of the whole minibatch from those of a share."""
+  # A table's gradient comes as rows, which replicas do not have in common.
+  dense = [tf.convert_to_tensor(gradient) for gradient in gradients]
+  parts = tf.nest.map_structure(lambda x: share * x, (scalars, dense))
+  return cross_replica.total(parts)

@@ -1,0 +1,150 @@
+"""Where the steps of an agent are made: on one device, or on replicas of it.
+
+The table, the loops and the counts of Algorithm 2 stay on the host; targets,
+weights and gradient steps go to the replicas, each with its share of the
+minibatch.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+
+class Replicas:
+  """The strategy in whose scope an agent was built.
+
+  With TensorFlow's default strategy `run` calls and `split` and `one` return
+  what they are given: the program is the one without them.
+  """
+
+  def __init__(self):
+    """Takes the strategy of the scope it is called in."""
+    self._strategy = tf.distribute.get_strategy()
+    self._is_default = not tf.distribute.has_strategy()
+    # Whether `compiled` compiles; to be set before the first step.
+    self.jit_compile = False
+
+  @property
+  def count(self) -> int:
+    """Replicas in sync, on all hosts together."""
+    return self._strategy.num_replicas_in_sync
+
+  def check_batch_size(self, batch_size: int) -> None:
+    """Raises ValueError unless all shares of a minibatch are equal."""
+    if batch_size % self.count:
+      raise ValueError(
+        f'iterate.batch_size = {batch_size} cannot be shared equally by '
+        f'{self.count} replicas; make it a multiple of {self.count}.'
+      )
+
+  def function(self, fn: Callable) -> Callable:
+    """`tf.function` for a loop on the host that calls `run`."""
+    compiled = tf.function(fn)
+    if self._is_default:
+      return compiled
+
+    def within_scope(*arguments):
+      with self._strategy.scope():
+        return compiled(*arguments)
+
+    return within_scope
+
+  def run(self, fn: Callable, *arguments: Any) -> Any:
+    """Calls fn on every replica; in a replica, and by default, just here.
+
+    Args:
+      fn: of tensors.
+      *arguments: what `split` or `run` returned, or the same for all replicas.
+
+    Returns:
+      What fn returns, a value per replica; for `run` and `one`.
+    """
+    if self._is_default or _is_in_replica():
+      return fn(*arguments)
+    with self._strategy.scope():
+      return self._strategy.run(fn, args=arguments)
+
+  def split(self, batch: Any, axis: int = 0) -> Any:
+    """Shares of a minibatch, a nest of tensors, for `run`.
+
+    Args:
+      batch: tensors whose size is known along the axis; those of size 1 are
+        the same for every row and go to all replicas.
+      axis: the batch.
+    """
+    if self.count == 1 or _is_in_replica():
+      return batch
+
+    def share(context):
+      return tf.nest.map_structure(lambda x: _share(x, axis, context), batch)
+
+    return self._strategy.experimental_distribute_values_from_function(share)
+
+  def one(self, values: Any) -> Any:
+    """A nest whose values are the same on every replica, without the others."""
+    if self._is_default or _is_in_replica():
+      return values
+    return tf.nest.map_structure(
+      lambda x: self._strategy.experimental_local_results(x)[0], values
+    )
+
+  def map_rows(self, fn: Callable, batch: tf.Tensor, axis: int) -> tf.Tensor:
+    """Fn of [B, ...], computed by the replicas of this host, a part each.
+
+    Args:
+      fn: of rows that do not know of each other.
+      batch: float [B, ...] with B known.
+      axis: of the rows in what fn returns.
+
+    Returns:
+      What fn(batch) would return.
+    """
+    if self._is_default:
+      return fn(batch)
+    local = len(self._strategy.extended.worker_devices)
+    if batch.shape[0] % local:
+      return fn(batch)
+    parts = iter(tf.split(batch, local))
+    values = self._strategy.experimental_distribute_values_from_function(
+      lambda _: next(parts)
+    )
+    results = self._strategy.run(fn, args=(values,))
+    return tf.concat(self._strategy.experimental_local_results(results), axis)
+
+  def compiled(self, fn: Callable) -> Callable:
+    """Fn, by XLA if `jit_compile` says so.
+
+    Args:
+      fn: of tensors, which neither asks the host nor another replica.
+    """
+    by_xla = tf.function(fn, jit_compile=True)
+
+    def call(*arguments, **kwargs):
+      return (by_xla if self.jit_compile else fn)(*arguments, **kwargs)
+
+    return call
+
+
+def _is_in_replica() -> bool:
+  """Whether this is inside `strategy.run`, of the default strategy apart."""
+  return (
+    tf.distribute.has_strategy()
+    and not tf.distribute.in_cross_replica_context()
+  )
+
+
+def together(fn: Callable[[], Any]) -> Any:
+  """Calls fn once for all replicas, to change variables on all of them."""
+  if _is_in_replica():
+    context = tf.distribute.get_replica_context()
+    return context.merge_call(lambda _: fn())
+  return fn()
+
+
+def _share(x: tf.Tensor, axis: int, context) -> tf.Tensor:
+  size = x.shape[axis]
+  if size == 1:
+    return x
+  parts = context.num_replicas_in_sync
+  return tf.split(x, parts, axis)[context.replica_id_in_sync_group]

@@ -1,0 +1,1 @@
+"""Many collectors, one learner, and a Reverb server between them."""

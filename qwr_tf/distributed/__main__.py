@@ -1,0 +1,119 @@
+"""One role: python -m qwr_tf.distributed --role=collector --gin_file=...
+
+All roles are given the same gin files, bindings and seed, and the address of
+the Reverb server; nothing else is shared. README.md beside this file has the
+commands. Exit codes: 0 training has ended, 2 bad input, 1 anything else.
+"""
+
+import os
+
+# As in qwr_tf.train.
+os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
+
+from absl import flags
+
+from qwr_tf import command
+from qwr_tf import experiment
+from qwr_tf import interruption
+from qwr_tf import train
+from qwr_tf.distributed import role_flags
+from qwr_tf.gin_files import ConfigError
+
+flags.adopt_module_key_flags(train)
+flags.adopt_module_key_flags(role_flags)
+_ROLE = flags.DEFINE_enum(
+  'role',
+  None,
+  ['replay', 'collector', 'learner'],
+  'Keeps experience; acts; or learns, evaluates and writes the run.',
+)
+
+
+def _reverb():
+  """The roles, which need Reverb.
+
+  Raises:
+    ConfigError: if it is not installed.
+  """
+  try:
+    from qwr_tf.distributed import collector_role
+    from qwr_tf.distributed import learner_role
+    from qwr_tf.distributed import replay_role
+  except ImportError as error:
+    raise ConfigError(
+      f"{error}: distributed runs need pip install 'qwr_tf[reverb]', for "
+      'Linux on x86-64.'
+    ) from error
+  return replay_role, collector_role, learner_role
+
+
+def _port() -> int:
+  port = role_flags.SERVER.value.rpartition(':')[2]
+  if not port.isdigit() or not 0 < int(port) < 2**16:
+    raise ConfigError(f'--server={role_flags.SERVER.value} is not host:port.')
+  return int(port)
+
+
+def _connection():
+  from qwr_tf.replay import reverb_client
+
+  return reverb_client.Connection(
+    role_flags.SERVER.value, role_flags.SERVER_SECONDS.value
+  )
+
+
+def _replay(role, config: str) -> None:
+  settings = experiment.settings()
+  run = train.path(config, settings)
+  folder = run.with_name(f'{run.name}-replay')
+  with interruption.Interruption() as interrupted:
+    role.run(
+      *(settings, config, flags.FLAGS.seed, _port(), folder),
+      flags.FLAGS.overwrite,
+      interrupted,
+    )
+
+
+def _collector(role, config: str) -> None:
+  with interruption.Interruption() as interrupted:
+    role.run(
+      *(experiment.settings(), config, flags.FLAGS.seed, _connection()),
+      role_flags.WAIT_SECONDS.value,
+      interrupted,
+    )
+
+
+def _learner(role, config: str) -> None:
+  if flags.FLAGS.strategy == 'multi_worker':
+    raise ConfigError(
+      'A learner is one process: --strategy=default, mirrored or tpu. '
+      'multi_worker is for qwr_tf.train.'
+    )
+  learner = role.Learner(_connection(), config, role_flags.WAIT_SECONDS.value)
+  with learner.watched():
+    train.run(config, learner.experience)
+    learner.finish()
+
+
+def main() -> None:
+  """One role, to its end."""
+  if _ROLE.value is None:
+    raise ConfigError('--role is missing: replay, collector or learner.')
+  config = train.configuration()
+  _port()  # A fault of the flag is told before anything is built.
+  replay_role, collector_role, learner_role = _reverb()
+  from qwr_tf.replay import reverb_client
+
+  try:
+    if _ROLE.value == 'replay':
+      _replay(replay_role, config)
+    elif _ROLE.value == 'collector':
+      _collector(collector_role, config)
+    else:
+      _learner(learner_role, config)
+  except reverb_client.UnreachableError as error:
+    raise SystemExit(f'error: {error}') from error
+
+
+if __name__ == '__main__':
+  command.run(main)

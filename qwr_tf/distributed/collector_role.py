@@ -1,0 +1,151 @@
+"""The role that acts: as many processes of it as there are machines for."""
+
+import time
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from qwr_tf import collect
+from qwr_tf import experiment
+from qwr_tf.distributed import role
+from qwr_tf.replay import reverb_client
+from qwr_tf.replay import reverb_server
+from qwr_tf.replay import reverb_writer
+
+_SECONDS_BETWEEN_LOOKS = 0.05
+_MOST_SECONDS_BETWEEN_LOOKS = 1.0
+# Of every process its own, whatever the run's seed.
+_SEEDS = 2**31
+
+
+class Newest:
+  """The newest policy of a server, in a network of this process."""
+
+  def __init__(self, connection: reverb_client.Connection, network):
+    """Takes nothing yet.
+
+    Args:
+      connection: to the server.
+      network: that acts.
+    """
+    self._connection = connection
+    self._variables = reverb_server.acting_variables(network)
+    self._writes: int | None = None
+
+  def pull(self, tables: dict[str, Any]) -> bool:
+    """Takes the policy if it is another one; returns whether it was.
+
+    Args:
+      tables: what the server said of its tables just now.
+    """
+    table = tables[reverb_server.VARIABLES]
+    writes = table.rate_limiter_info.insert_stats.completed
+    if not table.current_size or writes == self._writes:
+      return False
+    policy = self._connection.read(reverb_server.VARIABLES)
+    for variable, value in zip(self._variables, policy.variables, strict=True):
+      variable.assign(value)
+    self._writes = writes
+    return True
+
+
+class Collecting:
+  """Acts while the learner has room for what comes of it."""
+
+  def __init__(
+    self,
+    made: role.Role,
+    connection: reverb_client.Connection,
+    seed: int,
+    wait_seconds: float,
+  ):
+    """Gets ready; nothing is asked or written.
+
+    Args:
+      made: from `role.build`.
+      connection: to the server.
+      seed: of the sampled actions.
+      wait_seconds: how long nobody may take what was collected.
+    """
+    self.writer = reverb_writer.WindowWriter(connection, made.agent.horizon)
+    self._connection = connection
+    self._newest = Newest(connection, made.agent.actor_network)
+    self._backlog = env_steps(made.agent)
+    self._collect = collect.Collector(
+      made.env,
+      made.agent,
+      self.writer,
+      seed=seed,
+      env_steps=min(role.CHUNK_ENV_STEPS, self._backlog),
+      first_env_steps=None,
+      whole_episodes=False,
+      update_normalizer=False,
+    )
+    self._wait_seconds = wait_seconds
+    self._last_sign = time.monotonic()
+
+  def step(self) -> bool:
+    """A chunk of interactions, or a short wait; False: training has ended.
+
+    Raises:
+      UnreachableError: if the server, or the learner, does not come back.
+    """
+    tables = self._connection.tables()
+    if self._newest.pull(tables):
+      self._last_sign = time.monotonic()
+    if tables[reverb_server.ENDED].current_size:
+      return False
+    has_policy = tables[reverb_server.VARIABLES].current_size
+    if has_policy and tables[reverb_server.ARRIVALS].current_size < (
+      self._backlog
+    ):
+      self._collect()
+      self._last_sign = time.monotonic()
+    else:
+      self._wait()
+    return True
+
+  def _wait(self) -> None:
+    waited = time.monotonic() - self._last_sign
+    if waited > self._wait_seconds:
+      raise reverb_client.UnreachableError(
+        f'No learner at Reverb server {self._connection.address}: nobody has '
+        f'taken interactions for {self._wait_seconds:g} s.'
+      )
+    # Less often the longer it takes: a thousand may be waiting.
+    pause = max(_SECONDS_BETWEEN_LOOKS, 0.1 * waited)
+    time.sleep(min(pause, _MOST_SECONDS_BETWEEN_LOOKS))
+
+
+def env_steps(agent) -> int:
+  """Interactions of an iteration: `Collector.env_steps` of the run."""
+  return collect.Collector(None, agent, None, seed=0).env_steps
+
+
+def run(
+  settings: experiment.Settings,
+  config: str,
+  seed: int,
+  connection: reverb_client.Connection,
+  wait_seconds: float,
+  interrupted,
+) -> None:
+  """Collects until training has ended or somebody interrupts.
+
+  Args:
+    settings: of the run.
+    config: of the run, as text.
+    seed: of the run; what this process draws is its own.
+    connection: to the server.
+    wait_seconds: how long to wait for a learner.
+    interrupted: an `interruption.Interruption`.
+  """
+  own = int(np.random.SeedSequence().generate_state(1)[0]) % _SEEDS
+  made = role.build(settings, seed, own)
+  role.check_server(connection, made.specs, config)
+  collecting = Collecting(made, connection, own, wait_seconds)
+  logging.info('collecting for %s', connection.address)
+  while not interrupted.requested and collecting.step():
+    pass
+  print(f'{collecting.writer.interactions} interactions written', flush=True)

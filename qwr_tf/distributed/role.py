@@ -1,0 +1,108 @@
+"""What the roles have in common: the same agent from the same configuration."""
+
+from typing import Any, NamedTuple
+
+import gin
+from tf_agents.specs import tensor_spec
+
+from qwr_tf import experiment
+from qwr_tf import gin_files
+from qwr_tf.agents import exact_reuse
+from qwr_tf.agents import whole_table
+from qwr_tf.replay import reverb_client
+from qwr_tf.replay import reverb_server
+
+# Interactions between a collector's looks at the server.
+CHUNK_ENV_STEPS = 50
+
+
+class Role(NamedTuple):
+  """A role's copy of the experiment.
+
+  Attributes:
+    env: a PyEnvironment.
+    agent: with the networks of the configuration.
+    specs: of the server's tables.
+  """
+
+  env: Any
+  agent: Any
+  specs: dict[str, Any]
+
+
+def build(settings: experiment.Settings, seed: int, env_seed: int) -> Role:
+  """The agent as all roles have it, and an environment.
+
+  Args:
+    settings: of the run.
+    seed: of the agent.
+    env_seed: of the environment; collectors differ in it.
+
+  Raises:
+    ConfigError: if something of the configuration does not fit.
+  """
+  check(settings)
+  try:
+    env = experiment.load_environment(settings.environment, seed=env_seed)
+    agent = experiment.make_agent(
+      tensor_spec.from_spec(env.time_step_spec()),
+      tensor_spec.from_spec(env.action_spec()),
+      seed=seed,
+    )
+  except (ValueError, TypeError) as error:
+    raise gin_files.ConfigError(gin_files.describe(error)) from error
+  return Role(env, agent, specs_of(agent))
+
+
+def specs_of(agent) -> dict[str, Any]:
+  """Specs of the server's tables for an agent."""
+  return reverb_server.signatures(
+    agent.collect_data_spec, agent.horizon, agent.actor_network
+  )
+
+
+def check_server(connection, specs: dict[str, Any], config: str) -> None:
+  """Holds a server to what this role was started with.
+
+  Args:
+    connection: to the server.
+    specs: of its tables.
+    config: of the run, as text.
+
+  Raises:
+    ConfigError: if it is of another run, or does not answer.
+  """
+  try:
+    connection.check(specs, config)
+  except (
+    reverb_client.MismatchError,
+    reverb_client.UnreachableError,
+  ) as error:
+    raise gin_files.ConfigError(str(error)) from error
+
+
+def check(settings: experiment.Settings) -> None:
+  """Sees to what wants the whole table in the learner's memory.
+
+  `ExactReuse` gives way to `PerMinibatch`, which makes the same numbers.
+
+  Raises:
+    ConfigError: for what cannot do without, with the fix.
+  """
+  if settings.dataset is not None:
+    raise gin_files.ConfigError(
+      'run.dataset is read by one process: use qwr_tf.train.'
+    )
+  try:
+    made = gin.query_parameter('iterate.minibatches_fn').configurable.wrapped
+  except ValueError:  # Nothing is bound: it is PerMinibatch.
+    return
+  if made is whole_table.WholeTable:
+    raise gin_files.ConfigError(
+      'iterate.minibatches_fn = @WholeTable needs the table in its own '
+      'process; a Reverb server gives windows one minibatch at a time: set '
+      'iterate.minibatches_fn = @PerMinibatch, or use qwr_tf.train.'
+    )
+  if made is exact_reuse.ExactReuse:
+    with gin.unlock_config():
+      gin.parse_config('iterate.minibatches_fn = @PerMinibatch')

@@ -1,0 +1,216 @@
+"""All roles of a distributed run on this machine, for a first try.
+
+    python -m qwr_tf.launch --collectors=4 --gin_file=mujoco_100k.gin
+
+Starts `python -m qwr_tf.distributed` once for each role with the flags given
+here, starts a role anew that died (at most 5 times each), and ends them all
+when training has ended, when one cannot go on, or at Ctrl-C. Exit codes: 0
+training has ended, 2 bad input, 1 anything else.
+"""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+from absl import flags
+
+from qwr_tf import command
+from qwr_tf import interruption
+from qwr_tf import strategies
+from qwr_tf import train
+from qwr_tf.distributed import role_flags
+from qwr_tf.gin_files import ConfigError
+
+flags.adopt_module_key_flags(train)
+flags.adopt_module_key_flags(role_flags)
+_COLLECTORS = flags.DEFINE_integer(
+  'collectors', 1, 'Processes that act.', lower_bound=1
+)
+
+_MAX_RESTARTS = 5
+_SECONDS_BETWEEN_LOOKS = 0.2
+# The server stays a while for roles that sleep.
+_SECONDS_TO_END = 60.0
+_BAD_INPUT = 2
+
+
+@dataclasses.dataclass
+class Process:
+  """A role that is running.
+
+  Attributes:
+    name: for messages.
+    argv: its command.
+    environment: variables of its own.
+    restarts: how often it was started anew.
+    running: the process.
+  """
+
+  name: str
+  argv: Sequence[str]
+  environment: dict[str, str]
+  restarts: int = 0
+  running: subprocess.Popen | None = None
+
+  def start(self) -> None:
+    """Starts it, apart from this process's terminal."""
+    self.running = subprocess.Popen(
+      self.argv,
+      env={**os.environ, **self.environment},
+      # Ctrl-C is for the launcher, which ends the roles in their order.
+      start_new_session=True,
+    )
+
+  def code(self) -> int | None:
+    """Its exit code; None while it runs."""
+    return None if self.running is None else self.running.poll()
+
+  def end(self, seconds: float) -> None:
+    """Asks it to end, and makes it end after some time."""
+    if self.running is None or self.running.poll() is not None:
+      return
+    self.running.send_signal(signal.SIGTERM)
+    try:
+      self.running.wait(seconds)
+    except subprocess.TimeoutExpired:
+      self.running.kill()
+      self.running.wait()
+
+
+class Launcher:
+  """Keeps the roles alive until the learner has ended."""
+
+  def __init__(
+    self,
+    replay: Process,
+    collectors: Sequence[Process],
+    learner: Process,
+    say: Callable[[str], None],
+  ):
+    """Starts nothing yet."""
+    self._learner = learner
+    # In the order in which they end.
+    self._processes = [learner, *collectors, replay]
+    self._say = say
+
+  def run(self, interrupted) -> int:
+    """Starts them all; returns the exit code of the run."""
+    try:
+      for process in reversed(self._processes):
+        process.start()
+      return self._watch(interrupted)
+    finally:
+      for process in self._processes:
+        process.end(_SECONDS_TO_END)
+
+  def _watch(self, interrupted) -> int:
+    while not interrupted.requested:
+      time.sleep(_SECONDS_BETWEEN_LOOKS)
+      if self._learner.code() == 0:
+        return self._last()
+      for process in self._processes:
+        code = process.code()
+        if code and not self._revive(process, code):
+          return _BAD_INPUT if code == _BAD_INPUT else 1
+    return 1
+
+  def _revive(self, process: Process, code: int) -> bool:
+    """Starts a role anew that died; False if that is of no use."""
+    if code == _BAD_INPUT:
+      self._say(f'{process.name} refuses its input.')
+      return False
+    if process.restarts == _MAX_RESTARTS:
+      self._say(
+        f'{process.name} died (exit code {code}) after {_MAX_RESTARTS} '
+        'restarts; that was the last one.'
+      )
+      return False
+    process.restarts += 1
+    # What the first one began is not to be thrown away by the second.
+    process.argv = [a for a in process.argv if a != '--overwrite']
+    self._say(
+      f'{process.name} died (exit code {code}); start '
+      f'{process.restarts} of {_MAX_RESTARTS} anew.'
+    )
+    process.start()
+    return True
+
+  def _last(self) -> int:
+    """Waits for the others, who know that training has ended."""
+    end = time.monotonic() + _SECONDS_TO_END
+    others = self._processes[1:]
+    while time.monotonic() < end and any(p.code() is None for p in others):
+      time.sleep(_SECONDS_BETWEEN_LOOKS)
+    return 0
+
+
+def _given(names: Sequence[str]) -> list[str]:
+  """Flags as they were given to this process."""
+  arguments: list[str] = []
+  for name in names:
+    flag = flags.FLAGS[name]
+    if flag.present and isinstance(flag.value, list):
+      arguments += [f'--{name}={value}' for value in flag.value]
+    elif flag.present:
+      arguments.append(flag.serialize())
+  return arguments
+
+
+def _names(*modules) -> list[str]:
+  key_flags = [
+    flag.name
+    for module in modules
+    for flag in flags.FLAGS.get_key_flags_for_module(module)
+  ]
+  return list(dict.fromkeys(key_flags))
+
+
+def processes(collectors: int) -> tuple[Process, list[Process], Process]:
+  """(replay, collectors, learner) for the flags of this process."""
+  ours = _names(train, role_flags)
+  of_learner = set(_names(strategies)) | {'video'}
+  common = _given([name for name in ours if name not in of_learner])
+  base = [sys.executable, '-m', 'qwr_tf.distributed', *common]
+  # One observation at a time needs neither a GPU nor more than a thread.
+  small = {
+    'CUDA_VISIBLE_DEVICES': '-1',
+    'TF_NUM_INTRAOP_THREADS': '1',
+    'TF_NUM_INTEROP_THREADS': '1',
+  }
+  replay = Process('replay', [*base, '--role=replay'], small)
+  acting = [
+    Process(f'collector {i}', [*base, '--role=collector'], small)
+    for i in range(collectors)
+  ]
+  arguments = _given([name for name in ours if name in of_learner])
+  learner = Process('learner', [*base, '--role=learner', *arguments], {})
+  return replay, acting, learner
+
+
+def _say(line: str) -> None:
+  print(f'launch: {line}', file=sys.stderr, flush=True)
+
+
+def main() -> None:
+  """One run from flags to the end of all roles."""
+  # Faults are told once, not by every role.
+  if train.is_finished(train.configuration()):
+    return
+  replay, collectors, learner = processes(_COLLECTORS.value)
+  with interruption.Interruption() as interrupted:
+    code = Launcher(replay, collectors, learner, _say).run(interrupted)
+  if interrupted.requested:
+    raise KeyboardInterrupt(
+      'interrupted; the same command goes on from the last checkpoint.'
+    )
+  if code == _BAD_INPUT:
+    raise ConfigError('a role refused its input; see above.')
+  sys.exit(code)
+
+
+if __name__ == '__main__':
+  command.run(main)

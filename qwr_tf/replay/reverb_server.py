@@ -1,0 +1,152 @@
+"""The tables that a distributed run shares, in a Reverb server."""
+
+import pathlib
+import shutil
+import socket
+from typing import Any, NamedTuple
+
+import reverb
+import tensorflow as tf
+from tf_agents.trajectories import trajectory
+
+# Windows [T + 1, ...], first in first out, drawn uniformly.
+EXPERIENCE = 'experience'
+# Each interaction once: what the learner has not counted yet.
+ARRIVALS = 'arrivals'
+# What the newest policy acts with; one item.
+VARIABLES = 'variables'
+# One item once training has ended, and the roles with it.
+ENDED = 'ended'
+# The configuration that all roles were started with; one item.
+CONFIGURATION = 'configuration'
+
+# More than any backlog: a full queue would block whoever writes.
+_MAX_ARRIVALS = 10_000_000
+
+
+class Arrival(NamedTuple):
+  """An interaction as the learner counts it.
+
+  Attributes:
+    observation: before the action; for the normaliser.
+    reward: after it.
+    next_step_type: after it.
+    session: of the collector's process.
+    number: of the interaction in its session, without gaps.
+  """
+
+  observation: Any
+  reward: Any
+  next_step_type: Any
+  session: Any
+  number: Any
+
+
+class Policy(NamedTuple):
+  """What collectors act with.
+
+  Attributes:
+    variables: values, in the order of `acting_variables`.
+    interactions: that it has learned from.
+  """
+
+  variables: Any
+  interactions: Any
+
+
+def acting_variables(network: tf.Module) -> list[tf.Variable]:
+  """All that an acting network computes with, its normaliser's too."""
+  modules = (network, *network.submodules)
+  found = {id(v): v for module in modules for v in module.variables}
+  return list(found.values())
+
+
+def signatures(
+  data_spec: trajectory.Trajectory, horizon: int, network: tf.Module
+) -> dict[str, Any]:
+  """Specs of the tables' items, by name of the table.
+
+  Args:
+    data_spec: the agent's `collect_data_spec`.
+    horizon: T.
+    network: that acts.
+  """
+  number = tf.TensorSpec([], tf.int64)
+
+  def plain(spec, outer=()):
+    return tf.TensorSpec([*outer, *spec.shape], spec.dtype)
+
+  return {
+    EXPERIENCE: tf.nest.map_structure(
+      lambda spec: plain(spec, [horizon + 1]), data_spec
+    ),
+    ARRIVALS: Arrival(
+      observation=plain(data_spec.observation),
+      reward=plain(data_spec.reward),
+      next_step_type=plain(data_spec.next_step_type),
+      session=number,
+      number=number,
+    ),
+    VARIABLES: Policy(
+      variables=tuple(plain(v) for v in acting_variables(network)),
+      interactions=number,
+    ),
+    ENDED: tf.TensorSpec([], tf.bool),
+    CONFIGURATION: tf.TensorSpec([None], tf.uint8),  # Text in UTF-8.
+  }
+
+
+def serve(
+  specs: dict[str, Any],
+  capacity: int,
+  port: int,
+  checkpoints: pathlib.Path,
+  overwrite: bool = False,
+) -> reverb.Server:
+  """Starts a server, with what its newest checkpoint holds.
+
+  Args:
+    specs: from `signatures`.
+    capacity: windows kept.
+    port: fixed, so that clients find the server again.
+    checkpoints: a folder.
+    overwrite: whether what it holds is thrown away.
+
+  Raises:
+    OSError: if the port is taken or the folder cannot be written.
+  """
+  limits = {EXPERIENCE: capacity, VARIABLES: 1, ENDED: 1, CONFIGURATION: 1}
+  tables = [
+    reverb.Table(
+      name,
+      sampler=reverb.selectors.Uniform(),
+      remover=reverb.selectors.Fifo(),
+      max_size=size,
+      rate_limiter=reverb.rate_limiters.MinSize(1),
+      signature=specs[name],
+    )
+    for name, size in limits.items()
+  ]
+  tables.append(
+    reverb.Table.queue(ARRIVALS, _MAX_ARRIVALS, signature=specs[ARRIVALS])
+  )
+  _check_port(port)  # First: the folder may be of who has the port.
+  if overwrite:
+    shutil.rmtree(checkpoints, ignore_errors=True)
+  checkpoints.mkdir(parents=True, exist_ok=True)
+  checkpointer = reverb.checkpointers.DefaultCheckpointer(str(checkpoints))
+  try:
+    return reverb.Server(tables, port=port, checkpointer=checkpointer)
+  except RuntimeError as error:
+    raise OSError(0, f'port {port}: {error}') from error
+
+
+def _check_port(port: int) -> None:
+  """Raises OSError if somebody listens; gRPC would share the port with them."""
+  with socket.socket() as listener:
+    # But for connections that a killed server has left.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+      listener.bind(('', port))
+    except OSError as error:
+      raise OSError(error.errno, f'port {port}: {error.strerror}') from error
