@@ -61,7 +61,7 @@ class RemoteCollector(collect.Collector):
     self._wait_seconds = wait_seconds
     self._interactions = 0
     self._policy: reverb_server.Policy | None = None
-    self._writes: int | None = None  # Of policies, by the server's count.
+    self._writes = 0  # Of policies, by the server's count.
     self._lock = threading.Lock()  # Of the two above.
     self.is_learning = False  # Not here: windows are being read.
 

@@ -39,10 +39,10 @@ def run(
     ConfigError: if the port is taken, or the folder is another run's.
   """
   specs = role.build(settings, seed, seed).specs
+  # None comes with a data set, which has been refused.
+  capacity = settings.replay_capacity or 0
   try:
-    server = reverb_server.serve(
-      specs, settings.replay_capacity, port, folder, overwrite
-    )
+    server = reverb_server.serve(specs, capacity, port, folder, overwrite)
   except OSError as error:
     fix = error.filename or 'choose another port with --server'
     raise ConfigError(f'Reverb server: {error.strerror} ({fix}).') from error
