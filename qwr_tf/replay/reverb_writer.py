@@ -15,6 +15,8 @@ from qwr_tf.replay import reverb_client
 from qwr_tf.replay import reverb_server
 
 _FLUSH_MS = 10_000
+# Items on their way; from about 50 on Reverb complains.
+_MOST_PENDING = 32
 
 
 class WindowWriter:
@@ -56,7 +58,8 @@ class WindowWriter:
     columns = tree.map_structure(lambda x: x.numpy(), rows)
     for i in range(len(columns.step_type)):
       self._append_row(tree.map_structure(lambda x, i=i: x[i], columns))
-    self._flush()
+      self._flush(_MOST_PENDING)
+    self._flush(0)
 
   def _append_row(self, row: trajectory.Trajectory) -> None:
     is_transition = row.step_type != ts.StepType.LAST
@@ -87,11 +90,12 @@ class WindowWriter:
   def _create(self, table: str, item: Any) -> None:
     self._writer.create_item(table, priority=1.0, trajectory=item)
 
-  def _flush(self) -> None:
+  def _flush(self, pending: int) -> None:
+    """Waits until the server lacks no more than so many items."""
     end = time.monotonic() + self._connection.seconds
     while True:
       try:
-        return self._writer.flush(timeout_ms=_FLUSH_MS)
+        return self._writer.flush(pending, _FLUSH_MS)
       except reverb.DeadlineExceededError:
         self._connection.tables()  # Waits for the server, or gives up.
         if time.monotonic() > end:
