@@ -21,6 +21,9 @@ _PACKAGE = pathlib.Path(__file__).resolve().parent
 # In a wheel they stand inside the package, in a checkout beside it.
 _FOLDERS = (_PACKAGE / 'gin_configs', _PACKAGE.parent / 'gin_configs')
 
+# Parameters that no binding reaches, and what sets them.
+_PASSED = {'seed': '--seed', 'capacity': 'run.replay_capacity'}
+
 
 class ConfigError(ValueError):
   """A configuration that cannot be used; says in one line what to change."""
@@ -68,6 +71,7 @@ def parse(files: Sequence[str], bindings: Sequence[str]) -> str:
     gin.parse_config(bindings)
     gin.finalize()
     _check_macros(bindings)
+    _check_passed()
   return gin.config_str()
 
 
@@ -155,6 +159,15 @@ def _check_macros(bindings: Sequence[str]) -> None:
         f'gin: {match[1]!r} is no parameter; write configurable.parameter'
         f'{", such as " * bool(known)}{" or ".join(known)}.'
       )
+
+
+def _check_passed() -> None:
+  """Catches what would change nothing: the trainer passes it itself."""
+  owners = r'\w+Agent|make_agent|Collector|load_environment|ReplayTable'
+  for name, instead in _PASSED.items():
+    pattern = rf'^\S*?\b((?:{owners})\.{name}) = '
+    if match := re.search(pattern, gin.config_str(), re.MULTILINE):
+      raise ConfigError(f'gin: {match[1]} changes nothing; use {instead}.')
 
 
 @gin.config.register_finalize_hook

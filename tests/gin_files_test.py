@@ -101,6 +101,9 @@ def test_parse_says_nothing(capfd, caplog):
     ('no_such_thing.x = 2', ('no_such_thing', 'line 1')),
     # Without its configurable a parameter would be a macro nobody reads.
     ('batch_size = 8', ('batch_size', 'such as iterate.batch_size')),
+    # The trainer passes these itself.
+    ('QwrAgent.seed = 3', ('QwrAgent.seed changes nothing', '--seed')),
+    ('ReplayTable.capacity = 9', ('changes nothing', 'run.replay_capacity')),
     ('run.environment = %NOWHERE', ('%NOWHERE', 'nothing sets it')),
     ('iterate.batch_size =', ('parse', 'line 1')),
     ('iterate.batch_size 8', ('iterate.batch_size 8',)),
