@@ -22,7 +22,10 @@ _PACKAGE = pathlib.Path(__file__).resolve().parent
 _FOLDERS = (_PACKAGE / 'gin_configs', _PACKAGE.parent / 'gin_configs')
 
 # Parameters that no binding reaches, and what sets them.
-_PASSED = {'seed': '--seed', 'capacity': 'run.replay_capacity'}
+_PASSED = {
+  r'(\w+Agent|make_agent|Collector|load_environment)\.seed': '--seed',
+  r'ReplayTable\.capacity': 'run.replay_capacity',
+}
 
 
 class ConfigError(ValueError):
@@ -163,9 +166,8 @@ def _check_macros(bindings: Sequence[str]) -> None:
 
 def _check_passed() -> None:
   """Catches what would change nothing: the trainer passes it itself."""
-  owners = r'\w+Agent|make_agent|Collector|load_environment|ReplayTable'
   for name, instead in _PASSED.items():
-    pattern = rf'^\S*?\b((?:{owners})\.{name}) = '
+    pattern = rf'^\S*?\b({name}) = '
     if match := re.search(pattern, gin.config_str(), re.MULTILINE):
       raise ConfigError(f'gin: {match[1]} changes nothing; use {instead}.')
 
