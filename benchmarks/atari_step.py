@@ -8,7 +8,8 @@ makes each minibatch's numbers as it is drawn, `reuse` computes the Q-vector of
 a row once (`ExactReuse`); both also with bfloat16 torsos. The table is full,
 which is the worst case for reuse, and holds random images, which cost the
 same. A step of either kind is made for each interaction of a run, so the sum
-says how long the training of 100K interactions takes.
+says how long the training of 100K interactions takes. Adds rows to
+results/benchmarks/atari_step.csv.
 """
 
 import resource
@@ -24,8 +25,10 @@ from tf_agents.trajectories import time_step as ts
 from tf_agents.trajectories import trajectory
 
 import qwr_tf  # noqa: F401 (first: it quiets TensorFlow)
+from benchmarks import raw_rows
 from qwr_tf import experiment
 from qwr_tf import gin_files
+from qwr_tf import provenance
 from qwr_tf.agents import exact_reuse
 from qwr_tf.agents import minibatches
 from qwr_tf.agents import qwr_agent
@@ -153,6 +156,7 @@ def main(_):
   forward, train = floor_times(_NAIVE_STEPS.value)
   print(f'{_GIN_FILE.value}, {_ROWS.value} rows, batch {_BATCH}')
   print(f'floor: forward {forward:.1f} ms, with backward + Adam {train:.1f} ms')
+  rows = []
   print(f'{"":22} {"critic":>7} {"actor":>7}  ms; {"/ floor":>12}   100K in')
   for dtype_policy in ('float32', 'mixed_bfloat16'):
     configure(dtype_policy)
@@ -172,7 +176,20 @@ def main(_):
         f'{critic / train:5.2f} {actor / train:5.2f}   '
         f'{(critic + actor) * 100 / 3600:.2f} h'
       )
+      rows.append(
+        {
+          'preset': _GIN_FILE.value,
+          'rows': _ROWS.value,
+          'minibatches': function.__name__,
+          'dtype_policy': dtype_policy,
+          'critic_milliseconds': round(critic, 2),
+          'actor_milliseconds': round(actor, 2),
+          'floor_milliseconds': round(train, 2),
+          **provenance.facts(),
+        }
+      )
     del table
+  raw_rows.add(raw_rows.path_of('atari_step'), rows)
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
   print(f'peak memory of this process (one table at a time): {peak:.2f} GiB')
 
