@@ -1,7 +1,5 @@
 """Running mean and deviation of observations, shared by actor and critic."""
 
-from collections.abc import Callable
-
 import gin
 import tensorflow as tf
 from tf_agents.typing import types
@@ -46,8 +44,6 @@ class ObservationNormalizer(tf.Module):
     shape = observation_spec.shape
     self._min_deviation = min_deviation
     self._freeze_after = freeze_after_env_steps
-    # What is done last: nothing, but a converter may put something here.
-    self.finish: Callable[[tf.Tensor], tf.Tensor] = tf.identity
 
     def variable(value, name):
       return tf.Variable(value, trainable=False, name=name)
@@ -64,7 +60,7 @@ class ObservationNormalizer(tf.Module):
 
   def __call__(self, observation: tf.Tensor) -> tf.Tensor:
     """Normalises [..., *observation shape]."""
-    return self.finish((observation - self._mean) * self._inverse_deviation)
+    return (observation - self._mean) * self._inverse_deviation
 
   @tf.function(reduce_retracing=True)
   def update(self, observations: tf.Tensor) -> None:

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow as tf
 
-from qwr_tf import networks
 from qwr_tf.gin_files import ConfigError
 from qwr_tf.gin_files import describe
+from qwr_tf.serving import int8_weights
 from qwr_tf.serving import signatures
 
 FLOAT32, INT8 = 'policy_float32.tflite', 'policy_int8.tflite'
@@ -28,25 +28,18 @@ Act = Callable[[np.ndarray], np.ndarray]
 
 
 def write_tflite(agent, action_space, folder: pathlib.Path) -> None:
-  """Writes the float32 and the dynamic-range int8 model.
+  """Writes the float32 model, and the same one with int8 weights.
 
-  The latter keeps weights as int8 and calculates with what is quantised as it
-  comes; it needs no calibration data.
+  Neither needs calibration data; see `int8_weights` for the latter.
   """
   function, module = _mode_function(agent, action_space)
-  with _normalizers_apart(agent):
-    concrete = function.get_concrete_function()
-  for name, optimizations in (
-    (FLOAT32, []),
-    (INT8, [tf.lite.Optimize.DEFAULT]),
-  ):
-    converter = tf.lite.TFLiteConverter.from_concrete_functions(
-      [concrete], module
-    )
-    converter.optimizations = optimizations
-    with _quiet():
-      content = converter.convert()
-    (folder / name).write_bytes(content)
+  converter = tf.lite.TFLiteConverter.from_concrete_functions(
+    [function.get_concrete_function()], module
+  )
+  with _quiet():
+    content = converter.convert()
+  (folder / FLOAT32).write_bytes(content)
+  (folder / INT8).write_bytes(int8_weights.with_int8_weights(content))
 
 
 def write_onnx(agent, action_space, folder: pathlib.Path) -> None:
@@ -140,27 +133,6 @@ def _mode_function(agent, action_space):
   module = tf.Module()
   module.policy_variables = agent.actor_network.variables
   return function, module
-
-
-@contextlib.contextmanager
-def _normalizers_apart(agent) -> Iterator[None]:
-  """Keeps the converter from multiplying deviations into the first layer.
-
-  Its input would then be raw observations, small and large in one row, whose
-  common int8 scale leaves nothing of the small ones.
-  """
-  normalizers = [
-    module
-    for module in agent.actor_network.submodules
-    if isinstance(module, networks.ObservationNormalizer)
-  ]
-  for normalizer in normalizers:
-    normalizer.finish = lambda x: tf.minimum(x, x.dtype.max)
-  try:
-    yield
-  finally:
-    for normalizer in normalizers:
-      normalizer.finish = tf.identity
 
 
 @contextlib.contextmanager
