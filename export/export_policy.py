@@ -28,7 +28,7 @@ _FORMAT = flags.DEFINE_enum(
   'format',
   'saved_model',
   serving.KINDS,
-  'tflite writes float32 and dynamic-range int8, from the mode action.',
+  'tflite writes float32 and int8 weights, from the mode action.',
 )
 
 

@@ -14,9 +14,10 @@ import numpy as np
 from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.tools import flatbuffer_utils
 
-# Of the model's numbers: smaller weights stay float32. They would save little
-# and their rounding costs as much as that of large ones.
-_MIN_SHARE = 0.1
+# Of all weights, what the smallest ones may make up together: they stay float32.
+# Convolutions and first and last layers would save little, and their rounding
+# costs as much as that of large weights.
+_FLOAT_SHARE = 0.2
 
 # The first version of DEQUANTIZE with more than one scale.
 _DEQUANTIZE_VERSION = 5
@@ -33,13 +34,10 @@ def with_int8_weights(content: bytes) -> bytes:
   """
   model = flatbuffer_utils.convert_bytearray_to_object(bytearray(content))
   (graph,) = model.subgraphs
-  constants = _float_constants(model, graph)
-  minimum = _MIN_SHARE * sum(values.size for values in constants.values())
-  for index, values in constants.items():
-    if values.ndim > 1 and values.size >= minimum:
-      rounded, scales = round_to_int8(values)
-      model.buffers[graph.tensors[index].buffer].data = _bytes(rounded)
-      _dequantize(model, graph, index, scales)
+  for index, weights in _large(_float_weights(model, graph)):
+    rounded, scales = round_to_int8(weights)
+    model.buffers[graph.tensors[index].buffer].data = _bytes(rounded)
+    _dequantize(model, graph, index, scales)
   return flatbuffer_utils.convert_object_to_bytearray(model)
 
 
@@ -54,20 +52,29 @@ def round_to_int8(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     is at most half a scale away from the weights.
   """
   largest = np.abs(weights).max(axis=tuple(range(weights.ndim - 1)))
-  scales = np.where(largest > 0, largest / 127, 1).astype(np.float32)
+  scales = (largest / 127).astype(np.float32)
+  scales[scales == 0] = 1
   rounded = np.clip(np.rint(weights / scales), -127, 127)
   return rounded.astype(np.int8), scales
 
 
-def _float_constants(model, graph) -> dict[int, np.ndarray]:
-  """The constants by their number among the graph's tensors."""
-  found = {}
+def _float_weights(model, graph) -> list[tuple[int, np.ndarray]]:
+  """(number among the graph's tensors, values) of all but biases."""
+  found = []
   for i, tensor in enumerate(graph.tensors):
     data = model.buffers[tensor.buffer].data
-    if tensor.type == schema.TensorType.FLOAT32 and data is not None:
+    is_constant = data is not None and tensor.type == schema.TensorType.FLOAT32
+    if is_constant and len(tensor.shape) > 1:
       values = np.frombuffer(_bytes(data), np.float32)
-      found[i] = values.reshape(tensor.shape)
+      found.append((i, values.reshape(tensor.shape)))
   return found
+
+
+def _large(weights: list[tuple[int, np.ndarray]]):
+  """Those that do not stay float32."""
+  weights = sorted(weights, key=lambda pair: pair[1].size)
+  up_to = np.cumsum([values.size for _, values in weights])
+  return weights[np.sum(up_to <= _FLOAT_SHARE * up_to[-1:]) :]
 
 
 def _bytes(values: np.ndarray) -> np.ndarray:
