@@ -14,9 +14,9 @@ import numpy as np
 from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.tools import flatbuffer_utils
 
-# Of all weights, what the smallest ones may make up together: they stay float32.
-# Convolutions and first and last layers would save little, and their rounding
-# costs as much as that of large weights.
+# Of all weights, what the smallest ones may make up together: they stay
+# float32. Convolutions, first and last layers would save little, and their
+# rounding costs as much as that of large weights.
 _FLOAT_SHARE = 0.2
 
 # The first version of DEQUANTIZE with more than one scale.
