@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from qwr_tf.serving import conversions
 from qwr_tf.serving import int8_weights
+from qwr_tf.serving import last_layer
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +79,8 @@ def test_weights_that_int8_holds_give_the_float32_actions(tmp_path):
   )
   integers, scales = _representable((256, 256), np.random.default_rng(0))
   hidden.assign(integers * scales[:, np.newaxis])
-  conversions.write_tflite(run.agent, run.space, tmp_path)
+  observations = policies.observations(run.agent, 40)
+  conversions.write_tflite(run.agent, run.space, tmp_path, observations)
   ((values, stored_scales, axis),) = _stored(tmp_path / conversions.INT8)
   np.testing.assert_array_equal(values, integers.T)
   np.testing.assert_array_equal(stored_scales, scales)
@@ -87,7 +89,6 @@ def test_weights_that_int8_holds_give_the_float32_actions(tmp_path):
     conversions.load_tflite(tmp_path / name)
     for name in (conversions.FLOAT32, conversions.INT8)
   )
-  observations = policies.observations(run.agent, 40)
   expected = exact(observations)
   assert expected.std() > 0.01, 'nothing to compare'
   for batch in (1, 40, 7):
@@ -132,20 +133,25 @@ def test_small_values_count_beside_large_ones(tmp_path):
   assert dynamic_range(observations) == [0], 'what this is the answer to'
 
 
-def test_the_smallest_weights_stay_float32(tmp_path):
-  # 640, 4096 and 256 numbers: the small ones are 18 % of all.
+def _perceptron(*sizes):
+  """The bytes of a float32 model without biases."""
   rng = np.random.default_rng(0)
   layers = [
-    tf.constant(rng.normal(size=shape), tf.float32)
-    for shape in ([10, 64], [64, 64], [64, 4])
+    tf.constant(rng.normal(size=shape) / shape[0] ** 0.5, tf.float32)
+    for shape in zip(sizes, sizes[1:], strict=False)
   ]
 
   def act(x):
-    for layer in layers:
+    for layer in layers[:-1]:
       x = tf.nn.relu(tf.matmul(x, layer))
-    return x
+    return tf.matmul(x, layers[-1])
 
-  content = _converter(act, 10).convert()
+  return _converter(act, sizes[0]).convert()
+
+
+def test_the_smallest_weights_stay_float32(tmp_path):
+  # 640, 4096 and 256 numbers: the small ones are 18 % of all.
+  content = _perceptron(10, 64, 64, 4)
   (tmp_path / 'int8').write_bytes(int8_weights.with_int8_weights(content))
   assert [v.shape for v, _, _ in _stored(tmp_path / 'int8')] == [(64, 64)]
 
@@ -155,3 +161,39 @@ def test_a_model_without_weights_stays_as_it_is(tmp_path):
   act = _loaded(int8_weights.with_int8_weights(content), tmp_path / 'int8')
   np.testing.assert_array_equal(act(np.ones([2, 3], np.float32)), 2)
   assert not _stored(tmp_path / 'int8')
+
+
+def test_the_last_layer_makes_up_for_features_that_are_off():
+  # x' = 2 x, so that w' = w / 2 but for the ridge. What no state shows keeps
+  # its weight.
+  rounded, exact = np.array([[2.0, 0.0]]), np.array([[1.0, 5.0]])
+  weights = np.array([[3.0], [0.0]])
+  # The ridge is 0.01 of the mean square of both features: 0.01 * 4 / 2.
+  np.testing.assert_allclose(
+    last_layer.correction(rounded, exact, weights), [[-6 / 4.02], [0]]
+  )
+  assert not last_layer.correction(rounded, rounded, weights).any()
+  zeros = np.zeros([3, 2])
+  assert not last_layer.correction(zeros, zeros, weights).any()
+
+
+def test_a_refit_is_closer_in_states_it_has_not_seen(tmp_path):
+  exact = _perceptron(10, 64, 64, 4)
+  rounded = int8_weights.with_int8_weights(exact)
+  rng = np.random.default_rng(1)
+  seen, others = rng.normal(size=[2, 1050, 10]).astype(np.float32)
+  refitted = last_layer.refit(rounded, exact, seen)
+  assert len(refitted) == len(rounded)
+  wanted, before, after = (
+    _loaded(content, tmp_path / 'model')(others)
+    for content in (exact, rounded, refitted)
+  )
+  assert np.abs(after - wanted).mean() < 0.7 * np.abs(before - wanted).mean()
+
+
+@pytest.mark.parametrize('sizes', [(10, 64), (4, 4, 64)])
+def test_a_last_layer_of_int8_stays_as_it_is(sizes):
+  exact = _perceptron(*sizes)
+  rounded = int8_weights.with_int8_weights(exact)
+  seen = np.ones([5, sizes[0]], np.float32)
+  assert last_layer.refit(rounded, exact, seen) == rounded

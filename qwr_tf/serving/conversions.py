@@ -16,6 +16,7 @@ import tensorflow as tf
 from qwr_tf.gin_files import ConfigError
 from qwr_tf.gin_files import describe
 from qwr_tf.serving import int8_weights
+from qwr_tf.serving import last_layer
 from qwr_tf.serving import signatures
 
 FLOAT32, INT8 = 'policy_float32.tflite', 'policy_int8.tflite'
@@ -27,19 +28,28 @@ _OPSET = 17
 Act = Callable[[np.ndarray], np.ndarray]
 
 
-def write_tflite(agent, action_space, folder: pathlib.Path) -> None:
-  """Writes the float32 model, and the same one with int8 weights.
+def write_tflite(
+  agent, action_space, folder: pathlib.Path, observations: np.ndarray
+) -> None:
+  """Writes the float32 model, and one with int8 weights that is made of it.
 
-  Neither needs calibration data; see `int8_weights` for the latter.
+  Args:
+    agent: a `RegressionAgent`.
+    action_space: gymnasium's own.
+    folder: to write to.
+    observations: [N, ...] that the policy visits: the last layer of the int8
+      model is fit to the float32 model's there.
   """
   function, module = _mode_function(agent, action_space)
   converter = tf.lite.TFLiteConverter.from_concrete_functions(
     [function.get_concrete_function()], module
   )
   with _quiet():
-    content = converter.convert()
-  (folder / FLOAT32).write_bytes(content)
-  (folder / INT8).write_bytes(int8_weights.with_int8_weights(content))
+    exact = converter.convert()
+    rounded = int8_weights.with_int8_weights(exact)
+    rounded = last_layer.refit(rounded, exact, observations)
+  (folder / FLOAT32).write_bytes(exact)
+  (folder / INT8).write_bytes(rounded)
 
 
 def write_onnx(agent, action_space, folder: pathlib.Path) -> None:

@@ -21,6 +21,7 @@ from qwr_tf import environments
 from qwr_tf import experiment
 from qwr_tf.gin_files import ConfigError
 from qwr_tf.gin_files import describe
+from qwr_tf.serving import checks
 from qwr_tf.serving import conversions
 from qwr_tf.serving import metadata
 from qwr_tf.serving import signatures
@@ -30,12 +31,11 @@ from qwr_tf.serving import warmup
 # As TF-Agents' PolicySavedModelTrigger names them.
 GREEDY_POLICY, COLLECT_POLICY = 'greedy_policy', 'collect_policy'
 
-SAVED_MODEL = 'saved_model'
-_CONVERSIONS = {
-  'tflite': conversions.write_tflite,
-  'onnx': conversions.write_onnx,
-}
-KINDS = (SAVED_MODEL, *_CONVERSIONS)
+SAVED_MODEL, TFLITE, ONNX = 'saved_model', 'tflite', 'onnx'
+KINDS = (SAVED_MODEL, TFLITE, ONNX)
+
+# The states that int8 is made for; no check takes the same ones.
+_VISITED, _VISITED_SEED = 1000, 2**30
 
 
 def export(
@@ -74,8 +74,13 @@ def export(
     (folder / versions.EXTRA / versions.METADATA).write_text(text + '\n')
     if kind == SAVED_MODEL:
       _write_saved_model(agent, space, inputs, folder)
+    elif kind == TFLITE:
+      visited = checks.visited_observations(
+        agent, name, _VISITED, _VISITED_SEED
+      )
+      conversions.write_tflite(agent, space, folder, visited)
     else:
-      _CONVERSIONS[kind](agent, space, folder)
+      conversions.write_onnx(agent, space, folder)
 
   return versions.write_new(output, write)
 
