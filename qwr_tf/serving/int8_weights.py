@@ -4,7 +4,7 @@ The converter's int8 models (dynamic range) also round what flows between the
 layers, row by row, and that takes another action wherever two are nearly as
 good as each other. Here weights alone are rounded: the file holds int8 and a
 DEQUANTIZE operator for each of them, which the interpreter runs once, as it
-allocates tensors. From then on it is the float32 model.
+allocates tensors. From then on it is the float32 model, in memory and speed.
 
 There is a scale for every input of a layer, not for every output: inputs
 differ in size, normalised or not, and their weights with them.
@@ -74,7 +74,8 @@ def _large(weights: list[tuple[int, np.ndarray]]):
   """Those that do not stay float32."""
   weights = sorted(weights, key=lambda pair: pair[1].size)
   up_to = np.cumsum([values.size for _, values in weights])
-  return weights[np.sum(up_to <= _FLOAT_SHARE * up_to[-1:]) :]
+  small = up_to <= _FLOAT_SHARE * up_to[-1:]
+  return weights[int(small.sum()) :]
 
 
 def _bytes(values: np.ndarray) -> np.ndarray:
