@@ -150,8 +150,8 @@ def _perceptron(*sizes):
 
 
 def test_the_smallest_weights_stay_float32(tmp_path):
-  # 640, 4096 and 256 numbers: the small ones are 18 % of all.
-  content = _perceptron(10, 64, 64, 4)
+  # 320, 4096 and 128 numbers: the small ones are 10 % of all.
+  content = _perceptron(5, 64, 64, 2)
   (tmp_path / 'int8').write_bytes(int8_weights.with_int8_weights(content))
   assert [v.shape for v, _, _ in _stored(tmp_path / 'int8')] == [(64, 64)]
 

@@ -15,9 +15,9 @@ from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.tools import flatbuffer_utils
 
 # Of all weights, what the smallest ones may make up together: they stay
-# float32. Convolutions, first and last layers would save little, and their
-# rounding costs as much as that of large weights.
-_FLOAT_SHARE = 0.2
+# float32. Convolutions and the last layer would save little, and their rounding
+# costs as much as that of large weights; and `last_layer` wants the latter.
+_FLOAT_SHARE = 1 / 8
 
 # The first version of DEQUANTIZE with more than one scale.
 _DEQUANTIZE_VERSION = 5
