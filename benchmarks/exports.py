@@ -130,10 +130,11 @@ def _rows(root_dir: pathlib.Path, folder: pathlib.Path):
 
 def main(root_dirs: list[str]) -> None:
   """Prints the rows and adds them to the file."""
+  commit = provenance.commit()  # Before rows are changes to the checkout.
   for root_dir in root_dirs:
     with tempfile.TemporaryDirectory() as folder:
       for row in _rows(pathlib.Path(root_dir), pathlib.Path(folder)):
-        row['commit'] = provenance.commit()
+        row['commit'] = commit
         cells = {
           k: f'{row[k]:.3g}' if isinstance(row[k], float) else row[k]
           for k in _COLUMNS
