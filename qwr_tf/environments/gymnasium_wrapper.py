@@ -99,7 +99,7 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
     env = self._env
     while isinstance(env, gymnasium.Wrapper):
       if isinstance(env, gymnasium.wrappers.ClipReward):
-        rewards = env.func(rewards)
+        rewards = np.asarray(env.func(rewards))
       env = env.env
     return rewards
 
