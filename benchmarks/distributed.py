@@ -2,15 +2,17 @@
 
     python -m benchmarks.distributed --what=collectors   # 1, 2 and 4 of them
     python -m benchmarks.distributed --what=server       # bytes, windows/s
+    python -m benchmarks.distributed --what=score        # 50K interactions
     python -m benchmarks.distributed --what=faults       # kill -9 of each role
     python -m benchmarks.distributed --what=faults --namespaces  # as root
 
 Adds rows to results/benchmarks/distributed.csv. `faults` kills the Reverb
 server, a collector and the learner in turn, --kills times each, and counts the
-interactions that collectors made and the learner never saw. With --namespaces
-the server runs in a network namespace of its own and the other roles in
-another one, with a cable between them that is pulled, too; this process makes
-both, and starts roles anew as `qwr_tf.launch` does.
+interactions that collectors made and the learner never saw. `score` is to be
+compared with runs of one process in results/mujoco_100k.csv, at 50K. With
+--namespaces the server runs in a network namespace of its own and the other
+roles in another one, with a cable between them that is pulled, too; this
+process makes both, and starts roles anew as `qwr_tf.launch` does.
 """
 
 import contextlib
@@ -33,7 +35,10 @@ from benchmarks import raw_rows
 from qwr_tf import provenance
 
 _WHAT = flags.DEFINE_enum(
-  'what', 'collectors', ['collectors', 'server', 'faults'], 'What to measure.'
+  'what',
+  'collectors',
+  ['collectors', 'server', 'score', 'faults'],
+  'What to measure.',
 )
 _KILLS = flags.DEFINE_integer('kills', 4, 'Of each role.')
 _NAMESPACES = flags.DEFINE_bool('namespaces', False, 'Of the network.')
@@ -119,6 +124,25 @@ def _collectors(count: int, steps: int) -> None:
     made = int(last['interactions']) - int(first['interactions'])
     setting = f'{count} collectors, {steps}+{steps} steps per 1000'
     _note('interactions', setting, made / seconds, '1/s')
+
+
+def _score() -> None:
+  """Of a run of 50K interactions with two collectors."""
+  bindings = 'run.interactions=50000', "run.environment='HalfCheetah-v4'"
+  with tempfile.TemporaryDirectory() as name:
+    folder = pathlib.Path(name)
+    command = [
+      *(sys.executable, '-m', 'qwr_tf.launch', '--collectors=2'),
+      *('--gin_file=mujoco_100k.gin', f'--root_dir={folder / "run"}'),
+      *[f'--gin_bindings={binding}' for binding in bindings],
+    ]
+    if _start(folder, command).wait():
+      raise SystemExit((folder / 'log').read_text()[-3000:])
+    facts = json.loads((folder / 'run/run.json').read_text())
+  for action in ('mode', 'sampled'):
+    score = facts['scores'][f'eval_return_{action}']
+    _note('return after 50K interactions', action, score, '')
+  _note('wall clock of 50K interactions', '', facts['wall_seconds'], 's')
 
 
 # Faults.
@@ -262,6 +286,8 @@ def main(_) -> None:
   """Measures."""
   if _WHAT.value == 'server':
     _server()
+  elif _WHAT.value == 'score':
+    _score()
   elif _WHAT.value == 'faults':
     _faults()
   else:

@@ -30,6 +30,9 @@ _ENVIRONMENTS = flags.DEFINE_list(
 _STAGES = flags.DEFINE_list(
   'stages', ['train', 'record', 'offline', 'online', 'verdict'], 'Which.'
 )
+_DATA_SETS = flags.DEFINE_list(
+  'data_sets', ['third-v0', 'final-v0'], 'Learned from offline.'
+)
 _INTERACTIONS = flags.DEFINE_integer(
   'interactions', 100_000, 'Of the runs whose policies are recorded.'
 )
@@ -158,7 +161,7 @@ def main(_):
     for environment in environments if name in stages else ():
       stage(environment)
   if 'offline' in stages:
-    for dataset in DATA_SETS:
+    for dataset in _DATA_SETS.value:
       for preset in OFFLINE:
         _sweep('offline', environments, dataset, *preset)
   if 'online' in stages:

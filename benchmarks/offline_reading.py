@@ -4,11 +4,13 @@
 
 Writes sets of HalfCheetah's shape in both layouts (D4RL's compressed, as its
 files are), reads each in a process of its own, and times a training phase on
-the full table beside one on a table of 50K.
+the full table beside one on a table of 50K. Adds rows to
+results/benchmarks/offline_reading.csv.
 """
 
 import pathlib
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -20,14 +22,17 @@ from absl import app
 from absl import flags
 
 import qwr_tf  # noqa: F401 (first: it quiets TensorFlow)
+from benchmarks import raw_rows
 from qwr_tf import datasets
 from qwr_tf import experiment
 from qwr_tf import gin_files
+from qwr_tf import provenance
 
 _TRANSITIONS = flags.DEFINE_integer('transitions', 1_000_000, 'Logged steps.')
 _READ = flags.DEFINE_string('read', None, 'A data set to read; internal.')
 _EPISODE = 1000
 _STEPS = 1000  # Of a phase, for either network.
+_TIMES = 5  # Phases that are timed.
 
 
 def _steps(rng, count: int) -> dict[str, np.ndarray]:
@@ -70,8 +75,14 @@ def _peak_gib() -> float:
   return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
+def _seconds(iterations) -> float:
+  start = time.perf_counter()
+  next(iterations)
+  return time.perf_counter() - start
+
+
 def _read(path: str) -> None:
-  """Builds a run on a data set, and makes two iterations."""
+  """Builds a run on a data set, and times iterations."""
   gin_files.parse(
     ['offline_mujoco.gin'],
     [
@@ -83,21 +94,25 @@ def _read(path: str) -> None:
   before = _peak_gib()
   start = time.perf_counter()
   parts = experiment.build(experiment.settings(), seed=0)
-  seconds = time.perf_counter() - start
-  print(
-    f'{pathlib.Path(path).name:14}{parts.data.transitions:10} transitions '
-    f'{seconds:6.1f} s, peak {_peak_gib():.2f} GiB ({before:.2f} before)',
-    flush=True,
-  )
+  row: dict[str, object] = {
+    'data_set': pathlib.Path(path).name,
+    'transitions': parts.data.transitions,
+    'seconds_to_read': f'{time.perf_counter() - start:.1f}',
+    'gib_before': f'{before:.2f}',
+    'peak_gib': f'{_peak_gib():.2f}',
+  }
   next(parts.iterations)  # Compiles.
-  start = time.perf_counter()
-  next(parts.iterations)
-  seconds = time.perf_counter() - start
-  print(f'{"":14}{_STEPS} + {_STEPS} steps in {seconds:.1f} s', flush=True)
+  row['steps_of_either_network'] = _STEPS
+  seconds = statistics.median(_seconds(parts.iterations) for _ in range(_TIMES))
+  row['median_seconds_of_steps'] = f'{seconds:.2f}'
+  print(row, flush=True)
+  raw_rows.add(
+    raw_rows.path_of('offline_reading'), [{**row, **provenance.facts()}]
+  )
 
 
 def main(_):
-  """Prints the figures."""
+  """Prints the rows and adds them to the file."""
   if _READ.value:
     _read(_READ.value)
     return

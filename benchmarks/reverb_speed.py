@@ -103,8 +103,8 @@ def _measure(name: str, server: int, port: int) -> dict[str, float]:
   connection = reverb_client.Connection(f'127.0.0.1:{port}', 300.0)
   connection.tables()  # Waits for it.
   writer = reverb_writer.WindowWriter(connection, horizon)
-  arrivals = reverb_table.Arrivals(connection, specs)
-  table = reverb_table.ReverbTable(connection, specs)
+  arrivals = reverb_table.Arrivals(connection, specs, spec)
+  table = reverb_table.ReverbTable(connection, specs, spec)
   rows = _rows(spec, 50)
 
   def write():

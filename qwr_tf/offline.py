@@ -93,6 +93,7 @@ def fill(data: datasets.DataSet, table, agent, env) -> datasets.Summary:
     environments.action_bounds(env.env.action_space),
     behavior_scale=_constant_scale(agent),
     normalizer=agent.actor_network.normalizer,
+    reward_fn=env.clipped,
   )
 
 

@@ -5,9 +5,9 @@
 
 Writes datasets/<environment>/<policy>-v<number> unless --dataset says
 otherwise: observations, actions, rewards and ends as the environment has them
-(rewards of Atari clipped, as in training), and the parameters of the policy's
-distribution as infos/dist_params. Exit codes: 0 done, 2 bad input, 1 anything
-else.
+(rewards of Atari as the game gives them; who learns from them clips), and the
+parameters of the policy's distribution as infos/dist_params. Exit codes: 0
+done, 2 bad input, 1 anything else.
 """
 
 import pathlib
@@ -146,7 +146,8 @@ def main() -> None:
   """From flags to a data set."""
   saved, environment = _arguments()
   try:
-    wrapped = environments.load(environment)
+    settings = environments.score_settings(environment)
+    wrapped = environments.load(environment, **settings)
   except ValueError as error:
     raise ConfigError(f'--env: {error}') from error
   with wrapped:

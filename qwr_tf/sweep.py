@@ -69,10 +69,11 @@ class Sweep:
     self._recipe = recipe
     self.failed: list[str] = []
     self._done = 0
+    is_offline = all(job.interactions == 1 for job in jobs)
     self._bar = tqdm.tqdm(
       total=sum(job.interactions for job in jobs),
-      unit=' interactions',
-      unit_scale=True,
+      unit=' runs' if is_offline else ' interactions',
+      unit_scale=not is_offline,
       smoothing=0,  # Evenly over the whole grid: rows come in bursts.
       miniters=0,
       mininterval=1 if sys.stderr.isatty() else 30,

@@ -129,6 +129,14 @@ def test_describe_leaves_out_what_libraries_put_first():
   assert gin_files.describe(error) == expected
 
 
+def test_describe_says_who_fills_a_slot_already():
+  gin_files.parse(['awac_bitflip.gin'], ['AwacAgent.horizon = 3'])
+  with pytest.raises(gin_files.ConfigError) as caught:
+    experiment.build(experiment.settings(), 0)
+  expected = 'AwacAgent: sets horizon itself; leave it out, or use QwrAgent.'
+  assert str(caught.value) == expected
+
+
 def test_syntax_error_names_file_and_line(tmp_path):
   own = tmp_path / 'own.gin'
   own.write_text('iterate.rounds = 1\niterate.batch_size = 3 4\n')

@@ -214,6 +214,29 @@ def test_a_recorded_set_reads_back_equal(cli, tmp_path):
   assert parts.data.mean_return == pytest.approx(np.mean(returns), rel=1e-6)
 
 
+def test_scores_are_recorded_and_clipped_rewards_learned_from(cli, tmp_path):
+  code, _, err = cli(
+    '--policy=random', '--env=ALE/MsPacman-v5', '--episodes=1', '--dataset=one'
+  )
+  assert code == 0, err
+  (episode,) = _episodes(tmp_path / 'one')
+  assert set(episode['rewards']) >= {0.0, 10.0}  # A dot is 10 points.
+  gin_files.parse(
+    ['atari_100k.gin'],
+    [
+      "GAME = 'MsPacman'",
+      "run.dataset = 'one'",
+      'run.offline_iterations = 1',
+      'run.replay_capacity = 2000',
+    ],
+  )
+  parts = experiment.build(experiment.settings(), seed=0)
+  rows = parts.table.read(*parts.table.row_range())
+  learned = rows.reward.numpy()[: len(episode['rewards'])]
+  np.testing.assert_array_equal(learned, np.minimum(episode['rewards'], 1.0))
+  assert parts.data.mean_return == episode['rewards'].sum()
+
+
 @pytest.mark.parametrize(
   ('arguments', 'fix'),
   [

@@ -106,7 +106,7 @@ def _rows(step_types, first=0):
 
 def _windows(shared, count):
   """The actions of all windows, which the server draws at random."""
-  table = reverb_table.ReverbTable(shared.connection, shared.specs)
+  table = reverb_table.ReverbTable(shared.connection, shared.specs, _SPEC)
   read = table.windows([1, 1], _HORIZON + 1, None)
   found = {}
   for _ in range(200):
@@ -158,7 +158,7 @@ def test_every_interaction_arrives_once_with_its_return(shared):
   step_types = [_FIRST, _MID, _LAST, _FIRST, _MID]
   writer.append(_rows(step_types))
   assert writer.interactions == 4
-  arrivals = reverb_table.Arrivals(shared.connection, shared.specs)
+  arrivals = reverb_table.Arrivals(shared.connection, shared.specs, _SPEC)
   assert shared.size(reverb_server.ARRIVALS) == 4
   observations, returns = arrivals.take(3)
   np.testing.assert_array_equal(observations[:, 0], [0, 1, 3])
@@ -169,7 +169,7 @@ def test_every_interaction_arrives_once_with_its_return(shared):
 
 
 def test_what_is_repeated_is_dropped_and_what_is_missing_counted(shared):
-  arrivals = reverb_table.Arrivals(shared.connection, shared.specs)
+  arrivals = reverb_table.Arrivals(shared.connection, shared.specs, _SPEC)
   writer = shared.writer()
   writer.append(_rows([_FIRST, _MID]))
   assert len(arrivals.take(2)[0]) == 2
@@ -183,11 +183,11 @@ def test_what_is_repeated_is_dropped_and_what_is_missing_counted(shared):
 
 
 def test_arrivals_go_on_from_a_state(shared):
-  arrivals = reverb_table.Arrivals(shared.connection, shared.specs)
+  arrivals = reverb_table.Arrivals(shared.connection, shared.specs, _SPEC)
   writer = shared.writer()
   writer.append(_rows([_FIRST, _MID]))
   arrivals.take(2)
-  again = reverb_table.Arrivals(shared.connection, shared.specs)
+  again = reverb_table.Arrivals(shared.connection, shared.specs, _SPEC)
   again.restore(arrivals.state())
   writer.append(_rows([_MID, _LAST], first=2))
   _, returns = again.take(1)
@@ -231,7 +231,9 @@ def test_an_agent_learns_from_windows_of_a_server(tmp_path):
     append = staticmethod(writer.append)
 
   replica_checks.fill(_Rows, agent, 60)
-  table = reverb_table.ReverbTable(shared.connection, shared.specs)
+  table = reverb_table.ReverbTable(
+    shared.connection, shared.specs, agent.collect_data_spec
+  )
   before = [v.numpy() for v in agent.trainable_variables]
   iterations = qwr_agent.iterate(
     agent, table, lambda: None, critic_steps=3, actor_steps=2, batch_size=8
@@ -306,7 +308,7 @@ def test_a_phase_goes_on_when_a_killed_server_has_come_back(start_server):
   specs = reverb_server.signatures(_SPEC, _HORIZON, _Network())
   writer = reverb_writer.WindowWriter(connection, _HORIZON)
   writer.append(_rows([_FIRST, *[_MID] * 9]))
-  table = reverb_table.ReverbTable(connection, specs)
+  table = reverb_table.ReverbTable(connection, specs, _SPEC)
   read = table.windows([1, 2], _HORIZON + 1, None)
 
   def reward_of_a_row_after(number):
@@ -349,12 +351,12 @@ def test_another_signature_is_named(shared):
   )
   with pytest.raises(
     reverb_client.MismatchError,
-    match=r'observation is float32\[4, 2\] there, .*5',
+    match=r'float32 is float32\[4, 6\] there, .*\[4, 9\]',
   ):
     shared.connection.check(other, '')
   longer = reverb_server.signatures(_SPEC, _HORIZON + 1, shared.network)
   with pytest.raises(
-    reverb_client.MismatchError, match=r'\[4\] there, .*\[5\]'
+    reverb_client.MismatchError, match=r'\[4, 6\] there, .*\[5, 6\]'
   ):
     shared.connection.check(longer, '')
 

@@ -104,6 +104,7 @@ class DataSet:
     *,
     behavior_scale: np.ndarray | None = None,
     normalizer: Any | None = None,
+    reward_fn: Callable[[np.ndarray], np.ndarray] = lambda rewards: rewards,
   ) -> Summary:
     """Appends everything to an empty table, and closes the file.
 
@@ -114,6 +115,8 @@ class DataSet:
       behavior_scale: deviation of the policy [A] where it is a constant, which
         the table does not keep. A recorded one must be the same.
       normalizer: its `fit` sees all observations that have an action.
+      reward_fn: logged rewards [N] to those that are learned from; mean
+        returns are of the logged ones.
 
     Returns:
       What was read.
@@ -137,7 +140,9 @@ class DataSet:
       for rows in rows_lib.rows(chunks):
         action = to_agent(rows.action, action_bounds, spec.action)
         params = rows.policy_info if recorded else self._made(action, spec)
-        _append(table, rows._replace(action=action, policy_info=params))
+        reward = reward_fn(rows.reward)
+        rows = rows._replace(action=action, policy_info=params, reward=reward)
+        _append(table, rows)
         transitions += int(np.sum(~rows.is_boundary()))
     self._check_all_there(table, transitions)
     mu = 'recorded' if recorded else 'from logged actions'

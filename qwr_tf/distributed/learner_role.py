@@ -56,7 +56,9 @@ class RemoteCollector(collect.Collector):
         'Collector.whole_episodes needs one collector; many write steps.'
       )
     self._connection = connection
-    self._arrivals = reverb_table.Arrivals(connection, specs)
+    self._arrivals = reverb_table.Arrivals(
+      connection, specs, agent.collect_data_spec
+    )
     self._variables = reverb_server.acting_variables(agent.actor_network)
     self._wait_seconds = wait_seconds
     self._interactions = 0
@@ -193,7 +195,9 @@ class Learner:
     self._collector = RemoteCollector(
       agent, self._connection, specs, self._wait_seconds
     )
-    table = reverb_table.ReverbTable(self._connection, specs)
+    table = reverb_table.ReverbTable(
+      self._connection, specs, agent.collect_data_spec
+    )
     return table, self._collector, None
 
   def finish(self) -> None:

@@ -90,6 +90,19 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
     """Describes actions: int32 from 0, or float32 in [-1, 1]."""
     return self._action_spec
 
+  def clipped(self, rewards: np.ndarray) -> np.ndarray:
+    """Rewards [N] of logged steps as this environment gives them.
+
+    Only clipping (gymnasium's ClipReward) is made up for: what was clipped
+    already stays as it is, where a scale would be applied twice.
+    """
+    env = self._env
+    while isinstance(env, gymnasium.Wrapper):
+      if isinstance(env, gymnasium.wrappers.ClipReward):
+        rewards = np.asarray(env.func(rewards))
+      env = env.env
+    return rewards
+
   def should_reset(self, current_time_step: ts.TimeStep) -> bool:
     """Whether the episode is over; the base class takes 11 us to say so."""
     return int(current_time_step.step_type) == 2  # ts.StepType.LAST

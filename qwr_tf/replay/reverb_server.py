@@ -9,6 +9,8 @@ import reverb
 import tensorflow as tf
 from tf_agents.trajectories import trajectory
 
+from qwr_tf.replay import packing
+
 # Windows [T + 1, ...], first in first out, drawn uniformly.
 EXPERIENCE = 'experience'
 # Each interaction once: what the learner has not counted yet.
@@ -28,16 +30,12 @@ class Arrival(NamedTuple):
   """An interaction as the learner counts it.
 
   Attributes:
-    observation: before the action; for the normaliser.
-    reward: after it.
-    next_step_type: after it.
+    row: packed; the learner wants its observation, reward and end.
     session: of the collector's process.
     number: of the interaction in its session, without gaps.
   """
 
-  observation: Any
-  reward: Any
-  next_step_type: Any
+  row: Any
   session: Any
   number: Any
 
@@ -64,7 +62,7 @@ def acting_variables(network: tf.Module) -> list[tf.Variable]:
 def signatures(
   data_spec: trajectory.Trajectory, horizon: int, network: tf.Module
 ) -> dict[str, Any]:
-  """Specs of the tables' items, by name of the table.
+  """Specs of the tables' items, by name of the table; rows are packed.
 
   Args:
     data_spec: the agent's `collect_data_spec`.
@@ -72,23 +70,16 @@ def signatures(
     network: that acts.
   """
   number = tf.TensorSpec([], tf.int64)
-
-  def plain(spec, outer=()):
-    return tf.TensorSpec([*outer, *spec.shape], spec.dtype)
-
+  row = packing.packed_spec(data_spec)
+  variables = acting_variables(network)
   return {
-    EXPERIENCE: tf.nest.map_structure(
-      lambda spec: plain(spec, [horizon + 1]), data_spec
-    ),
-    ARRIVALS: Arrival(
-      observation=plain(data_spec.observation),
-      reward=plain(data_spec.reward),
-      next_step_type=plain(data_spec.next_step_type),
-      session=number,
-      number=number,
-    ),
+    EXPERIENCE: {
+      name: tf.TensorSpec([horizon + 1, *spec.shape], spec.dtype)
+      for name, spec in row.items()
+    },
+    ARRIVALS: Arrival(row=row, session=number, number=number),
     VARIABLES: Policy(
-      variables=tuple(plain(v) for v in acting_variables(network)),
+      variables=tuple(tf.TensorSpec(v.shape, v.dtype) for v in variables),
       interactions=number,
     ),
     ENDED: tf.TensorSpec([], tf.bool),

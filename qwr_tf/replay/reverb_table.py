@@ -13,6 +13,7 @@ from tf_agents.trajectories import time_step as ts
 from tf_agents.trajectories import trajectory
 from tf_agents.typing import types
 
+from qwr_tf.replay import packing
 from qwr_tf.replay import reverb_client
 from qwr_tf.replay import reverb_server
 
@@ -28,16 +29,21 @@ class ReverbTable:
   """
 
   def __init__(
-    self, connection: reverb_client.Connection, specs: dict[str, Any]
+    self,
+    connection: reverb_client.Connection,
+    specs: dict[str, Any],
+    data_spec: trajectory.Trajectory,
   ):
     """Asks for nothing yet.
 
     Args:
       connection: to the server.
       specs: from `reverb_server.signatures`.
+      data_spec: the agent's `collect_data_spec`.
     """
     self._connection = connection
-    self._spec = specs[reverb_server.EXPERIENCE]
+    self._signature = specs[reverb_server.EXPERIENCE]
+    self._data_spec = data_spec
     self._iterators: dict[int, Any] = {}
     with tf.device('/cpu:0'):
       # The windows read last: what training stopped at, if it had to. Those of
@@ -45,9 +51,11 @@ class ReverbTable:
       self.latest_starts = tf.Variable(tf.zeros([0], tf.int64), False)
       self._latest = tf.nest.map_structure(
         lambda s: tf.Variable(
-          tf.zeros([0, *s.shape], s.dtype), False, shape=[None, *s.shape]
+          tf.zeros([0, 0, *s.shape], s.dtype),
+          False,
+          shape=[None, None, *s.shape],
         ),
-        self._spec,
+        data_spec,
       )
 
   def windows(
@@ -59,7 +67,7 @@ class ReverbTable:
 
     def read(i) -> trajectory.Trajectory:
       del i
-      batch = iterator.get_next()
+      batch = packing.unpack(iterator.get_next(), self._data_spec)
       tf.nest.map_structure(lambda v, x: v.assign(x), self._latest, batch)
       return batch
 
@@ -72,7 +80,7 @@ class ReverbTable:
       dataset = _dataset(
         self._connection,
         reverb_server.EXPERIENCE,
-        self._spec,
+        self._signature,
         _BATCHES_IN_FLIGHT * batch_size,
       )
       # It ends where the server made it wait, and is asked again, for ever:
@@ -116,11 +124,15 @@ class Arrivals:
   """Every interaction once, whichever collector made it, as it arrives."""
 
   def __init__(
-    self, connection: reverb_client.Connection, specs: dict[str, Any]
+    self,
+    connection: reverb_client.Connection,
+    specs: dict[str, Any],
+    data_spec: trajectory.Trajectory,
   ):
     """Takes nothing yet; arguments as in `ReverbTable`."""
     self._connection = connection
-    self._spec = specs[reverb_server.ARRIVALS]
+    self._signature = specs[reverb_server.ARRIVALS]
+    self._data_spec = data_spec
     self._next_numbers: dict[int, int] = {}  # By session.
     self._returns: dict[int, float] = {}  # Of the running episodes.
     self.lost = 0
@@ -138,22 +150,26 @@ class Arrivals:
     dataset = _dataset(
       self._connection,
       reverb_server.ARRIVALS,
-      self._spec,
+      self._signature,
       count,
       max_samples=count,
     )
-    observations: list[np.ndarray] = []
+    spec = self._data_spec.observation
+    observations = [np.zeros([0, *spec.shape], spec.dtype.as_numpy_dtype)]
     returns: list[float] = []
-    for arrival in _rows(dataset.batch(count)):
-      if self._is_new(arrival):
-        observations.append(arrival.observation)
-        returns += self._ended(arrival)
-    spec = self._spec.observation
-    empty = np.zeros([0, *spec.shape], spec.dtype.as_numpy_dtype)
-    return np.stack(observations) if observations else empty, returns
+    for batch in _up_to_its_death(dataset.batch(count)):
+      sessions, numbers = batch.session.numpy(), batch.number.numpy()
+      is_new = [self._is_new(*x) for x in zip(sessions, numbers, strict=True)]
+      rows = tf.nest.map_structure(
+        lambda x, new=is_new: x.numpy()[new],
+        packing.unpack(batch.row, self._data_spec),
+      )
+      observations.append(rows.observation)
+      returns += self._ended(sessions[is_new], rows)
+    return np.concatenate(observations), returns
 
-  def _is_new(self, arrival: reverb_server.Arrival) -> bool:
-    session, number = int(arrival.session), int(arrival.number)
+  def _is_new(self, session: int, number: int) -> bool:
+    session, number = int(session), int(number)
     following = self._next_numbers.get(session, 0)
     if number < following:
       return False
@@ -161,13 +177,19 @@ class Arrivals:
     self._next_numbers[session] = number + 1
     return True
 
-  def _ended(self, arrival: reverb_server.Arrival) -> list[float]:
-    session = int(arrival.session)
-    total = self._returns.pop(session, 0.0) + float(arrival.reward)
-    if arrival.next_step_type == ts.StepType.LAST:
-      return [total]
-    self._returns[session] = total
-    return []
+  def _ended(self, sessions, rows: trajectory.Trajectory) -> list[float]:
+    """Returns of the episodes that end with one of the rows."""
+    ended = []
+    is_last = rows.next_step_type == ts.StepType.LAST
+    for session, reward, last in zip(
+      map(int, sessions), rows.reward, is_last, strict=True
+    ):
+      total = self._returns.pop(session, 0.0) + float(reward)
+      if last:
+        ended.append(total)
+      else:
+        self._returns[session] = total
+    return ended
 
   def state(self) -> dict[str, Any]:
     """What was counted, for a checkpoint."""
@@ -201,12 +223,9 @@ def _dataset(
   return dataset.map(lambda sample: sample.data)
 
 
-def _rows(batches: tf.data.Dataset) -> Iterator[Any]:
-  """Items of batches, as NumPy arrays, up to the server's death."""
+def _up_to_its_death(batches: tf.data.Dataset) -> Iterator[Any]:
+  """Batches, as long as the server lives."""
   try:
-    for batch in batches:
-      arrays = tf.nest.map_structure(lambda x: x.numpy(), batch)
-      for i in range(len(tf.nest.flatten(arrays)[0])):
-        yield tf.nest.map_structure(lambda x, i=i: x[i], arrays)
+    yield from batches
   except tf.errors.OpError as error:
     logging.warning('Reverb: %s', error.message)

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import reverb
-import tree
+import tensorflow as tf
 from absl import logging
 from tf_agents.trajectories import time_step as ts
 from tf_agents.trajectories import trajectory
 
+from qwr_tf.replay import packing
 from qwr_tf.replay import reverb_client
 from qwr_tf.replay import reverb_server
 
@@ -55,37 +56,29 @@ class WindowWriter:
     Raises:
       UnreachableError: if it stays away.
     """
-    columns = tree.map_structure(lambda x: x.numpy(), rows)
-    for i in range(len(columns.step_type)):
-      self._append_row(tree.map_structure(lambda x, i=i: x[i], columns))
+    rows = tf.nest.map_structure(lambda x: x.numpy(), rows)
+    columns = packing.pack(rows, rows)
+    for i, step_type in enumerate(rows.step_type):
+      row = {name: column[i] for name, column in columns.items()}
+      self._append_row(row, int(step_type))
       self._flush(_MOST_PENDING)
     self._flush(0)
 
-  def _append_row(self, row: trajectory.Trajectory) -> None:
-    is_transition = row.step_type != ts.StepType.LAST
+  def _append_row(self, row: dict[str, np.ndarray], step_type: int) -> None:
     session, number = np.int64(self.session), np.int64(self.interactions)
     self._writer.append({'row': row, 'session': session, 'number': number})
-    if is_transition:
+    history = self._writer.history
+    if step_type != ts.StepType.LAST:
       self.interactions += 1
-      self._create(reverb_server.ARRIVALS, self._arrival())
-    self._types = [*self._types[1 - self._length :], int(row.step_type)]
+      arrival = tf.nest.map_structure(lambda column: column[-1], history)
+      self._create(reverb_server.ARRIVALS, reverb_server.Arrival(**arrival))
+    self._types = [*self._types[1 - self._length :], step_type]
     is_full = len(self._types) == self._length
     if is_full and self._types[0] != ts.StepType.LAST:
-      window = tree.map_structure(
-        lambda column: column[-self._length :], self._writer.history['row']
-      )
+      window = {
+        name: column[-self._length :] for name, column in history['row'].items()
+      }
       self._create(reverb_server.EXPERIENCE, window)
-
-  def _arrival(self) -> reverb_server.Arrival:
-    history = self._writer.history
-    row = history['row']
-    return reverb_server.Arrival(
-      observation=row.observation[-1],
-      reward=row.reward[-1],
-      next_step_type=row.next_step_type[-1],
-      session=history['session'][-1],
-      number=history['number'][-1],
-    )
 
   def _create(self, table: str, item: Any) -> None:
     self._writer.create_item(table, priority=1.0, trajectory=item)

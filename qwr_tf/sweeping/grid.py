@@ -37,7 +37,8 @@ class Job:
     seed: its seed.
     folder: of the run.
     arguments: flags of the trainer, which goes on where a run was cut.
-    interactions: how many the run makes.
+    interactions: how many the run makes; 1 if it makes none, so that a bar
+      moves by whole runs.
   """
 
   environment: str

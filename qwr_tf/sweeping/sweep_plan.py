@@ -150,6 +150,5 @@ def _job(
     f'--seed={seed}',
     f'--root_dir={folder}',
   )
-  # Offline there are none; the bar then moves by whole runs.
   interactions = settings.interactions or 1
   return grid.Job(settings.environment, seed, folder, arguments, interactions)
