@@ -45,7 +45,10 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-  """The checkout's commit, with '-dirty' if it has changes; '' outside one."""
+  """The checkout's commit, with '-dirty' if it has changes; '' outside one.
+
+  Rows that were added to results/ are no change: they are what is measured.
+  """
   folder = pathlib.Path(__file__).resolve().parent
 
   def git(*arguments: str) -> str:
@@ -60,7 +63,8 @@ def commit() -> str:
   try:
     if not (folder.parent / '.git').exists():
       return ''  # Installed inside somebody else's checkout.
-    changed = git('status', '--porcelain', '--untracked-files=no')
+    places = '--', ':/', ':(top,exclude)results'
+    changed = git('status', '--porcelain', '--untracked-files=no', *places)
     return git('rev-parse', '--short=12', 'HEAD') + '-dirty' * bool(changed)
   except (OSError, subprocess.SubprocessError):
     return ''

@@ -286,3 +286,23 @@ def test_commit_is_the_checkout_s():
     ['git', '-C', str(root), 'rev-parse', 'HEAD'], text=True
   )
   assert provenance.commit().removesuffix('-dirty') == head[:12]
+
+
+def test_rows_are_no_change_of_the_checkout(tmp_path, monkeypatch):
+  for name in ('qwr_tf/provenance.py', 'results/rows.csv'):
+    path = tmp_path / name
+    path.parent.mkdir()
+    path.write_text('1\n')
+  for arguments in (
+    ('init', '-q'),
+    ('add', '-A'),
+    ('-c', 'user.name=a', '-c', 'user.email=a@b.c', 'commit', '-qm', 'all'),
+  ):
+    subprocess.run(['git', '-C', str(tmp_path), *arguments], check=True)
+  code = tmp_path / 'qwr_tf' / 'provenance.py'
+  monkeypatch.setattr(provenance, '__file__', str(code))
+  assert len(provenance.commit()) == 12
+  (tmp_path / 'results' / 'rows.csv').write_text('2\n')
+  assert not provenance.commit().endswith('-dirty')
+  code.write_text('2\n')
+  assert provenance.commit().endswith('-dirty')
