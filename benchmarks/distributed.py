@@ -42,6 +42,7 @@ _WHAT = flags.DEFINE_enum(
 )
 _KILLS = flags.DEFINE_integer('kills', 4, 'Of each role.')
 _NAMESPACES = flags.DEFINE_bool('namespaces', False, 'Of the network.')
+_SEED = flags.DEFINE_integer('seed', 0, 'Of --what=score.')
 _COUNTS = flags.DEFINE_list('counts', ['1', '2', '4'], 'Collectors.')
 _INTERACTIONS = flags.DEFINE_integer('interactions', 20_000, 'Of a run.')
 _STEPS = flags.DEFINE_list(
@@ -135,14 +136,15 @@ def _score() -> None:
       *(sys.executable, '-m', 'qwr_tf.launch', '--collectors=2'),
       *('--gin_file=mujoco_100k.gin', f'--root_dir={folder / "run"}'),
       *[f'--gin_bindings={binding}' for binding in bindings],
+      f'--seed={_SEED.value}',
     ]
     if _start(folder, command).wait():
       raise SystemExit((folder / 'log').read_text()[-3000:])
     facts = json.loads((folder / 'run/run.json').read_text())
   for action in ('mode', 'sampled'):
     score = facts['scores'][f'eval_return_{action}']
-    _note('return after 50K interactions', action, score, '')
-  _note('wall clock of 50K interactions', '', facts['wall_seconds'], 's')
+    setting = f'seed {_SEED.value}, {action}'
+    _note('return after 50K interactions', setting, score, '')
 
 
 # Faults.
@@ -268,9 +270,6 @@ def _count_lost(folder: pathlib.Path, kills: int) -> None:
     _note(measured, setting, value, '')
   if not facts['finished']:
     raise SystemExit('the run is not finished')
-
-
-# A server alone.
 
 
 def _server() -> None:
