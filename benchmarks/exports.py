@@ -130,6 +130,8 @@ def _rows(root_dir: pathlib.Path, folder: pathlib.Path):
 
 def main(root_dirs: list[str]) -> None:
   """Prints the rows and adds them to the file."""
+  if not root_dirs:
+    sys.exit('give the folders of finished runs')
   commit = provenance.commit()  # Before rows are changes to the checkout.
   for root_dir in root_dirs:
     with tempfile.TemporaryDirectory() as folder:

@@ -55,6 +55,8 @@ def main() -> None:
   watch = _Watch()
   training_run.Run._iteration = lambda run: watch(run)
   train.main()
+  if not watch.measured:
+    sys.exit('the table never filled up; raise run.interactions')
   first, last = watch.measured[0], watch.measured[-1]
   growth = last - first
   row = {
