@@ -131,12 +131,12 @@ def _rows(root_dir: pathlib.Path, folder: pathlib.Path):
 def main(root_dirs: list[str]) -> None:
   """Prints the rows and adds them to the file."""
   if not root_dirs:
-    sys.exit('give the folders of finished runs')
-  commit = provenance.commit()  # Before rows are changes to the checkout.
+    print('give the folders of finished runs', file=sys.stderr)
+    sys.exit(2)
   for root_dir in root_dirs:
     with tempfile.TemporaryDirectory() as folder:
       for row in _rows(pathlib.Path(root_dir), pathlib.Path(folder)):
-        row['commit'] = commit
+        row['commit'] = provenance.commit()
         cells = {
           k: f'{row[k]:.3g}' if isinstance(row[k], float) else row[k]
           for k in _COLUMNS

@@ -114,10 +114,13 @@ def describe(error: Exception) -> str:
   head = lines[0] if lines else type(error).__name__
   if macro := re.match(r"No bindings specified for '(.+)/gin.macro'", head):
     return f'%{macro[1]} is used but nothing sets it.'
-  if fixed := re.search(r"multiple values for keyword argument '(\w+)'", head):
-    head = f'sets {fixed[1]} itself; leave it out, or use QwrAgent.'
   for place, text in itertools.pairwise([*lines[1:], '']):
     if call := re.match(r"In call to configurable '([\w.]+)'", place):
+      head = re.sub(
+        r".* multiple values for keyword argument '(\w+)'",
+        r'sets \1 itself; leave it out.',
+        head,
+      )
       return head if head.startswith(call[1]) else f'{call[1]}: {head}'
     if place.startswith('In '):
       return f'{head} ({place[3:]}: {text})'

@@ -47,7 +47,7 @@ def versions() -> dict[str, str]:
 def commit() -> str:
   """The checkout's commit, with '-dirty' if it has changes; '' outside one.
 
-  Rows that were added to results/ are no change: they are what is measured.
+  Changes in results/ do not count: they are what is measured.
   """
   folder = pathlib.Path(__file__).resolve().parent
 

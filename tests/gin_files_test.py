@@ -133,7 +133,7 @@ def test_describe_says_who_fills_a_slot_already():
   gin_files.parse(['awac_bitflip.gin'], ['AwacAgent.horizon = 3'])
   with pytest.raises(gin_files.ConfigError) as caught:
     experiment.build(experiment.settings(), 0)
-  expected = 'AwacAgent: sets horizon itself; leave it out, or use QwrAgent.'
+  expected = 'AwacAgent: sets horizon itself; leave it out.'
   assert str(caught.value) == expected
 
 

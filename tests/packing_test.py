@@ -26,17 +26,23 @@ def test_fields_of_a_dtype_stand_side_by_side():
     'float32': tf.TensorSpec([4], tf.float32),
     'int32': tf.TensorSpec([1], tf.int32),
   }
-  packed = packing.pack(_ROWS, _SPEC)
+  packed = packing.pack(_ROWS)
   np.testing.assert_array_equal(packed['uint8'], [[1, 2, 3, 4], [5, 6, 7, 8]])
   np.testing.assert_array_equal(
     packed['float32'],
     np.array([[0.1, 0.2, 0.3, 0.4], [1.1, 1.2, 1.3, 1.4]], np.float32),
   )
   np.testing.assert_array_equal(packed['int32'], [[0], [2]])
+  none = packing.pack({name: x[:0] for name, x in _ROWS.items()})
+  assert {name: x.shape for name, x in none.items()} == {
+    'uint8': (0, 4),
+    'float32': (0, 4),
+    'int32': (0, 1),
+  }
 
 
 def test_minibatches_of_windows_come_back():
-  packed = packing.pack(_ROWS, _SPEC)
+  packed = packing.pack(_ROWS)
 
   @tf.function
   def unpacked(columns):

@@ -1,9 +1,8 @@
 """Rows with one column per dtype: what Reverb charges for is columns.
 
 A row of HalfCheetah has seven fields, and Reverb compresses, sends and checks
-each for itself. With the fields of a dtype side by side in a vector its server
-takes half as long for a window (`benchmarks/reverb_speed.py`), the learner two
-thirds.
+each for itself; with the fields of a dtype side by side in a vector there are
+two.
 """
 
 import collections
@@ -14,16 +13,16 @@ import tensorflow as tf
 import tree
 
 
-def _by_dtype(specs: list) -> dict[str, list[int]]:
+def _by_dtype(fields: list) -> dict[str, list[int]]:
   """Places of the fields in a flat row, by name of their dtype."""
   places = collections.defaultdict(list)
-  for i, spec in enumerate(specs):
-    places[spec.dtype.name].append(i)
+  for i, field in enumerate(fields):
+    places[field.dtype.name].append(i)
   return dict(places)
 
 
-def _size(spec) -> int:
-  return int(np.prod(spec.shape, dtype=np.int64))
+def _size(shape) -> int:
+  return int(np.prod(shape, dtype=np.int64))
 
 
 def packed_spec(spec: Any) -> dict[str, tf.TensorSpec]:
@@ -37,25 +36,24 @@ def packed_spec(spec: Any) -> dict[str, tf.TensorSpec]:
   """
   flat = tree.flatten(spec)
   return {
-    name: tf.TensorSpec([sum(_size(flat[i]) for i in places)], name)
+    name: tf.TensorSpec([sum(_size(flat[i].shape) for i in places)], name)
     for name, places in _by_dtype(flat).items()
   }
 
 
-def pack(rows: Any, spec: Any) -> dict[str, np.ndarray]:
+def pack(rows: Any) -> dict[str, np.ndarray]:
   """Packs rows.
 
   Args:
     rows: nest of arrays [N, ...].
-    spec: of a row.
 
   Returns:
     {name: [N, numbers]}, as `packed_spec` says.
   """
-  flat = [np.asarray(x).reshape(len(x), -1) for x in tree.flatten(rows)]
+  fields = [x.reshape(len(x), _size(x.shape[1:])) for x in tree.flatten(rows)]
   return {
-    name: np.concatenate([flat[i] for i in places], axis=1)
-    for name, places in _by_dtype(tree.flatten(spec)).items()
+    name: np.concatenate([fields[i] for i in places], axis=1)
+    for name, places in _by_dtype(fields).items()
   }
 
 
@@ -72,7 +70,7 @@ def unpack(packed: dict[str, tf.Tensor], spec: Any) -> Any:
   specs = tree.flatten(spec)
   flat: list[Any] = [None] * len(specs)
   for name, places in _by_dtype(specs).items():
-    sizes = [_size(specs[i]) for i in places]
+    sizes = [_size(specs[i].shape) for i in places]
     parts = tf.split(packed[name], sizes, axis=-1)
     for i, part in zip(places, parts, strict=True):
       outer = tf.shape(part)[:-1]

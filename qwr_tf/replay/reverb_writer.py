@@ -57,7 +57,7 @@ class WindowWriter:
       UnreachableError: if it stays away.
     """
     rows = tf.nest.map_structure(lambda x: x.numpy(), rows)
-    columns = packing.pack(rows, rows)
+    columns = packing.pack(rows)
     for i, step_type in enumerate(rows.step_type):
       row = {name: column[i] for name, column in columns.items()}
       self._append_row(row, int(step_type))

@@ -3,8 +3,8 @@
 The converter's int8 models (dynamic range) also round what flows between the
 layers, row by row, and that takes another action wherever two are nearly as
 good as each other. Here weights alone are rounded: the file holds int8 and a
-DEQUANTIZE operator for each of them, which the interpreter runs once, as it
-allocates tensors. From then on it is the float32 model, in memory and speed.
+DEQUANTIZE operator for each of them, which the interpreter runs once, in the
+first call at the latest. From then on it is as fast as the float32 model.
 
 There is a scale for every input of a layer, not for every output: inputs
 differ in size, normalised or not, and their weights with them.
