@@ -2,6 +2,8 @@
 
     python -m benchmarks.peers [--peers=qwr_tf,tf_agents_sac,sb3_sac,sbx_sac]
 
+Adds a row per timed segment to results/benchmarks/peers.csv.
+
 Every round runs each peer once, one after the other, in a process of its own
 with all cores. A peer warms up, is then timed over a segment of interactions
 (`INTERACTIONS`), and the segment is extrapolated to 100K; evaluations are left
@@ -17,9 +19,13 @@ import statistics
 import subprocess
 import sys
 import venv
+from typing import Any
 
 from absl import app
 from absl import flags
+
+from benchmarks import raw_rows
+from qwr_tf import provenance
 
 _PEERS = flags.DEFINE_list(
   'peers', ['qwr_tf', 'tf_agents_sac', 'sb3_sac', 'sbx_sac'], 'Who runs.'
@@ -44,7 +50,7 @@ next(parts.iterations)
 start, done = time.perf_counter(), 0
 while done < {INTERACTIONS}:
   done += next(parts.iterations)[0].interactions
-print(json.dumps(done / (time.perf_counter() - start)))
+rate = done / (time.perf_counter() - start)
 """
 
 # The first 1000 steps fill the buffer and warm up.
@@ -57,7 +63,7 @@ model = SAC('MlpPolicy', env, seed=0, batch_size=256)
 model.learn(1000)
 start = time.perf_counter()
 model.learn({INTERACTIONS}, reset_num_timesteps=False)
-print(json.dumps({INTERACTIONS} / (time.perf_counter() - start)))
+rate = {INTERACTIONS} / (time.perf_counter() - start)
 """
 
 # Of TF-Agents: its agent, drivers and replay buffer; see tf_agents_sac.py.
@@ -75,7 +81,18 @@ for _ in range(200):
 start = time.perf_counter()
 for _ in range({INTERACTIONS}):
   training.interact()
-print(json.dumps({INTERACTIONS} / (time.perf_counter() - start)))
+rate = {INTERACTIONS} / (time.perf_counter() - start)
+"""
+
+# Ends each of them.
+LIBRARIES = ('tensorflow', 'tf-agents', 'stable-baselines3', 'torch')
+LIBRARIES += ('sbx-rl', 'jax', 'gymnasium', 'mujoco')
+REPORT = f"""
+from importlib import metadata
+found = {{d.name: d.version for d in metadata.distributions()}}
+names = [name for name in {LIBRARIES} if name in found]
+libraries = '; '.join(name + ' ' + found[name] for name in names)
+print(json.dumps({{'steps_per_second': rate, 'libraries': libraries}}))
 """
 
 # Peer: (program, packages it needs in a virtual environment of its own).
@@ -109,11 +126,11 @@ def interpreter(peer: str) -> str:
   return str(python)
 
 
-def steps_per_second(peer: str) -> float:
-  """Runs one timed segment."""
+def measured(peer: str) -> dict[str, Any]:
+  """One timed segment: steps per second, and the libraries it ran on."""
   done = subprocess.run(
-    [interpreter(peer), '-W', 'ignore', '-c', PROGRAMS[peer][0]],
-    capture_output=True,
+    [interpreter(peer), '-W', 'ignore', '-c', PROGRAMS[peer][0] + REPORT],
+    stdout=subprocess.PIPE,
     text=True,
     check=True,
     env={**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3'},
@@ -121,19 +138,34 @@ def steps_per_second(peer: str) -> float:
   return json.loads(done.stdout.strip().splitlines()[-1])
 
 
+def _row(peer: str, number: int, row: dict[str, Any]) -> dict[str, Any]:
+  return {
+    'peer': peer,
+    'round': number,
+    'interactions': INTERACTIONS,
+    'steps_per_second': round(row['steps_per_second'], 2),
+    'libraries': row['libraries'],
+    'commit': provenance.commit(),
+    'threads': provenance.threads(),
+    'host_cores': os.cpu_count(),
+  }
+
+
 def main(_):
   """Prints the table."""
   for peer in _PEERS.value:
     interpreter(peer)
   rates = {peer: [] for peer in _PEERS.value}
-  for _ in range(_ROUNDS.value):
+  for number in range(_ROUNDS.value):
     for peer in _PEERS.value:
-      rates[peer].append(steps_per_second(peer))
-  slowest = {p: 1e5 / 60 / statistics.median(r) for p, r in rates.items()}
-  print(f'{"":10} {"steps/s":>8} {"minutes for 100K":>17}')
-  for peer, minutes in slowest.items():
+      row = measured(peer)
+      rates[peer].append(row['steps_per_second'])
+      raw_rows.add(raw_rows.path_of('peers'), [_row(peer, number, row)])
+  minutes = {p: 1e5 / 60 / statistics.median(r) for p, r in rates.items()}
+  print(f'{"":13} {"steps/s":>8} {"minutes for 100K":>17}')
+  for peer, whole in minutes.items():
     rate = statistics.median(rates[peer])
-    print(f'{peer:10} {rate:8.1f} {minutes:17.1f}')
+    print(f'{peer:13} {rate:8.1f} {whole:17.1f}')
   if {'qwr_tf', 'sb3_sac'} <= set(rates):
     pairs = zip(rates['sb3_sac'], rates['qwr_tf'], strict=True)
     ratio = statistics.median(a / b for a, b in pairs)
