@@ -39,8 +39,9 @@ def names(
 ) -> list[tuple[str, str]]:
   """(title, file name) of the pictures that `write` makes."""
   endings = list(_TITLES)
+  strata = score_figures.profile_strata(experiment, numbers)
   # An ablation has more settings than a profile has colours.
-  if experiment.default or not score_figures.profile_strata(experiment, numbers):
+  if experiment.default or not strata:
     endings.remove('_profile')
   return [(f'{_TITLES[e]}', f'{experiment.name}{e}.png') for e in endings]
 
