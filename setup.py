@@ -34,7 +34,7 @@ _EXTRAS = {
   'box2d': ['box2d==2.3.10'],  # gymnasium[box2d] clashes with tf-agents.
   # For runtimes that are not TensorFlow; LiteRT's converter is part of it.
   'onnx': ['onnx>=1.17,<1.18', 'onnxruntime', 'tf2onnx~=1.17.0'],
-  'report': ['scipy'],
+  'report': ['scipy>=1.15'],
   'reverb': [f'dm-reverb~=0.14.0; {_LINUX}'],
   # Warm-up requests and the gRPC client; the server comes from Docker.
   'serving': ['tensorflow-serving-api~=2.15.1'],

@@ -6,28 +6,35 @@ Sweeps `mujoco_100k.gin` once as it is and once for each factor below, with one
 pinned process per core, into results/ablation.csv: a row per evaluation, the
 factor in the column `bindings`. What is in the CSV is not run again, so the
 same command goes on where it was cut. The backups are the QWR paper's Figure 2.
+`python -m qwr_tf.report` prints the differences to the default. --results,
+--runs_dir and --processes are those of `qwr_tf.sweep`.
 """
 
-import subprocess
+import pathlib
 import sys
 
-from absl import app
 from absl import flags
+
+import qwr_tf  # noqa: F401 (first: it quiets TensorFlow)
+from qwr_tf import command
+from qwr_tf import sweep
+from qwr_tf.gin_files import ConfigError
+from qwr_tf.sweeping import sweep_plan
 
 _ENVIRONMENTS = flags.DEFINE_list(
   'environments', ['HalfCheetah-v4', 'Hopper-v4'], 'MuJoCo environments.'
 )
-_SEEDS = flags.DEFINE_string('seeds', '0-1', 'Such as 0-4 or 0,2.')
 _PRESET = flags.DEFINE_string('preset', 'mujoco_100k.gin', 'The centre.')
-_RESULTS = flags.DEFINE_string('results', 'results/ablation.csv', 'CSV.')
-_RUNS_DIR = flags.DEFINE_string('runs_dir', 'runs', 'Folders of the runs.')
 
 # Each differs from the default in one thing; the comment is the default.
 FACTORS = {
   'default': (),
   'no normaliser': ('make_agent.normalizer = None',),
   'no LayerNorm': ('critic/mlp_torso.layer_norm = False',),
-  'small actor head': ('GaussianHead.output_limit = 0.01',),  # Keras' own
+  'small heads': (  # Keras' own; these are the authors'
+    'GaussianHead.output_limit = 0.01',
+    'GatedQNetwork.output_limit = 0.01',
+  ),
   'clipped gradients': ('Adam.global_clipnorm = 50.0',),  # none
   'scale per minibatch': ('mean_absolute_deviation.per_state = False',),
   'no scale': ('log_sum_exp_backup.scale_fn = @unit_scale',),
@@ -48,23 +55,35 @@ _FACTORS = flags.DEFINE_list(
 )
 
 
-def main(_):
-  """A sweep per factor."""
+def recipes() -> list[sweep_plan.Recipe]:
+  """A grid for each factor."""
   unknown = [name for name in _FACTORS.value if name not in FACTORS]
   if unknown:
-    raise app.UsageError(f'--factors={unknown[0]}: not one of {list(FACTORS)}')
-  for name in _FACTORS.value:
-    print(name, flush=True)
-    command = (
-      f'--gin_file={_PRESET.value}',
-      *(f'--gin_bindings={binding}' for binding in FACTORS[name]),
-      f'--envs={",".join(_ENVIRONMENTS.value)}',
-      f'--seeds={_SEEDS.value}',
-      f'--results={_RESULTS.value}',
-      f'--runs_dir={_RUNS_DIR.value}',
+    raise ConfigError(
+      f'--factors={unknown[0]}: not one of {", ".join(FACTORS)}.'
     )
-    subprocess.run([sys.executable, '-m', 'qwr_tf.sweep', *command], check=True)
+  path = pathlib.Path(flags.FLAGS.results or 'results/ablation.csv')
+  runs_dir = pathlib.Path(flags.FLAGS.runs_dir)
+  return [
+    sweep_plan.Recipe(_PRESET.value, FACTORS[name], None, path, runs_dir)
+    for name in _FACTORS.value
+  ]
+
+
+def main() -> None:
+  """A sweep per factor; a run that fails does not end the others."""
+  seeds = sweep_plan.parse_seeds(flags.FLAGS.seeds or '0-1')
+  grids, failed = recipes(), []
+  for recipe in grids:  # What is wrong with one is found before hours of runs.
+    sweep_plan.plan(recipe, _ENVIRONMENTS.value, seeds)
+  for name, recipe in zip(_FACTORS.value, grids, strict=True):
+    print(name, flush=True)
+    found = sweep.run(recipe, _ENVIRONMENTS.value, seeds, sweep.process_count())
+    failed += [f'{name}: {line}' for line in found]
+  if failed:
+    print(f'{len(failed)} failed:', *failed, sep='\n  ', file=sys.stderr)
+    sys.exit(1)
 
 
 if __name__ == '__main__':
-  app.run(main)
+  command.run(main)

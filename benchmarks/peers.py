@@ -30,7 +30,9 @@ from qwr_tf import provenance
 _PEERS = flags.DEFINE_list(
   'peers', ['qwr_tf', 'tf_agents_sac', 'sb3_sac', 'sbx_sac'], 'Who runs.'
 )
-_ROUNDS = flags.DEFINE_integer('rounds', 3, 'Timed segments of each peer.')
+_ROUNDS = flags.DEFINE_integer(
+  'rounds', 3, 'Timed segments of each peer.', lower_bound=1
+)
 _VENVS_DIR = flags.DEFINE_string(
   'venvs_dir',
   str(pathlib.Path.home() / '.cache' / 'qwr_tf_peers'),
@@ -153,6 +155,9 @@ def _row(peer: str, number: int, row: dict[str, Any]) -> dict[str, Any]:
 
 def main(_):
   """Prints the table."""
+  unknown = [peer for peer in _PEERS.value if peer not in PROGRAMS]
+  if unknown:
+    raise app.UsageError(f'--peers={unknown[0]}: not one of {list(PROGRAMS)}')
   for peer in _PEERS.value:
     interpreter(peer)
   rates = {peer: [] for peer in _PEERS.value}

@@ -4,12 +4,15 @@
 
 Agent, networks and settings are those of TF-Agents' example for MuJoCo
 (agents/examples/sac/haarnoja18), drivers and replay buffer are stock: 10K
-random interactions, then a train step on 256 transitions for each. Environments
-and evaluations are `mujoco_100k.gin`'s. Adds rows to results/mujoco_100k.csv as
-each run ends; runs that have theirs are skipped.
+random interactions (a tenth of shorter runs), then a train step on 256
+transitions for each. Environments and evaluations are `mujoco_100k.gin`'s. Adds
+rows to results/mujoco_100k.csv as each run ends; runs that have theirs are
+skipped.
 """
 
 import os
+
+import qwr_tf  # noqa: F401 (it quiets TensorFlow)
 
 os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
 
@@ -26,6 +29,7 @@ from tf_agents.agents.sac import sac_agent
 from tf_agents.agents.sac import tanh_normal_projection_network
 from tf_agents.drivers import py_driver
 from tf_agents.networks import actor_distribution_network
+from tf_agents.policies import greedy_policy
 from tf_agents.policies import py_tf_eager_policy
 from tf_agents.policies import random_py_policy
 from tf_agents.replay_buffers import tf_uniform_replay_buffer
@@ -33,13 +37,14 @@ from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import time_step as ts
 from tf_agents.utils import common
 
-import qwr_tf  # noqa: F401 (first: it quiets TensorFlow)
 from qwr_tf import command
 from qwr_tf import evaluate
 from qwr_tf import experiment
 from qwr_tf import gin_files
 from qwr_tf import provenance
+from qwr_tf.gin_files import ConfigError
 from qwr_tf.reporting import results
+from qwr_tf.sweeping import run_rows
 from qwr_tf.sweeping import sweep_plan
 
 _ENVIRONMENTS = flags.DEFINE_list(
@@ -49,7 +54,9 @@ _SEEDS = flags.DEFINE_string('seeds', '0-1', 'Such as 0-4 or 0,2.')
 _RESULTS = flags.DEFINE_string('results', 'results/mujoco_100k.csv', 'CSV.')
 _BINDINGS = flags.DEFINE_multi_string('bindings', [], 'Of the run.')
 
+_GIN_FILE = 'mujoco_100k.gin'
 _RANDOM_INTERACTIONS = 10_000
+_LEAST_INTERACTIONS = 20  # Of which two are random: one transition.
 _BATCH_SIZE = 256
 _UNITS = (256, 256)
 
@@ -95,7 +102,9 @@ class Act:
 
   def __init__(self, agent: sac_agent.SacAgent):
     """Compiles both policies."""
-    self._mode = common.function(agent.policy.action)
+    # The agent's own policy draws samples, like the one that collects.
+    greedy = greedy_policy.GreedyPolicy(agent.policy)
+    self._mode = common.function(greedy.action)
     self._sample = common.function(agent.collect_policy.action)
 
   def refresh(self) -> None:
@@ -111,7 +120,14 @@ class Act:
 class Training:
   """Stock drivers and replay buffer around the agent."""
 
-  def __init__(self, env, agent: sac_agent.SacAgent, capacity: int, seed: int):
+  def __init__(
+    self,
+    env,
+    agent: sac_agent.SacAgent,
+    capacity: int,
+    seed: int,
+    random_interactions: int = _RANDOM_INTERACTIONS,
+  ):
     """Collects the random interactions.
 
     Args:
@@ -119,6 +135,7 @@ class Training:
       agent: to train.
       capacity: of the replay buffer.
       seed: of the random interactions.
+      random_interactions: how many, 2 or more.
     """
     self._agent = agent
     self._env = env
@@ -132,7 +149,7 @@ class Training:
       env.time_step_spec(), env.action_spec(), seed=seed
     )
     self._step = env.reset()
-    self._collect(random, _RANDOM_INTERACTIONS)
+    self._collect(random, random_interactions)
     self._driver = self._driver_of(policy, 1)
     data = self._buffer.as_dataset(
       sample_batch_size=_BATCH_SIZE,
@@ -168,27 +185,28 @@ class Training:
 def run(environment: str, seed: int) -> list[results.Row]:
   """Rows of one run."""
   gin_files.parse(
-    ['mujoco_100k.gin'],
-    [f"run.environment = '{environment}'", *_BINDINGS.value],
+    [_GIN_FILE],
+    [*_BINDINGS.value, f"run.environment = '{environment}'"],
   )
   settings = experiment.settings()
+  total = settings.interactions
+  random = min(_RANDOM_INTERACTIONS, total // 10)
   tf.keras.utils.set_random_seed(seed)
   env = experiment.load_environment(environment, seed=seed)
   agent = make_agent(env)
   score_env = experiment.score_environment(settings, seed + 10_000)
   evaluator = evaluate.Evaluator([score_env], Act(agent), seed=seed + 10_000)
-  total = settings.interactions
   start, rows = time.perf_counter(), []
-  training = Training(env, agent, total, seed)
-  for done in tqdm.trange(_RANDOM_INTERACTIONS + 1, total + 1, mininterval=30):
+  training = Training(env, agent, total, seed, random)
+  for done in tqdm.trange(random + 1, total + 1, mininterval=30):
     training.interact()
     if done == total or not done % settings.eval_every_env_steps:
       rows.append(
         _row(environment, seed)
         | {
           'interactions': done,
-          'critic_steps': done - _RANDOM_INTERACTIONS,
-          'actor_steps': done - _RANDOM_INTERACTIONS,
+          'critic_steps': done - random,
+          'actor_steps': done - random,
           'wall_seconds': round(time.perf_counter() - start, 1),
         }
         | _scores(evaluator, settings, done)
@@ -214,7 +232,7 @@ def _row(environment: str, seed: int) -> dict:
     'experiment': pathlib.Path(_RESULTS.value).stem,
     'algorithm': 'SAC',
     'preset': 'tf_agents_sac',
-    'bindings': '; '.join(_BINDINGS.value),
+    'bindings': run_rows.own_bindings(_BINDINGS.value),
     'dataset': '',
     'environment': environment,
     'seed': str(seed),
@@ -228,13 +246,22 @@ def _row(environment: str, seed: int) -> dict:
 def main() -> None:
   """Every environment and seed that has no rows yet."""
   path = pathlib.Path(_RESULTS.value)
-  for seed in sweep_plan.parse_seeds(_SEEDS.value):
-    for environment in _ENVIRONMENTS.value:
-      known = {results.identity(row) for row in results.read(path)}
-      if results.identity(_row(environment, seed)) in known:
-        print(f'{environment} seed {seed} has its rows')
-      else:
-        results.add(path, run(environment, seed))
+  recipe = sweep_plan.Recipe(
+    _GIN_FILE, tuple(_BINDINGS.value), 'SAC', path, pathlib.Path('runs')
+  )
+  seeds = sweep_plan.parse_seeds(_SEEDS.value)
+  # Nothing of the plan is run; what is wrong with it ends here.
+  for job, _ in sweep_plan.plan(recipe, _ENVIRONMENTS.value, seeds):
+    if job.interactions < _LEAST_INTERACTIONS:
+      raise ConfigError(
+        f'run.interactions must be {_LEAST_INTERACTIONS} or more here, not '
+        f'{job.interactions}.'
+      )
+    known = {results.identity(row) for row in results.read(path)}
+    if results.identity(_row(job.environment, job.seed)) in known:
+      print(f'{job} has its rows')
+    else:
+      results.add(path, run(job.environment, job.seed))
 
 
 if __name__ == '__main__':

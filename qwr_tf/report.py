@@ -1,14 +1,16 @@
 """Tables and figures from raw rows: python -m qwr_tf.report results/*.csv.
 
-Writes README.md and figures into --output and the marked section of the
-README above it. Everything comes from the rows and the table of published
-numbers. Exit codes: 0 done, 2 bad input, 1 anything else.
+A folder stands for its CSVs. Writes README.md and figures into --output and the
+marked section of the README above it. Everything comes from the rows and the
+table of published numbers; <experiment>.md beside a CSV, if there is one, is
+quoted and says what was run, without scores. Exit codes: 0 done, 2 bad input, 1
+anything else.
 """
 
 import os
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from absl import flags
 
@@ -63,8 +65,10 @@ def write(
     raise ConfigError('there are no raw rows; run qwr_tf.sweep first.')
   numbers = published.load(published_path) if published_path else []
   names = {e.name: report_figures.names(e, numbers) for e in experiments}
+  beside = {path.stem: path.with_suffix('.md') for path in raw}
+  notes = {n: _text(path) for n, path in beside.items() if path.exists()}
   texts = {
-    output / 'README.md': report_text.report(experiments, numbers, names)
+    output / 'README.md': report_text.report(experiments, numbers, names, notes)
   }
   if readme is not None:
     folder = os.path.relpath(output, readme.parent)
@@ -90,14 +94,35 @@ def _text(path: pathlib.Path) -> str:
 
 def main(arguments: Sequence[str]) -> None:
   """One report from flags to files."""
-  paths = [pathlib.Path(argument) for argument in arguments]
-  if not paths:
+  if not arguments:
     raise ConfigError('name the CSVs, for instance results/*.csv.')
+  paths = _files(pathlib.Path(argument) for argument in arguments)
   output = pathlib.Path(_OUTPUT.value)
+  _refuse_a_part(paths, output)
   readme = _given_or_there(_README.value, output / '..' / 'README.md')
   numbers = _given_or_there(_PUBLISHED.value, published.DEFAULT_PATH)
   for path in write(paths, output, readme, numbers):
     print(os.path.normpath(path))
+
+
+def _files(paths: Iterable[pathlib.Path]) -> list[pathlib.Path]:
+  """Folders replaced by the CSVs in them."""
+  return [
+    file
+    for path in paths
+    for file in (sorted(path.glob('*.csv')) if path.is_dir() else [path])
+  ]
+
+
+def _refuse_a_part(paths: Sequence[pathlib.Path], output: pathlib.Path) -> None:
+  """Raises ConfigError if the old report has tables the new one would lack."""
+  named = {path.resolve() for path in paths}
+  others = sorted(p for p in output.glob('*.csv') if p.resolve() not in named)
+  if left_out := [str(path) for path in others if report_data.is_raw(path)]:
+    raise ConfigError(
+      f'{output / "README.md"} would lose {", ".join(left_out)}; name all of '
+      f'them ({output}), or write into another --output.'
+    )
 
 
 def _given_or_there(

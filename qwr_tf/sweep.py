@@ -10,7 +10,6 @@ input, 1 a run failed (the others went on).
 """
 
 import pathlib
-import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -20,6 +19,7 @@ from absl import flags
 from qwr_tf import command
 from qwr_tf.gin_files import ConfigError
 from qwr_tf.reporting import results
+from qwr_tf.sweeping import finished_runs
 from qwr_tf.sweeping import grid
 from qwr_tf.sweeping import run_rows
 from qwr_tf.sweeping import sweep_plan
@@ -83,12 +83,11 @@ class Sweep:
   def collect(self, job: grid.Job, threads: int | None = None) -> None:
     """Rows of a finished run."""
     try:
-      rows = run_rows.rows(
-        job.folder, self._recipe.path.stem, self._recipe.algorithm, threads
-      )
-      name = self._recipe.path.stem
-      results.add(self._recipe.path, rows, self._recipe.replace)
-      results.add(self._recipe.path, run_rows.data_rows(job.folder, name))
+      path, replace = self._recipe.path, self._recipe.replace
+      algorithm = self._recipe.algorithm
+      rows = run_rows.rows(job.folder, path.stem, algorithm, threads)
+      results.add(path, rows, replace)
+      results.add(path, run_rows.data_rows(job.folder, path.stem), replace)
     except (ConfigError, OSError) as error:
       self._fail(job, str(error))
       return
@@ -96,7 +95,7 @@ class Sweep:
     self._say(f'{job}: {mode} mode action, {sampled} sampled')
 
   def skip(self, job: grid.Job, why: str) -> None:
-    """A run that needs no work; it does not count for the ETA."""
+    """A run that needs no work."""
     self._say(f'{job}: {why}')
 
   def ended(self, job: grid.Job, error: str | None) -> None:
@@ -109,12 +108,15 @@ class Sweep:
       self._fail(job, f'{error} ({job.log})')
     self.finish(job)
 
-  def finish(self, job: grid.Job, before: bool = False) -> None:
-    """Moves the bar by a whole run, done now or before the start."""
+  def finish(self, job: grid.Job) -> None:
+    """Counts a whole run; `progress` moves the bar."""
     self._done += job.interactions
-    if before:
-      self._bar.initial += job.interactions
-    self.progress(0, 0, 0)
+
+  def start(self, todo: Sequence[grid.Job]) -> None:
+    """What is done by now, of cut runs too, does not count for the ETA."""
+    made = sum(job.done() for job in todo)
+    self._bar.initial = self._done + made
+    self.progress(made, 0, len(todo))
 
   def progress(self, made: int, running: int, waiting: int) -> None:
     """Moves the bar."""
@@ -163,57 +165,17 @@ def run(
     for job, identity in planned:
       if identity in known and not recipe.replace:
         sweep.skip(job, f'{recipe.path} has its rows')
-        sweep.finish(job, before=True)
+        sweep.finish(job)
       elif run_rows.finished(job.folder):
         sweep.collect(job)
-        sweep.finish(job, before=True)
+        sweep.finish(job)
       else:
         todo.append(job)
+    sweep.start(todo)
     runner(todo, processes, sweep.ended, sweep.progress)
   finally:
     sweep.close()
   return sweep.failed
-
-
-def collect_only(
-  path: pathlib.Path,
-  runs_dir: pathlib.Path,
-  wanted: Callable[[dict], bool],
-  algorithm: str | None = None,
-  replace: bool = False,
-) -> list[results.Row]:
-  """Adds the rows of the finished runs in a folder.
-
-  Args:
-    path: the CSV.
-    runs_dir: parent of the runs' folders.
-    wanted: says of a run.json whether its run counts.
-    algorithm: name in the rows; None derives it.
-    replace: whether known runs' rows are replaced.
-
-  Returns:
-    The rows that were added.
-
-  Raises:
-    ConfigError: if two folders hold what counts as one run.
-  """
-  rows: list[results.Row] = []
-  data: dict[tuple[str, ...], results.Row] = {}
-  folders: dict[tuple[str, ...], pathlib.Path] = {}
-  for folder in sorted(file.parent for file in runs_dir.glob('*/run.json')):
-    facts = run_rows.finished(folder)
-    if facts is not None and wanted(facts):
-      found = run_rows.rows(folder, path.stem, algorithm)
-      other = folders.setdefault(results.identity(found[0]), folder)
-      if other != folder:
-        raise ConfigError(
-          f'{other} and {folder} differ only in what their gin file said; '
-          'name it with --gin_file to get those it still describes.'
-        )
-      rows += found
-      for row in run_rows.data_rows(folder, path.stem):
-        data[results.identity(row)] = row
-  return results.add(path, [*rows, *data.values()], replace)
 
 
 def _wanted(facts: dict) -> bool:
@@ -251,31 +213,37 @@ def _collect(path: pathlib.Path) -> None:
   runs_dir = pathlib.Path(_RUNS_DIR.value)
   if not runs_dir.is_dir():
     raise ConfigError(f'--runs_dir={runs_dir} is no folder.')
-  added = collect_only(
+  added = finished_runs.collect(
     path, runs_dir, _wanted, _ALGORITHM.value, _REPLACE.value
   )
   runs = len({results.identity(row) for row in added})
   print(f'{len(added)} rows of {runs} runs added to {path}')
 
 
-def _interrupt(*_) -> None:
-  raise KeyboardInterrupt
+def process_count() -> int:
+  """Runs at a time, from the flags.
+
+  Raises:
+    ConfigError: for less than one.
+  """
+  count = _PROCESSES.value
+  if count is None:
+    return len(grid.cores())
+  if count < 1:
+    raise ConfigError(f'--processes={count} must be 1 or more.')
+  return count
 
 
 def main() -> None:
   """One grid from flags to rows."""
   path = _results_path()
+  results.check_name(path.stem)
   results.read(path)  # A CSV that is none is found before hours of training.
   if _COLLECT_ONLY.value:
     _collect(path)
     return
   if not _gin_file():
     raise ConfigError('--gin_file is missing; --collect_only needs none.')
-  processes = _PROCESSES.value
-  if processes is None:
-    processes = len(grid.cores())
-  if processes < 1:
-    raise ConfigError(f'--processes={processes} must be 1 or more.')
   recipe = sweep_plan.Recipe(
     _gin_file(),
     tuple(command.GIN_BINDINGS.value),
@@ -284,10 +252,8 @@ def main() -> None:
     pathlib.Path(_RUNS_DIR.value),
     _REPLACE.value,
   )
-  # `kill` ends the runs too, like Ctrl-C.
-  signal.signal(signal.SIGTERM, _interrupt)
   seeds = sweep_plan.parse_seeds(_SEEDS.value or '0')
-  failed = run(recipe, _ENVS.value, seeds, processes)
+  failed = run(recipe, _ENVS.value, seeds, process_count())
   print(f'raw results: {path}')
   if failed:
     print(f'{len(failed)} failed:', *failed, sep='\n  ', file=sys.stderr)

@@ -205,7 +205,8 @@ def _targets(root):
       continue
     args = {keyword.arg: keyword.value for keyword in call.keywords}
     srcs = _sources(root, args.get('srcs'))
-    if not any(src.startswith(('tests/', 'examples/')) for src in srcs):
+    above = 'tests/', 'examples/', 'benchmarks/'
+    if not any(src.startswith(above) for src in srcs):
       deps = ast.literal_eval(args['deps']) if 'deps' in args else []
       deps = {dep.removeprefix(':') for dep in deps}
       targets[ast.literal_eval(args['name'])] = (srcs, deps)

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from absl import flags
 
 from qwr_tf import report
 from qwr_tf.gin_files import ConfigError
@@ -61,6 +62,42 @@ def test_bootstrap_of_many_runs():
 def test_bootstrap_repeats_itself_in_any_order():
   runs = [3.0, 1.0, 7.0, 5.0, 2.0]
   assert scores.bootstrap([runs]) == scores.bootstrap([sorted(runs)])
+
+
+def test_bootstrap_keeps_what_is_only_one_run():
+  # Of the resamples of (0, 4) a quarter are 0, half 2, a quarter 4.
+  strata = [[10.0], [0.0, 4.0]]
+  assert scores.bootstrap(strata, scores.mean_of_means) == (5, 7)
+  assert scores.bootstrap(strata) == (10 / 3, 6)  # Pooled: of all three runs.
+
+
+def test_bootstrap_of_all_resamples():
+  # Three runs have 27 resamples, which 10000 draws come close to.
+  runs = np.array([[1.0, 5.0, 6.0], [2.0, 3.0, 9.0]])
+  grid = np.stack(np.meshgrid(*[range(3)] * 6, indexing='ij'), -1).reshape(
+    -1, 6
+  )
+  first, second = runs[0, grid[:, :3]], runs[1, grid[:, 3:]]
+  for statistic in (scores.mean_of_means, scores.mean_of_medians):
+    exact = np.percentile(statistic([first, second]), [2.5, 97.5])
+    drawn = scores.bootstrap(list(runs), statistic)
+    assert drawn == pytest.approx(exact, abs=0.35)
+
+
+def test_difference_of_medians():
+  # Medians 7 and 2; among resamples of (0, 2, 4) medians reach 0 and 4.
+  strata = [[7.0] * 3, [0.0, 2.0, 4.0]]
+  of = scores.difference_of_medians
+  assert of([np.array(s) for s in strata]) == 5
+  assert scores.bootstrap(strata, of) == (3, 7)
+
+
+def test_profile_band():
+  # At 1 a half of two runs is above: none, one or both when drawn again; the
+  # task with one run stays above. At 9 nobody is.
+  band = scores.profile_band([[0.5, 1.5], [3.0]], np.array([1.0, 9.0]))
+  assert band.tolist() == [[0.5, 0], [1, 0]]
+  assert scores.profile_band([[0.5], [3.0]], np.array([1.0])) is None
 
 
 def test_one_run_has_no_interval():
@@ -134,8 +171,7 @@ _HALF_CHEETAH = [2000.0, 3000.0, 2500.0, 1000.0, 2600.0]
 
 def _run(mode, seed=0, **cells):
   """Two evaluations of five episodes and a final one of ten."""
-  row = dict.fromkeys(results.COLUMNS, '') | {
-    'experiment': 'mujoco_100k',
+  row = dict.fromkeys(results.COLUMNS[1:], '') | {
     'algorithm': 'QWR-LSE',
     'preset': 'mujoco_100k',
     'environment': 'HalfCheetah-v4',
@@ -161,7 +197,9 @@ def _run(mode, seed=0, **cells):
 
 
 def _csv(path, *runs):
-  results.add(path, [row for run in runs for row in run])
+  """Rows in a CSV, which the experiment is named after unless a row has one."""
+  rows = [{'experiment': path.stem} | row for run in runs for row in run]
+  results.add(path, [{c: row[c] for c in results.COLUMNS} for row in rows])
   return path
 
 
@@ -196,7 +234,7 @@ def test_environments_in_the_papers_order(tmp_path):
 
 
 def test_a_run_in_two_files_is_refused(tmp_path):
-  paths = [_csv(tmp_path / name, _run(1.0)) for name in ('a.csv', 'b.csv')]
+  paths = [_csv(tmp_path / name / 'e.csv', _run(1.0)) for name in 'ab']
   with pytest.raises(ConfigError, match='HalfCheetah-v4 seed 0 is in another'):
     report_data.load(paths)
 
@@ -215,12 +253,18 @@ def test_a_run_twice_in_a_file_is_refused(tmp_path):
     ({'return_mode': 'nan'}, 'return_mode is nan'),
     ({'return_mode': 'good'}, 'could not convert'),
     ({'seed': 'one'}, 'invalid literal'),
-    ({'experiment': '../up'}, 'no name'),
+    ({'experiment': 'mujoco_100k'}, "rows of the experiment 'mujoco_100k'"),
   ],
 )
 def test_damaged_rows_are_refused(cells, message, tmp_path):
   path = _csv(tmp_path / 'a.csv', _run(1.0, **cells))
   with pytest.raises(ConfigError, match=message):
+    report_data.load([path])
+
+
+def test_a_name_that_no_figure_can_have_is_refused(tmp_path):
+  path = _csv(tmp_path / 'my runs.csv', _run(1.0))
+  with pytest.raises(ConfigError, match="'my runs' is no name"):
     report_data.load([path])
 
 
@@ -247,7 +291,6 @@ def _offline(algorithm, dataset, scores, seed=0, interactions=(0, 0, 0)):
   return [
     row
     | {
-      'experiment': 'offline',
       'algorithm': algorithm,
       'preset': '' if algorithm == 'data' else 'offline_mujoco',
       'dataset': dataset,
@@ -287,6 +330,72 @@ def test_offline_runs_beside_their_data(tmp_path):
   assert '8 runs (`offline.csv`)' in report_text.report(
     [experiment], [], {'offline': []}
   )
+
+
+def _figure(experiment, numbers, draw):
+  import matplotlib
+
+  matplotlib.use('Agg')
+  from matplotlib import pyplot
+
+  figure = draw(pyplot, experiment, numbers)
+  figure.canvas.draw()
+  return figure, pyplot.close
+
+
+def test_legends_stay_inside_the_figure(tmp_path):
+  long = 'actor/Adam.learning_rate = 1e-4; critic/Adam.learning_rate = 5e-4'
+  for environments in (['A-v0'], ['A-v0', 'B-v0'], ['A-v0', 'B-v0', 'C-v0']):
+    runs = [
+      _run(1.0, environment=environment, bindings=bindings)
+      for environment in environments
+      for bindings in (long, f'{long}; run.replay_capacity = 20000')
+    ]
+    path = _csv(tmp_path / str(len(environments)) / 'e.csv', *runs)
+    (experiment,) = report_data.load([path])
+    figure, close = _figure(experiment, [], report_figures._curves)
+    (legend,) = figure.subfigs[0].legends
+    box, page = legend.get_window_extent(), figure.bbox
+    assert page.x0 <= box.x0 and box.x1 <= page.x1, environments
+    close(figure)
+
+
+def test_lines_of_data_sets_can_be_told_apart(tmp_path):
+  runs = [
+    run
+    for dataset, mean in (('final-v0', 900.0), ('third-v0', 250.0))
+    for run in (
+      _offline('BC', dataset, [1.0, 2.0]),
+      _offline('data', dataset, [mean]),
+    )
+  ]
+  (experiment,) = report_data.load([_csv(tmp_path / 'offline.csv', *runs)])
+  figure, close = _figure(experiment, [], report_figures._curves)
+  (axes,) = figure.axes
+  looks = [
+    (line.get_linestyle(), line.get_color(), line._dash_pattern)
+    for line in axes.lines
+    if 'mean return' in str(line.get_label())
+  ]
+  assert len(looks) == 2 and looks[0] != looks[1]
+  close(figure)
+
+
+def test_published_scores_of_one_algorithm_can_be_told_apart(tmp_path):
+  # SAC's stand in QWR's paper and among the peers on gymnasium.
+  run = _run(1.0, algorithm='SAC', preset='tf_agents_sac')
+  (experiment,) = report_data.load([_csv(tmp_path / 'e.csv', run)])
+  numbers = published.load(published.DEFAULT_PATH)
+  figure, close = _figure(experiment, numbers, report_figures._curves)
+  lines = figure.axes[0].lines
+  found = [n for n in lines if 'final score' in str(n.get_label())]
+  assert [line.get_ydata()[0] for line in found] == [5492, 6156]
+  assert len({str(line._dash_pattern) for line in found}) == 2
+  close(figure)
+  figure, close = _figure(experiment, [], score_figures.bars)
+  texts = [text.get_text() for text in figure.legends[0].get_texts()]
+  assert 'published' not in texts  # As there is no such bar.
+  close(figure)
 
 
 def test_where_an_offline_run_began_to_collect(tmp_path):
@@ -432,6 +541,73 @@ def test_index_needs_all_four_tasks(tmp_path):
   assert _cells(index, '*CrossQ*')[2:] == ['4', '–', '0.78', '–']
 
 
+def test_no_index_where_nobody_wanted_one(tmp_path):
+  path = _csv(tmp_path / 'variants.csv', _run(1.0))
+  report.write([path], tmp_path)
+  assert 'Index' not in (tmp_path / 'README.md').read_text()
+
+
+# Ablations
+
+
+def _ablation(tmp_path, **cells):
+  factors = {
+    '': [100.0, 200.0, 300.0],
+    'QwrAgent.horizon = 3': [90.0, 100.0, 400.0],
+    'a.b = 1; c.d = 2': [250.0],
+  }
+  runs = [
+    _run(score, seed, bindings=bindings, **cells)
+    for bindings, found in factors.items()
+    for seed, score in enumerate(found)
+  ]
+  hopper = _run(500.0, environment='Hopper-v4', return_sampled='', **cells)
+  return _csv(tmp_path / 'ablation.csv', hopper, *runs)
+
+
+def test_factors_beside_the_default(tmp_path):
+  path = _ablation(tmp_path)
+  report.write([path], tmp_path, None, published.DEFAULT_PATH)
+  text = (tmp_path / 'README.md').read_text()
+  mode, _, sampled = text.partition('**Sampled**')
+  header = ['HalfCheetah-v4', 'difference', 'Hopper-v4', 'difference']
+  assert _cells(mode, ' ') == header
+  lines = [line for line in mode.splitlines() if line.startswith('| ')]
+  assert lines[2].startswith(
+    '| QWR-LSE `mujoco_100k` (default) | 200 ± 50 (3) |'
+  )
+  # The median of (90, 100, 400) less that of (100, 200, 300); extremes of
+  # resamples: 90 - 300 and 400 - 100.
+  assert _cells(mode, '`QwrAgent.horizon = 3`')[1:] == [
+    '100 ± 78 (3)',
+    '-100 [-210, +300]',
+    '–',
+    '–',
+  ]
+  # One run has a difference but no interval.
+  assert _cells(mode, '`a.b = 1` `c.d = 2`')[1:3] == ['250 (1)', '+50']
+  cells = _cells(sampled, 'QWR-LSE `mujoco_100k` (default)')
+  assert cells[1:] == ['100 ± 50 (3)', '', '–']
+  assert '_profile.png' not in text
+  # All statistics, and what the paper has, stand below.
+  assert '*QWR-LSE*, QWR paper Table 1' in text.partition('### HalfCheetah')[2]
+
+
+def test_what_is_no_ablation(tmp_path):
+  (found,) = report_data.load([_ablation(tmp_path)])
+  assert found.default == found.settings[0]
+  # Two centres.
+  other = _run(1.0, algorithm='AWR', preset='awr')
+  (found,) = report_data.load([_csv(tmp_path / 'ablation.csv', other)])
+  assert found.default is None
+  # The preset's own CSV has the published scores in its table.
+  runs = [_run(1.0), _run(2.0, bindings='a.b = 1')]
+  (found,) = report_data.load([_csv(tmp_path / 'mujoco_100k.csv', *runs)])
+  assert found.default is None
+  (found,) = report_data.load([_csv(tmp_path / 'one.csv', runs[0])])
+  assert found.default is None
+
+
 def test_human_normalised(tmp_path):
   # Pong: the human's 14.6, the random -20.7. Breakout's human: 30.5.
   text = _report(
@@ -491,7 +667,7 @@ def test_readme_section(tmp_path):
   folder = tmp_path / 'results'
   raw = [
     _csv(folder / 'mujoco_100k.csv', *_five()),
-    _csv(folder / 'ablation.csv', _run(77.0, experiment='ablation')),
+    _csv(folder / 'ablation.csv', _run(77.0)),
   ]
   report.write(raw, folder, tmp_path / 'README.md', published.DEFAULT_PATH)
   text = (tmp_path / 'README.md').read_text()
@@ -525,6 +701,14 @@ def test_other_csvs_are_left_out(tmp_path):
     report.write([tmp_path / 'none.csv'], tmp_path)
 
 
+def test_notes_say_what_was_run(tmp_path):
+  path = _csv(tmp_path / 'variants.csv', _run(1.0))
+  (tmp_path / 'variants.md').write_text('Around the first\nrecipe.\n')
+  report.write([path], tmp_path)
+  text = (tmp_path / 'README.md').read_text()
+  assert '## variants\n\n> Around the first\n> recipe.\n\n1 runs' in text
+
+
 def test_missing_scipy_is_one_line(monkeypatch):
   monkeypatch.setitem(sys.modules, 'scipy', None)
   with pytest.raises(ConfigError, match=r"pip install 'qwr_tf\[report\]'"):
@@ -555,6 +739,20 @@ def test_command(tmp_path):
     'results/mujoco_100k_scores.png',
     'results/mujoco_100k_profile.png',
   ]
+
+
+def test_a_folder_stands_for_its_csvs(tmp_path, monkeypatch, capsys):
+  monkeypatch.chdir(tmp_path)
+  flags.FLAGS.mark_as_parsed()
+  folder = tmp_path / 'results'
+  for name in ('a', 'b'):
+    _csv(folder / f'{name}.csv', _run(50.0))
+  report.main(['results'])
+  assert 'results/b.png' in capsys.readouterr().out
+  text = (folder / 'README.md').read_text()
+  with pytest.raises(ConfigError, match='would lose results/b.csv; name all'):
+    report.main(['results/a.csv'])
+  assert (folder / 'README.md').read_text() == text
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import pathlib
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ from qwr_tf import gin_files
 from qwr_tf import sweep
 from qwr_tf.gin_files import ConfigError
 from qwr_tf.reporting import results
+from qwr_tf.sweeping import finished_runs
 from qwr_tf.sweeping import grid
 from qwr_tf.sweeping import run_rows
 from qwr_tf.sweeping import sweep_plan
@@ -191,8 +191,6 @@ def test_no_rows_from_an_unfinished_run(tmp_path):
 def test_progress_of_a_run(tmp_path):
   folder = _run_folder(tmp_path / 'r')
   assert run_rows.latest_interactions(folder) == 4000
-  # What an earlier start of the same run has left does not count.
-  assert run_rows.latest_interactions(folder, time.time() + 60) == 0
   assert run_rows.latest_interactions(tmp_path / 'none') == 0
 
 
@@ -223,7 +221,7 @@ def test_rows_of_a_data_set(tmp_path):
   assert list(row) == list(results.COLUMNS)
   # Once for all runs, which have the data set in a column of its own.
   path = tmp_path / 'offline.csv'
-  sweep.collect_only(path, runs_dir, lambda facts: True)
+  finished_runs.collect(path, runs_dir, lambda facts: True)
   rows = results.read(path)
   assert [r['algorithm'] for r in rows] == ['QWR-MAX'] * 6 + ['data']
   assert {(r['dataset'], r['bindings']) for r in rows} == {('third-v0', '')}
@@ -378,6 +376,8 @@ def test_the_gin_files_own_environment(tmp_path):
   [
     (['HalfCheeta-v4'], {}, 'unknown environment'),
     (['BitFlip-5', 'BitFlip-5'], {}, 'twice'),
+    (['BitFlip-5', ''], {}, 'a comma too many'),
+    ([], {'path': pathlib.Path('my runs.csv')}, "'my runs' is no name"),
     ([], {'bindings': ('QwrAgent.horizont=2',)}, 'horizont'),
     ([], {'gin_file': 'none.gin'}, 'not found'),
   ],
@@ -385,6 +385,54 @@ def test_the_gin_files_own_environment(tmp_path):
 def test_bad_plans(envs, fields, message, tmp_path):
   with pytest.raises(ConfigError, match=message):
     sweep_plan.plan(_recipe(tmp_path, **fields), envs, [0])
+
+
+def _changed_since(tmp_path, seeds=(0,), **fields):
+  """Rows in the CSV of runs made before quick.gin got its present line."""
+  recipe = _recipe(tmp_path, **fields)
+  gin_file = pathlib.Path(recipe.gin_file)
+  gin_file.write_text(_QUICK + 'QwrAgent.td_lambda = 0.5\n')
+  for job, _ in sweep_plan.plan(recipe, [], list(seeds)):
+    config = gin_files.parse([str(gin_file)], ['QwrAgent.horizon = 2'])
+    _run_folder(job.folder, job.seed, config=config)
+    results.add(recipe.path, run_rows.rows(job.folder, 'table'))
+  gin_file.write_text(_QUICK + 'QwrAgent.td_lambda = 0.9\n')
+  return recipe
+
+
+@pytest.mark.parametrize('seed', [0, 1])  # The same run, and another seed.
+def test_rows_of_a_changed_preset_are_not_mixed_with_new_ones(seed, tmp_path):
+  recipe = _changed_since(tmp_path)
+  with pytest.raises(
+    ConfigError, match=r'table.csv has rows of .*td_lambda: 0.5 there, 0.9 here'
+  ):
+    sweep_plan.plan(recipe, [], [seed])
+  # Other settings, and another CSV, have nothing to do with it.
+  assert sweep_plan.plan(recipe, ['BitFlip-6'], [seed])
+  other = recipe._replace(path=tmp_path / 'other.csv')
+  assert sweep_plan.plan(other, [], [seed])
+
+
+def test_all_seeds_of_a_changed_preset_can_be_replaced(tmp_path):
+  recipe = _changed_since(tmp_path, seeds=(0, 1))._replace(replace=True)
+  assert len(sweep_plan.plan(recipe, [], [0, 1])) == 2
+  with pytest.raises(ConfigError, match='count as seeds of one setting'):
+    sweep_plan.plan(recipe, [], [0])  # Seed 1 would stay.
+
+
+def test_rows_whose_folder_is_gone_are_believed(tmp_path):
+  recipe = _changed_since(tmp_path)
+  recipe.runs_dir.rename(tmp_path / 'elsewhere')
+  assert sweep_plan.plan(recipe, [], [0])
+
+
+def test_where_a_data_set_lies_does_not_make_another_configuration():
+  before = "run.dataset = '/here'\nrun.environment = 'A'\na.b = {\n     1: 2}\n"
+  after = before.replace('here', 'there').replace("'A'", "'B'")
+  assert run_rows.changes(before, after) == []
+  assert run_rows.changes(before, after.replace('1: 2', '1: 3')) == [
+    'a.b: { 1: 2} there, { 1: 3} here'
+  ]
 
 
 # The grid. The trainer is a script that writes what the real one would: it
@@ -478,6 +526,36 @@ def test_a_cut_run_goes_on(tmp_path):
   assert not facts['overwrite'] and _seeds(tmp_path) == ['0'] * 3
 
 
+def test_what_was_made_before_does_not_count_for_the_eta(tmp_path):
+  recipe = _recipe(tmp_path)
+  jobs = [job for job, _ in sweep_plan.plan(recipe, [], [0, 4, 5])]
+  _run_folder(jobs[1].folder, finished=False, interactions=3000)
+  metrics = jobs[1].folder / 'metrics.csv'
+  metrics.write_text(''.join(metrics.read_text().splitlines(True)[:-1]))
+  taken_in = sweep.Sweep(recipe, jobs)
+  taken_in.finish(jobs[0])  # Has its rows.
+  taken_in.start(jobs[1:])  # One was cut at 3000, the other waits.
+  bar = taken_in._bar
+  assert (bar.initial, bar.n, bar.total) == (7000, 7000, 12_000)
+  taken_in.close()
+
+
+def test_the_bar_never_goes_back(tmp_path):
+  class Bar(list):
+    def progress(self, made, running, waiting):
+      self.append(made)
+
+  bar, jobs = Bar(), []
+  for seed in (0, 4):
+    ((job, _),) = sweep_plan.plan(_recipe(tmp_path), [], [seed])
+    _run_folder(job.folder, seed, finished=False)
+    jobs.append(job)
+  _runner(tmp_path)(jobs, 1, lambda *_: None, bar.progress)
+  # Both were at 4000; the one that waits counts as well.
+  assert bar[0] == 8000 and bar[-1] == 0
+  assert set(bar) == {8000, 4000, 0}
+
+
 def test_failed_runs_are_reported_and_the_others_go_on(tmp_path):
   failed = _sweep(tmp_path, [1, 2, 3, 4], processes=1)
   assert _seeds(tmp_path) == ['4'] * 3
@@ -498,7 +576,23 @@ def test_a_run_of_another_sweep_is_left_alone(tmp_path, capsys):
   log.close()
 
 
-def test_interruption_ends_the_runs(tmp_path):
+def _interrupt():
+  raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+  'interrupt',
+  [
+    _interrupt,
+    lambda: os.kill(os.getpid(), signal.SIGTERM),
+    lambda: os.kill(os.getpid(), signal.SIGHUP),
+  ],
+)
+def test_interruption_ends_the_runs(interrupt, tmp_path):
+  before = [
+    signal.signal(number, signal.SIG_DFL)
+    for number in (signal.SIGTERM, signal.SIGHUP)
+  ]
   script = tmp_path / 'slow.py'
   script.write_text(
     'import os, pathlib, sys, time\n'
@@ -512,7 +606,7 @@ def test_interruption_ends_the_runs(tmp_path):
 
   def progress(*_):
     if all(pid.exists() and pid.read_text() for pid in pids):
-      raise KeyboardInterrupt
+      interrupt()
 
   with pytest.raises(KeyboardInterrupt):
     grid.run(
@@ -526,6 +620,30 @@ def test_interruption_ends_the_runs(tmp_path):
   for pid in pids:
     with pytest.raises(ProcessLookupError):
       os.kill(int(pid.read_text()), signal.SIG_DFL)
+  for number, handler in zip(
+    (signal.SIGTERM, signal.SIGHUP), before, strict=True
+  ):
+    assert signal.getsignal(number) == signal.SIG_DFL
+    signal.signal(number, handler)
+
+
+def test_ctrl_c_reaches_the_trainers_once(tmp_path):
+  # From a terminal it goes to a process group; the sweep tells its runs.
+  job = grid.Job('E', 0, tmp_path / 'r', (), 1)
+  groups = []
+  grid.run(
+    [job],
+    1,
+    lambda _, error: groups.append(int(error)),
+    lambda *_: None,
+    trainer=(
+      sys.executable,
+      '-c',
+      'import os, sys; sys.exit(str(os.getpgrp()))',
+    ),
+    poll_seconds=0.02,
+  )
+  assert groups != [os.getpgrp()]
 
 
 @pytest.mark.skipif(
@@ -563,13 +681,25 @@ def test_collect_only(tmp_path):
 def test_two_folders_of_one_run_are_refused(tmp_path):
   for name, commit in (('old', 'a'), ('new', 'b')):
     _run_folder(tmp_path / 'runs' / name, commit=commit)
-  with pytest.raises(ConfigError, match='new and .*old differ only'):
+  with pytest.raises(ConfigError, match='new and .*old count as one run'):
     _collect(tmp_path / 't.csv', tmp_path, lambda facts: True)
   assert not (tmp_path / 't.csv').exists()
 
 
+def test_two_seeds_of_a_preset_that_changed_are_refused(tmp_path):
+  for seed in (0, 1):
+    config = f'QwrAgent.td_lambda = 0.{seed}'
+    _run_folder(tmp_path / 'runs' / f'r{seed}', seed=seed, config=config)
+  with pytest.raises(
+    ConfigError, match='r0 and .*r1 would count as seeds .*0.0'
+  ):
+    _collect(tmp_path / 't.csv', tmp_path, lambda facts: True)
+  assert not (tmp_path / 't.csv').exists()
+  assert _collect(tmp_path / 't.csv', tmp_path, lambda facts: facts['seed'])
+
+
 def _collect(path, tmp_path, wanted):
-  return sweep.collect_only(path, tmp_path / 'runs', wanted)
+  return finished_runs.collect(path, tmp_path / 'runs', wanted)
 
 
 # The command
@@ -627,8 +757,8 @@ def _set_flags(monkeypatch, tmp_path, **arguments):
 @pytest.mark.parametrize(
   ('arguments', 'runs'),
   [
-    ({}, 2),
     ({'seeds': '1-5'}, 1),
+    ({'seeds': '0', 'envs': ['BitFlip-5']}, 1),
     ({'envs': ['Hopper-v4']}, 0),
     ({'gin_file': 'quick.gin'}, 0),  # Without the runs' binding.
     ({'gin_file': 'quick.gin', 'gin_bindings': ['QwrAgent.horizon = 2']}, 1),

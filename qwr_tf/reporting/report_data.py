@@ -118,6 +118,20 @@ class Experiment:
     return [s for s in self.settings if s.algorithm != results.DATA]
 
   @property
+  def of_a_preset(self) -> bool:
+    """Whether it has a preset's name: no ablation, nothing on the side."""
+    return self.name in {s.preset for s in self.settings}
+
+  @property
+  def default(self) -> Setting | None:
+    """The one setting without bindings, if all others vary that one."""
+    plain = [s for s in self.learned if not s.bindings]
+    if self.of_a_preset or len(plain) != 1 or len(self.learned) == 1:
+      return None
+    of = {(s.preset, s.dataset) for s in self.learned}
+    return plain[0] if len(of) == 1 else None
+
+  @property
   def learning_runs(self) -> list[Run]:
     """Runs that are no data sets."""
     return [r for r in self.runs if r.setting.algorithm != results.DATA]
@@ -199,7 +213,8 @@ def load(paths: Iterable[pathlib.Path]) -> list[Experiment]:
   """Experiments by name.
 
   Raises:
-    ConfigError: for a damaged CSV, and for a run that is there twice.
+    ConfigError: for a damaged CSV, for a run that is there twice, and for a
+      CSV that has not the name of its experiment (a copy, kept beside it).
   """
   runs: dict[tuple[str, ...], list[results.Row]] = {}
   for path in paths:
@@ -207,6 +222,11 @@ def load(paths: Iterable[pathlib.Path]) -> list[Experiment]:
     for row in results.read(path):
       blocks.setdefault(results.identity(row), []).append(row)
     for identity, rows in blocks.items():
+      if identity[0] != path.stem:
+        raise ConfigError(
+          f'{path} has rows of the experiment {identity[0]!r}; give the CSV '
+          'and its column the same name.'
+        )
       if identity in runs:
         raise ConfigError(
           f'{path}: {_name(rows)} is in another file too; give one of them.'
@@ -231,11 +251,7 @@ def _name(rows: Sequence[results.Row]) -> str:
 
 def _run(rows: Sequence[results.Row]) -> Run:
   first = rows[0]
-  if not re.fullmatch(r'[\w.-]+', first['experiment']):
-    raise ConfigError(
-      f'experiment {first["experiment"]!r} is no name for a figure; use '
-      'letters, digits, "_", "-" and ".".'
-    )
+  results.check_name(first['experiment'])
   setting = Setting(*(first[field] for field in Setting._fields))
   try:
     evaluations = tuple(_evaluation(row) for row in rows)

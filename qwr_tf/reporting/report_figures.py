@@ -20,6 +20,11 @@ _TITLES = {
   '_profile': 'Performance profile',
 }
 
+# Of horizontal lines that would else look the same: published scores of one
+# algorithm from several sources, and data sets (style, shade).
+_DOTTED = (':', (0, (4, 1.5, 1, 1.5, 1, 1.5)))
+_DATA_LINES = (('-.', '0.2'), ((0, (6, 2)), '0.5'), ((0, (2, 2)), '0.35'))
+
 _STYLE: dict[Any, Any] = {
   'axes.spines.right': False,
   'axes.spines.top': False,
@@ -34,7 +39,9 @@ def names(
 ) -> list[tuple[str, str]]:
   """(title, file name) of the pictures that `write` makes."""
   endings = list(_TITLES)
-  if not score_figures.profile_strata(experiment, numbers):
+  strata = score_figures.profile_strata(experiment, numbers)
+  # An ablation has more settings than a profile has colours.
+  if experiment.default or not strata:
     endings.remove('_profile')
   return [(f'{_TITLES[e]}', f'{experiment.name}{e}.png') for e in endings]
 
@@ -104,9 +111,9 @@ def _curves(pyplot, experiment, numbers):
   environments = experiment.environments
   chunks = _chunks(experiment.learned)
   rows, columns = score_figures.panel_grid(len(environments))
+  width = max(4.2 * columns + 0.6, 6.4)
   figure = pyplot.figure(
-    figsize=(4.2 * columns + 0.6, (2.9 * rows + 1.1) * len(chunks)),
-    layout='constrained',
+    figsize=(width, (2.9 * rows + 1.1) * len(chunks)), layout='constrained'
   )
   parts = figure.subfigures(len(chunks), 1, squeeze=False)[:, 0]
   for part, settings in zip(parts, chunks, strict=True):
@@ -115,7 +122,7 @@ def _curves(pyplot, experiment, numbers):
       _curve_panel(axis, experiment, environment, settings, numbers)
     for axis in axes[len(environments) :]:
       axis.set_axis_off()
-    _curve_legend(part, axes, experiment)
+    _curve_legend(part, axes, experiment, width)
   return figure
 
 
@@ -127,15 +134,11 @@ def _curve_panel(axis, experiment, environment, settings, numbers) -> None:
       axis.plot(drawn[0], drawn[1][1], '--', color=colour, lw=1, alpha=0.7)
     if drawn := band(runs, 'mode'):
       x, (low, middle, high) = drawn
-      label = textwrap.fill(experiment.labels[setting], 70)
+      label = experiment.labels[setting]
       marker = 'o' if len(x) == 1 else None
       axis.plot(x, middle, color=colour, lw=1.8, label=label, marker=marker)
       axis.fill_between(x, low, high, color=colour, alpha=0.18, lw=0)
-  by_algorithm = {s.algorithm: c for s, c in reversed(colours.items())}
-  for n in report_tables.same_algorithms(experiment, numbers, environment):
-    if colour := by_algorithm.get(n.algorithm):
-      label = f'{score_figures.place(n)}, final score'
-      axis.axhline(n.score, color=colour, ls=':', lw=1.4, label=label)
+  _draw_published(axis, experiment, environment, colours, numbers)
   _draw_data(axis, experiment, environment, colours)
   axis.set(title=environment, xlabel='interactions', ylabel='return')
   if any(setting.dataset for setting in settings):
@@ -146,13 +149,27 @@ def _curve_panel(axis, experiment, environment, settings, numbers) -> None:
   axis.grid(alpha=0.25)
 
 
+def _draw_published(axis, experiment, environment, colours, numbers) -> None:
+  """Published final scores, in the colours of their algorithms."""
+  by_algorithm = {s.algorithm: c for s, c in reversed(colours.items())}
+  drawn: list[str] = []
+  for n in report_tables.same_algorithms(experiment, numbers, environment):
+    if colour := by_algorithm.get(n.algorithm):
+      style = _DOTTED[drawn.count(n.algorithm) % len(_DOTTED)]
+      drawn.append(n.algorithm)
+      label = f'{score_figures.place(n)}, final score'
+      axis.axhline(n.score, color=colour, ls=style, lw=1.4, label=label)
+
+
 def _draw_data(axis, experiment, environment, colours) -> None:
   """The data sets' mean returns, and where their runs began to collect."""
-  for dataset in sorted({setting.dataset for setting in colours}):
+  datasets = sorted({setting.dataset for setting in experiment.settings})
+  for i, dataset in enumerate(datasets):
     mean = experiment.data_return(dataset, environment)
-    if mean is not None:
+    if mean is not None and dataset in {s.dataset for s in colours}:
+      style, shade = _DATA_LINES[i % len(_DATA_LINES)]
       label = f'{dataset}, mean return of the data'
-      axis.axhline(mean, color='0.35', ls='-.', lw=1.2, label=label)
+      axis.axhline(mean, color=shade, ls=style, lw=1.2, label=label)
   for setting, colour in colours.items():
     runs = experiment.of(setting, environment)
     for moment in sorted({r.switch for r in runs if r.switch}):
@@ -169,7 +186,7 @@ def _thousands(value: float, _: int) -> str:
   return f'{value / 1000:g}K' if value >= 1000 else f'{value:g}'
 
 
-def _curve_legend(part, axes, experiment) -> None:
+def _curve_legend(part, axes, experiment, width) -> None:
   from matplotlib import lines
 
   entries = {
@@ -185,9 +202,9 @@ def _curve_legend(part, axes, experiment) -> None:
     )
   entries['mode action: median and quartiles'] = solid
   entries['sampled: median'] = dashed
+  columns = 2 if len(axes) > 1 else 1
+  characters = min(70, int((width / columns - 0.7) / 0.072))  # Of 9 points.
+  labels = [textwrap.fill(label, characters) for label in entries]
   part.legend(
-    entries.values(),
-    entries.keys(),
-    loc='outside lower center',
-    ncols=2 if len(axes) > 1 else 1,
+    entries.values(), labels, loc='outside lower center', ncols=columns
   )

@@ -4,6 +4,7 @@ import collections
 from collections.abc import Mapping, Sequence
 
 from qwr_tf.gin_files import ConfigError
+from qwr_tf.reporting import factor_tables
 from qwr_tf.reporting import published
 from qwr_tf.reporting import report_tables
 from qwr_tf.reporting import scores
@@ -22,12 +23,15 @@ this file; changes by hand are lost.
   of the policy, *sampled* with samples.
 * **median ± ½ IQR** over seeds is the paper's statistic, half the distance
   between the quartiles. **IQM** is the mean of the middle half of the runs
-  (of less than four runs: the mean). In brackets a 95 % interval of the
-  bootstrap, stratified by environment; with few seeds it is too narrow.
+  (of less than four runs: the mean), over several environments of all their
+  runs together. In brackets a 95 % interval of the bootstrap, stratified by
+  environment; with few seeds it is too narrow.
 * Versions are part of an environment's name. The paper's MuJoCo scores are of
   gym's v2; v4 is the closest that runs today.
 * Rows named *data* are no runs: the mean return of a data set's own episodes.
 * "–" was not measured, or not published.
+* Quoted lines below a heading say what was run where names do not. They are
+  written by hand (`<experiment>.md`); all numbers of scores come from rows.
 """
 
 _VERSION_NAMES = {
@@ -50,6 +54,7 @@ def report(
   experiments: Sequence[Experiment],
   numbers: Sequence[Number],
   figures: Mapping[str, Sequence[tuple[str, str]]],
+  notes: Mapping[str, str] | None = None,
 ) -> str:
   """The whole of results/README.md.
 
@@ -57,13 +62,15 @@ def report(
     experiments: what was measured.
     numbers: what was published.
     figures: per experiment (title, file name beside the text).
+    notes: per experiment what was run, where its settings do not say it.
   """
   parts = [_HEAD]
   for experiment in experiments:
     parts += [
       f'## {experiment.name}\n',
+      *_note((notes or {}).get(experiment.name, '')),
       _provenance(experiment),
-      report_tables.overview(experiment, numbers),
+      _main_tables(experiment, numbers),
       *(f'![{title}]({file})\n' for title, file in figures[experiment.name]),
       *_normalised(experiment, numbers),
     ]
@@ -73,6 +80,17 @@ def report(
         report_tables.environment_table(experiment, environment, numbers)
       )
   return '\n'.join(parts)
+
+
+def _note(text: str) -> list[str]:
+  lines = text.strip().splitlines()
+  return [''.join(f'> {line}'.rstrip() + '\n' for line in lines)] * bool(lines)
+
+
+def _main_tables(experiment: Experiment, numbers: Sequence[Number]) -> str:
+  if default := experiment.default:
+    return factor_tables.factors(experiment, default)
+  return report_tables.overview(experiment, numbers)
 
 
 def _provenance(experiment: Experiment) -> str:
@@ -103,7 +121,9 @@ def _normalised(experiment: Experiment, numbers: Sequence[Number]) -> list[str]:
   games = {n.task for n in numbers if n.algorithm == 'human'}
   played = [published.task(e) for e in experiment.environments]
   parts = []
-  if set(played) & set(published.INDEX_TASKS):
+  if set(played) & set(published.INDEX_TASKS) and (
+    experiment.of_a_preset or set(played) >= set(published.INDEX_TASKS)
+  ):
     parts.append(_index(experiment, numbers))
   if set(played) & games:
     atari = report_tables.normalised_table(
@@ -153,8 +173,7 @@ def readme_section(
   """
   parts = []
   for experiment in experiments:
-    named = experiment.name in {s.preset for s in experiment.settings}
-    if named and report_tables.rivals(experiment, numbers):
+    if experiment.of_a_preset and report_tables.rivals(experiment, numbers):
       parts += [
         f'**{experiment.name}**, {experiment.budget} interactions\n',
         report_tables.overview(experiment, numbers),

@@ -12,6 +12,7 @@ import fcntl
 import io
 import os
 import pathlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from qwr_tf.gin_files import ConfigError
@@ -70,6 +71,15 @@ _IDENTITY = COLUMNS[:7]
 def identity(row: Mapping[str, str]) -> tuple[str, ...]:
   """Of the run that a row belongs to."""
   return tuple(row[column] for column in _IDENTITY)
+
+
+def check_name(experiment: str) -> None:
+  """Raises ConfigError for a name that no CSV and no figure can have."""
+  if not re.fullmatch(r'[\w.-]+', experiment):
+    raise ConfigError(
+      f'experiment {experiment!r} is no name for a CSV or a figure; use '
+      'letters, digits, "_", "-" and ".".'
+    )
 
 
 def read(path: pathlib.Path) -> list[Row]:

@@ -53,7 +53,9 @@ def bars(pyplot, experiment: Experiment, numbers: Sequence[Number]):
     axis.set_yticks(range(len(methods)), names)
   for axis in list(grid.flat)[len(environments) :]:
     axis.set_axis_off()
-  _bar_legend(figure, columns, any(s.dataset for s in experiment.learned))
+  has_data = any(s.dataset for s in experiment.learned)
+  has_published = any(isinstance(method, str) for method in methods)
+  _bar_legend(figure, columns, has_published, has_data)
   return figure
 
 
@@ -74,7 +76,7 @@ def _names(experiment, methods) -> list[str]:
   ]
   return [
     '\n'.join(
-      textwrap.fill(part, 44, break_on_hyphens=False)
+      textwrap.fill(part, 48, break_on_hyphens=False)
       for part in label.split('; ')
     )
     for label in labels
@@ -120,7 +122,9 @@ def _own_bar(axis, y, finals) -> None:
     axis.plot(middle, y + 0.2, 'D', color=COLOURS[1], ms=4.5, zorder=4)
 
 
-def _bar_legend(figure, columns, has_data: bool) -> None:
+def _bar_legend(
+  figure, columns: int, has_published: bool, has_data: bool
+) -> None:
   from matplotlib import lines
   from matplotlib import patches
 
@@ -129,15 +133,16 @@ def _bar_legend(figure, columns, has_data: bool) -> None:
     lines.Line2D([], [], color='0.2', marker='|', ms=7, lw=1.2),
     lines.Line2D([], [], color='0.1', marker='.', ls=''),
     lines.Line2D([], [], color=COLOURS[1], marker='D', ms=4.5),
-    patches.Patch(color=GREY, alpha=0.45),
   ]
   labels = [
     'median of the seeds',
     '± half the interquartile range',
     'a seed',
     'IQM, 95 % bootstrap interval',
-    'published',
   ]
+  if has_published:
+    handles.append(patches.Patch(color=GREY, alpha=0.45))
+    labels.append('published')
   if has_data:
     handles.append(lines.Line2D([], [], color=DATA_COLOUR, lw=2))
     labels.append('mean return of the data')

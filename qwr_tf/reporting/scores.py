@@ -34,6 +34,21 @@ def mean(scores: Sequence[float]) -> float:
   return float(np.mean(scores))
 
 
+def _stats():
+  """scipy.stats, which only the report needs.
+
+  Raises:
+    ConfigError: without scipy.
+  """
+  try:
+    from scipy import stats
+  except ImportError as error:
+    raise ConfigError(
+      "the report needs scipy; run pip install 'qwr_tf[report]'."
+    ) from error
+  return stats
+
+
 def iqm(scores, axis: int = 0):
   """Mean of what is left when the outer quarters are cut off.
 
@@ -46,13 +61,7 @@ def iqm(scores, axis: int = 0):
   Raises:
     ConfigError: without scipy.
   """
-  try:
-    from scipy import stats  # Only the report needs it.
-  except ImportError as error:
-    raise ConfigError(
-      "the report needs scipy; run pip install 'qwr_tf[report]'."
-    ) from error
-  return stats.trim_mean(scores, 0.25, axis=axis)
+  return _stats().trim_mean(scores, 0.25, axis=axis)
 
 
 def pooled_iqm(strata: Sequence[np.ndarray]) -> np.ndarray:
@@ -70,6 +79,12 @@ def mean_of_medians(strata: Sequence[np.ndarray]) -> np.ndarray:
   return np.mean([np.median(stratum, axis=-1) for stratum in strata], axis=0)
 
 
+def difference_of_medians(strata: Sequence[np.ndarray]) -> np.ndarray:
+  """Of the first stratum from the second; a `bootstrap` statistic."""
+  ours, theirs = (np.median(stratum, axis=-1) for stratum in strata)
+  return ours - theirs
+
+
 def bootstrap(
   strata: Sequence[Sequence[float]],
   statistic: Callable[[Sequence[np.ndarray]], np.ndarray] = pooled_iqm,
@@ -85,48 +100,63 @@ def bootstrap(
     The interval; None if every stratum has but one run, which says nothing
     about other seeds.
   """
-  if max(len(stratum) for stratum in strata) < 2:
+  bounds = _bounds([np.asarray(s, float) for s in strata], statistic)
+  return None if bounds is None else (float(bounds[0]), float(bounds[1]))
+
+
+def _bounds(
+  strata: Sequence[np.ndarray], statistic: Callable, count: int = _RESAMPLES
+) -> np.ndarray | None:
+  """95 % bounds [2, ...] of a statistic of strata [..., runs].
+
+  scipy refuses to draw from one run; a stratum of one stays what it is.
+  """
+  several = [np.sort(s) for s in strata if s.shape[-1] > 1]  # In any order.
+  if not several:
     return None
-  low, high = np.percentile(statistic(_resamples(strata)), [2.5, 97.5])
-  return float(low), float(high)
+
+  def of_drawn(*drawn, axis):
+    left, shape = iter(drawn), drawn[0].shape[:-1]
+    return statistic(
+      [
+        next(left) if s.shape[-1] > 1 else _spread(s, shape, axis)
+        for s in strata
+      ]
+    )
+
+  interval = _stats().bootstrap(
+    several, of_drawn, n_resamples=count, method='percentile', rng=_SEED,
+    axis=-1, vectorized=True,
+  ).confidence_interval  # fmt: skip
+  return np.array([interval.low, interval.high])
 
 
-def _resamples(strata, count: int = _RESAMPLES) -> list[np.ndarray]:
-  """Arrays [count, runs], one per stratum."""
-  rng = np.random.default_rng(_SEED)
-  drawn = []
-  for stratum in strata:
-    runs = np.sort(np.asarray(stratum, float))  # Whatever order rows have.
-    picks = rng.integers(len(runs), size=(count, len(runs)))
-    drawn.append(runs[picks])
-  return drawn
+def _spread(stratum: np.ndarray, shape: tuple[int, ...], axis: int):
+  """[..., 1] as [..., resamples, 1], as often as the others were drawn."""
+  while stratum.ndim <= len(shape):
+    stratum = np.expand_dims(stratum, axis - 1)
+  return np.broadcast_to(stratum, (*shape, 1))
 
 
 def profile(
   strata: Sequence[Sequence[float]], thresholds: np.ndarray
 ) -> np.ndarray:
   """Share of runs above each threshold, every stratum counted the same."""
-  return _shares(
-    [np.asarray(stratum)[np.newaxis] for stratum in strata], thresholds
-  )[0]
+  return mean_of_means(_above(strata, thresholds))
 
 
 def profile_band(
   strata: Sequence[Sequence[float]], thresholds: np.ndarray
 ) -> np.ndarray | None:
   """95 % bootstrap bounds [2, thresholds] of the profile, as in `bootstrap`."""
-  if max(len(stratum) for stratum in strata) < 2:
-    return None
-  shares = _shares(_resamples(strata, 2000), thresholds)
-  return np.percentile(shares, [2.5, 97.5], axis=0)
+  return _bounds(_above(strata, thresholds), mean_of_means, 2000)
 
 
-def _shares(strata: Sequence[np.ndarray], thresholds) -> np.ndarray:
-  """[resamples, thresholds] from arrays [resamples, runs]."""
-  return np.mean(
-    [
-      np.mean(stratum[..., np.newaxis] > thresholds, axis=1)
-      for stratum in strata
-    ],
-    axis=0,
-  )
+def _above(
+  strata: Sequence[Sequence[float]], thresholds: np.ndarray
+) -> list[np.ndarray]:
+  """Whether a run is above a threshold, [thresholds, runs] per stratum."""
+  return [
+    (np.asarray(stratum) > thresholds[:, np.newaxis]).astype(float)
+    for stratum in strata
+  ]

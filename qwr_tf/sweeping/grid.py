@@ -1,22 +1,32 @@
 """Runs a grid of training runs, one process per core."""
 
 import collections
+import contextlib
 import dataclasses
 import fcntl
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import IO
+from collections.abc import Callable, Iterator, Sequence
+from typing import IO, Any
 
 from qwr_tf.sweeping import run_rows
 
 TRAINER = (sys.executable, '-m', 'qwr_tf.train')
 
 BUSY = 'another sweep is running it'
+
+# Ctrl-C in a terminal reaches a whole process group; a trainer that got it, and
+# then SIGTERM from here, would end at once instead of saving.
+_OWN_GROUP: dict[str, Any] = (
+  {'process_group': 0}
+  if sys.version_info >= (3, 11)
+  else {'start_new_session': True}
+)
 
 # One core per run: thread pools of two runs would fight over the cores.
 _ENVIRONMENT = {
@@ -50,10 +60,9 @@ class Job:
   def __str__(self) -> str:
     return f'{self.environment} seed {self.seed}'
 
-  def done(self, since: float = 0.0) -> int:
-    """Interactions made, as far as metrics.csv says since a moment."""
-    reached = run_rows.latest_interactions(self.folder, since)
-    return min(reached, self.interactions)
+  def done(self) -> int:
+    """Interactions made, as far as metrics.csv says."""
+    return min(run_rows.latest_interactions(self.folder), self.interactions)
 
   @property
   def log(self) -> pathlib.Path:
@@ -66,7 +75,6 @@ class _Running:
   job: Job
   process: subprocess.Popen
   log: IO[bytes]
-  started: float
   core: int | None
 
 
@@ -92,15 +100,15 @@ def run(
     jobs: in the order they start.
     processes: runs at a time; pinned to a core each if that fills the cores.
     ended: called with a job and None, or one line on what went wrong.
-    progress: called with the interactions of running jobs, how many of them
-      there are and how many wait.
+    progress: called with the interactions of running and waiting jobs, how
+      many run and how many wait.
     trainer: the command to which a job's arguments are added.
     poll_seconds: between two looks at the processes.
   """
   waiting, running = collections.deque(jobs), list[_Running]()
   pinned = processes == len(cores())
   free: list[int | None] = [*cores()] if pinned else [None] * processes
-  try:
+  with _signals_interrupt(), _stopped(running):
     while waiting or running:
       while waiting and free:
         job = waiting.popleft()
@@ -116,12 +124,32 @@ def run(
         running.remove(one)
         free.append(one.core)
         ended(one.job, _outcome(one))
-      made = sum(r.job.done(since=r.started) for r in running)
+      unfinished = [*(one.job for one in running), *waiting]
+      made = sum(job.done() for job in unfinished)
       progress(made, len(running), len(waiting))
       if running:
         time.sleep(poll_seconds)
+
+
+@contextlib.contextmanager
+def _signals_interrupt() -> Iterator[None]:
+  """`kill`, or a terminal that closes, ends the runs too, like Ctrl-C."""
+
+  def interrupt(*_):
+    raise KeyboardInterrupt
+
+  numbers = [
+    number
+    for number in (signal.SIGTERM, signal.SIGHUP)
+    if signal.getsignal(number) == signal.SIG_DFL  # Not under nohup.
+  ]
+  for number in numbers:
+    signal.signal(number, interrupt)
+  try:
+    yield
   finally:
-    _stop(running)
+    for number in numbers:
+      signal.signal(number, signal.SIG_DFL)
 
 
 def _lock(job: Job) -> IO[bytes] | None:
@@ -155,13 +183,14 @@ def _start(
     stdout=subprocess.DEVNULL,
     stderr=log,
     env={**os.environ, **_ENVIRONMENT},
+    **_OWN_GROUP,
   )
   if core is not None and hasattr(os, 'sched_setaffinity'):
     try:  # Threads that start later inherit it.
       os.sched_setaffinity(process.pid, {core})
     except OSError:
       pass  # Ended already, or not allowed: the scheduler decides.
-  return _Running(job, process, log, time.time(), core)
+  return _Running(job, process, log, core)
 
 
 def _outcome(one: _Running) -> str | None:
@@ -184,13 +213,18 @@ def _last_line(path: pathlib.Path) -> str:
   return next((line.strip() for line in reversed(lines) if line.strip()), '')
 
 
-def _stop(running: Sequence[_Running]) -> None:
-  for one in running:
-    one.process.terminate()
-  for one in running:
-    try:
-      one.process.wait(timeout=20)
-    except subprocess.TimeoutExpired:
-      one.process.kill()
-      one.process.wait()
-    _close(one.job, one.log, keep=False)
+@contextlib.contextmanager
+def _stopped(running: Sequence[_Running]) -> Iterator[None]:
+  """Whatever still runs in the end is told to save and to end."""
+  try:
+    yield
+  finally:
+    for one in running:
+      one.process.terminate()
+    for one in running:
+      try:
+        one.process.wait(timeout=20)
+      except subprocess.TimeoutExpired:
+        one.process.kill()
+        one.process.wait()
+      _close(one.job, one.log, keep=False)

@@ -63,10 +63,20 @@ def algorithm_of(config: str) -> str:
 
 
 def _values(config: str) -> dict[str, str]:
-  """{name: value} of a config; gin breaks long lines with a backslash."""
-  lines = re.sub(r'\\\n\s*', '', config).splitlines()
+  """{name: value} of a config; gin breaks long values into indented lines."""
+  lines = re.sub(r'\\?\n +', ' ', config).splitlines()
   pairs = (line.partition('=') for line in lines if line[:1] not in '# ')
   return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def changes(before: str, now: str) -> list[str]:
+  """What two configs differ in, but for what has a column of its own."""
+  old, new = _values(before), _values(now)
+  return [
+    f'{name}: {old.get(name, "not set")} there, {new.get(name, "not set")} here'
+    for name in {**new, **old}
+    if name not in _IN_COLUMNS and old.get(name) != new.get(name)
+  ]
 
 
 def own_bindings(bindings: Sequence[str]) -> str:
@@ -95,12 +105,9 @@ def finished(folder: pathlib.Path) -> dict[str, Any] | None:
   return facts if isinstance(facts, dict) and facts.get('finished') else None
 
 
-def latest_interactions(folder: pathlib.Path, since: float = 0.0) -> int:
-  """How far a run's metrics.csv is; 0 if it is older than `since`."""
-  path = folder / 'metrics.csv'
+def latest_interactions(folder: pathlib.Path) -> int:
+  """How far a run's metrics.csv is."""
   try:
-    if path.stat().st_mtime < since:
-      return 0
     rows = _metrics(folder)
     return int(rows[-1]['interactions']) if rows else 0
   except (OSError, KeyError, ValueError):

@@ -11,6 +11,7 @@ from qwr_tf import offline
 from qwr_tf import run_folder
 from qwr_tf.gin_files import ConfigError
 from qwr_tf.reporting import results
+from qwr_tf.sweeping import finished_runs
 from qwr_tf.sweeping import grid
 from qwr_tf.sweeping import run_rows
 
@@ -83,10 +84,14 @@ def plan(
   """The grid's jobs with the identity of their rows, seed by seed.
 
   Raises:
-    ConfigError: for what would make a run fail at its start.
+    ConfigError: for what would make a run fail at its start, and if the CSV has
+      rows of these settings from before the gin file was changed.
   """
+  results.check_name(recipe.path.stem)
   check_once('envs', envs)
-  planned = []
+  if not all(envs):
+    raise ConfigError('--envs has an empty name: a comma too many.')
+  planned, configs = [], {}
   for environment in envs or ['']:
     bindings = list(recipe.bindings)
     if environment:
@@ -107,9 +112,29 @@ def plan(
         'seed': str(seed),
       }
       planned.append((order, job, results.identity(row)))
+      configs[results.identity(row)[:-1]] = config
+  identities = [identity for _, _, identity in planned]
+  finished_runs.refuse_changed(
+    recipe.path,
+    _earlier(recipe, [job for _, job, _ in planned]),
+    configs,
+    recipe.algorithm,
+    identities if recipe.replace else (),
+  )
   # Seed by seed: a sweep that is cut leaves something of every environment.
   planned.sort(key=lambda item: item[0])
   return [(job, identity) for _, job, identity in planned]
+
+
+def _earlier(recipe: Recipe, jobs: Sequence[grid.Job]) -> list[pathlib.Path]:
+  """Other runs of the same preset and environments, of any seed."""
+  patterns = {
+    re.sub(rf'-s{job.seed}-[0-9a-f]{{8}}$', '-s*-*', job.folder.name)
+    for job in jobs
+  }
+  found = {p for pattern in patterns for p in recipe.runs_dir.glob(pattern)}
+  own = {job.folder for job in jobs}
+  return sorted(path for path in found - own if path.is_dir())
 
 
 def _checked_settings() -> experiment.Settings:

@@ -1,0 +1,84 @@
+"""Ablations: what each setting that differs from the default changes."""
+
+from collections.abc import Sequence
+
+from qwr_tf.reporting import report_tables
+from qwr_tf.reporting import scores
+from qwr_tf.reporting.report_data import ACTIONS
+from qwr_tf.reporting.report_data import Experiment
+from qwr_tf.reporting.report_data import Setting
+
+_ABOUT = """The default, and settings that differ from it in what the first
+column says: final scores, median ± half the interquartile range (number of
+seeds), and the difference to the default's median. In brackets a 95 % interval
+of the bootstrap, which draws the runs of both again; of two and two seeds it is
+the range between the extremes.
+"""
+
+_TITLES = {'mode': 'Mode action', 'sampled': 'Sampled'}
+
+
+def factors(experiment: Experiment, default: Setting) -> str:
+  """A table for each way of acting, the default first.
+
+  Args:
+    experiment: its final scores.
+    default: the setting in the centre.
+  """
+  parts = [_ABOUT]
+  for action in ACTIONS:
+    header = ['']
+    for environment in experiment.environments:
+      header += [environment, 'difference']
+    rows = [
+      _row(experiment, setting, default, action)
+      for setting in experiment.learned
+    ]
+    parts += [f'**{_TITLES[action]}**\n', report_tables.table(header, rows)]
+  return '\n'.join(parts)
+
+
+def _row(experiment, setting, default, action) -> list[str]:
+  cells = [_name(setting, default)]
+  for environment in experiment.environments:
+    finals = experiment.finals(setting, environment, action)
+    count = f' ({len(finals)})' if finals else ''
+    cells.append(report_tables.median_cell(finals) + count)
+    if setting == default:
+      cells.append('')
+    else:
+      centre = experiment.finals(default, environment, action)
+      cells.append(_difference_cell(finals, centre))
+  return cells
+
+
+def _name(setting: Setting, default: Setting) -> str:
+  """The default's whole name; of the others what they bind."""
+  if setting == default:
+    return f'{setting.markdown} (default)'
+  bindings = ' '.join(f'`{part}`' for part in setting.bindings.split('; '))
+  return bindings.replace('|', '\\|')
+
+
+def _difference_cell(finals: Sequence[float], centre: Sequence[float]) -> str:
+  if not finals or not centre:
+    return report_tables.NOTHING
+  of = scores.difference_of_medians
+  like = scores.median(centre)
+  # One run says nothing about other seeds, neither here nor there.
+  interval = (
+    scores.bootstrap([finals, centre], of)
+    if min(len(finals), len(centre)) > 1
+    else None
+  )
+  difference = scores.median(finals) - scores.median(centre)
+  cell = _signed(difference, like)
+  if interval is None:
+    return cell
+  low, high = (_signed(bound, like) for bound in interval)
+  return f'{cell} [{low}, {high}]'
+
+
+def _signed(value: float, like: float) -> str:
+  text = report_tables.number(value, like)
+  return f'+{text}' if float(text) > 0 else text

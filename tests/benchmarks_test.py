@@ -1,0 +1,83 @@
+"""What benchmarks compare is what they say; they themselves run for hours."""
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from absl import flags
+
+from benchmarks import ablation
+from qwr_tf import gin_files
+from qwr_tf.gin_files import ConfigError
+from qwr_tf.sweeping import run_rows
+
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def _parsed(monkeypatch):
+  flags.FLAGS.mark_as_parsed()
+  return lambda name, value: monkeypatch.setattr(
+    flags.FLAGS[name], 'value', value
+  )
+
+
+def test_each_factor_changes_what_it_says(_parsed):
+  recipes = dict(zip(ablation.FACTORS, ablation.recipes(), strict=True))
+  default = gin_files.parse([recipes['default'].gin_file], ())
+  for name, recipe in recipes.items():
+    config = gin_files.parse([recipe.gin_file], recipe.bindings)
+    changes = run_rows.changes(default, config)
+    bound = [binding.partition(' = ')[0] for binding in recipe.bindings]
+    assert [c.partition(':')[0] for c in changes] == sorted(bound), name
+
+
+def test_a_failed_factor_does_not_end_the_others(_parsed, monkeypatch, capsys):
+  _parsed('factors', ['T = 3', 'MAX', 'AVG'])
+  _parsed('environments', ['Hopper-v4'])
+  swept = []
+
+  def run(recipe, envs, seeds, processes):
+    swept.append((recipe.bindings, envs, seeds))
+    return ['Hopper-v4 seed 0: nan'] if recipe.bindings[0].endswith('3') else []
+
+  monkeypatch.setattr(ablation.sweep, 'run', run)
+  with pytest.raises(SystemExit) as ending:
+    ablation.main()
+  assert ending.value.code == 1
+  assert len(swept) == 3 and swept[0][1:] == (['Hopper-v4'], [0, 1])
+  assert 'T = 3: Hopper-v4 seed 0: nan' in capsys.readouterr().err
+
+
+def test_unknown_factor(_parsed):
+  _parsed('factors', ['T = 4'])
+  with pytest.raises(ConfigError, match='T = 4: not one of default, no norm'):
+    ablation.main()
+
+
+# Of its own flags two benchmarks can have the same.
+_SAC = """
+import numpy as np
+from benchmarks import tf_agents_sac
+from qwr_tf import experiment
+env = experiment.load_environment('Hopper-v4', seed=0)
+act = tf_agents_sac.Act(tf_agents_sac.make_agent(env))
+observations = np.ones([2, 11], np.float32)
+(first, _), (second, _) = (act(observations, None) for _ in range(2))
+assert first.shape == (2, 3) and (first == second).all(), 'modes are sampled'
+rng = np.random.default_rng(0)
+(first, _), (second, _) = (act(observations, rng) for _ in range(2))
+assert (first != second).any(), 'samples are modes'
+"""
+
+
+def test_sac_acts_with_its_mode_where_it_should():
+  done = subprocess.run(
+    [sys.executable, '-c', _SAC],
+    cwd=_ROOT,
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+  assert done.returncode == 0, done.stderr
