@@ -73,7 +73,7 @@ def _clear_gin():
 
 
 def _build(file, environment=None, *bindings):
-  """The experiment of a preset, small."""
+  """A run of a preset, small."""
   if environment:
     bindings = (*bindings, f"run.environment = '{environment}'")
   gin_files.parse([file], [*_SMALL, *bindings])
