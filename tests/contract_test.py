@@ -25,7 +25,7 @@ _FOLDER = pathlib.Path(__file__).resolve().parents[1] / 'gin_configs'
 # need a data set; their agents are those of other presets (offline_test.py).
 _PRESETS = sorted(
   {p.name for p in _FOLDER.glob('*.gin') if 'offline_' not in p.name}
-  - {'mujoco_authors_networks.gin'}
+  - {'atari_authors_networks.gin', 'mujoco_authors_networks.gin'}
 )
 
 # Preset -> what it says about the other kind of actions; the rest fit both.
