@@ -280,9 +280,7 @@ def test_a_table_may_hold_just_the_newest_call(whole_episodes):
 
 def test_on_policy_the_table_holds_what_one_call_made():
   # 3 + 1, then 2 + 3, then twice 1 + 2 + 3 steps: episodes are never cut.
-  setup = _Setup(
-    env_steps=4, whole_episodes=True, on_policy=True, capacity=6
-  )
+  setup = _Setup(env_steps=4, whole_episodes=True, on_policy=True, capacity=6)
   for interactions, episodes in [(4, 2), (5, 2), (6, 3), (6, 3)]:
     assert setup.collector().interactions == interactions
     assert setup.table.num_frames() == interactions

@@ -221,9 +221,7 @@ def test_numbers_equal_the_oracle(action_spec, capacity, chunk_rows):
 
 
 def _polyak(tau):
-  return functools.partial(
-    target_updates.polyak_update, target_update_tau=tau
-  )
+  return functools.partial(target_updates.polyak_update, target_update_tau=tau)
 
 
 def _copy_with_gap(agent, gap):
