@@ -175,10 +175,8 @@ def _same(wanted: dict[str, Any], space: Any) -> bool:
   )
 
 
-# Playing.
-
-
-Act = Callable[[np.ndarray], np.ndarray]  # To the environment's units.
+# Playing: an observation to an action in the environment's units.
+Act = Callable[[np.ndarray], np.ndarray]
 
 
 def returns(
@@ -214,7 +212,9 @@ def returns(
 @contextlib.contextmanager
 def video(path: pathlib.Path, fps: int) -> Iterator[Callable[[Any], None]]:
   """Gives a function that adds images; the file is complete or not there."""
-  temporary = path.with_name(f'.{os.getpid()}.{path.name}')
+  temporary = path.with_name(f'.{path.stem}.{os.getpid()}.tmp{path.suffix}')
+  for old in path.parent.glob(f'.{path.stem}.*.tmp{path.suffix}'):
+    old.unlink(missing_ok=True)  # Of a process that was killed.
   if path.suffix == '.gif':
     rate: dict = {'duration': 1000 / fps}
   else:  # Sides of odd length are cut; not scaled to multiples of 16.

@@ -12,6 +12,7 @@ from absl import logging
 from tf_agents.trajectories import time_step as ts
 from tf_agents.trajectories import trajectory
 
+from qwr_tf import gin_files
 from qwr_tf import numpy_actor
 from qwr_tf.agents import behavior_policy
 
@@ -45,6 +46,7 @@ class Collector:
     env_steps: int = 1000,
     first_env_steps: int | None = None,
     whole_episodes: bool = False,
+    on_policy: bool = False,
     update_normalizer: bool = True,
   ):
     """Gets ready; the environment is reset at the first call.
@@ -58,7 +60,13 @@ class Collector:
       first_env_steps: the same for the first call, to start with a fuller
         table (DQN); None is env_steps.
       whole_episodes: go on from there to the end of the episode.
+      on_policy: the table holds what the newest call made and nothing older
+        (RWR, AWR's ablation); its capacity has to suffice for any call. Needs
+        whole_episodes.
       update_normalizer: off where a learner elsewhere does it.
+
+    Raises:
+      ConfigError: for on_policy, if an iteration would be cut.
     """
     self._env = env
     self._agent = agent
@@ -66,11 +74,34 @@ class Collector:
     self._env_steps = env_steps
     self._next_env_steps = first_env_steps or env_steps
     self._whole_episodes = whole_episodes
+    self._on_policy = on_policy
     self._update_normalizer = update_normalizer
     self._rng = np.random.default_rng(seed)
     self._act = numpy_actor.NumpyActor(agent.actor_network)
     self._time_step: Any = None  # Reset at the first call.
     self._return = 0.0
+    if on_policy:
+      self._check_on_policy()
+
+  def _check_on_policy(self) -> None:
+    """Raises ConfigError if the longest call would be cut."""
+    if not self._whole_episodes:
+      raise gin_files.ConfigError(
+        'Collector.on_policy needs Collector.whole_episodes = True: of an '
+        'episode that went on, the table would forget the beginning.'
+      )
+    limit = getattr(self._env, 'max_episode_steps', None)
+    if limit is not None:
+      wanted = max(self._env_steps, self._next_env_steps)
+      self._check_capacity(wanted + limit - 1)
+
+  def _check_capacity(self, interactions: int) -> None:
+    if self._table.capacity < interactions:
+      raise gin_files.ConfigError(
+        f'Collector.on_policy: {interactions} interactions of an iteration do '
+        f'not fit in a table of {self._table.capacity}; set '
+        f'run.replay_capacity = {interactions} or more.'
+      )
 
   @property
   def env_steps(self) -> int:
@@ -94,6 +125,9 @@ class Collector:
     # An episode that just ended still owes its final frame.
     if self._time_step.step_type == ts.StepType.LAST:
       self._step(frames, returns)
+    if self._on_policy:
+      self._check_capacity(interactions)  # There may be no time limit.
+      self._table.clear()
     self._store(frames)
     return Collected(interactions, returns, time.perf_counter() - start)
 

@@ -172,7 +172,7 @@ def by_environment(values: dict, default: Any) -> Any:
   return values.get(name, default)
 
 
-class Experiment(NamedTuple):
+class RunParts(NamedTuple):
   """All that a run is made of.
 
   Attributes:
@@ -205,7 +205,7 @@ def build(
   strategy: tf.distribute.Strategy | None = None,
   jit: bool = False,
   experience_fn: Callable | None = None,
-) -> Experiment:
+) -> RunParts:
   """Builds everything for one run from the settings and gin.
 
   Args:
@@ -260,7 +260,7 @@ def _capacity(settings: Settings, source: datasets.DataSet | None) -> int:
 
 def _build(
   settings: Settings, seed: int, strategy, jit: bool, experience_fn: Callable
-) -> Experiment:
+) -> RunParts:
   env = load_environment(settings.environment, seed=seed)
   with strategy.scope():
     agent = make_agent(
@@ -280,4 +280,4 @@ def _build(
   )
   iterations = qwr_agent.iterate(agent, table, collector)
   space = env.env.action_space
-  return Experiment(agent, table, collector, iterations, evaluator, space, data)
+  return RunParts(agent, table, collector, iterations, evaluator, space, data)

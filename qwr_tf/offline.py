@@ -83,7 +83,8 @@ def fill(data: datasets.DataSet, table, agent, env) -> datasets.Summary:
     data: from `open_data_set`.
     table: a `replay.ReplayTable` of the agent's rows.
     agent: whose mu is asked for, and whose normaliser learns.
-    env: the `GymnasiumWrapper` whose actions were logged.
+    env: the `GymnasiumWrapper` whose actions were logged; it says what they
+      were paid and what a time limit is.
 
   Raises:
     ValueError: in one line with file, episode and field.
@@ -94,6 +95,7 @@ def fill(data: datasets.DataSet, table, agent, env) -> datasets.Summary:
     behavior_scale=_constant_scale(agent),
     normalizer=agent.actor_network.normalizer,
     reward_fn=env.clipped,
+    timeout_is_terminal=env.timeout_is_terminal,
   )
 
 

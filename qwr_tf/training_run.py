@@ -31,7 +31,7 @@ class Run:
   def __init__(
     self,
     settings: experiment.Settings,
-    parts: experiment.Experiment,
+    parts: experiment.RunParts,
     folder: run_folder.RunFolder,
     screen=None,
   ):

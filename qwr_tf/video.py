@@ -3,6 +3,7 @@
 import math
 import os
 import pathlib
+import shutil
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -68,7 +69,8 @@ def record(
   Args:
     env: of `screen`.
     agent: its actor plays.
-    path: of the mp4 file, written atomically.
+    path: of the mp4 file, written atomically. What a killed process leaves
+      beside it goes when the run's folder is claimed again.
     max_steps: steps of the episode that are shown.
 
   Returns:
@@ -78,8 +80,11 @@ def record(
 
   fps = env.env.metadata.get('render_fps', 30)
   stride = math.ceil(fps / _MAX_FPS)
-  temporary = path.with_name(f'.{os.getpid()}.{path.name}')
+  # A folder, as its name says what it is and the film's what ffmpeg writes.
+  folder = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+  temporary = folder / path.name
   try:
+    folder.mkdir(parents=True, exist_ok=True)
     # Sides of odd length are cut by a pixel; not scaled to multiples of 16.
     writer: Any = imageio.get_writer(
       temporary, format='FFMPEG', fps=fps / stride, macro_block_size=2
@@ -90,7 +95,7 @@ def record(
           writer.append_data(frame)
     os.replace(temporary, path)
   finally:
-    temporary.unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
   return path
 
 

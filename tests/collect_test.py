@@ -18,6 +18,7 @@ from tf_agents.trajectories import trajectory
 from qwr_tf import collect
 from qwr_tf import environments
 from qwr_tf import evaluate
+from qwr_tf import gin_files
 from qwr_tf import networks
 from qwr_tf import numpy_actor
 from qwr_tf.agents import qwr_agent
@@ -41,6 +42,7 @@ class ScriptedEnv(py_environment.PyEnvironment):
 
   def __init__(self, continuous=True):
     super().__init__(handle_auto_reset=True)
+    self.max_episode_steps = None
     self._continuous = continuous
     self._episode, self._t = -1, 0
     self.actions = []
@@ -274,6 +276,45 @@ def test_a_table_may_hold_just_the_newest_call(whole_episodes):
   np.testing.assert_array_equal(
     setup.rows().observation[:, 0], np.array(_EPISODE) + 6
   )
+
+
+def test_on_policy_the_table_holds_what_one_call_made():
+  # 3 + 1, then 2 + 3, then twice 1 + 2 + 3 steps: episodes are never cut.
+  setup = _Setup(env_steps=4, whole_episodes=True, on_policy=True, capacity=6)
+  for interactions, episodes in [(4, 2), (5, 2), (6, 3), (6, 3)]:
+    assert setup.collector().interactions == interactions
+    assert setup.table.num_frames() == interactions
+    rows = setup.rows()
+    assert len(rows.step_type) == interactions + episodes
+    assert (rows.step_type == _FIRST).sum() == episodes
+    assert (rows.step_type[0], rows.step_type[-1]) == (_FIRST, _LAST)
+  # Episodes 7, 8 and 9 of the script, and what they paid.
+  np.testing.assert_array_equal(
+    rows.observation[:, 0], [7, 7, 8, 8, 8, 9, 9, 9, 9]
+  )
+  paid = rows.reward[rows.step_type != _LAST]
+  np.testing.assert_array_equal(paid, [10, 100, 200, 1, 2, 3])
+
+
+def test_on_policy_wants_a_table_that_holds_one_call():
+  settings = {'env_steps': 4, 'whole_episodes': True, 'on_policy': True}
+  setup = _Setup(**settings, capacity=5)
+  setup.collector()
+  setup.collector()
+  with pytest.raises(gin_files.ConfigError, match='replay_capacity = 6 or mo'):
+    setup.collector()
+  # With a time limit it is known before.
+  setup.env.max_episode_steps = 3
+  collector = functools.partial(
+    collect.Collector, setup.env, setup.agent, setup.table, seed=0
+  )
+  with pytest.raises(gin_files.ConfigError, match='replay_capacity = 6 or mo'):
+    collector(**settings)
+  with pytest.raises(gin_files.ConfigError, match='replay_capacity = 9 or mo'):
+    collector(**settings, first_env_steps=7)
+  with pytest.raises(gin_files.ConfigError, match='whole_episodes = True'):
+    collector(env_steps=3, on_policy=True)
+  collector(**settings | {'env_steps': 3})
 
 
 def test_samples_are_a_function_of_the_seed():

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tf_agents.specs import tensor_spec
+from tf_agents.trajectories import time_step as ts
 
 from qwr_tf import checkpoints
 from qwr_tf import experiment
@@ -24,7 +25,7 @@ _FOLDER = pathlib.Path(__file__).resolve().parents[1] / 'gin_configs'
 # need a data set; their agents are those of other presets (offline_test.py).
 _PRESETS = sorted(
   {p.name for p in _FOLDER.glob('*.gin') if 'offline_' not in p.name}
-  - {'mujoco_authors_networks.gin'}
+  - {'atari_authors_networks.gin', 'mujoco_authors_networks.gin'}
 )
 
 # Preset -> what it says about the other kind of actions; the rest fit both.
@@ -55,7 +56,7 @@ _SMALL = (
   'run.interactions = 20',
   'Collector.env_steps = 12',
   'Collector.first_env_steps = None',
-  'Collector.whole_episodes = False',
+  'load_environment.max_episode_steps = 20',
   'run.eval_environments = 1',
   'iterate.batch_size = 4',
   'iterate.critic_steps = 2',
@@ -72,7 +73,7 @@ def _clear_gin():
 
 
 def _build(file, environment=None, *bindings):
-  """The experiment of a preset, small."""
+  """A run of a preset, small."""
   if environment:
     bindings = (*bindings, f"run.environment = '{environment}'")
   gin_files.parse([file], [*_SMALL, *bindings])
@@ -199,6 +200,37 @@ def test_a_tape_inside_the_compiled_loop():
   assert all(np.isfinite(v) for v in scalars.values())
   after = parts.agent.critic_network.variables
   assert any(np.any(a != b) for a, b in zip(before, after, strict=True))
+
+
+# Presets that learn from an iteration's own data.
+
+
+@pytest.mark.parametrize(
+  'file, environment, interactions, episodes',
+  [
+    # Whole episodes until there are 2048: 11 of 200, or 3 of 1000 steps.
+    ('awr_mujoco_on_policy.gin', 'Pendulum-v1', 2200, 11),
+    ('awr_mujoco_on_policy.gin', 'HalfCheetah-v4', 3000, 3),
+    ('rwr_mujoco.gin', 'Pendulum-v1', 2200, 11),
+    ('rwr_bitflip.gin', 'BitFlip-20', 1000, 200),
+  ],
+)
+def test_no_iteration_is_cut_and_none_is_older(
+  file, environment, interactions, episodes
+):
+  gin_files.parse([file], [f"run.environment = '{environment}'"])
+  parts = experiment.build(experiment.settings(), seed=0)
+  oldest = []
+  for _ in range(2):
+    assert parts.collector().interactions == interactions
+    assert int(parts.table.num_frames()) == interactions
+    first, end = (int(row) for row in parts.table.row_range())
+    assert end - first == interactions + episodes
+    rows = parts.table.read(first, end)
+    assert np.sum(rows.step_type == ts.StepType.FIRST) == episodes
+    assert np.sum(rows.step_type == ts.StepType.LAST) == episodes
+    oldest.append(rows.observation[0].numpy())
+  assert np.any(oldest[0] != oldest[1])
 
 
 # One gin line each, on any preset.

@@ -164,6 +164,27 @@ def test_rows_by_hand(layout, chunk_steps, request):
   assert summary.mu == 'from logged actions'
 
 
+@pytest.mark.parametrize('layout', ['d4rl', 'minari'])
+@pytest.mark.parametrize('chunk_steps', [1, 4, 100])
+def test_a_time_limit_may_count_as_terminal(layout, chunk_steps, request):
+  path = request.getfixturevalue(layout)()
+  table = _table()
+  data = datasets.DataSet(str(path), chunk_steps=chunk_steps)
+  summary = data.fill(table, _BOUNDS, timeout_is_terminal=True)
+  rows = table.read(*table.row_range())
+  # Step 5 as well as step 2; step 7, where the data end, still bootstraps.
+  states = [0, 1, 2, 2, 3, 4, 5, 5, 6, 7]
+  np.testing.assert_array_equal(rows.observation[:, 0], states)
+  np.testing.assert_array_equal(
+    rows.step_type,
+    [_FIRST, _MID, _MID, _LAST, _FIRST, _MID, _MID, _LAST, _FIRST, _LAST],
+  )
+  np.testing.assert_array_equal(rows.discount, [1, 1, 0, 1, 1, 1, 0, 1, 1, 1])
+  np.testing.assert_array_equal(rows.reward, [1, 2, 4, 0, 8, 16, 32, 0, 64, 0])
+  assert (summary.transitions, summary.episodes) == (7, 2)
+  assert summary.mean_return == 31.5
+
+
 def test_step_into_the_limit_is_no_start(d4rl):
   table = _table()
   datasets.DataSet(str(d4rl())).fill(table, _BOUNDS)

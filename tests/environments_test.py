@@ -189,6 +189,7 @@ def test_only_terminal_steps_have_discount_zero(
 
 def test_mujoco_time_limit_is_not_terminal():
   env = environments.load('HalfCheetah-v4', seed=0, max_episode_steps=3)
+  assert env.max_episode_steps == 3
   steps = [env.reset()] + [env.step(np.zeros(6, 'f')) for _ in range(3)]
   assert [bool(step.is_last()) for step in steps] == [False] * 3 + [True]
   assert steps[-1].discount == 1

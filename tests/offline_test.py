@@ -176,6 +176,21 @@ def test_online_goes_on_in_the_same_table(tmp_path):
   assert starts == [36, 36, 36, 36 + 9, 36 + 20]
 
 
+@pytest.mark.parametrize('is_terminal', [False, True])
+def test_a_time_limit_is_what_it_is_in_the_environment(tmp_path, is_terminal):
+  _cheetah(tmp_path / 'set')
+  own = f'load_environment.timeout_is_terminal={is_terminal}'
+  bindings = [*_TINY, 'run.interactions=20', "run.dataset='set'", own]
+  gin_files.parse(['offline_online_mujoco.gin'], bindings)
+  parts = experiment.build(experiment.settings(), seed=0)
+  for _ in range(2):
+    parts.collector._collector()
+  rows = parts.table.read(*parts.table.row_range())
+  # The data have 4 episodes of 10 steps, the environment one of 20.
+  assert np.sum(rows.discount == 0) == (5 if is_terminal else 0)
+  assert parts.data.transitions == (40 if is_terminal else 36)
+
+
 def test_statistics_are_fitted_before_the_first_step(tmp_path):
   path = _cheetah(tmp_path / 'set')
   gin_files.parse(

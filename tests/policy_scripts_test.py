@@ -1,6 +1,7 @@
 """The scripts around exported policies: export, check, run."""
 
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -223,6 +224,24 @@ def test_video(name, tmp_path):
   frames = imageio.mimread(tmp_path / name)
   assert len(frames) == 20
   assert np.abs(frames[10][..., :3].mean() - 80) < 8
+
+
+def test_a_video_removes_what_a_killed_process_left(tmp_path, monkeypatch):
+  def film():
+    with run_policy.video(tmp_path / 'x.gif', 20) as show:
+      show(np.zeros([20, 30, 3], np.uint8))
+
+  with monkeypatch.context() as patches:
+    moves = []
+    patches.setattr(os, 'getpid', lambda: 7)
+    patches.setattr(os, 'replace', lambda *paths: moves.append(paths))
+    film()
+  ((left, _),) = moves
+  others = {'y.gif', '.x.gif', '.y.7.tmp.gif'}
+  for name in (left.name, *others):
+    (tmp_path / name).touch()
+  film()
+  assert {p.name for p in tmp_path.iterdir()} == {'x.gif', *others}
 
 
 def test_the_video_shows_an_episode(tmp_path):

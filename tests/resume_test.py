@@ -88,12 +88,12 @@ def test_killed_in_every_phase(tmp_path):
 
 
 # Each has something of its own to remember, or nothing, which is to be seen:
-# whole episodes, a normaliser; another first call, epsilon; the whole table;
-# rounds and a target that moves; single frames.
+# whole episodes, a normaliser; another first call, epsilon; the whole table,
+# emptied each time; rounds and a target that moves; single frames.
 _RELATIVES = (
   ('mujoco_100k_iclr.gin', ("run.environment='Hopper-v4'",)),
   ('dqn_bitflip.gin', ('Collector.first_env_steps=35',)),
-  ('awr_mujoco.gin', ()),
+  ('awr_mujoco_on_policy.gin', ('run.replay_capacity=69',)),
   ('awac_bitflip.gin', ('iterate.rounds=3',)),
   ('atari_100k.gin', ('Collector.env_steps=6', 'run.eval_environments=1')),
 )

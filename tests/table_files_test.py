@@ -165,6 +165,22 @@ def test_what_no_row_needs_is_not_linked(tmp_path):
   assert len(list(before.glob('rows-*'))) <= table.num_slots + 2
 
 
+def test_a_cleared_table_shares_nothing_with_what_it_held(tmp_path):
+  # Rows are numbered from 0 again: a file's name says nothing of its rows.
+  table, restored, before = _table(), _table(), None
+  files = TableFiles(table, _LINKED)
+  for number, rows in enumerate(_pieces(8, _SPEC, 12)):
+    if number % 3 == 0:
+      table.clear()
+    table.append(rows)
+    folder = tmp_path / str(number)
+    folder.mkdir()
+    files.save(folder, before)
+    before = folder
+    TableFiles(restored).restore(folder)
+    _same_where_written(restored, table)
+
+
 def test_without_hard_links_files_are_copied(tmp_path, monkeypatch):
   def refuse(*_):
     raise OSError(1, 'Operation not permitted')

@@ -1,5 +1,8 @@
 """Videos: what is filmed, how long, and what happens where nothing can be."""
 
+import shutil
+import time
+
 import imageio
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ from tf_agents.specs import tensor_spec
 
 from qwr_tf import experiment
 from qwr_tf import gin_files
+from qwr_tf import run_folder
 from qwr_tf import video
 
 
@@ -73,6 +77,43 @@ def test_a_failure_leaves_no_half_film(tmp_path):
   with pytest.raises(FloatingPointError):
     video.record(Broken(), agent, tmp_path / 'video.mp4')
   assert not list(tmp_path.iterdir())
+
+
+class _Snapshots:
+  """Copies a folder while a film is on its way: what a kill would leave."""
+
+  def __init__(self, env, folder, copy):
+    self.env = env.env
+    self._wrapped, self._folder, self._copy = env, folder, copy
+    self.reset, self.step = env.reset, env.step
+    self._frames = 0
+
+  def render(self):
+    self._frames += 1
+    if self._frames == 4:
+      deadline = time.monotonic() + 20
+      while not list(self._folder.rglob('*.mp4')):  # ffmpeg opens its file.
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+      shutil.copytree(self._folder, self._copy)
+    return self._wrapped.render()
+
+
+def test_what_a_killed_process_leaves_goes_with_the_next_start(tmp_path):
+  facts = {'config': '', 'environment': 'Pendulum-v1', 'seed': 0}
+  run, killed = tmp_path / 'run', tmp_path / 'killed'
+  with run_folder.RunFolder(run, facts).claimed(overwrite=False):
+    (run / 'notes.txt').write_text('mine')
+    (run / '.notes').write_text('mine, too')
+    env = video.screen(_settings('Pendulum-v1'), seed=0)
+    film = _Snapshots(env, run, killed)
+    video.record(film, _agent(env), run / 'video.mp4', max_steps=8)
+  kept = {'run.json', 'notes.txt', '.notes'}
+  assert {p.name for p in run.iterdir()} == kept | {'video.mp4'}
+  assert list(killed.rglob('*.mp4'))  # Else nothing is tested.
+  with run_folder.RunFolder(killed, facts).claimed(overwrite=False):
+    pass
+  assert {p.name for p in killed.iterdir()} == kept
 
 
 @pytest.fixture(autouse=True)

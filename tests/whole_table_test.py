@@ -13,6 +13,7 @@ from qwr_tf import networks
 from qwr_tf.agents import awr_agent
 from qwr_tf.agents import qwr_agent
 from qwr_tf.agents import step_counts
+from qwr_tf.agents import target_updates
 from qwr_tf.agents import whole_table
 from qwr_tf.networks import torsos
 from qwr_tf.ops import returns
@@ -138,25 +139,40 @@ def _table(agent, capacity=100):
   return table
 
 
-def _oracle(agent, table):
-  """Returns and normalised weights of the rows that are kept, NaN else."""
+def _shift(network, gap):
+  for variable in network.trainable_variables:
+    variable.assign_add(gap * tf.ones_like(variable))
+
+
+def _values(agent, rows, gap=0.0):
+  """V of rows by the critic with all its weights more by the gap."""
+  _shift(agent.critic_network, gap)
+  inputs = rows.observation, rows.action[tf.newaxis]
+  values = agent.critic_network(inputs)[0][0].numpy()
+  _shift(agent.critic_network, -gap)
+  return values
+
+
+def _oracle(agent, table, gap=0.0):
+  """Returns and normalised weights of the rows that are kept, NaN else.
+
+  The target network's weights are the critic's and the gap.
+  """
   first, end = (int(x) for x in table.row_range())
   rows = table.read(first, end)
-  values = agent.critic_network((rows.observation, rows.action[tf.newaxis]))[0][
-    0
-  ].numpy()
+  next_values = _values(agent, rows, gap)[1:]
   is_last = (rows.next_step_type == _LAST).numpy()
   is_last[-2:] = True  # The newest row was seen, what follows it was not.
   found = _loop_returns(
     rows.reward.numpy(),
     _GAMMA * rows.discount.numpy(),
-    np.append(values[1:], 0.0),
+    np.append(next_values, 0.0),
     is_last,
     _LAMBDA,
   )
   counts = (rows.step_type != _LAST).numpy()
   counts[-1] = False
-  advantages = found - values
+  advantages = found - _values(agent, rows)
   chosen = advantages[counts]
   normal = (advantages - chosen.mean()) / (chosen.std() + 1e-5)
   weights = np.minimum(np.exp(normal / _BETA), 20.0)
@@ -204,6 +220,31 @@ def test_numbers_equal_the_oracle(action_spec, capacity, chunk_rows):
   )
 
 
+def _polyak(tau):
+  return functools.partial(target_updates.polyak_update, target_update_tau=tau)
+
+
+def _copy_with_gap(agent, gap):
+  """Makes the target network the critic with all weights more by the gap."""
+  for source, target in _pairs(agent):
+    target.assign(source + gap)
+
+
+def _assert_gap(agent, gap):
+  for source, target in _pairs(agent):
+    np.testing.assert_allclose(
+      target - source, np.full(source.shape, gap), atol=1e-5
+    )
+
+
+def _pairs(agent):
+  return zip(
+    agent.critic_network.trainable_variables,
+    agent._target_network.trainable_variables,
+    strict=True,
+  )
+
+
 def test_values_are_those_at_the_start_of_the_phase():
   agent = _agent()
   table = _table(agent)
@@ -217,14 +258,56 @@ def test_values_are_those_at_the_start_of_the_phase():
   np.testing.assert_array_equal(draw(1)[1], before)
   after = source.critic_phase(2)(1)[1].numpy()
   assert np.abs(after - before).max() > 0.01
-  # The actor's phase begins with a copy as well.
-  for variable in variables:
-    variable.assign_sub(tf.ones_like(variable))
-  source.actor_phase(1)
-  for critic, target in zip(
-    variables, agent._target_network.trainable_variables, strict=True
-  ):
-    np.testing.assert_array_equal(critic, target)
+
+
+@pytest.mark.parametrize(
+  'update_fn, critic_steps, gap',
+  [
+    # Lines 8-9 at step 0 of a phase, by hand: the gap was 1.
+    (target_updates.hard_update, 7, 0.0),
+    (_polyak(0.25), 7, 0.75),
+    (_polyak(1.0), 7, 0.0),
+    (target_updates.periodic_update, 200, 0.0),
+    (target_updates.periodic_update, 207, 1.0),  # Every 100 steps.
+  ],
+)
+def test_numbers_are_those_of_the_target_at_step_0(
+  update_fn, critic_steps, gap
+):
+  agent = _agent(weight_fn=_weight_fn(), target_update_fn=update_fn)
+  agent.critic_steps.assign(critic_steps)
+  _copy_with_gap(agent, 1.0)
+  table = _table(agent)
+  source = whole_table.WholeTable(agent, table, 40)
+  expected_returns, expected_weights, observations = _oracle(agent, table, gap)
+
+  windows, targets = source.critic_phase(2)(1)
+  places = _places(windows, observations)
+  np.testing.assert_allclose(targets, expected_returns[places], rtol=1e-3)
+  windows, _, weights, _ = source.actor_phase(2)(1)
+  places = _places(windows, observations)
+  np.testing.assert_allclose(weights[0], expected_weights[places], rtol=1e-3)
+  # Making numbers moves nothing: that is the critic steps'.
+  _assert_gap(agent, 1.0)
+
+
+def test_a_polyak_target_moves_once_per_critic_step():
+  agent = _agent(target_update_fn=_polyak(0.25))
+  agent._critic_optimizer.learning_rate = 0.0
+  _copy_with_gap(agent, 1.0)
+  iterations = qwr_agent.iterate(
+    agent,
+    _table(agent),
+    lambda: None,
+    minibatches_fn=whole_table.WholeTable,
+    critic_steps=3,
+    actor_steps=2,
+    batch_size=8,
+  )
+  next(iterations)
+  _assert_gap(agent, 0.75**3)
+  next(iterations)
+  _assert_gap(agent, 0.75**6)
 
 
 def test_phases_draw_anew():

@@ -23,9 +23,9 @@ class AwrAgent(qwr_agent.QwrAgent):
 
   * `networks.ValueNetwork` as the critic;
   * Reward-Weighted Regression: `networks.NoCritic`, no critic steps,
-    `td_lambda` 1, `baseline_fn` = @no_baseline, a table of the newest data;
-  * AWR's ablations: `td_lambda` 1; `baseline_fn` = @no_baseline; a table of
-    the newest data.
+    `td_lambda` 1, `baseline_fn` = @no_baseline, `Collector.on_policy`;
+  * AWR's ablations: `td_lambda` 1; `baseline_fn` = @no_baseline;
+    `Collector.on_policy`.
   """
 
   def __init__(

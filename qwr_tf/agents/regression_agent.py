@@ -178,6 +178,11 @@ class RegressionAgent(tf_agent.TFAgent):
     """Weight of longer returns in the critic's target."""
     return self._td_lambda
 
+  @property
+  def target_variables(self) -> list[tf.Variable]:
+    """What lines 8-9 change: the target networks of critic and actor."""
+    return self._online_and_target_variables()[1]
+
   def _online_and_target_variables(self):
     """Variables of critic and actor, and of their targets."""
     online = self._critic_network, self._actor_network

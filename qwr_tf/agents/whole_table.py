@@ -16,9 +16,10 @@ from qwr_tf.ops import returns as returns_lib
 class WholeTable:
   """Targets and weights of every row, once a phase (AWR, RWR).
 
-  A phase begins with the target network copied from the critic. The
-  lambda-returns then go to the end of each episode, with no horizon, and
-  weights are normalised over all that is kept instead of over a minibatch.
+  The target network says what states are worth as lines 8-9 have it at step 0
+  of the phase: with `hard_update` it is the critic as the phase begins. The
+  lambda-returns go to the end of each episode, with no horizon, and weights are
+  normalised over all that is kept instead of over a minibatch.
   """
 
   def __init__(self, agent, table, batch_size: int, chunk_rows: int = 10_000):
@@ -86,6 +87,10 @@ class WholeTable:
   def _returns(self, first, end, seed: types.Seed) -> tf.Tensor:
     """Lambda-returns of rows first ... end - 1 in time order, [N]."""
     agent = self._agent
+    # The critic's steps move the target, as often as there are steps. Here it
+    # is looked at after the first move, and put back.
+    target = agent.target_variables
+    before = [variable.read_value() for variable in target]
     agent.update_target(tf.constant(0))
 
     def chunk(numbers):
@@ -100,6 +105,8 @@ class WholeTable:
     rows = self._by_chunks(
       chunk, first, end - first, (tf.float32, tf.float32, tf.float32, tf.bool)
     )
+    for variable, value in zip(target, before, strict=True):
+      variable.assign(value)
     rewards, discounts, values, is_last = rows
     return returns_lib.episode_lambda_returns(
       rewards, agent.gamma * discounts, values, is_last, agent.td_lambda

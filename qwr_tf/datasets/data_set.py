@@ -105,6 +105,7 @@ class DataSet:
     behavior_scale: np.ndarray | None = None,
     normalizer: Any | None = None,
     reward_fn: Callable[[np.ndarray], np.ndarray] = lambda rewards: rewards,
+    timeout_is_terminal: bool = False,
   ) -> Summary:
     """Appends everything to an empty table, and closes the file.
 
@@ -117,6 +118,8 @@ class DataSet:
       normalizer: its `fit` sees all observations that have an action.
       reward_fn: logged rewards [N] to those that are learned from; mean
         returns are of the logged ones.
+      timeout_is_terminal: whether nothing is bootstrapped from a time limit,
+        as from a terminal state; where the data end, it is in any case.
 
     Returns:
       What was read.
@@ -135,6 +138,8 @@ class DataSet:
     fields = _fields(spec, action_bounds, recorded)
     returns = _Returns()
     chunks = self._watched(fields, behavior_scale, returns, normalizer)
+    if timeout_is_terminal:
+      chunks = map(steps.timeouts_as_terminal, chunks)
     transitions = 0
     with contextlib.closing(self):
       for rows in rows_lib.rows(chunks):

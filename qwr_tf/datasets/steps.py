@@ -54,3 +54,13 @@ def joined(parts: list[Steps]) -> Steps:
     return np.concatenate(values)
 
   return Steps(*map(join, *parts))
+
+
+def timeouts_as_terminal(steps: Steps) -> Steps:
+  """The same with time limits as terminal states."""
+  return steps._replace(
+    terminal=steps.terminal | steps.timeout,
+    timeout=np.zeros_like(steps.timeout),
+    # Not recorded for all of them now, and asked for by nobody.
+    final_observation=None,
+  )

@@ -17,7 +17,7 @@ CHUNK_ENV_STEPS = 50
 
 
 class Role(NamedTuple):
-  """A role's copy of the experiment.
+  """What a role is made of.
 
   Attributes:
     env: a PyEnvironment.

@@ -82,6 +82,16 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
     """The wrapped environment."""
     return self._env
 
+  @property
+  def timeout_is_terminal(self) -> bool:
+    """Whether the discount is 0 at a time limit too."""
+    return self._timeout_is_terminal
+
+  @property
+  def max_episode_steps(self) -> int | None:
+    """Steps after which an episode is cut; None if there is no limit."""
+    return self._env.spec.max_episode_steps if self._env.spec else None
+
   def observation_spec(self) -> array_spec.ArraySpec:
     """Describes observations: uint8 or float32."""
     return self._observation_spec

@@ -59,6 +59,7 @@ class ReplayTable(stock_interface.StockInterface):
     super().__init__(data_spec, capacity, seed=seed)
     history = data_spec.observation.shape[-1] - 1 if single_frames else 0
     self._num_rows = int(capacity * rows_per_interaction) + 1 + history
+    self.was_cleared = False  # By this process.
     self._history = history  # Rows that a stack reaches back.
 
     def variable(shape, dtype, name):
@@ -275,6 +276,7 @@ class ReplayTable(stock_interface.StockInterface):
     return self._transitions_written - self._oldest_transition()
 
   def _clear(self) -> None:
+    self.was_cleared = True
     for variable in [self._rows_written, self._transitions_written]:
       variable.assign(0)
     for variable in [self._transitions_before, self._transition_rows]:

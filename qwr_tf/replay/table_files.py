@@ -73,8 +73,10 @@ class TableFiles:
     end = self._rows_written()
     first = max(0, end - self._num_rows)
     linked = []
-    if before is not None and self._is_shared:
-      linked = _reusable(before, first, end)
+    # A cleared table numbers other rows alike.
+    is_shared = self._is_shared and not self._table.was_cleared
+    if before is not None and is_shared:
+      linked = _reusable(before, first)
       for name in linked:
         _link(before / name, folder / name)
         first = max(first, _range(name)[1] - _NUM_CHANGING_ROWS)
@@ -111,11 +113,11 @@ class TableFiles:
       raise ValueError(f"{folder} lacks the table's rows from {known} on")
 
 
-def _reusable(before: pathlib.Path, first: int, end: int) -> list[str]:
+def _reusable(before: pathlib.Path, first: int) -> list[str]:
   """Names of the files in `before` that have rows from `first` on."""
   names = [name for name in _row_files(before) if _range(name)[1] > first]
   newest = max([_range(name)[1] for name in names], default=0)
-  if newest > end or len(names) >= _MAX_FILES:  # Cleared meanwhile, or many.
+  if len(names) >= _MAX_FILES:
     return []
   # A file of changing rows alone would be written under the same name.
   return [n for n in names if _range(n)[0] < newest - _NUM_CHANGING_ROWS]
