@@ -360,10 +360,11 @@ def test_legends_stay_inside_the_figure(tmp_path):
     close(figure)
 
 
-def test_lines_of_data_sets_can_be_told_apart(tmp_path):
+def test_curves_have_the_line_of_their_own_data_set(tmp_path):
+  means = {'final-v0': 900.0, 'third-v0': 250.0}
   runs = [
     run
-    for dataset, mean in (('final-v0', 900.0), ('third-v0', 250.0))
+    for dataset, mean in means.items()
     for run in (
       _offline('BC', dataset, [1.0, 2.0]),
       _offline('data', dataset, [mean]),
@@ -371,13 +372,18 @@ def test_lines_of_data_sets_can_be_told_apart(tmp_path):
   ]
   (experiment,) = report_data.load([_csv(tmp_path / 'offline.csv', *runs)])
   figure, close = _figure(experiment, [], report_figures._curves)
-  (axes,) = figure.axes
-  looks = [
-    (line.get_linestyle(), line.get_color(), line._dash_pattern)
-    for line in axes.lines
-    if 'mean return' in str(line.get_label())
+  drawn = [
+    {
+      line.get_label(): line.get_ydata()[0]
+      for line in axes.lines
+      if 'mean return' in str(line.get_label())
+    }
+    for axes in figure.axes
   ]
-  assert len(looks) == 2 and looks[0] != looks[1]
+  assert drawn == [
+    {f'{dataset}, mean return of the data': mean}
+    for dataset, mean in means.items()
+  ]
   close(figure)
 
 
@@ -429,11 +435,12 @@ def test_bars_and_curves_show_the_data(tmp_path):
   assert list(line.get_ydata()) == [0.5, 1.5]
   pyplot.close(figure)
   figure = report_figures._curves(pyplot, experiment, [])
-  (axes,) = figure.axes
+  first, axes = figure.axes
+  assert 'mean return' not in ' '.join(first.get_legend_handles_labels()[1])
   assert axes.get_xlabel() == 'gradient steps'
   labels = axes.get_legend_handles_labels()[1]
   assert 'third-v0, mean return of the data' in labels
-  assert [line.get_xdata()[0] for line in axes.lines].count(2000) == 2
+  assert [line.get_xdata()[0] for line in axes.lines].count(2000) == 1
   pyplot.close(figure)
 
 
@@ -781,3 +788,13 @@ def test_a_score_stands_beside_the_published_ones():
   assert 'QWR-LSE 1758 (QWR paper)' in line
   assert published.beside('ALE/Pong-v5', 3_000, -3.05) == lines[1:]
   assert published.beside('BitFlip-20', 10_000, 5.0) == []
+
+
+def test_curves_of_two_data_sets_are_in_panels_of_their_own():
+  settings = [
+    report_data.Setting(algorithm, 'preset', '', dataset)
+    for dataset in ('final-v0', 'third-v0')
+    for algorithm in ('QWR-LSE', 'BC')
+  ]
+  chunks = report_figures._chunks(settings)
+  assert chunks == [settings[:2], settings[2:]]

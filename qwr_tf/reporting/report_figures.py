@@ -21,9 +21,8 @@ _TITLES = {
 }
 
 # Of horizontal lines that would else look the same: published scores of one
-# algorithm from several sources, and data sets (style, shade).
+# algorithm from several sources.
 _DOTTED = (':', (0, (4, 1.5, 1, 1.5, 1, 1.5)))
-_DATA_LINES = (('-.', '0.2'), ((0, (6, 2)), '0.5'), ((0, (2, 2)), '0.35'))
 
 _STYLE: dict[Any, Any] = {
   'axes.spines.right': False,
@@ -75,11 +74,19 @@ def write(
 
 
 def _chunks(settings: list[Setting]) -> list[list[Setting]]:
-  """At most as many as there are colours; the first is in all of them."""
-  first, others = settings[0], settings[1:]
+  """Of one data set, and at most as many as there are colours.
+
+  A data set's first setting is in all of its chunks.
+  """
   size = len(score_figures.COLOURS) - 1
-  starts = range(0, max(len(others), 1), size)
-  return [[first, *others[start : start + size]] for start in starts]
+  by_dataset: dict[str, list[Setting]] = {}
+  for setting in settings:
+    by_dataset.setdefault(setting.dataset, []).append(setting)
+  return [
+    [first, *others[start : start + size]]
+    for first, *others in by_dataset.values()
+    for start in range(0, max(len(others), 1), size)
+  ]
 
 
 # Learning curves.
@@ -162,14 +169,12 @@ def _draw_published(axis, experiment, environment, colours, numbers) -> None:
 
 
 def _draw_data(axis, experiment, environment, colours) -> None:
-  """The data sets' mean returns, and where their runs began to collect."""
-  datasets = sorted({setting.dataset for setting in experiment.settings})
-  for i, dataset in enumerate(datasets):
+  """The data set's mean return, and where its runs began to collect."""
+  for dataset in {setting.dataset for setting in colours}:  # One of them.
     mean = experiment.data_return(dataset, environment)
-    if mean is not None and dataset in {s.dataset for s in colours}:
-      style, shade = _DATA_LINES[i % len(_DATA_LINES)]
+    if mean is not None:
       label = f'{dataset}, mean return of the data'
-      axis.axhline(mean, color=shade, ls=style, lw=1.2, label=label)
+      axis.axhline(mean, color='0.2', ls='-.', lw=1.2, label=label)
   for setting, colour in colours.items():
     runs = experiment.of(setting, environment)
     for moment in sorted({r.switch for r in runs if r.switch}):
