@@ -108,7 +108,10 @@ def _layer_norm(layer: tf.keras.layers.LayerNormalization):
 
 def _normalizer(normalizer):
   mean, inverse_deviation = (x.numpy() for x in normalizer.parameters)
-  return lambda x: (x - mean) * inverse_deviation
+  bound = normalizer.clip_value
+  if bound is None:
+    return lambda x: (x - mean) * inverse_deviation
+  return lambda x: ((x - mean) * inverse_deviation).clip(-bound, bound)
 
 
 def _is_known(layer: tf.keras.layers.Layer) -> bool:

@@ -344,6 +344,22 @@ def test_the_deviation_has_a_floor():
   np.testing.assert_allclose(normalizer.parameters[1], expected, rtol=1e-4)
 
 
+def test_what_hardly_ever_moves_is_clipped():
+  # As some of Humanoid's: still in all rows seen, so its deviation is the 1e-5,
+  # and a move of 1 would be 1e5 deviations.
+  normalizer = networks.ObservationNormalizer(_OBSERVATION, clip_value=10.0)
+  normalizer.update(tf.constant([[0.0, 0.0, 1.0], [0.0, 4.0, -1.0]]))
+  x = tf.constant([[1.0, 2.0, 3.0], [-1.0, 1e4, -9.0]])
+  expected = [[10.0, 0.0, 3.0], [-10.0, 10.0, -9.0]]
+  np.testing.assert_allclose(normalizer(x), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize('clip_value', [0.0, -1.0])
+def test_a_clip_of_everything_is_refused(clip_value):
+  with pytest.raises(ValueError, match='clip_value must be positive'):
+    networks.ObservationNormalizer(_OBSERVATION, clip_value=clip_value)
+
+
 @pytest.mark.parametrize('dtype', [tf.uint8, tf.int32])
 def test_images_are_not_for_the_normaliser(dtype):
   spec = tensor_spec.TensorSpec([84, 84, 4], dtype)

@@ -204,6 +204,14 @@ def test_a_normaliser_works_before_layers_that_numpy_lacks():
   _assert_acts_like_the_policies(act, actor)
 
 
+def test_clipped_observations_act_like_the_policies():
+  normalizer = networks.ObservationNormalizer(_OBSERVATION, clip_value=0.5)
+  actor = _actor(_CONTINUOUS, normalizer=normalizer)
+  normalizer.update(_observations(_OBSERVATION))  # A deviation is beyond 0.5.
+  _center(actor)
+  _assert_acts_like_the_policies(numpy_actor.NumpyActor(actor), actor)
+
+
 @pytest.mark.parametrize('action_spec', [_DISCRETE, _CONTINUOUS])
 def test_new_weights_count_after_a_refresh(action_spec):
   actor = _actor(action_spec)

@@ -19,6 +19,7 @@ class ObservationNormalizer(tf.Module):
     observation_spec: types.TensorSpec,
     *,
     min_deviation: float = 0.0,
+    clip_value: float | None = None,
     freeze_after_env_steps: int | None = 300_000,
     name: str = 'ObservationNormalizer',
   ):
@@ -27,12 +28,16 @@ class ObservationNormalizer(tf.Module):
     Args:
       observation_spec: a single float spec.
       min_deviation: floor of the deviation (AWR: 0.01).
+      clip_value: bound of a normalised observation's magnitude; None has none.
+        What stood still so far has no deviation, and its first move would be
+        1e5 of them (Humanoid).
       freeze_after_env_steps: observations after which `update` does nothing;
         None never freezes.
       name: of the module.
 
     Raises:
-      ValueError: for observations that are not float vectors.
+      ValueError: for observations that are not float vectors, or a clip_value
+        that is not positive.
     """
     super().__init__(name=name)
     if not observation_spec.dtype.is_floating:
@@ -41,7 +46,10 @@ class ObservationNormalizer(tf.Module):
         f'{observation_spec.dtype.name}; set make_agent.normalizer = None '
         '(torsos for images scale them).'
       )
+    if clip_value is not None and clip_value <= 0:
+      raise ValueError(f'clip_value must be positive, not {clip_value}.')
     shape = observation_spec.shape
+    self.clip_value = clip_value
     self._min_deviation = min_deviation
     self._freeze_after = freeze_after_env_steps
 
@@ -55,12 +63,15 @@ class ObservationNormalizer(tf.Module):
 
   @property
   def parameters(self) -> tuple[tf.Tensor, tf.Tensor]:
-    """(mean, 1 / deviation): all that normalising takes."""
+    """(mean, 1 / deviation): what normalising takes before the clip."""
     return self._mean.value(), self._inverse_deviation.value()
 
   def __call__(self, observation: tf.Tensor) -> tf.Tensor:
     """Normalises [..., *observation shape]."""
-    return (observation - self._mean) * self._inverse_deviation
+    normalized = (observation - self._mean) * self._inverse_deviation
+    if self.clip_value is None:
+      return normalized
+    return tf.clip_by_value(normalized, -self.clip_value, self.clip_value)
 
   @tf.function(reduce_retracing=True)
   def update(self, observations: tf.Tensor) -> None:
