@@ -124,6 +124,8 @@ class Sweep:
       f'{running} running, {waiting} waiting, {len(self.failed)} failed',
       refresh=False,
     )
+    # A cut run goes on from its checkpoint, which is older than its last row.
+    self._bar.initial = min(self._bar.initial, self._done + made)
     self._bar.update(self._done + made - self._bar.n)
 
   def close(self) -> None:

@@ -537,6 +537,8 @@ def test_what_was_made_before_does_not_count_for_the_eta(tmp_path):
   taken_in.start(jobs[1:])  # One was cut at 3000, the other waits.
   bar = taken_in._bar
   assert (bar.initial, bar.n, bar.total) == (7000, 7000, 12_000)
+  taken_in.progress(1000, 1, 1)  # Its checkpoint is older than its last row.
+  assert (bar.initial, bar.n) == (5000, 5000)
   taken_in.close()
 
 
