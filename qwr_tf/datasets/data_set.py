@@ -143,10 +143,8 @@ class DataSet:
     transitions = 0
     with contextlib.closing(self):
       for rows in rows_lib.rows(chunks):
-        action = to_agent(rows.action, action_bounds, spec.action)
-        params = rows.policy_info if recorded else self._made(action, spec)
-        reward = reward_fn(rows.reward)
-        rows = rows._replace(action=action, policy_info=params, reward=reward)
+        rows = rows._replace(reward=reward_fn(rows.reward))
+        rows = self._as_the_agent_acts(rows, spec, action_bounds, recorded)
         _append(table, rows)
         transitions += int(np.sum(~rows.is_boundary()))
     self._check_all_there(table, transitions)
@@ -174,9 +172,16 @@ class DataSet:
     wanted = set(spec.policy_info[_DIST_PARAMS])
     return (wanted | ({_SCALE} & found)) if wanted <= found else set()
 
-  def _made(self, action: np.ndarray, spec: trajectory.Trajectory):
+  def _as_the_agent_acts(
+    self, rows: trajectory.Trajectory, spec, bounds: Bounds, recorded: set[str]
+  ) -> trajectory.Trajectory:
+    """Rows with the agent's actions, and mu as recorded or made of them."""
+    action = to_agent(rows.action, bounds, spec.action)
+    if recorded:
+      return rows._replace(action=action)
     names = spec.policy_info[_DIST_PARAMS]
-    return self._behavior_fn(action, spec.action, names)
+    params = self._behavior_fn(action, spec.action, names)
+    return rows._replace(action=action, policy_info=params)
 
   def _watched(
     self, fields: steps.Fields, behavior_scale, returns, normalizer
