@@ -37,13 +37,13 @@ FACTORS = {
   'clipped gradients': ('Adam.global_clipnorm = 50.0',),  # none
   'scale per minibatch': ('mean_absolute_deviation.per_state = False',),
   'no scale': ('log_sum_exp_backup.scale_fn = @unit_scale',),
-  'T = 1': ('QwrAgent.horizon = 1',),  # 3
+  'T = 3': ('QwrAgent.horizon = 3',),  # 1
   'MAX': ('QwrAgent.backup_fn = @max_backup',),  # LSE
   'AVG': ('QwrAgent.backup_fn = @mean_backup',),
   'k = 1': ('sampled_behavior_actions.num_actions = 1',),  # 4
   'k = 8': ('sampled_behavior_actions.num_actions = 8',),
   'beta = 1': ('exp_weights.beta = 1.0',),  # 0.5
-  'copies every 25': ('hard_update.period_train_steps = 25',),  # 100
+  'copies every 100': ('hard_update.period_train_steps = 100',),  # 25
   'constant step sizes': (
     'actor/PolynomialDecay.end_learning_rate = 1e-4',
     'critic/PolynomialDecay.end_learning_rate = 5e-4',
