@@ -9,7 +9,7 @@
 Adds rows to results/benchmarks/distributed.csv. `faults` kills the Reverb
 server, a collector and the learner in turn, --kills times each, and counts the
 interactions that collectors made and the learner never saw. `score` is to be
-compared with runs of one process in results/mujoco_100k.csv, at 50K. With
+compared with runs of one process and the same preset, at 50K. With
 --namespaces the server runs in a network namespace of its own and the other
 roles in another one, with a cable between them that is pulled, too; this
 process makes both, and starts roles anew as `qwr_tf.launch` does.

@@ -1,6 +1,6 @@
 """QwrAgent in TF-Agents' own pipeline: Actor, Reverb, Learner, PolicySaver.
 
-    python examples/tf_agents_pipeline.py --root_dir=/tmp/pipeline
+    python examples/tf_agents_pipeline.py --root_dir=runs/pipeline
         [--environment=BitFlip-8] [--iterations=40]
 
 Nothing of this project is used but the agent, its networks and the wrapper

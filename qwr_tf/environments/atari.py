@@ -246,7 +246,7 @@ def _emulator(
       frameskip=frameskip,
       repeat_action_probability=sticky,
       full_action_space=False,
-      obs_type='grayscale',  # Thrown away; RGB would cost 8 % of the speed.
+      obs_type='grayscale',  # Thrown away, and cheaper than RGB.
       render_mode=render_mode,
       disable_env_checker=True,
     )
