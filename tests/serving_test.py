@@ -39,7 +39,8 @@ _V_CRITIC = ('make_agent.critic_network = @critics.ValueNetwork',)
 
 # Continuous, discrete, images, and a critic of states.
 _RUNS = {
-  'Humanoid-v4': (('mujoco_100k.gin',), ()),
+  # Large initial weights: some means must lie beyond the action's bounds.
+  'Humanoid-v4': (('mujoco_100k.gin',), ('GaussianHead.output_limit = None',)),
   'BitFlip-8': (('bitflip.gin',), ()),
   'ALE/Pong-v5': (('atari_100k_paper.gin',), ()),
   'Pendulum-v1': (('mujoco_100k_paper.gin',), _V_CRITIC),
