@@ -2,10 +2,11 @@
 
     python -m benchmarks.ablation [--environments=…] [--seeds=0-1] [--factors=…]
 
-Sweeps `mujoco_100k.gin` once as it is and once for each factor below, with one
-pinned process per core, into results/ablation.csv: a row per evaluation, the
-factor in the column `bindings`. What is in the CSV is not run again, so the
-same command goes on where it was cut. The backups are the QWR paper's Figure 2.
+Sweeps `mujoco_100k.gin` as it is and with each factor below, all with the first
+seed before any with the second, with one pinned process per core, into
+results/ablation.csv: a row per evaluation, the factor in the column `bindings`.
+What is in the CSV is not run again, so the same command goes on where it was
+cut. The backups are the QWR paper's Figure 2.
 `python -m qwr_tf.report` prints the differences to the default. --results,
 --runs_dir and --processes are those of `qwr_tf.sweep`.
 """
@@ -55,7 +56,7 @@ _FACTORS = flags.DEFINE_list(
 
 
 def recipes() -> list[sweep_plan.Recipe]:
-  """A grid for each factor."""
+  """The default and what each factor makes of it."""
   unknown = [name for name in _FACTORS.value if name not in FACTORS]
   if unknown:
     raise ConfigError(
@@ -70,15 +71,11 @@ def recipes() -> list[sweep_plan.Recipe]:
 
 
 def main() -> None:
-  """A sweep per factor; a run that fails does not end the others."""
+  """One grid of all; a run that fails does not end the others."""
   seeds = sweep_plan.parse_seeds(flags.FLAGS.seeds or '0-1')
-  grids, failed = recipes(), []
-  for recipe in grids:  # What is wrong with one is found before hours of runs.
-    sweep_plan.plan(recipe, _ENVIRONMENTS.value, seeds)
-  for name, recipe in zip(_FACTORS.value, grids, strict=True):
-    print(name, flush=True)
-    found = sweep.run(recipe, _ENVIRONMENTS.value, seeds, sweep.process_count())
-    failed += [f'{name}: {line}' for line in found]
+  failed = sweep.run(
+    recipes(), _ENVIRONMENTS.value, seeds, sweep.process_count()
+  )
   if failed:
     print(f'{len(failed)} failed:', *failed, sep='\n  ', file=sys.stderr)
     sys.exit(1)

@@ -133,10 +133,8 @@ def main() -> None:
     raise ConfigError(f'--sizes={",".join(_SIZES.value)}: {error}') from error
   seeds = sweep_plan.parse_seeds(flags.FLAGS.seeds or '0-2')
   path = _csv()
-  for recipe in recipes():
-    failed = sweep.run(recipe, envs, seeds, len(grid.cores()))
-    if failed:
-      raise ConfigError('; '.join(failed))
+  if failed := sweep.run(recipes(), envs, seeds, len(grid.cores())):
+    raise ConfigError('; '.join(failed))
   (experiment,) = report_data.load([path])
   picture = path.with_name(f'{path.stem}_sizes.png')
   draw(experiment, picture)

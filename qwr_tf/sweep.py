@@ -11,7 +11,7 @@ input, 1 a run failed (the others went on).
 
 import pathlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import tqdm
 from absl import flags
@@ -59,19 +59,18 @@ _COLLECT_ONLY = flags.DEFINE_bool(
 class Sweep:
   """Takes in what ends: rows to the CSV, a line and the bar to the screen."""
 
-  def __init__(self, recipe: sweep_plan.Recipe, jobs: Sequence[grid.Job]):
+  def __init__(self, recipes: Mapping[grid.Job, sweep_plan.Recipe]):
     """Draws the bar.
 
     Args:
-      recipe: what the runs share.
-      jobs: all of the grid, the finished ones too.
+      recipes: of all jobs of the grid, the finished ones too.
     """
-    self._recipe = recipe
+    self._recipes = recipes
     self.failed: list[str] = []
     self._done = 0
-    is_offline = all(job.interactions == 1 for job in jobs)
+    is_offline = all(job.interactions == 1 for job in recipes)
     self._bar = tqdm.tqdm(
-      total=sum(job.interactions for job in jobs),
+      total=sum(job.interactions for job in recipes),
       unit=' runs' if is_offline else ' interactions',
       unit_scale=not is_offline,
       smoothing=0,  # Evenly over the whole grid: rows come in bursts.
@@ -82,12 +81,13 @@ class Sweep:
 
   def collect(self, job: grid.Job, threads: int | None = None) -> None:
     """Rows of a finished run."""
+    recipe = self._recipes[job]
+    path, name = recipe.path, recipe.path.stem
     try:
-      path, replace = self._recipe.path, self._recipe.replace
-      algorithm = self._recipe.algorithm
-      rows = run_rows.rows(job.folder, path.stem, algorithm, threads)
-      results.add(path, rows, replace)
-      results.add(path, run_rows.data_rows(job.folder, path.stem), replace)
+      rows = run_rows.rows(job.folder, name, recipe.algorithm, threads)
+      results.add(path, rows, recipe.replace)
+      data = run_rows.data_rows(job.folder, name)
+      results.add(path, data, recipe.replace)
     except (ConfigError, OSError) as error:
       self._fail(job, str(error))
       return
@@ -152,20 +152,40 @@ def _gin_file() -> str:
 
 
 def run(
-  recipe: sweep_plan.Recipe,
+  recipes: Sequence[sweep_plan.Recipe],
   envs: Sequence[str],
   seeds: Sequence[int],
   processes: int,
   runner: Callable = grid.run,
 ) -> list[str]:
-  """Runs what is missing of a grid; returns a line for each failed run."""
-  planned = sweep_plan.plan(recipe, envs, seeds)
-  known = {results.identity(row) for row in results.read(recipe.path)}
-  sweep = Sweep(recipe, [job for job, _ in planned])
+  """Runs what is missing of a grid; returns a line for each failed run.
+
+  Args:
+    recipes: each is run in every environment with every seed.
+    envs: environments; none are the recipes' own.
+    seeds: the first of all recipes, then the second.
+    processes: runs at a time.
+    runner: `grid.run`, or what stands for it.
+
+  Raises:
+    ConfigError: for what would make a run fail at its start.
+  """
+  planned = [
+    (recipe, job, identity)
+    for recipe in recipes
+    for job, identity in sweep_plan.plan(recipe, envs, seeds)
+  ]
+  # A grid that is cut leaves something of every recipe.
+  planned.sort(key=lambda item: seeds.index(item[1].seed))
+  known = {
+    path: set(map(results.identity, results.read(path)))
+    for path in {recipe.path for recipe in recipes}
+  }
+  sweep = Sweep({job: recipe for recipe, job, _ in planned})
   todo = []
   try:
-    for job, identity in planned:
-      if identity in known and not recipe.replace:
+    for recipe, job, identity in planned:
+      if identity in known[recipe.path] and not recipe.replace:
         sweep.skip(job, f'{recipe.path} has its rows')
         sweep.finish(job)
       elif run_rows.finished(job.folder):
@@ -255,7 +275,7 @@ def main() -> None:
     _REPLACE.value,
   )
   seeds = sweep_plan.parse_seeds(_SEEDS.value or '0')
-  failed = run(recipe, _ENVS.value, seeds, process_count())
+  failed = run([recipe], _ENVS.value, seeds, process_count())
   print(f'raw results: {path}')
   if failed:
     print(f'{len(failed)} failed:', *failed, sep='\n  ', file=sys.stderr)

@@ -33,21 +33,21 @@ def test_each_factor_changes_what_it_says(_parsed):
     assert [c.partition(':')[0] for c in changes] == sorted(bound), name
 
 
-def test_a_failed_factor_does_not_end_the_others(_parsed, monkeypatch, capsys):
+def test_a_failed_factor_is_told(_parsed, monkeypatch, capsys):
   _parsed('factors', ['T = 3', 'MAX', 'AVG'])
   _parsed('environments', ['Hopper-v4'])
   swept = []
 
-  def run(recipe, envs, seeds, processes):
-    swept.append((recipe.bindings, envs, seeds))
-    return ['Hopper-v4 seed 0: nan'] if recipe.bindings[0].endswith('3') else []
+  def run(recipes, envs, seeds, processes):
+    swept.append((len(recipes), envs, seeds))
+    return ['Hopper-v4 seed 0 (QwrAgent.horizon = 3): nan']
 
   monkeypatch.setattr(ablation.sweep, 'run', run)
   with pytest.raises(SystemExit) as ending:
     ablation.main()
   assert ending.value.code == 1
-  assert len(swept) == 3 and swept[0][1:] == (['Hopper-v4'], [0, 1])
-  assert 'T = 3: Hopper-v4 seed 0: nan' in capsys.readouterr().err
+  assert swept == [(3, ['Hopper-v4'], [0, 1])]
+  assert '(QwrAgent.horizon = 3): nan' in capsys.readouterr().err
 
 
 def test_unknown_factor(_parsed):

@@ -340,10 +340,10 @@ def test_plan(tmp_path):
     _recipe(tmp_path), ['BitFlip-5', 'BitFlip-6'], [3, 4]
   )
   assert [str(job) for job, _ in planned] == [
-    'BitFlip-5 seed 3',
-    'BitFlip-6 seed 3',
-    'BitFlip-5 seed 4',
-    'BitFlip-6 seed 4',
+    'BitFlip-5 seed 3 (QwrAgent.horizon = 2)',
+    'BitFlip-6 seed 3 (QwrAgent.horizon = 2)',
+    'BitFlip-5 seed 4 (QwrAgent.horizon = 2)',
+    'BitFlip-6 seed 4 (QwrAgent.horizon = 2)',
   ]
   job, identity = planned[1]
   assert job.interactions == 4000
@@ -472,7 +472,7 @@ def _runner(tmp_path):
 
 def _sweep(tmp_path, seeds, processes=2, **fields):
   return sweep.run(
-    _recipe(tmp_path, **fields), [], seeds, processes, _runner(tmp_path)
+    [_recipe(tmp_path, **fields)], [], seeds, processes, _runner(tmp_path)
   )
 
 
@@ -487,9 +487,30 @@ def test_grid(tmp_path, capsys):
   rows = results.read(tmp_path / 'results' / 'table.csv')
   assert {row['threads'] for row in rows} == {'1'}
   output = capsys.readouterr()
-  assert 'BitFlip-5 seed 4: 30.0 mode action, 20.0 sampled' in output.out
+  assert 'horizon = 2): 30.0 mode action, 20.0 sampled' in output.out
   assert '12.0k/12.0k' in output.err  # 3 runs of 4000 interactions.
   assert not list((tmp_path / 'runs').glob('*.log'))
+
+
+def test_a_grid_of_recipes(tmp_path, capsys):
+  default = _recipe(tmp_path, bindings=())
+  changed = default._replace(bindings=('QwrAgent.horizon = 3',))
+  recipes, runner = [default, changed], _runner(tmp_path)
+  started = []
+
+  def run(jobs, *args):
+    started.extend(map(str, jobs))
+    runner(jobs, *args)
+
+  failed = sweep.run(recipes, ['BitFlip-5'], [4, 1], 1, run)
+  assert started == [
+    'BitFlip-5 seed 4',
+    'BitFlip-5 seed 4 (QwrAgent.horizon = 3)',
+    'BitFlip-5 seed 1',
+    'BitFlip-5 seed 1 (QwrAgent.horizon = 3)',
+  ]
+  assert [line.partition(': ')[0] for line in failed] == started[2:]
+  assert '16.0k/16.0k' in capsys.readouterr().err  # One bar for all.
 
 
 def test_a_second_sweep_runs_nothing_twice(tmp_path, capsys):
@@ -532,7 +553,7 @@ def test_what_was_made_before_does_not_count_for_the_eta(tmp_path):
   _run_folder(jobs[1].folder, finished=False, interactions=3000)
   metrics = jobs[1].folder / 'metrics.csv'
   metrics.write_text(''.join(metrics.read_text().splitlines(True)[:-1]))
-  taken_in = sweep.Sweep(recipe, jobs)
+  taken_in = sweep.Sweep(dict.fromkeys(jobs, recipe))
   taken_in.finish(jobs[0])  # Has its rows.
   taken_in.start(jobs[1:])  # One was cut at 3000, the other waits.
   bar = taken_in._bar
@@ -562,9 +583,10 @@ def test_failed_runs_are_reported_and_the_others_go_on(tmp_path):
   failed = _sweep(tmp_path, [1, 2, 3, 4], processes=1)
   assert _seeds(tmp_path) == ['4'] * 3
   assert len(failed) == 3
-  assert failed[0].startswith('BitFlip-5 seed 1: error: critic_loss is nan (')
-  assert 'BitFlip-5 seed 2: left no finished run' in failed[1]
-  assert 'BitFlip-5 seed 3: ended by signal 9' in failed[2]
+  run = 'BitFlip-5 seed {} (QwrAgent.horizon = 2): {}'.format
+  assert failed[0].startswith(run(1, 'error: critic_loss is nan ('))
+  assert failed[1].startswith(run(2, 'left no finished run'))
+  assert failed[2].startswith(run(3, 'ended by signal 9'))
   logs = list((tmp_path / 'runs').glob('*-s1-*.log'))
   assert 'some noise' in logs[0].read_text()
 

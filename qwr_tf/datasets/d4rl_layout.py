@@ -7,7 +7,7 @@ policy that acted, in units where action bounds are +-1.
 
 import pathlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -16,6 +16,18 @@ from qwr_tf.datasets import columns
 from qwr_tf.datasets import steps as steps_lib
 from qwr_tf.datasets.steps import Fields
 from qwr_tf.datasets.steps import Steps
+
+
+class _Columns(NamedTuple):
+  """Open arrays of a file; `following` is None where there are none."""
+
+  observation: columns.Column
+  action: columns.Column
+  reward: columns.Column
+  terminal: columns.Column
+  timeout: columns.Column
+  following: columns.Column | None
+  dist_params: dict[str, columns.Column]
 
 
 class D4rlSource:
@@ -39,12 +51,8 @@ class D4rlSource:
     with columns.readable(str(self.path)):
       return set(self._file.get(steps_lib.DIST_PARAMS, ()))
 
-  def chunks(self, fields: Fields, num_steps: int) -> Iterator[Steps]:
-    """Yields chunks of `num_steps` steps.
-
-    Raises:
-      ValueError: for arrays that do not fit, and for the first bad step.
-    """
+  def _columns(self, fields: Fields) -> _Columns:
+    """Opens what is there, as long as the rewards."""
     place = f'{self.path}: all episodes'
     reward = columns.Column(self._file, columns.REWARD, place)
 
@@ -53,34 +61,47 @@ class D4rlSource:
       found.check_length(len(reward), 'rewards')
       return found
 
-    observation, action = column(fields.observation), column(fields.action)
-    terminal = column(columns.flag('terminals'))
-    timeout = column(columns.flag('timeouts'))
     following = None
     if 'next_observations' in self._file:
       field = fields.observation._replace(name='next_observations')
       following = column(field)
-    params = {k: column(field) for k, field in fields.dist_params.items()}
+    return _Columns(
+      column(fields.observation),
+      column(fields.action),
+      reward,
+      column(columns.flag('terminals')),
+      column(columns.flag('timeouts')),
+      following,
+      {k: column(field) for k, field in fields.dist_params.items()},
+    )
+
+  def chunks(self, fields: Fields, num_steps: int) -> Iterator[Steps]:
+    """Yields chunks of `num_steps` steps.
+
+    Raises:
+      ValueError: for arrays that do not fit, and for the first bad step.
+    """
+    of = self._columns(fields)
     episode, start = 0, 0  # Where the chunk begins.
-    for first in range(0, len(reward), num_steps):
-      end = min(first + num_steps, len(reward))
+    for first in range(0, len(of.reward), num_steps):
+      end = min(first + num_steps, len(of.reward))
       plain = _row_locator(self.path, first)
-      terminals = terminal.read(first, end, plain)
-      timeouts = timeout.read(first, end, plain) & ~terminals
+      terminals = of.terminal.read(first, end, plain)
+      timeouts = of.timeout.read(first, end, plain) & ~terminals
       ends = terminals | timeouts
       locate = _episode_locator(self.path, ends, episode, first - start)
       final = None
-      if following is not None and terminals.any():
-        final = following.read(first, end, locate)[terminals]
+      if of.following is not None and terminals.any():
+        final = of.following.read(first, end, locate)[terminals]
       yield Steps(
-        observation.read(first, end, locate),
-        action.read(first, end, locate),
-        reward.read(first, end, locate),
+        of.observation.read(first, end, locate),
+        of.action.read(first, end, locate),
+        of.reward.read(first, end, locate),
         terminals,
         timeouts,
-        ~ends & (np.arange(first, end) == len(reward) - 1),
+        ~ends & (np.arange(first, end) == len(of.reward) - 1),
         final,
-        {k: c.read(first, end, locate) for k, c in params.items()},
+        {k: c.read(first, end, locate) for k, c in of.dist_params.items()},
       )
       episode += int(ends.sum())
       if ends.any():

@@ -210,7 +210,7 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
     # Copies: some environments write the next one into the same array.
     observation = np.array(observation, self._dtype)
     reward = np.asarray(reward, np.float32)
-    # x . x is NaN or Inf if any element is, and costs a third of isfinite(x);
+    # x . x is NaN or Inf if any element is, and is cheaper than isfinite(x);
     # large numbers overflow it too, therefore the method looks again.
     if not math.isfinite(reward) or not (
       self._is_image or math.isfinite(np.vdot(observation, observation))

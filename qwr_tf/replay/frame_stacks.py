@@ -85,5 +85,5 @@ def _frames_last(frames: tf.Tensor) -> tf.Tensor:
   return tf.transpose(frames, [*range(outer), outer + 1, outer + 2, outer])
 
 
-# A third of the time; XLA compiles it for each shape.
+# Faster; XLA compiles it for each shape.
 _compiled_last = tf.function(_frames_last, jit_compile=True)

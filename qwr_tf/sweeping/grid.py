@@ -49,6 +49,7 @@ class Job:
     arguments: flags of the trainer, which goes on where a run was cut.
     interactions: how many the run makes; 1 if it makes none, so that a bar
       moves by whole runs.
+    bindings: what tells it from runs of the same environment and seed.
   """
 
   environment: str
@@ -56,9 +57,11 @@ class Job:
   folder: pathlib.Path
   arguments: tuple[str, ...]
   interactions: int
+  bindings: str = ''
 
   def __str__(self) -> str:
-    return f'{self.environment} seed {self.seed}'
+    run = f'{self.environment} seed {self.seed}'
+    return f'{run} ({self.bindings})' if self.bindings else run
 
   def done(self) -> int:
     """Interactions made, as far as metrics.csv says."""

@@ -175,5 +175,11 @@ def _job(
     f'--seed={seed}',
     f'--root_dir={folder}',
   )
-  interactions = settings.interactions or 1
-  return grid.Job(settings.environment, seed, folder, arguments, interactions)
+  return grid.Job(
+    settings.environment,
+    seed,
+    folder,
+    arguments,
+    settings.interactions or 1,
+    run_rows.own_bindings(recipe.bindings),
+  )
