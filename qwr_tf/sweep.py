@@ -55,6 +55,9 @@ _COLLECT_ONLY = flags.DEFINE_bool(
   '--gin_file (as it is now, with its bindings), --envs and --seeds.',
 )
 
+# With the identity of the rows.
+_Planned = tuple[sweep_plan.Recipe, grid.Job, tuple[str, ...]]
+
 
 class Sweep:
   """Takes in what ends: rows to the CSV, a line and the bar to the screen."""
@@ -151,6 +154,17 @@ def _gin_file() -> str:
   return files[0] if files else ''
 
 
+def _plan(recipes, envs, seeds) -> list[_Planned]:
+  planned = [
+    (recipe, job, identity)
+    for recipe in recipes
+    for job, identity in sweep_plan.plan(recipe, envs, seeds)
+  ]
+  # A grid that is cut leaves something of every recipe.
+  planned.sort(key=lambda item: seeds.index(item[1].seed))
+  return planned
+
+
 def run(
   recipes: Sequence[sweep_plan.Recipe],
   envs: Sequence[str],
@@ -170,13 +184,7 @@ def run(
   Raises:
     ConfigError: for what would make a run fail at its start.
   """
-  planned = [
-    (recipe, job, identity)
-    for recipe in recipes
-    for job, identity in sweep_plan.plan(recipe, envs, seeds)
-  ]
-  # A grid that is cut leaves something of every recipe.
-  planned.sort(key=lambda item: seeds.index(item[1].seed))
+  planned = _plan(recipes, envs, seeds)
   known = {
     path: set(map(results.identity, results.read(path)))
     for path in {recipe.path for recipe in recipes}
