@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy import stats
 from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import trajectory
 
@@ -322,6 +323,42 @@ def test_deviation_the_table_does_not_keep_must_be_the_same(d4rl):
   datasets.DataSet(path).fill(table, _BOUNDS)
   kept = table.read(*table.row_range()).policy_info['dist_params']
   np.testing.assert_allclose(kept['scale_diag'], 0.4)
+
+
+@pytest.mark.parametrize('loc', [0.0, 0.9, -1.5, 6.0])
+def test_unclipped_samples_are_those_of_mu(loc):
+  rng, scale = np.random.default_rng(1), np.array([0.4, 0.8])
+  loc = np.full([20_000, 2], loc)
+  logged = np.clip(loc + scale * rng.standard_normal(loc.shape), -1.0, 1.0)
+  samples = behavior.unclipped_samples(logged, loc, scale, rng)
+  inside = np.abs(logged) < 1.0
+  np.testing.assert_array_equal(samples[inside], logged[inside])
+  np.testing.assert_allclose(np.clip(samples, -1.0, 1.0), logged)
+  for numbers in ((samples - loc) / scale).T:
+    assert stats.kstest(numbers, 'norm').pvalue > 0.01
+
+
+def test_unclipped_samples_of_actions_that_mu_hardly_takes():
+  # The tail of a standard Gaussian beyond b has the mean b + 1 / b, nearly.
+  actions, rng = np.ones([10_000, 1], np.float32), np.random.default_rng(0)
+  samples = behavior.unclipped_samples(actions, np.array([-9.0]), 0.1, rng)
+  assert samples.dtype == np.float32 and samples.min() >= 1.0
+  np.testing.assert_allclose(np.mean(samples - 1.0), 0.1 / 100, rtol=0.03)
+
+
+@pytest.mark.parametrize('kept', [('loc',), ('loc', 'scale_diag')])
+def test_the_table_gets_samples_of_the_recorded_mu(kept, d4rl):
+  loc = np.full([8, 1], 3.0, np.float32)
+  scale = np.full([8, 1], 0.4, np.float32)
+  recorded = {'loc': loc, 'scale_diag': scale}
+  path = str(d4rl(infos={'dist_params': recorded}, actions=[[2.0]] * 8))
+  raw, logged = _table(names=kept), _table(names=kept)
+  own = {'behavior_scale': scale[0]}
+  datasets.DataSet(path).fill(raw, _BOUNDS, **own)
+  datasets.DataSet(path, unclipped_actions=False).fill(logged, _BOUNDS, **own)
+  actions = raw.read(*raw.row_range()).action.numpy()
+  assert np.ptp(actions) > 0.1 and abs(np.mean(actions) - 3.0) < 0.6
+  np.testing.assert_array_equal(logged.read(*logged.row_range()).action, 1.0)
 
 
 # Statistics and room.

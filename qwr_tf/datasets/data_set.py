@@ -19,7 +19,7 @@ from qwr_tf.datasets import steps
 
 # As in the policy_info of a table's rows.
 _DIST_PARAMS = 'dist_params'
-_SCALE = 'scale_diag'
+_LOC, _SCALE = 'loc', 'scale_diag'
 
 # Lowest and highest action, in the environment's units.
 Bounds = tuple[np.ndarray, np.ndarray]
@@ -58,6 +58,7 @@ class DataSet:
     *,
     behavior_fn: Callable = behavior.logged_action_behavior,
     recorded_behavior: bool = True,
+    unclipped_actions: bool = True,
     chunk_steps: int = 10_000,
   ):
     """Opens the data set.
@@ -67,6 +68,9 @@ class DataSet:
       behavior_fn: makes mu of logged actions; see `behavior`.
       recorded_behavior: whether recorded parameters of mu are used instead,
         where the data set has those the table keeps.
+      unclipped_actions: whether what a recorded Gaussian drew beyond the
+        bounds, and is logged at them, is drawn anew; see
+        `behavior.unclipped_samples`.
       chunk_steps: steps in memory beside the table.
 
     Raises:
@@ -76,6 +80,8 @@ class DataSet:
     self._source = sources.open_source(pathlib.Path(path))
     self._behavior_fn = behavior_fn
     self._recorded_behavior = recorded_behavior
+    self._unclipped_actions = unclipped_actions
+    self._rng = np.random.default_rng(0)
     self._chunk_steps = chunk_steps
     self.steps = self._source.num_steps()
     if not self.steps:
@@ -144,7 +150,10 @@ class DataSet:
     with contextlib.closing(self):
       for rows in rows_lib.rows(chunks):
         rows = rows._replace(reward=reward_fn(rows.reward))
-        rows = self._as_the_agent_acts(rows, spec, action_bounds, recorded)
+        rows = rows._replace(
+          action=to_agent(rows.action, action_bounds, spec.action)
+        )
+        rows = self._with_mu(rows, spec, behavior_scale, recorded)
         _append(table, rows)
         transitions += int(np.sum(~rows.is_boundary()))
     self._check_all_there(table, transitions)
@@ -172,16 +181,23 @@ class DataSet:
     wanted = set(spec.policy_info[_DIST_PARAMS])
     return (wanted | ({_SCALE} & found)) if wanted <= found else set()
 
-  def _as_the_agent_acts(
-    self, rows: trajectory.Trajectory, spec, bounds: Bounds, recorded: set[str]
+  def _with_mu(
+    self, rows: trajectory.Trajectory, spec, behavior_scale, recorded: set[str]
   ) -> trajectory.Trajectory:
-    """Rows with the agent's actions, and mu as recorded or made of them."""
-    action = to_agent(rows.action, bounds, spec.action)
-    if recorded:
-      return rows._replace(action=action)
+    """Rows with mu as recorded or made of the actions, which fit it."""
     names = spec.policy_info[_DIST_PARAMS]
-    params = self._behavior_fn(action, spec.action, names)
-    return rows._replace(action=action, policy_info=params)
+    if not recorded:
+      params = self._behavior_fn(rows.action, spec.action, names)
+      return rows._replace(policy_info=params)
+    params = rows.policy_info
+    scale = params.get(_SCALE, behavior_scale)
+    if _LOC not in params or scale is None or not self._unclipped_actions:
+      return rows
+    return rows._replace(
+      action=behavior.unclipped_samples(
+        rows.action, params[_LOC], scale, self._rng
+      )
+    )
 
   def _watched(
     self, fields: steps.Fields, behavior_scale, returns, normalizer
