@@ -13,6 +13,7 @@ from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import trajectory
 
 from qwr_tf import datasets
+from qwr_tf.datasets import actions as actions_lib
 from qwr_tf.datasets import behavior
 from qwr_tf.networks import normalizer as normalizer_lib
 from qwr_tf.replay import replay_table
@@ -330,7 +331,7 @@ def test_unclipped_samples_are_those_of_mu(loc):
   rng, scale = np.random.default_rng(1), np.array([0.4, 0.8])
   loc = np.full([20_000, 2], loc)
   logged = np.clip(loc + scale * rng.standard_normal(loc.shape), -1.0, 1.0)
-  samples = behavior.unclipped_samples(logged, loc, scale, rng)
+  samples = actions_lib.unclipped_samples(logged, loc, scale, rng)
   inside = np.abs(logged) < 1.0
   np.testing.assert_array_equal(samples[inside], logged[inside])
   np.testing.assert_allclose(np.clip(samples, -1.0, 1.0), logged)
@@ -341,7 +342,7 @@ def test_unclipped_samples_are_those_of_mu(loc):
 def test_unclipped_samples_of_actions_that_mu_hardly_takes():
   # The tail of a standard Gaussian beyond b has the mean b + 1 / b, nearly.
   actions, rng = np.ones([10_000, 1], np.float32), np.random.default_rng(0)
-  samples = behavior.unclipped_samples(actions, np.array([-9.0]), 0.1, rng)
+  samples = actions_lib.unclipped_samples(actions, np.array([-9.0]), 0.1, rng)
   assert samples.dtype == np.float32 and samples.min() >= 1.0
   np.testing.assert_allclose(np.mean(samples - 1.0), 0.1 / 100, rtol=0.03)
 

@@ -1,13 +1,10 @@
-"""What stands for mu, or for its samples, where they were not recorded."""
+"""What stands for mu where the policy that acted was not recorded."""
 
 from collections.abc import Mapping
 
 import gin
 import numpy as np
-from scipy import special
 from tf_agents.typing import types
-
-_AT_BOUND = 1.0 - 1e-6  # But for rounding.
 
 
 @gin.configurable
@@ -52,38 +49,6 @@ def logged_action_behavior(
       'write one and bind it to DataSet.behavior_fn.'
     )
   return {name: made[name]() for name in names}
-
-
-def unclipped_samples(
-  actions: np.ndarray,
-  loc: np.ndarray,
-  scale: np.ndarray,
-  rng: np.random.Generator,
-) -> np.ndarray:
-  """Samples of a Gaussian of which the logged actions are the clipped ones.
-
-  A replay table holds samples as they were drawn; the critic is asked about
-  others of the same mu. A sample that was logged at a bound lay there or
-  beyond: it is drawn from the Gaussian's tail from the bound on, so that rows
-  are distributed like those of a run that collects.
-
-  Args:
-    actions: [N, A] in [-1, 1].
-    loc: [N, A], of mu.
-    scale: deviation [A] or [N, A], of mu.
-    rng: of the draws.
-
-  Returns:
-    [N, A] in the actions' dtype; inside the bounds the actions themselves.
-  """
-  side = np.sign(actions).astype(np.float64)
-  to_bound = (1.0 - side * loc) / scale  # In deviations, towards the bound.
-  uniform = 1.0 - rng.random(actions.shape)  # In (0, 1].
-  # z >= b has probability Phi(-b); in logarithms, as b may be large.
-  log_tail = special.log_ndtr(-to_bound) + np.log(uniform)
-  beyond = side * (side * loc - special.ndtri_exp(log_tail) * scale)
-  samples = np.where(np.abs(actions) >= _AT_BOUND, beyond, actions)
-  return samples.astype(actions.dtype)
 
 
 def _smoothed_one_hot(actions, action_spec, epsilon: float) -> np.ndarray:

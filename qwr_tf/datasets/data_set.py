@@ -9,8 +9,8 @@ import gin
 import numpy as np
 import tensorflow as tf
 from tf_agents.trajectories import trajectory
-from tf_agents.typing import types
 
+from qwr_tf.datasets import actions
 from qwr_tf.datasets import behavior
 from qwr_tf.datasets import columns
 from qwr_tf.datasets import rows as rows_lib
@@ -20,9 +20,6 @@ from qwr_tf.datasets import steps
 # As in the policy_info of a table's rows.
 _DIST_PARAMS = 'dist_params'
 _LOC, _SCALE = 'loc', 'scale_diag'
-
-# Lowest and highest action, in the environment's units.
-Bounds = tuple[np.ndarray, np.ndarray]
 
 
 class Summary(NamedTuple):
@@ -70,7 +67,7 @@ class DataSet:
         where the data set has those the table keeps.
       unclipped_actions: whether what a recorded Gaussian drew beyond the
         bounds, and is logged at them, is drawn anew; see
-        `behavior.unclipped_samples`.
+        `actions.unclipped_samples`.
       chunk_steps: steps in memory beside the table.
 
     Raises:
@@ -106,7 +103,7 @@ class DataSet:
   def fill(
     self,
     table,
-    action_bounds: Bounds,
+    action_bounds: actions.Bounds,
     *,
     behavior_scale: np.ndarray | None = None,
     normalizer: Any | None = None,
@@ -151,7 +148,7 @@ class DataSet:
       for rows in rows_lib.rows(chunks):
         rows = rows._replace(reward=reward_fn(rows.reward))
         rows = rows._replace(
-          action=to_agent(rows.action, action_bounds, spec.action)
+          action=actions.to_agent(rows.action, action_bounds, spec.action)
         )
         rows = self._with_mu(rows, spec, behavior_scale, recorded)
         _append(table, rows)
@@ -194,7 +191,7 @@ class DataSet:
     if _LOC not in params or scale is None or not self._unclipped_actions:
       return rows
     return rows._replace(
-      action=behavior.unclipped_samples(
+      action=actions.unclipped_samples(
         rows.action, params[_LOC], scale, self._rng
       )
     )
@@ -236,7 +233,7 @@ class DataSet:
 
 
 def _fields(
-  spec: trajectory.Trajectory, bounds: Bounds, recorded: set[str]
+  spec: trajectory.Trajectory, bounds: actions.Bounds, recorded: set[str]
 ) -> steps.Fields:
   """What the columns must hold for a table with this data spec."""
 
@@ -252,24 +249,6 @@ def _fields(
     field('actions', spec.action, *bounds),
     {n: field(f'{steps.DIST_PARAMS}/{n}', s) for n, s in specs.items()},
   )
-
-
-def to_agent(
-  action: np.ndarray, bounds: Bounds, spec: types.BoundedTensorSpec
-) -> np.ndarray:
-  """Actions in the environment's units as the agent sees them.
-
-  Args:
-    action: [N, ...], within the bounds but for rounding.
-    bounds: lowest and highest.
-    spec: of the agent: an integer from 0 on, or a float in [-1, 1].
-  """
-  low, high = bounds
-  dtype = spec.dtype.as_numpy_dtype
-  if spec.dtype.is_integer:
-    return (action - low).astype(dtype)
-  half = np.where(high > low, (high - low) / 2.0, 1.0)
-  return np.clip((action - (low + high) / 2.0) / half, -1.0, 1.0).astype(dtype)
 
 
 def _append(table, rows: trajectory.Trajectory) -> None:

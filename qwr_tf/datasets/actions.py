@@ -1,0 +1,60 @@
+"""Logged actions as the agent would have them in its replay table."""
+
+import numpy as np
+from scipy import special
+from tf_agents.typing import types
+
+# Lowest and highest action, in the environment's units.
+Bounds = tuple[np.ndarray, np.ndarray]
+
+_AT_BOUND = 1.0 - 1e-6  # But for rounding.
+
+
+def to_agent(
+  action: np.ndarray, bounds: Bounds, spec: types.BoundedTensorSpec
+) -> np.ndarray:
+  """Actions in the environment's units as the agent sees them.
+
+  Args:
+    action: [N, ...], within the bounds but for rounding.
+    bounds: lowest and highest.
+    spec: of the agent: an integer from 0 on, or a float in [-1, 1].
+  """
+  low, high = bounds
+  dtype = spec.dtype.as_numpy_dtype
+  if spec.dtype.is_integer:
+    return (action - low).astype(dtype)
+  half = np.where(high > low, (high - low) / 2.0, 1.0)
+  return np.clip((action - (low + high) / 2.0) / half, -1.0, 1.0).astype(dtype)
+
+
+def unclipped_samples(
+  actions: np.ndarray,
+  loc: np.ndarray,
+  scale: np.ndarray,
+  rng: np.random.Generator,
+) -> np.ndarray:
+  """Samples of a Gaussian of which the logged actions are the clipped ones.
+
+  A replay table holds samples as they were drawn; the critic is asked about
+  others of the same mu. A sample that was logged at a bound lay there or
+  beyond: it is drawn from the Gaussian's tail from the bound on, so that rows
+  are distributed like those of a run that collects.
+
+  Args:
+    actions: [N, A] in [-1, 1].
+    loc: [N, A], of mu.
+    scale: deviation [A] or [N, A], of mu.
+    rng: of the draws.
+
+  Returns:
+    [N, A] in the actions' dtype; inside the bounds the actions themselves.
+  """
+  side = np.sign(actions).astype(np.float64)
+  to_bound = (1.0 - side * loc) / scale  # In deviations, towards the bound.
+  uniform = 1.0 - rng.random(actions.shape)  # In (0, 1].
+  # z >= b has probability Phi(-b); in logarithms, as b may be large.
+  log_tail = special.log_ndtr(-to_bound) + np.log(uniform)
+  beyond = side * (side * loc - special.ndtri_exp(log_tail) * scale)
+  samples = np.where(np.abs(actions) >= _AT_BOUND, beyond, actions)
+  return samples.astype(actions.dtype)
