@@ -57,6 +57,9 @@ def _is_critic(agent, step: finite.BadStep) -> bool:
 def of_step(agent, table, step: finite.BadStep) -> dict[str, np.ndarray]:
   """The numbers of the step that was not taken, in the order they are made.
 
+  They are made anew from the step's windows. Those of `WholeTable`, which come
+  from all rows, differ.
+
   Args:
     agent: with the weights it had before the step.
     table: which read the step's windows last.

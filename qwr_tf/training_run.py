@@ -119,8 +119,9 @@ class Run:
         progress.update(collected if self._settings.interactions else 1)
         progress.set_postfix(self._recorder.returns(), refresh=False)
         last = self._is_over()
-        self._checkpoint(now=last or interrupted.requested)
-        if interrupted.requested and not last:
+        stops = interrupted.requested and not last
+        self._checkpoint(now=last or stops)
+        if stops:
           raise KeyboardInterrupt
 
   def _progress_bar(self) -> tqdm.tqdm:

@@ -313,6 +313,14 @@ def test_the_tanh_head_acts_like_the_policies(normalized):
   )
 
 
+def test_epsilon_may_be_an_integer():
+  steps = tf.Variable(50, dtype=tf.int64)
+  epsilon = networks.LinearEpsilon(
+    steps, initial=1, final=0, decay_critic_steps=100
+  )
+  assert epsilon() == 0.5
+
+
 def _greedy_actor(critic_fn, epsilon):
   observation = _OBSERVATION
   critic = critic_fn(observation, _DISCRETE)

@@ -599,6 +599,19 @@ def test_enumerating_converges_to_mu_times_exp_of_the_advantage():
   np.testing.assert_allclose(tf.nn.softmax(logits), optimum, atol=1e-4)
 
 
+def test_clipped_gradients_have_the_norm_asked_for():
+  # The action's table of embeddings gets gradients by rows, many of them twice.
+  sgd = tf.keras.optimizers.legacy.SGD(1.0, global_clipnorm=0.5)
+  agent = _agent(critic_optimizer=sgd)
+  windows = _windows(agent, 64)
+  before = [v.numpy() for v in agent.critic_network.trainable_variables]
+  agent.critic_step(windows, 100.0 * tf.ones([64]))
+  after = agent.critic_network.trainable_variables
+  moved = [a.numpy() - b for a, b in zip(after, before, strict=True)]
+  norm = np.sqrt(sum(np.sum(m.astype(np.float64) ** 2) for m in moved))
+  np.testing.assert_allclose(norm, 0.5, rtol=1e-5)
+
+
 def _set_bias(agent, value):
   """Makes the actor's output this constant (observations are zero)."""
   agent.actor_network.head.projection.bias.assign(value)

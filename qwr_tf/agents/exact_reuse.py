@@ -9,8 +9,6 @@ minibatch. On images, where the torso is nearly all there is to pay for, this
 is what makes a phase quick.
 """
 
-import inspect
-import types
 from collections.abc import Callable
 
 import gin
@@ -21,6 +19,7 @@ from tf_agents.trajectories import trajectory
 from qwr_tf.agents import action_sets
 from qwr_tf.agents import minibatches
 from qwr_tf.agents import regression_agent
+from qwr_tf.agents import views
 
 # Rows that go through the torso at once.
 _CHUNK_ROWS = 256
@@ -68,7 +67,9 @@ class ExactReuse(minibatches.PerMinibatch):
     # What the kept vectors are of: this target, steps before this one.
     self._target = _variable([], tf.int64)
     self._end = _variable([], tf.int32)
-    self._lookup = _KnownValues(agent)
+    # Targets are made of the target network's values, weights of the critic's.
+    self._critic_view = _with_values(agent, 'target_outputs')
+    self._actor_view = _with_values(agent, 'critic_outputs')
     self._check_slots()
 
   def _check_slots(self) -> None:
@@ -80,8 +81,8 @@ class ExactReuse(minibatches.PerMinibatch):
     )
     shape = [1, agent.horizon + 1, *self._q_vectors.shape[1:]]
     known = experience._replace(observation=tf.zeros(shape))
-    _TargetValues(agent).td_targets(known, seed)
-    _CriticValues(agent).regression(known, seed)
+    self._critic_view.td_targets(known, seed)
+    self._actor_view.regression(known, seed)
 
   def critic_phase(self, num_steps: int):
     """As in `PerMinibatch`; windows hold their first step only."""
@@ -90,7 +91,7 @@ class ExactReuse(minibatches.PerMinibatch):
     replicas = agent.replicas
 
     def targets_of(known, seed):
-      return self._lookup.td_targets(known, seed)[:, 0]
+      return self._critic_view.td_targets(known, seed)[:, 0]
 
     starts = self._starts(regression_agent.CRITIC_DRAWS, num_steps)
     self._end.assign(0)
@@ -123,7 +124,7 @@ class ExactReuse(minibatches.PerMinibatch):
       seed = agent.seed_for(regression_agent.ACTOR_STREAM, step)
       known = self._windows_of_values(starts[i], 1)
       actions, weights, scalars = replicas.run(
-        self._lookup.regression, replicas.split(known), seed
+        self._actor_view.regression, replicas.split(known), seed
       )
       steps = self._first_steps(starts[i], known)
       return steps, actions, weights, replicas.one(scalars)
@@ -176,65 +177,45 @@ class ExactReuse(minibatches.PerMinibatch):
     return self._agent.replicas.split(first._replace(observation=observations))
 
 
-class _KnownValues:
-  """The agent, where an observation is the Q-vector of its state."""
+def _with_values(agent, *known: str):
+  """The agent, where an observation is the Q-vector of its state.
 
-  def __init__(self, agent):
-    self._agent = agent
-    own_axes = agent.critic_outputs(*_one_of_each(agent)).shape.rank - 2
-    self._action_axis = -1 - own_axes
+  Args:
+    agent: which is asked for the shape of its critics' outputs.
+    *known: whose values they are: 'target_outputs', 'critic_outputs' or both.
+  """
+  own_axes = agent.critic_outputs(*_one_of_each(agent)).shape.rank - 2
+  first, axis = int(agent.action_spec.minimum), -1 - own_axes
 
-  def __getattr__(self, name: str):
-    method = getattr(type(self._agent), name, None)
-    if inspect.isfunction(method):
-      return types.MethodType(method, self)  # What it calls is found here too.
-    return getattr(self._agent, name)
-
-  def critic_outputs(
-    self, q_vectors: tf.Tensor, actions: tf.Tensor
-  ) -> tf.Tensor:
-    """Entries of Q-vectors [..., all actions, ...], float [n, ..., ...]."""
-    first = int(self._agent.action_spec.minimum)
-    chosen = tf.one_hot(actions - first, q_vectors.shape[self._action_axis])
-    for _ in range(-1 - self._action_axis):
+  def entries(q_vectors: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
+    """Of Q-vectors [..., all actions, ...], float [n, ..., ...]."""
+    chosen = tf.one_hot(actions - first, q_vectors.shape[axis])
+    for _ in range(own_axes):
       chosen = chosen[..., tf.newaxis]
-    return tf.reduce_sum(chosen * q_vectors, axis=self._action_axis)
+    return tf.reduce_sum(chosen * q_vectors, axis=axis)
 
-  target_outputs = critic_outputs
-
-  def policy_distribution(self, q_vectors: tf.Tensor):
-    """Refuses: the policy wants to see the state.
-
-    Raises:
-      ValueError: always.
-    """
-    raise ValueError(
-      'ExactReuse has no observations for actions of the current policy; use '
-      'iterate.minibatches_fn = @PerMinibatch.'
-    )
-
-  target_policy_distribution = policy_distribution
+  answers = {
+    'target_outputs': _other_network,
+    'critic_outputs': _other_network,
+    'policy_distribution': _no_observations,
+    'target_policy_distribution': _no_observations,
+  }
+  return views.view(agent, **answers | dict.fromkeys(known, entries))
 
 
-_ONE_NETWORK = (
-  'ExactReuse keeps the values of the target network while the critic learns, '
-  'of the critic while the actor does; use iterate.minibatches_fn = '
-  '@PerMinibatch for slots that ask the other one.'
-)
+def _other_network(*_):
+  raise ValueError(
+    'ExactReuse keeps the values of the target network while the critic '
+    'learns, of the critic while the actor does; use iterate.minibatches_fn = '
+    '@PerMinibatch for slots that ask the other one.'
+  )
 
 
-class _TargetValues(_KnownValues):
-  """As a critic phase keeps them: the critic changes with every step."""
-
-  def critic_outputs(self, q_vectors, actions):
-    raise ValueError(_ONE_NETWORK)
-
-
-class _CriticValues(_KnownValues):
-  """As an actor phase keeps them: nothing of the target network's."""
-
-  def target_outputs(self, q_vectors, actions):
-    raise ValueError(_ONE_NETWORK)
+def _no_observations(*_):
+  raise ValueError(
+    'ExactReuse has no observations for actions of the current policy; use '
+    'iterate.minibatches_fn = @PerMinibatch.'
+  )
 
 
 def _one_of_each(agent) -> tuple[tf.Tensor, tf.Tensor]:

@@ -41,7 +41,10 @@ class GradientStep:
     with tf.GradientTape() as tape:
       scalars = self._loss_fn(*arguments, **kwargs)
     variables = self._network.trainable_variables
-    return scalars, tape.gradient(scalars[self._name], variables)
+    gradients = tape.gradient(scalars[self._name], variables)
+    # A table's gradient comes as rows, some more than once: their norm is not
+    # the gradient's, and replicas do not have them in common.
+    return scalars, [tf.convert_to_tensor(g) for g in gradients]
 
   def __call__(self, *arguments, **kwargs) -> dict[str, tf.Tensor]:
     """Takes the step; arguments and scalars are those of the loss function."""
@@ -78,7 +81,5 @@ def _create_slots(optimizer, variables) -> None:
 
 def _of_whole(scalars, gradients, share):
   """Loss and gradients of the whole minibatch from those of a share."""
-  # A table's gradient comes as rows, which replicas do not have in common.
-  dense = [tf.convert_to_tensor(gradient) for gradient in gradients]
-  parts = tf.nest.map_structure(lambda x: share * x, (scalars, dense))
+  parts = tf.nest.map_structure(lambda x: share * x, (scalars, gradients))
   return cross_replica.total(parts)

@@ -30,7 +30,7 @@ class LinearEpsilon(tf.Module):
     super().__init__(name='LinearEpsilon')
     self._critic_steps = critic_steps
     self._schedule = tf.keras.optimizers.schedules.PolynomialDecay(
-      initial, decay_critic_steps, final
+      float(initial), decay_critic_steps, float(final)
     )
 
   def __call__(self) -> tf.Tensor:
