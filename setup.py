@@ -20,6 +20,7 @@ _REQUIRED = [
   'mujoco>=3.1.6,<5',
   'numpy>=1.23.5,<2',
   'opencv-python-headless>=4.5,<5',  # Atari's preprocessing; 5: NumPy 2.
+  'scipy>=1.15',  # Statistics, and tails of Gaussians.
   'setuptools<81',  # TensorBoard 2.15's command needs pkg_resources.
   'tensorflow~=2.15.1',
   'tensorflow-probability~=0.23.0',
@@ -34,7 +35,6 @@ _EXTRAS = {
   'box2d': ['box2d==2.3.10'],  # gymnasium[box2d] clashes with tf-agents.
   # For runtimes that are not TensorFlow; LiteRT's converter is part of it.
   'onnx': ['onnx>=1.17,<1.18', 'onnxruntime', 'tf2onnx~=1.17.0'],
-  'report': ['scipy>=1.15'],
   'reverb': [f'dm-reverb~=0.14.0; {_LINUX}'],
   # Warm-up requests and the gRPC client; the server comes from Docker.
   'serving': ['tensorflow-serving-api~=2.15.1'],

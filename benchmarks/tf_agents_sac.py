@@ -156,7 +156,9 @@ class Training:
       num_steps=2,
       single_deterministic_pass=False,
     )
-    self._batches = iter(data.prefetch(2))
+    # A pair from an episode's end to the next one's start is no transition.
+    pairs = data.unbatch().filter(lambda pair, _: ~pair.is_boundary()[0])
+    self._batches = iter(pairs.batch(_BATCH_SIZE).prefetch(2))
 
   def _driver_of(self, policy, steps: int) -> py_driver.PyDriver:
     return py_driver.PyDriver(

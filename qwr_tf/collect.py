@@ -23,7 +23,8 @@ class Collected:
 
   Attributes:
     interactions: steps taken in the environment.
-    episode_returns: undiscounted returns of the episodes that ended.
+    episode_returns: undiscounted, of the episodes that ended; of unclipped
+      rewards where the environment counts them.
     seconds: wall clock.
   """
 
@@ -171,7 +172,9 @@ class Collector:
       return 0
     self._return += float(following.reward)
     if following.step_type == ts.StepType.LAST:
-      returns.append(self._return)
+      # The score itself, where rewards are clipped.
+      score = getattr(self._env, 'episode_return', None)
+      returns.append(self._return if score is None else score)
       self._return = 0.0
     return 1
 

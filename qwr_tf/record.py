@@ -18,6 +18,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import gin
 import tensorflow as tf
 import tqdm
 from absl import flags
@@ -25,6 +26,7 @@ from absl import flags
 from qwr_tf import command
 from qwr_tf import datasets
 from qwr_tf import environments
+from qwr_tf import experiment
 from qwr_tf import provenance
 from qwr_tf import recording
 from qwr_tf.gin_files import ConfigError
@@ -142,15 +144,27 @@ def _arguments() -> tuple[recording.SavedPolicy | None, str]:
   return saved, environment
 
 
+def _environment(saved: recording.SavedPolicy | None, name: str):
+  """The environment of the run's scores, or one of another name.
+
+  Raises:
+    ConfigError: if it cannot be made.
+  """
+  gin.clear_config()
+  try:
+    if saved is not None and not _ENV.value:
+      # What the run bound, a time limit for instance, holds here as well.
+      gin.parse_config(saved.metadata.get('config', ''))
+    settings = environments.score_settings(name)
+    return experiment.load_environment(name, **settings)
+  except ValueError as error:
+    raise ConfigError(f'--env: {error}') from error
+
+
 def main() -> None:
   """From flags to a data set."""
   saved, environment = _arguments()
-  try:
-    settings = environments.score_settings(environment)
-    wrapped = environments.load(environment, **settings)
-  except ValueError as error:
-    raise ConfigError(f'--env: {error}') from error
-  with wrapped:
+  with _environment(saved, environment) as wrapped:
     env = wrapped.env
     policy = _policy(env, saved)
     kind = saved.metadata.get('algorithm', 'policy') if saved else 'random'

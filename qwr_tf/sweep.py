@@ -9,6 +9,7 @@ ones go on from their checkpoints, others start. Exit codes: 0 done, 2 bad
 input, 1 a run failed (the others went on).
 """
 
+import collections
 import pathlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -88,9 +89,8 @@ class Sweep:
     path, name = recipe.path, recipe.path.stem
     try:
       rows = run_rows.rows(job.folder, name, recipe.algorithm, threads)
-      results.add(path, rows, recipe.replace)
       data = run_rows.data_rows(job.folder, name)
-      results.add(path, data, recipe.replace)
+      results.add(path, [*rows, *data], recipe.replace)
     except (ConfigError, OSError) as error:
       self._fail(job, str(error))
       return
@@ -160,6 +160,10 @@ def _plan(recipes, envs, seeds) -> list[_Planned]:
     for recipe in recipes
     for job, identity in sweep_plan.plan(recipe, envs, seeds)
   ]
+  jobs = collections.Counter(job.folder for _, job, _ in planned)
+  for _, job, _ in planned:
+    if jobs[job.folder] > 1:
+      raise ConfigError(f'{job}: another one of the grid is the same run.')
   # A grid that is cut leaves something of every recipe.
   planned.sort(key=lambda item: seeds.index(item[1].seed))
   return planned

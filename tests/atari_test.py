@@ -133,6 +133,25 @@ def test_rewards_are_clipped_unless_for_scores():
     np.testing.assert_array_equal(rewards(game), np.clip(scores, -1, 1))
 
 
+@pytest.mark.parametrize('lives', [False, True])
+def test_an_episodes_return_is_the_score(lives):
+  def episode(**kwargs):
+    env = _load('Seaquest', terminal_on_life_loss=lives, **kwargs)
+    steps = _play(env, _actions(env, 600))
+    (end, *_) = [i for i, step in enumerate(steps) if step.is_last()]
+    rewards = [float(step.reward) for step in steps[1 : end + 1]]
+    env.reset()
+    for action in _actions(env, 600)[:end]:
+      env.step(action)
+    return env.episode_return, sum(rewards)
+
+  limit = {'max_episode_steps': 180}
+  known, clipped = episode(**limit)
+  unknown, score = episode(clip_rewards=False, **limit)
+  assert known == score and unknown is None
+  assert lives or score > clipped
+
+
 def test_stacks_can_be_rebuilt_from_single_images():
   # Three games of 9 decisions, 10 rows each.
   env = _load('Breakout', max_episode_steps=9)

@@ -221,6 +221,11 @@ def test_calls_continue_the_stream(env_steps):
   )
 
 
+def test_returns_are_those_the_environment_counts(monkeypatch):
+  monkeypatch.setattr(ScriptedEnv, 'episode_return', 7.0, raising=False)
+  assert _Setup(env_steps=6).collector().episode_returns == [7.0, 7.0, 7.0]
+
+
 def test_env_steps_may_end_in_the_middle_of_an_episode():
   setup = _Setup(env_steps=5)  # 3 + 1 + 1 of 2
   collected = setup.collector()

@@ -1,10 +1,13 @@
 """What is built and installed brings its gin configs along."""
 
+import ast
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
+from importlib import metadata
 
 import pytest
 
@@ -26,6 +29,53 @@ if importlib.util.find_spec('qwr_tf.gin_files'):
   found = pathlib.Path(gin_files.find(sys.argv[2]))
   assert found == package / 'gin_configs' / sys.argv[2], found
 """
+
+
+# Imports the commands; prints the modules of the package they bring.
+_IMPORTS = """
+import sys
+from qwr_tf import record, report, serving, sweep, train
+for name, module in sys.modules.items():
+  if name.startswith('qwr_tf'):
+    print(module.__file__)
+"""
+
+
+def _required():
+  """Names of distributions that every install has."""
+  requirements = metadata.requires('qwr_tf')
+  plain = [r for r in requirements if 'extra ==' not in r]
+  return {_plain(re.match(r'[\w.-]+', name)[0]) for name in plain}
+
+
+def _plain(name):
+  return re.sub(r'[-_.]+', '-', name).lower()
+
+
+def _top_level_imports(path):
+  for node in ast.parse(path.read_text()).body:
+    if isinstance(node, ast.Import):
+      yield from (alias.name.partition('.')[0] for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+      yield node.module.partition('.')[0]
+
+
+def test_the_commands_need_what_every_install_has():
+  done = subprocess.run(
+    [sys.executable, '-c', _IMPORTS],
+    cwd=_ROOT,
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  files = [pathlib.Path(line) for line in done.stdout.splitlines()]
+  assert len(files) > 50
+  found = {name for file in files for name in _top_level_imports(file)}
+  foreign = found - sys.stdlib_module_names - {'qwr_tf'}
+  of = metadata.packages_distributions()
+  required = _required()
+  for name in foreign:
+    assert required & {_plain(d) for d in of[name]}, name
 
 
 def _run(*command, cwd):

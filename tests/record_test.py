@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from absl.testing import flagsaver
+from scipy import stats
 
 from qwr_tf import command
 from qwr_tf import environments
@@ -106,6 +107,20 @@ def _episodes(path):
     ]
 
 
+def test_the_policys_own_environment_is_that_of_its_run(cli, tmp_path):
+  saved = _saved(tmp_path / 'policy')
+  path = saved / '3' / 'assets.extra' / 'metadata.json'
+  facts = json.loads(path.read_text())
+  facts['config'] = 'load_environment.max_episode_steps = 7'
+  path.write_text(json.dumps(facts))
+  own = (f'--saved_model={saved}', '--episodes=1', '--dataset=own')
+  assert cli(*own)[0] == 0
+  assert len(_episodes(tmp_path / 'own')[0]['rewards']) == 7
+  other = ('--env=Pendulum-v1', *own[:2], '--dataset=other')
+  assert cli(*other)[0] == 0
+  assert len(_episodes(tmp_path / 'other')[0]['rewards']) == 200
+
+
 def test_random_episodes_are_the_environments_own(cli, tmp_path):
   arguments = (
     '--policy=random',
@@ -199,16 +214,17 @@ def test_a_recorded_set_reads_back_equal(cli, tmp_path):
   episodes = _episodes(tmp_path / 'one')
   # Of 200 steps the last runs into the limit: 199 transitions, 200 rows.
   assert parts.table.num_starts() == 2 * 199
-  for name, recorded in (
-    ('observation', [e['observations'][:-1] for e in episodes]),
-    ('action', [e['actions'] / 2.0 for e in episodes]),
-  ):
-    expected = np.concatenate(recorded).astype(np.float32)
-    np.testing.assert_allclose(getattr(rows, name), expected, rtol=1e-6)
-  loc = rows.policy_info['dist_params']['loc']
-  np.testing.assert_array_equal(
-    loc, np.concatenate([e['mu_loc'][:-1] for e in episodes])
-  )
+  observations = np.concatenate([e['observations'][:-1] for e in episodes])
+  np.testing.assert_allclose(rows.observation, observations, rtol=1e-6)
+  actions = np.concatenate([e['actions'] / 2.0 for e in episodes])
+  np.testing.assert_allclose(np.clip(rows.action, -1.0, 1.0), actions, 1e-6)
+  loc = rows.policy_info['dist_params']['loc'].numpy()
+  recorded = np.concatenate([e['mu_loc'][:-1] for e in episodes])
+  np.testing.assert_array_equal(loc, recorded)
+  # What the bounds clipped is a sample of mu again.
+  numbers = (rows.action - loc) / 0.4
+  assert np.mean(np.abs(actions) == 1.0) > 0.1
+  assert stats.kstest(np.ravel(numbers), 'norm').pvalue > 0.01
   assert parts.data.mu == 'recorded'
   returns = [e['rewards'].sum() for e in episodes]
   assert parts.data.mean_return == pytest.approx(np.mean(returns), rel=1e-6)

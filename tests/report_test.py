@@ -548,6 +548,17 @@ def test_index_needs_all_four_tasks(tmp_path):
   assert _cells(index, '*CrossQ*')[2:] == ['4', '–', '0.78', '–']
 
 
+def test_two_versions_of_a_task_make_no_index(tmp_path):
+  names = 'HalfCheetah-v4', 'HalfCheetah-v5', 'Hopper-v4', 'Walker2d-v4'
+  text = _report(tmp_path, *(_run(1000.0, environment=e) for e in names))
+  assert '(no setting has runs of all four' in text
+
+
+def test_other_collections_games_are_not_ataris(tmp_path):
+  text = _report(tmp_path, _run(6.0, environment='MinAtar/Breakout-v1'))
+  assert 'Human-normalised' not in text
+
+
 def test_no_index_where_nobody_wanted_one(tmp_path):
   path = _csv(tmp_path / 'variants.csv', _run(1.0))
   report.write([path], tmp_path)
@@ -714,12 +725,6 @@ def test_notes_say_what_was_run(tmp_path):
   report.write([path], tmp_path)
   text = (tmp_path / 'README.md').read_text()
   assert '## variants\n\n> Around the first\n> recipe.\n\n1 runs' in text
-
-
-def test_missing_scipy_is_one_line(monkeypatch):
-  monkeypatch.setitem(sys.modules, 'scipy', None)
-  with pytest.raises(ConfigError, match=r"pip install 'qwr_tf\[report\]'"):
-    scores.iqm([1.0])
 
 
 # The command

@@ -229,6 +229,21 @@ def test_rows_of_a_data_set(tmp_path):
   assert run_rows.data_rows(nothing, 'table') == []
 
 
+def test_data_sets_of_one_name_are_not_mixed(tmp_path):
+  runs_dir, path = tmp_path / 'runs', tmp_path / 'offline.csv'
+  for seed, mean in ((0, 985.0), (1, 3200.0)):
+    data = _DATA | {'mean_return': mean}
+    _run_folder(runs_dir / f'r{seed}', seed, dataset='third-v0', data=data)
+  message = r'third-v0 is 985.0 in one row and 3200.0 in another'
+  with pytest.raises(ConfigError, match=message):
+    finished_runs.collect(path, runs_dir, lambda facts: True)
+  assert not path.exists()
+  finished_runs.collect(path, runs_dir, lambda facts: facts['seed'] == 0)
+  with pytest.raises(ConfigError, match=message):
+    finished_runs.collect(path, runs_dir, lambda facts: facts['seed'] == 1)
+  assert {row['seed'] for row in results.read(path)} == {'0'}
+
+
 def test_plan_names_the_data_set(tmp_path):
   episode = datasets.Episode(
     *(np.zeros([n, *shape]) for n, shape in ((2, [6]), (1, []), (1, []))),
@@ -511,6 +526,12 @@ def test_a_grid_of_recipes(tmp_path, capsys):
   ]
   assert [line.partition(': ')[0] for line in failed] == started[2:]
   assert '16.0k/16.0k' in capsys.readouterr().err  # One bar for all.
+
+
+def test_recipes_that_are_the_same_run_are_refused(tmp_path):
+  recipe = _recipe(tmp_path, bindings=('QwrAgent.horizon = 2',))
+  with pytest.raises(ConfigError, match='seed 0 .*= 2.: another .* same run'):
+    sweep.run([recipe, recipe], [], [0], 1, _runner(tmp_path))
 
 
 def test_a_second_sweep_runs_nothing_twice(tmp_path, capsys):

@@ -68,6 +68,7 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
     self._has_lives = env.has_wrapper_attr('goes_on')
     self._timeout_is_terminal = timeout_is_terminal
     self._num_steps = 0
+    self._episode_return: float | None = None
     try:
       self._observation_spec = spaces.observation_spec(env.observation_space)
       self._action_spec = spaces.action_spec(env.action_space)
@@ -86,6 +87,14 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
   def timeout_is_terminal(self) -> bool:
     """Whether the discount is 0 at a time limit too."""
     return self._timeout_is_terminal
+
+  @property
+  def episode_return(self) -> float | None:
+    """Of the last episode, by gymnasium's RecordEpisodeStatistics.
+
+    Within a ClipReward it counts what the game itself gave; None without one.
+    """
+    return self._episode_return
 
   @property
   def max_episode_steps(self) -> int | None:
@@ -204,9 +213,11 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
   def _step(self, action: np.ndarray) -> ts.TimeStep:
     self._num_steps += 1
     self._actions.append(np.array(action))
-    observation, reward, terminated, truncated, _ = self._env.step(
+    observation, reward, terminated, truncated, info = self._env.step(
       self._to_env_action(action)
     )
+    if 'episode' in info:
+      self._episode_return = float(info['episode']['r'])
     # Copies: some environments write the next one into the same array.
     observation = np.array(observation, self._dtype)
     reward = np.asarray(reward, np.float32)

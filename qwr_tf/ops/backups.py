@@ -4,7 +4,11 @@ Each takes the Q-values of n actions per state and turns them into one state
 value. The actions come with log-weights that sum to one in probability over
 the sample axis: log(1/n) for n samples, log mu(a|s) when all discrete actions
 are enumerated. Enumerating is then the limit of sampling for the mean and for
-log-sum-exp.
+log-sum-exp: samples without end. Where log-sum-exp has a scale per state, that
+limit is not what a few samples say. As mu comes near one action the scale of
+the state vanishes, and log-sum-exp becomes the maximum over all actions, those
+that mu never takes among them; k samples hardly ever hold one. A scale of the
+minibatch does not vanish.
 """
 
 from collections.abc import Callable

@@ -96,8 +96,11 @@ def _number(row: dict[str, str]) -> Number:
 
 
 def task(environment: str) -> str:
-  """'ALE/Pong-v5' is Pong, 'HalfCheetah-v4' HalfCheetah."""
-  return re.sub(r'^.*[/:]|-v\d+$', '', environment)
+  """'ALE/Pong-v5' is Pong, 'HalfCheetah-v4' HalfCheetah.
+
+  Other collections' names stay with the games: MinAtar/Breakout is no Breakout.
+  """
+  return re.sub(r'^(\w+:)?(ALE/)?|-v\d+$', '', environment)
 
 
 def at_budget(
@@ -148,7 +151,7 @@ def beside(environment: str, interactions: int, score: float) -> list[str]:
     each = (f'{n.algorithm} {n.score:g} ({n.source})' for n in others)
     lines.append(f'published at {interactions} interactions: {", ".join(each)}')
   humans = {n.task for n in numbers if n.algorithm == 'human'}
-  if name in humans and environment.startswith('ALE/'):
+  if name in humans:
     zero, one = scale = scales(numbers)[name]
     lines.append(
       f'human-normalised: {normalised(score, scale):.3f} (0 is random play, '

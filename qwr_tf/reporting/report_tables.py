@@ -238,15 +238,20 @@ def normalised_table(
 
 
 def _strata(experiment, setting, action, tasks, scale) -> list[list[float]]:
-  """Normalised final scores, one list per task that has any."""
-  strata = []
+  """Normalised final scores, one list per task that has any.
+
+  None at all where a task was run in two versions: that makes two indexes.
+  """
+  strata: dict[str, list[float]] = {}
   for environment in experiment.environments:
     task = published.task(environment)
     finals = experiment.finals(setting, environment, action)
+    if task in strata and finals:
+      return []
     if task in tasks and finals:
       to_scale = functools.partial(published.normalised, scale=scale[task])
-      strata.append([to_scale(score) for score in finals])
-  return strata
+      strata[task] = [to_scale(score) for score in finals]
+  return list(strata.values())
 
 
 def _aggregates(strata: Sequence[Sequence[float]]) -> list[str]:

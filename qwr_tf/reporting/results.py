@@ -135,6 +135,10 @@ def add(
 
   Returns:
     The rows that were added.
+
+  Raises:
+    ConfigError: if two data sets have one name: runs on them would count as
+      seeds of one setting.
   """
   path.parent.mkdir(parents=True, exist_ok=True)
   with _locked(path.parent):
@@ -142,11 +146,25 @@ def add(
     if replace:
       gone = {identity(row) for row in rows}
       old = [row for row in old if identity(row) not in gone]
+    _refuse_other_data(path, [*old, *rows])
     known = {identity(row) for row in old}
     new = [row for row in rows if identity(row) not in known]
     if new:
       write_atomically(path, _text([*old, *new]))
   return new
+
+
+def _refuse_other_data(path: pathlib.Path, rows: Sequence[Row]) -> None:
+  means: dict[tuple[str, ...], str] = {}
+  for row in rows:
+    if row['algorithm'] == DATA:
+      mean = means.setdefault(identity(row), row['return_mode'])
+      if mean != row['return_mode']:
+        raise ConfigError(
+          f'{path}: the mean return of {row["dataset"]} is {mean} in one row '
+          f'and {row["return_mode"]} in another: two data sets of one name. '
+          'Rename one, or give its runs a CSV of their own.'
+        )
 
 
 def _text(rows: Sequence[Row]) -> str:

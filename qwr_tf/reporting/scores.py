@@ -9,8 +9,7 @@ profiles. A stratum is one environment's runs.
 from collections.abc import Callable, Sequence
 
 import numpy as np
-
-from qwr_tf.gin_files import ConfigError
+from scipy import stats
 
 # A fixed seed: the same rows give the same tables.
 _SEED, _RESAMPLES = 0, 10_000
@@ -34,21 +33,6 @@ def mean(scores: Sequence[float]) -> float:
   return float(np.mean(scores))
 
 
-def _stats():
-  """scipy.stats, which only the report needs.
-
-  Raises:
-    ConfigError: without scipy.
-  """
-  try:
-    from scipy import stats
-  except ImportError as error:
-    raise ConfigError(
-      "the report needs scipy; run pip install 'qwr_tf[report]'."
-    ) from error
-  return stats
-
-
 def iqm(scores, axis: int = 0):
   """Mean of what is left when the outer quarters are cut off.
 
@@ -57,11 +41,8 @@ def iqm(scores, axis: int = 0):
   Args:
     scores: floats of any shape.
     axis: of the runs.
-
-  Raises:
-    ConfigError: without scipy.
   """
-  return _stats().trim_mean(scores, 0.25, axis=axis)
+  return stats.trim_mean(scores, 0.25, axis=axis)
 
 
 def pooled_iqm(strata: Sequence[np.ndarray]) -> np.ndarray:
@@ -124,7 +105,7 @@ def _bounds(
       ]
     )
 
-  interval = _stats().bootstrap(
+  interval = stats.bootstrap(
     several, of_drawn, n_resamples=count, method='percentile', rng=_SEED,
     axis=-1, vectorized=True,
   ).confidence_interval  # fmt: skip

@@ -36,7 +36,7 @@ def collect(
 
   Raises:
     ConfigError: if two folders hold what counts as one run, or what counts as
-      two seeds of one setting but is not.
+      two seeds of one setting but is not, or two data sets have one name.
   """
   rows: list[results.Row] = []
   data: dict[tuple[str, ...], results.Row] = {}
@@ -64,7 +64,7 @@ def collect(
       )
     rows += found
     for row in run_rows.data_rows(folder, path.stem):
-      data[results.identity(row)] = row
+      data.setdefault((*results.identity(row), row['return_mode']), row)
   return results.add(path, [*rows, *data.values()], replace)
 
 
