@@ -20,7 +20,8 @@ _CHUNK_BYTES = 2**20
 def new_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
   """Yields a folder to fill, which then takes the place of `path`.
 
-  Whatever happens meanwhile, `path` is what it was before.
+  Whatever happens while it is filled, `path` is what it was before; what was
+  there goes just before the new folder takes its place.
 
   Raises:
     OSError: for `path`, if it cannot be written.

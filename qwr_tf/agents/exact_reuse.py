@@ -177,12 +177,12 @@ class ExactReuse(minibatches.PerMinibatch):
     return self._agent.replicas.split(first._replace(observation=observations))
 
 
-def _with_values(agent, *known: str):
+def _with_values(agent, known: str):
   """The agent, where an observation is the Q-vector of its state.
 
   Args:
     agent: which is asked for the shape of its critics' outputs.
-    *known: whose values they are: 'target_outputs', 'critic_outputs' or both.
+    known: whose values they are, 'target_outputs' or 'critic_outputs'.
   """
   own_axes = agent.critic_outputs(*_one_of_each(agent)).shape.rank - 2
   first, axis = int(agent.action_spec.minimum), -1 - own_axes
@@ -200,7 +200,7 @@ def _with_values(agent, *known: str):
     'policy_distribution': _no_observations,
     'target_policy_distribution': _no_observations,
   }
-  return views.view(agent, **answers | dict.fromkeys(known, entries))
+  return views.view(agent, **answers | {known: entries})
 
 
 def _other_network(*_):

@@ -2,11 +2,10 @@
 
 A row needs mu, and what stands for mu is made of the logged action. The
 observation after the last action has none, or what a file has there is not
-read. Where the episode ended in a
-terminal state nobody asks for it. Where it was cut, by a time limit for
-instance, the episode's last row, the one targets bootstrap from, is therefore
-the last observation that has an action; the step from there into the time
-limit is not learned from.
+read. Where the episode ended in a terminal state nobody asks for it. Where it
+was cut, by a time limit for instance, the episode's last row, the one targets
+bootstrap from, is therefore the last observation that has an action; the step
+from there into the time limit is not learned from.
 """
 
 from collections.abc import Iterable, Iterator
