@@ -9,8 +9,8 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium import wrappers
 
-# What only a learner sees; a policy is played without them.
-_FOR_LEARNING = ('ClipReward', 'LifeLossTerminal')
+# What a learner sees and what counts its scores; a policy is played without.
+_FOR_LEARNING = ('ClipReward', 'LifeLossTerminal', 'RecordEpisodeStatistics')
 
 
 def describe(env: gymnasium.Env) -> dict[str, Any]:
