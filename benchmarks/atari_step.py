@@ -12,6 +12,9 @@ says how long the training of 100K interactions takes. Adds rows to
 results/benchmarks/atari_step.csv.
 """
 
+import qwr_tf  # noqa: F401 (first: it quiets TensorFlow)
+
+# isort: split
 import resource
 import time
 
@@ -24,7 +27,6 @@ from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import time_step as ts
 from tf_agents.trajectories import trajectory
 
-import qwr_tf  # noqa: F401 (first: it quiets TensorFlow)
 from benchmarks import raw_rows
 from qwr_tf import experiment
 from qwr_tf import gin_files

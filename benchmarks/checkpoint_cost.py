@@ -9,6 +9,9 @@ which no run makes at once, takes 2 s or more: training stops that long, by
 default every 120 s.
 """
 
+import qwr_tf  # noqa: F401 (first: it quiets TensorFlow)
+
+# isort: split
 import pathlib
 import sys
 import tempfile

@@ -7,6 +7,9 @@ the checkpoint's on 1000 states that the policy visits, and adds rows to
 results/benchmarks/exports.csv. The bars are those of export/check_policy.py.
 """
 
+import qwr_tf  # noqa: F401 (first: it quiets TensorFlow)
+
+# isort: split
 import pathlib
 import sys
 import tempfile
@@ -16,7 +19,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-import qwr_tf  # noqa: F401 (first: it quiets TensorFlow)
 from benchmarks import raw_rows
 from qwr_tf import experiment
 from qwr_tf import provenance

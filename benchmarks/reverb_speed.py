@@ -5,6 +5,9 @@ reader in the server's process goes around the network. Seconds are those of all
 threads of the server, or of whoever writes and reads: what one core would do.
 """
 
+import qwr_tf  # noqa: F401 (first: it quiets TensorFlow)
+
+# isort: split
 import os
 import pathlib
 import socket

@@ -8,6 +8,9 @@ no random numbers, no distributions, no weights, no logs. Floor and steps are
 timed in turns in one process, so that the ratio holds on a busy machine too.
 """
 
+import qwr_tf  # noqa: F401 (first: it quiets TensorFlow)
+
+# isort: split
 import statistics
 import time
 
@@ -17,7 +20,6 @@ from absl import app
 from absl import flags
 from tf_agents.specs import tensor_spec
 
-import qwr_tf  # noqa: F401 (first: it quiets TensorFlow)
 from qwr_tf import collect
 from qwr_tf import environments
 from qwr_tf import experiment

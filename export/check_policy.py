@@ -7,6 +7,9 @@ checkpoint the policy came from, on states that the policy visits. Exit codes:
 0 all within the tolerances, 2 bad input, 1 not the same policy.
 """
 
+import qwr_tf  # noqa: F401 (first: it quiets TensorFlow)
+
+# isort: split
 import functools
 import pathlib
 import sys

@@ -89,6 +89,8 @@ class Sweep:
     path, name = recipe.path, recipe.path.stem
     try:
       rows = run_rows.rows(job.folder, name, recipe.algorithm, threads)
+      # An equal run may have been made by other bindings.
+      rows = [row | {'bindings': job.bindings} for row in rows]
       data = run_rows.data_rows(job.folder, name)
       results.add(path, [*rows, *data], recipe.replace)
     except (ConfigError, OSError) as error:

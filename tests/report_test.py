@@ -588,7 +588,8 @@ def test_factors_beside_the_default(tmp_path):
   report.write([path], tmp_path, None, published.DEFAULT_PATH)
   text = (tmp_path / 'README.md').read_text()
   mode, _, sampled = text.partition('**Sampled**')
-  header = ['HalfCheetah-v4', 'difference', 'Hopper-v4', 'difference']
+  columns = ['difference', 'P(better)']
+  header = ['HalfCheetah-v4', *columns, 'Hopper-v4', *columns]
   assert _cells(mode, ' ') == header
   lines = [line for line in mode.splitlines() if line.startswith('| ')]
   assert lines[2].startswith(
@@ -599,16 +600,49 @@ def test_factors_beside_the_default(tmp_path):
   assert _cells(mode, '`QwrAgent.horizon = 3`')[1:] == [
     '100 ± 78 (3)',
     '-100 [-210, +300]',
+    '0.39',  # 400 is above all three, 100 as high as one: 3.5 of 9 pairs.
+    '–',
     '–',
     '–',
   ]
   # One run has a difference but no interval.
-  assert _cells(mode, '`a.b = 1` `c.d = 2`')[1:3] == ['250 (1)', '+50']
+  assert _cells(mode, '`a.b = 1` `c.d = 2`')[1:4] == ['250 (1)', '+50', '0.67']
   cells = _cells(sampled, 'QWR-LSE `mujoco_100k` (default)')
-  assert cells[1:] == ['100 ± 50 (3)', '', '–']
+  assert cells[1:] == ['100 ± 50 (3)', '', '', '–']
   assert '_profile.png' not in text
   # All statistics, and what the paper has, stand below.
   assert '*QWR-LSE*, QWR paper Table 1' in text.partition('### HalfCheetah')[2]
+
+
+def test_figures_of_factors_can_be_compared_with_the_default(tmp_path):
+  import matplotlib
+
+  matplotlib.use('Agg')
+  from matplotlib import pyplot
+
+  factors = [f'a.b = {i}' for i in range(6)]  # Two rows of panels.
+  runs = [_run(100.0 * i, bindings=f) for i, f in enumerate(factors)]
+  plain = [_run(score, seed) for seed, score in enumerate((10, 20, 30, 70))]
+  (found,) = report_data.load([_csv(tmp_path / 'ablation.csv', *plain, *runs)])
+  figure = score_figures.bars(pyplot, found, [])
+  dashed = [ln for ln in figure.axes[0].lines if ln.get_linestyle() == '--']
+  assert [list(line.get_xdata()) for line in dashed] == [[25, 25]]
+  assert figure.axes[0].get_yticklabels()[0].get_text().endswith('(default)')
+  # The quartiles of 10, 20, 30, 70 are not as far from their median.
+  (whisker,) = [
+    path.vertices[:, 0]
+    for bar in figure.axes[0].containers[:2]
+    for lines in (bar.lines[2] if hasattr(bar, 'lines') else ())
+    for path in lines.get_paths()
+  ]
+  assert list(whisker) == [17.5, 40]
+  pyplot.close(figure)
+  figure = report_figures._curves(pyplot, found, [])
+  limits = {axis.get_ylim() for axis in figure.axes}
+  assert len(figure.axes) == 2
+  assert len(limits) == 1
+  assert max(max(limits)) > 500  # The last factor's, in the second row.
+  pyplot.close(figure)
 
 
 def test_what_is_no_ablation(tmp_path):

@@ -528,6 +528,19 @@ def test_a_grid_of_recipes(tmp_path, capsys):
   assert '16.0k/16.0k' in capsys.readouterr().err  # One bar for all.
 
 
+def test_rows_bear_the_bindings_of_their_recipe(tmp_path, capsys):
+  # Bindings that have become lines of the gin file since: the same run.
+  recipe = _recipe(tmp_path, bindings=())
+  ((job, _),) = sweep_plan.plan(recipe, ['BitFlip-5'], [4])
+  _run_folder(job.folder, seed=4, bindings=['QwrAgent.horizon=2'])
+  for _ in range(2):
+    runner = _runner(tmp_path)
+    assert sweep.run([recipe], ['BitFlip-5'], [4], 1, runner) == []
+  rows = results.read(recipe.path)
+  assert [row['bindings'] for row in rows] == [''] * 3
+  assert 'table.csv has its rows' in capsys.readouterr().out
+
+
 def test_recipes_that_are_the_same_run_are_refused(tmp_path):
   recipe = _recipe(tmp_path, bindings=('QwrAgent.horizon = 2',))
   with pytest.raises(ConfigError, match='seed 0 .*= 2.: another .* same run'):

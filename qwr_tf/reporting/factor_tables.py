@@ -12,7 +12,10 @@ _ABOUT = """The default, and settings that differ from it in what the first
 column says: final scores, median ± half the interquartile range (number of
 seeds), and the difference to the default's median. In brackets a 95 % interval
 of the bootstrap, which draws the runs of both again; of two and two seeds it is
-the range between the extremes.
+the range between the extremes. A difference without brackets is that of a
+single run, and may be the seed's alone. P(better) is the probability of
+improvement: the share of pairs, one run of the setting and one of the default,
+in which the setting's is higher.
 """
 
 _TITLES = {'mode': 'Mode action', 'sampled': 'Sampled'}
@@ -29,7 +32,7 @@ def factors(experiment: Experiment, default: Setting) -> str:
   for action in ACTIONS:
     header = ['']
     for environment in experiment.environments:
-      header += [environment, 'difference']
+      header += [environment, 'difference', 'P(better)']
     rows = [
       _row(experiment, setting, default, action)
       for setting in experiment.learned
@@ -45,10 +48,10 @@ def _row(experiment, setting, default, action) -> list[str]:
     count = f' ({len(finals)})' if finals else ''
     cells.append(report_tables.median_cell(finals) + count)
     if setting == default:
-      cells.append('')
+      cells += ['', '']
     else:
       centre = experiment.finals(default, environment, action)
-      cells.append(_difference_cell(finals, centre))
+      cells += _comparison(finals, centre)
   return cells
 
 
@@ -60,9 +63,15 @@ def _name(setting: Setting, default: Setting) -> str:
   return bindings.replace('|', '\\|')
 
 
-def _difference_cell(finals: Sequence[float], centre: Sequence[float]) -> str:
+def _comparison(finals: Sequence[float], centre: Sequence[float]) -> list[str]:
+  """Difference and probability of improvement."""
   if not finals or not centre:
-    return report_tables.NOTHING
+    return [report_tables.NOTHING] * 2
+  better = scores.probability_of_improvement(finals, centre)
+  return [_difference_cell(finals, centre), f'{better:.2f}']
+
+
+def _difference_cell(finals: Sequence[float], centre: Sequence[float]) -> str:
   of = scores.difference_of_medians
   like = scores.median(centre)
   # One run says nothing about other seeds, neither here nor there.

@@ -152,6 +152,8 @@ class Experiment:
       name = ' '.join(part for part in parts if part)
       bindings = setting.bindings.replace(' = ', '=')  # Breaks less well.
       labels[setting] = ': '.join(filter(None, (name, bindings)))
+    if self.default:
+      labels[self.default] += ' (default)'
     return labels
 
   @property

@@ -130,7 +130,17 @@ def _curves(pyplot, experiment, numbers):
     for axis in axes[len(environments) :]:
       axis.set_axis_off()
     _curve_legend(part, axes, experiment, width)
+  _share_returns(figure.axes, environments)
   return figure
+
+
+def _share_returns(panels, environments) -> None:
+  """An environment's panels have one axis of returns."""
+  for environment in environments:
+    same = [panel for panel in panels if panel.get_title() == environment]
+    for panel in same[1:]:
+      panel.sharey(same[0])
+    same[0].autoscale(axis='y')
 
 
 def _curve_panel(axis, experiment, environment, settings, numbers) -> None:

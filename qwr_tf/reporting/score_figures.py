@@ -53,9 +53,7 @@ def bars(pyplot, experiment: Experiment, numbers: Sequence[Number]):
     axis.set_yticks(range(len(methods)), names)
   for axis in list(grid.flat)[len(environments) :]:
     axis.set_axis_off()
-  has_data = any(s.dataset for s in experiment.learned)
-  has_published = any(isinstance(method, str) for method in methods)
-  _bar_legend(figure, columns, has_published, has_data)
+  _bar_legend(figure, columns, experiment, methods)
   return figure
 
 
@@ -96,6 +94,8 @@ def _bar_panel(axis, experiment, environment, methods, numbers) -> None:
       finals = experiment.finals(method, environment, 'mode')
       if finals:
         _own_bar(axis, y, finals)
+      if finals and method == experiment.default:
+        axis.axvline(scores.median(finals), color=COLOURS[0], lw=1, ls='--')
       mean = experiment.data_return(method.dataset, environment)
       if mean is not None:
         axis.plot([mean] * 2, [y - 0.5, y + 0.5], color=DATA_COLOUR, lw=2)
@@ -113,8 +113,9 @@ def _bar(axis, y, score, spread, colour) -> None:
 
 
 def _own_bar(axis, y, finals) -> None:
-  spread = scores.half_iqr(finals) if len(finals) > 1 else None
-  _bar(axis, y, scores.median(finals), spread, COLOURS[0])
+  low, middle, high = np.percentile(finals, [25, 50, 75])
+  spread = [[middle - low], [high - middle]] if len(finals) > 1 else None
+  _bar(axis, y, middle, spread, COLOURS[0])
   axis.plot(finals, [y - 0.2] * len(finals), '.', color='0.1', ms=5, zorder=3)
   if interval := scores.bootstrap([finals]):
     axis.plot(interval, [y + 0.2] * 2, color=COLOURS[1], lw=1.6, zorder=3)
@@ -122,32 +123,41 @@ def _own_bar(axis, y, finals) -> None:
     axis.plot(middle, y + 0.2, 'D', color=COLOURS[1], ms=4.5, zorder=4)
 
 
-def _bar_legend(
-  figure, columns: int, has_published: bool, has_data: bool
-) -> None:
+_INTERVAL = 'IQM, 95 % bootstrap interval'
+_PUBLISHED = 'published, ± half the interquartile range'
+_DEFAULT = "the default's median"
+_DATA = 'mean return of the data'
+
+
+def _bar_legend(figure, columns, experiment, methods) -> None:
+  """Explains what is drawn, and nothing else."""
   from matplotlib import lines
   from matplotlib import patches
 
-  handles = [
-    patches.Patch(color=COLOURS[0], alpha=0.45),
-    lines.Line2D([], [], color='0.2', marker='|', ms=7, lw=1.2),
-    lines.Line2D([], [], color='0.1', marker='.', ls=''),
-    lines.Line2D([], [], color=COLOURS[1], marker='D', ms=4.5),
+  line = lines.Line2D
+  has_seeds = any(
+    len(experiment.of(setting, environment)) > 1
+    for setting in experiment.learned
+    for environment in experiment.environments
+  )
+  has_default = experiment.default is not None
+  has_published = any(isinstance(method, str) for method in methods)
+  has_data = any(setting.dataset for setting in experiment.learned)
+  entries = [
+    (True, patches.Patch(color=COLOURS[0], alpha=0.45), 'median of the seeds'),
+    (True, line([], [], color='0.1', marker='.', ls=''), 'a seed'),
+    (has_seeds, line([], [], color='0.2', marker='|', ms=7), 'quartiles'),
+    (has_seeds, line([], [], color=COLOURS[1], marker='D'), _INTERVAL),
+    (has_default, line([], [], color=COLOURS[0], ls='--'), _DEFAULT),
+    (has_published, patches.Patch(color=GREY, alpha=0.45), _PUBLISHED),
+    (has_data, line([], [], color=DATA_COLOUR, lw=2), _DATA),
   ]
-  labels = [
-    'median of the seeds',
-    '± half the interquartile range',
-    'a seed',
-    'IQM, 95 % bootstrap interval',
-  ]
-  if has_published:
-    handles.append(patches.Patch(color=GREY, alpha=0.45))
-    labels.append('published')
-  if has_data:
-    handles.append(lines.Line2D([], [], color=DATA_COLOUR, lw=2))
-    labels.append('mean return of the data')
-  columns = min(columns + 1, 3)
-  figure.legend(handles, labels, loc='outside lower center', ncols=columns)
+  drawn = [(handle, label) for there, handle, label in entries if there]
+  figure.legend(
+    *zip(*drawn, strict=True),
+    loc='outside lower center',
+    ncols=min(columns + 1, 3),
+  )
 
 
 # Performance profile.

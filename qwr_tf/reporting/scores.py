@@ -2,8 +2,9 @@
 
 The paper's own, median and half the interquartile range, and those of "Deep
 Reinforcement Learning at the Edge of the Statistical Precipice": the
-interquartile mean (IQM) with stratified bootstrap intervals, and performance
-profiles. A stratum is one environment's runs.
+interquartile mean (IQM) with stratified bootstrap intervals, performance
+profiles, and the probability of improvement. A stratum is one environment's
+runs.
 """
 
 from collections.abc import Callable, Sequence
@@ -64,6 +65,14 @@ def difference_of_medians(strata: Sequence[np.ndarray]) -> np.ndarray:
   """Of the first stratum from the second; a `bootstrap` statistic."""
   ours, theirs = (np.median(stratum, axis=-1) for stratum in strata)
   return ours - theirs
+
+
+def probability_of_improvement(
+  scores: Sequence[float], others: Sequence[float]
+) -> float:
+  """Share of pairs, one of each, in which the first is higher; ties: half."""
+  signs = np.sign(np.subtract.outer(scores, others))
+  return float((np.mean(signs) + 1) / 2)
 
 
 def bootstrap(
