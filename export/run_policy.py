@@ -246,7 +246,11 @@ class _Parser(argparse.ArgumentParser):
 def _arguments() -> argparse.Namespace:
   parser = _Parser(description=__doc__, allow_abbrev=False)
   parser.add_argument('--policy', required=True, type=pathlib.Path)
-  parser.add_argument('--environment', help='default: that of the training')
+  parser.add_argument(
+    '--environment',
+    help='default: that of the training; module:id where a module registers '
+    'it, as qwr_tf.environments.bitflip:BitFlip-8',
+  )
   parser.add_argument('--episodes', type=int, default=10)
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument('--sample', action='store_true', help='not the mode')
@@ -254,8 +258,8 @@ def _arguments() -> argparse.Namespace:
     '--video', type=pathlib.Path, help='one more episode, .mp4 or .gif'
   )
   arguments = parser.parse_args()
-  if arguments.episodes < 1 or arguments.seed < 0:
-    parser.error('--episodes must be 1 or more, --seed 0 or more')
+  if arguments.episodes < 1 or not 0 <= arguments.seed < 2**63:
+    parser.error('--episodes must be 1 or more, --seed from 0 to 2**63 - 1')
   return arguments
 
 

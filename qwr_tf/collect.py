@@ -59,7 +59,8 @@ class Collector:
       seed: of the sampled actions.
       env_steps: interactions per call.
       first_env_steps: the same for the first call, to start with a fuller
-        table (DQN); None is env_steps.
+        table (DQN); None is env_steps. Two at least: a step can be drawn once
+        there is a row after it.
       whole_episodes: go on from there to the end of the episode.
       on_policy: the table holds what the newest call made and nothing older
         (RWR, AWR's ablation); its capacity has to suffice for any call. Needs
@@ -73,7 +74,7 @@ class Collector:
     self._agent = agent
     self._table = table
     self._env_steps = env_steps
-    self._next_env_steps = first_env_steps or env_steps
+    self._next_env_steps = max(first_env_steps or env_steps, 2)
     self._whole_episodes = whole_episodes
     self._on_policy = on_policy
     self._update_normalizer = update_normalizer

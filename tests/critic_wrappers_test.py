@@ -376,6 +376,9 @@ def test_wrappers_fit_every_critic(wrapper, critic_class, action_spec):
   critic.create_variables()
   copy.create_variables()
   assert critic.normalizer is copy.normalizer is normalizer
+  # What an export calls q_values, not values.
+  takes_actions = critic_class is not networks.ValueNetwork
+  assert critic.is_action_value is copy.is_action_value is takes_actions
   own = {v.ref() for v in critic.trainable_variables}
   assert own and not own & {v.ref() for v in copy.trainable_variables}
   assert len(own) == len(copy.trainable_variables)
@@ -428,6 +431,16 @@ def test_concat_network_equals_numpy(action_spec):
   for layer in (*critic._torso.layers, critic._head):
     hidden = _dense(layer, hidden)
   np.testing.assert_allclose(values, hidden[..., 0], rtol=1e-4, atol=1e-5)
+
+
+def test_concat_network_takes_whole_numbers():
+  counts = tensor_spec.TensorSpec([3], tf.uint8)
+  critic = _built(networks.ConcatQNetwork(counts, _CONTINUOUS, torso_fn=_TORSO))
+  _, actions = _inputs(_CONTINUOUS)
+  observation = np.arange(15).reshape(5, 3)
+  values, _ = critic((observation.astype(np.uint8), actions))
+  floats = observation.astype(np.float32)
+  np.testing.assert_array_equal(values, critic.outputs(floats, actions))
 
 
 def test_discrete_network_picks_the_outputs_of_the_actions():

@@ -212,6 +212,42 @@ def test_each_drawn_row_is_computed_once_per_target(monkeypatch):
   assert 30 < sum(seen) <= 40  # Five chunks.
 
 
+def test_a_target_that_always_moves_is_not_computed_ahead(monkeypatch):
+  monkeypatch.setattr(exact_reuse, '_CHUNK_ROWS', 1)
+  agent = _agent(horizon=1, target_update_fn=target_updates.polyak_update)
+  source = exact_reuse.ExactReuse(agent, _table(agent), _BATCH)
+  rows, compute = [], source._compute
+
+  def counting(outputs_of, slots):
+    rows.append(tf.size(slots))
+    compute(outputs_of, slots)
+
+  monkeypatch.setattr(source, '_compute', counting)
+  draw = source.critic_phase(10)
+  for i in range(10):
+    agent.update_target(tf.constant(i))
+    draw(tf.constant(i))
+  # At first it is taken for one that stands still.
+  assert [int(n) for n in rows] == [10 * _BATCH] + 9 * [_BATCH]
+
+
+def test_a_target_that_moves_early_is_computed_for_as_long_as_it_stays(
+  monkeypatch,
+):
+  update = functools.partial(target_updates.hard_update, period_train_steps=3)
+  agent = _agent(horizon=1, target_update_fn=update)
+  source = exact_reuse.ExactReuse(agent, _table(agent), _BATCH)
+  steps = []
+  monkeypatch.setattr(
+    source, '_compute', lambda _, slots: steps.append(int(slots.shape[0]))
+  )
+  draw = source.critic_phase(10)
+  for i in range(10):
+    agent.update_target(tf.constant(i))
+    draw(tf.constant(i))
+  assert steps == [10, 3, 3, 1]  # From 0, 3, 6 and 9 on.
+
+
 def test_slots_that_want_the_state_are_refused():
   """In one line, when the loop is made."""
   for actions in (

@@ -129,7 +129,13 @@ class Oracle:
       tf.nest.map_structure(lambda x, i=i: x[i], rows) for i in range(count)
     ]
     starts_anew = rows[0].step_type == _FIRST
-    if self.rows and starts_anew and self.rows[-1].step_type != _LAST:
+    unfinished = self.rows and self.rows[-1].step_type != _LAST
+    if starts_anew and unfinished and self.rows[-1].discount == 0.0:
+      # A terminal step needs no more than a row after it.
+      self.rows.append(
+        self.rows[-1]._replace(step_type=_LAST, next_step_type=_FIRST)
+      )
+    elif starts_anew and unfinished:
       # Cut: the newest row only stands for its observation.
       self.rows[-1] = self.rows[-1]._replace(step_type=_LAST)
       self.rows[-2:-1] = [
@@ -376,6 +382,21 @@ def test_an_interrupted_episode_ends_at_its_last_row():
   _same(window.discount[0, :2], [1.0, 1.0])
   for name in ('reward', 'observation', 'policy_info'):
     actual = tf.nest.map_structure(lambda x: x[0, :3], getattr(window, name))
+    _equal(actual, getattr(before, name))
+
+
+def test_a_terminal_step_needs_no_final_observation():
+  # Drivers that begin with env.reset() never show that one.
+  episodes = Episodes(7)
+  first, second = (_episode(episodes, 2, True) for _ in range(2))
+  before = tf.nest.map_structure(lambda x: x[:-1], first)
+  table, _ = _filled(8, [before, second])
+  assert int(table.num_frames()) == 4
+  window = table.gather(tf.constant([0], tf.int64), 6)
+  _same(window.step_type, [[_FIRST, _MID, _LAST, _FIRST, _MID, _LAST]])
+  _same(window.discount[0, :2], [1.0, 0.0])
+  for name in ('reward', 'action', 'observation', 'next_step_type'):
+    actual = tf.nest.map_structure(lambda x: x[0, :2], getattr(window, name))
     _equal(actual, getattr(before, name))
 
 
@@ -700,7 +721,7 @@ def _raw_episodes(rng, episodes, count):
     if i in (count // 2, count - 1):
       # One more step was taken, to an observation that was never stored.
       length, terminal = 4, False
-      rows = _slice(_episode(episodes, length + 1, True), 0, length + 1)
+      rows = _slice(_episode(episodes, length + 1, False), 0, length + 1)
     else:
       rows = _episode(episodes, length, terminal)
     raw.append(_raw(rows, length, terminal))

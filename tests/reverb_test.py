@@ -1,5 +1,6 @@
 """The Reverb server's tables, who writes them, who reads them, and faults."""
 
+import json
 import pathlib
 import socket
 import subprocess
@@ -180,6 +181,19 @@ def test_what_is_repeated_is_dropped_and_what_is_missing_counted(shared):
   writer.append(_rows([_MID], first=4))
   assert len(arrivals.take(1)[0]) == 1
   assert arrivals.lost == 10
+
+
+def test_an_episode_of_which_rows_are_missing_has_no_return(shared):
+  arrivals = reverb_table.Arrivals(shared.connection, shared.specs, _SPEC)
+  writer = shared.writer()
+  writer.append(_rows([_FIRST, _MID]))
+  writer.interactions = 5
+  writer.append(_rows([_MID, _LAST, _FIRST, _MID, _LAST], first=5))
+  assert arrivals.take(3)[1] == []  # The end of who knows which episode.
+  assert arrivals.lost == 3
+  again = reverb_table.Arrivals(shared.connection, shared.specs, _SPEC)
+  again.restore(json.loads(json.dumps(arrivals.state())))
+  assert again.take(2)[1] == [7.0 + 8.0]
 
 
 def test_arrivals_go_on_from_a_state(shared):

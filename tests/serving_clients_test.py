@@ -174,6 +174,15 @@ def test_rest_without_the_model_or_a_server(rest_url):
     rest_client.post(rest_url + 'X', request)
   with pytest.raises(rest_client.ServerError, match='does not answer'):
     rest_client.post('http://127.0.0.1:9/v1/models/policy', request)
+  with pytest.raises(rest_client.ServerError, match='does not answer'):
+    rest_client.post('http://127.0.0.1:9/v1/models/my policy', request)
+
+
+def test_what_is_no_http_server_is_said(grpc_server):
+  url = f'http://{grpc_server}/v1/models/policy'
+  request = rest_client.row_request({'observation': np.zeros([1, 9])})
+  with pytest.raises(rest_client.ServerError, match='does not answer'):
+    rest_client.post(url, request)
 
 
 # gRPC
@@ -285,11 +294,15 @@ def test_a_client_s_errors_are_one_line(client, ask):
   for arguments, arrays, wanted in [
     (['--observations=nowhere.npy'], {}, 2),
     (['--seed=one'], {'observations': zeros}, 2),
+    ([], {}, 2),
+    (['--nonsense'], {'observations': zeros}, 2),
+    ([], {'observations': np.float32(0)}, {rest_client: 2, grpc_client: 1}),
     ([], {'observations': zeros[:, 1:]}, 1),
     # This policy's q_values takes observations alone.
     (['--signature=q_values'], {'observations': zeros, 'actions': zeros}, 1),
   ]:
     code, out, err = ask(client, *arguments, **arrays)
+    wanted = wanted[client] if isinstance(wanted, dict) else wanted
     assert (code, out) == (wanted, ''), err
     assert err.startswith('error: ') and err.count('\n') == 1
 

@@ -341,6 +341,17 @@ def test_bad_observations_are_refused(observation, message, exports):
     serve(observation=tf.constant(observation))
 
 
+def test_actions_that_are_not_as_many_as_observations_are_refused(exports):
+  # Neither may be broadcast: the answer would be of other pairs.
+  q_values = _load(exports('Humanoid-v4')[1])['q_values']
+  for observations, actions in [(3, 1), (1, 3), (3, 2)]:
+    with pytest.raises(tf.errors.InvalidArgumentError, match='as many actions'):
+      q_values(
+        observation=tf.zeros([observations, 376]),
+        action=tf.zeros([actions, 17]),
+      )
+
+
 def test_a_folder_without_a_run_is_bad_input(tmp_path):
   with pytest.raises(gin_files.ConfigError, match='no run folder'):
     serving.export_run(tmp_path, tmp_path / 'policy')

@@ -65,9 +65,16 @@ def predict(
   return {k: tf.make_ndarray(v) for k, v in response.outputs.items()}
 
 
+class _Parser(argparse.ArgumentParser):
+  """Says what is wrong in one line."""
+
+  def error(self, message: str):
+    raise ValueError(f'{message} (--help lists the flags).')
+
+
 def main() -> None:
   """Sends one request."""
-  parser = argparse.ArgumentParser(description=(__doc__ or '').split('\n')[0])
+  parser = _Parser(description=(__doc__ or '').split('\n')[0])
   parser.add_argument('--server', default='localhost:8500')
   parser.add_argument('--observations', required=True, help='a .npy file')
   parser.add_argument('--actions', help='likewise, for q_values of them')

@@ -10,6 +10,7 @@ outputs as JSON.
 """
 
 import argparse
+import http.client
 import json
 import sys
 import urllib.error
@@ -77,7 +78,7 @@ def post(url: str, request: Mapping[str, Any], seconds: float = 10.0) -> Any:
     except (ValueError, KeyError, TypeError):
       pass
     raise ServerError(f'{error.code}: {text}') from error
-  except OSError as error:
+  except (OSError, http.client.HTTPException) as error:
     raise ServerError(f'{url} does not answer: {error}') from error
 
 
@@ -100,9 +101,16 @@ def outputs(reply: Mapping[str, Any], only_name: str) -> dict[str, np.ndarray]:
   return {only_name: np.asarray(rows)}
 
 
+class _Parser(argparse.ArgumentParser):
+  """Says what is wrong in one line."""
+
+  def error(self, message: str):
+    raise ValueError(f'{message} (--help lists the flags).')
+
+
 def main() -> None:
   """Sends one request."""
-  parser = argparse.ArgumentParser(description=(__doc__ or '').split('\n')[0])
+  parser = _Parser(description=(__doc__ or '').split('\n')[0])
   parser.add_argument('--url', default=URL)
   parser.add_argument('--observations', required=True, help='a .npy file')
   parser.add_argument('--actions', help='likewise, for q_values of them')
@@ -110,6 +118,8 @@ def main() -> None:
   parser.add_argument('--seed', help='two whole numbers, for sample: 1,2')
   flags = parser.parse_args()
   inputs = {'observation': np.load(flags.observations)}
+  if not inputs['observation'].ndim:
+    raise ValueError(f'{flags.observations} is no array [B, ...].')
   if flags.actions:
     inputs['action'] = np.load(flags.actions)
   if flags.seed:

@@ -44,8 +44,8 @@ class ExactReuse(minibatches.PerMinibatch):
       table: a `replay.ReplayTable`.
       batch_size: windows in a minibatch.
       reuse_train_steps: critic steps whose rows are computed together; best
-        the period of the target's copies. A target that changes earlier is
-        noticed and only costs time.
+        the period of the target's copies. If a target changes earlier, the
+        next ones are taken to stay as long as it did.
 
     Raises:
       ValueError: for continuous actions, and for a slot that needs the
@@ -64,9 +64,11 @@ class ExactReuse(minibatches.PerMinibatch):
     shape = [outputs.shape[0], *outputs.shape[2:]]
     with tf.device('/cpu:0'):
       self._q_vectors = _variable([table.num_slots, *shape], tf.float32)
-    # What the kept vectors are of: this target, steps before this one.
+    # What the kept vectors are of: this target, steps from one to another.
     self._target = _variable([], tf.int64)
-    self._end = _variable([], tf.int32)
+    self._begin, self._end, self._ahead = (
+      _variable([], tf.int32) for _ in range(3)
+    )
     # Targets are made of the target network's values, weights of the critic's.
     self._critic_view = _with_values(agent, 'target_outputs')
     self._actor_view = _with_values(agent, 'critic_outputs')
@@ -95,14 +97,18 @@ class ExactReuse(minibatches.PerMinibatch):
 
     starts = self._starts(regression_agent.CRITIC_DRAWS, num_steps)
     self._end.assign(0)
+    self._ahead.assign(self._reuse_train_steps)
 
     def draw(i):
       changed = self._target != agent.target_updates
+      if changed and i < self._end:
+        self._ahead.assign(i - self._begin)
       if changed or i >= self._end:
-        end = tf.minimum(i + self._reuse_train_steps, num_steps)
+        end = tf.minimum(i + self._ahead, num_steps)
         slots = self._table.window_slots(starts[i:end], horizon + 1)
         self._compute(agent.target_outputs, slots[..., 1:])
         self._target.assign(agent.target_updates)
+        self._begin.assign(i)
         self._end.assign(end)
       step = agent.critic_steps.read_value()
       seed = agent.seed_for(regression_agent.CRITIC_STREAM, step)

@@ -21,6 +21,7 @@ class _Wrapper(critics.Critic):
     super().__init__((observation_spec, action_spec), state_spec=(), name=name)
     self.members = members
     self.value_scale = members[0].value_scale
+    self.is_action_value = members[0].is_action_value
 
   @property
   def normalizer(self):

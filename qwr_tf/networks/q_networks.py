@@ -55,6 +55,7 @@ class ConcatQNetwork(critics.Critic):
 
   def outputs(self, observation: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
     """Values, float [n, ...]; the layers run once per action."""
+    observation = tf.cast(observation, tf.float32)
     if self._normalizer is not None:
       observation = self._normalizer(observation)
     if self._num_actions:

@@ -103,7 +103,7 @@ class ReplayTable(stock_interface.StockInterface):
       self._write(rows, count)
 
   def _write(self, rows: trajectory.Trajectory, count: tf.Tensor) -> None:
-    numbers = self._rows_written + tf.range(count)
+    numbers = self._rows_written + tf.range(count, dtype=tf.int64)
     slots = numbers % self._num_rows
     if self._stacks is not None:
       self._stacks.write(slots, rows.observation, rows.step_type)
@@ -128,24 +128,26 @@ class ReplayTable(stock_interface.StockInterface):
     self._transitions_written.assign_add(tf.reduce_sum(is_transition))
 
   def _close_interrupted_episode(self, next_step_type: tf.Tensor) -> None:
-    """Cuts the newest episode at its last row if another one follows.
+    """Ends the newest episode if another one follows.
 
-    Collecting was interrupted and started anew: what followed the newest row
-    was never seen, so that row keeps its observation and gives up its action.
+    Collecting was interrupted and started anew. What followed the newest row
+    was never seen: it gives up its action and keeps its observation. After a
+    terminal step any observation will do, its own for instance.
     """
-    newest = self._rows_written - 1
+    newest = (self._rows_written - 1)[tf.newaxis]
     open_ended = self._newest_is_transition()
     if tf.logical_and(open_ended, next_step_type == ts.StepType.FIRST):
-      last = tf.constant([ts.StepType.LAST], self._rows.step_type.dtype)
-      row = newest[tf.newaxis] % self._num_rows
-      _scatter(self._rows.step_type, row, last)
-      self._transitions_written.assign_sub(1)
-      if newest > 0:
-        _scatter(
-          self._rows.next_step_type,
-          (newest[tf.newaxis] - 1) % self._num_rows,
-          last,
-        )
+      row = self._read(tf.maximum(newest, 0) % self._num_rows)
+      last = tf.fill([1], ts.StepType.LAST)
+      if row.discount[0] == 0.0:
+        first = tf.fill([1], ts.StepType.FIRST)
+        self._write(row._replace(step_type=last, next_step_type=first), 1)
+      else:
+        _scatter(self._rows.step_type, newest % self._num_rows, last)
+        self._transitions_written.assign_sub(1)
+        if newest[0] > 0:
+          before = (newest - 1) % self._num_rows
+          _scatter(self._rows.next_step_type, before, last)
 
   # Reading.
 

@@ -1,6 +1,7 @@
 """The learner's side of a shared table: minibatches and arrivals."""
 
 import json
+import math
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -144,8 +145,10 @@ class Arrivals:
       count: how many, 1 or more; fewer if no more are there.
 
     Returns:
-      (observations [N, ...], returns of the episodes that ended). What a
-      server repeats after it came back from a checkpoint is left out.
+      (observations [N, ...], returns of the episodes that ended, of the
+      rewards that are learned from). What a server repeats after it came back
+      from a checkpoint is left out, and the return of an episode of which rows
+      were lost.
     """
     dataset = _dataset(
       self._connection,
@@ -158,38 +161,35 @@ class Arrivals:
     observations = [np.zeros([0, *spec.shape], spec.dtype.as_numpy_dtype)]
     returns: list[float] = []
     for batch in _up_to_its_death(dataset.batch(count)):
-      sessions, numbers = batch.session.numpy(), batch.number.numpy()
-      is_new = [self._is_new(*x) for x in zip(sessions, numbers, strict=True)]
-      rows = tf.nest.map_structure(
-        lambda x, new=is_new: x.numpy()[new],
-        packing.unpack(batch.row, self._data_spec),
-      )
-      observations.append(rows.observation)
-      returns += self._ended(sessions[is_new], rows)
+      rows = packing.unpack(batch.row, self._data_spec)
+      is_last = rows.next_step_type == ts.StepType.LAST
+      columns = (batch.session, batch.number, rows.reward, is_last)
+      is_new = np.zeros(batch.session.shape, bool)
+      for i, (session, number, reward, last) in enumerate(
+        zip(*(column.numpy().tolist() for column in columns), strict=True)
+      ):
+        is_new[i] = self._is_new(session, number)
+        if is_new[i]:
+          returns += self._ended(session, reward, last)
+      observations.append(rows.observation.numpy()[is_new])
     return np.concatenate(observations), returns
 
   def _is_new(self, session: int, number: int) -> bool:
-    session, number = int(session), int(number)
     following = self._next_numbers.get(session, 0)
     if number < following:
       return False
-    self.lost += number - following
+    if number > following:
+      self.lost += number - following
+      self._returns[session] = math.nan  # Until its episode, or next, ends.
     self._next_numbers[session] = number + 1
     return True
 
-  def _ended(self, sessions, rows: trajectory.Trajectory) -> list[float]:
-    """Returns of the episodes that end with one of the rows."""
-    ended = []
-    is_last = rows.next_step_type == ts.StepType.LAST
-    for session, reward, last in zip(
-      map(int, sessions), rows.reward, is_last, strict=True
-    ):
-      total = self._returns.pop(session, 0.0) + float(reward)
-      if last:
-        ended.append(total)
-      else:
-        self._returns[session] = total
-    return ended
+  def _ended(self, session: int, reward: float, last: bool) -> list[float]:
+    """The return of the episode that ends with a row, if it is known."""
+    total = self._returns.pop(session, 0.0) + reward
+    if not last:
+      self._returns[session] = total
+    return [total] if last and not math.isnan(total) else []
 
   def state(self) -> dict[str, Any]:
     """What was counted, for a checkpoint."""

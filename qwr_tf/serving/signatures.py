@@ -97,6 +97,11 @@ class PolicyFunctions:
     self, observation: tf.Tensor, action: tf.Tensor
   ) -> dict[str, tf.Tensor]:
     """{q_values [B]}: of one continuous action [B, A] for each observation."""
+    tf.debugging.assert_equal(
+      tf.shape(observation)[0],
+      tf.shape(action)[0],
+      'There must be as many actions as observations.',
+    )
     action = self._units.to_agent(action)
     values = self._agent.q_values(observation, action[tf.newaxis])
     return {'q_values': values[0]}
