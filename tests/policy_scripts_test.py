@@ -343,6 +343,20 @@ refused(run / 'elsewhere/policy', run=str(run))
 """
 
 
+def test_bad_flags_of_the_check_are_one_line():
+  done = subprocess.run(
+    [sys.executable, 'export/check_policy.py', '--policy=x', '--states=0'],
+    capture_output=True,
+    text=True,
+    cwd=_ROOT,
+    # As a user has it: no word to TensorFlow to be quiet.
+    env={k: v for k, v in os.environ.items() if k != 'TF_CPP_MIN_LOG_LEVEL'},
+  )
+  assert done.returncode == 2
+  assert done.stderr.startswith('error: flag --states=0: ')
+  assert done.stderr.rstrip().count('\n') == 0
+
+
 def test_exporting_and_checking(bitflip, tmp_path):
   run = tmp_path / 'run'
   shutil.copytree(bitflip.folder, run)
@@ -364,7 +378,7 @@ def test_exporting_and_checking(bitflip, tmp_path):
   ]:
     assert sum(line.startswith(start) for line in lines) == count, start
   assert done.returncode == 0, done.stderr
-  errors = done.stderr.splitlines()
+  errors = [e for e in done.stderr.splitlines() if e.startswith('error: ')]
   for error, message in zip(
     errors,
     [
