@@ -212,3 +212,143 @@ def test_values_that_fit(binding):
 @pytest.mark.parametrize('file', sorted(p.name for p in _FOLDER.glob('*.gin')))
 def test_bundled_file_has_no_unknown_names(file):
   assert gin_files.parse([file], [])
+
+
+# What QWR's paper, the ICLR text and the authors' code state (algorithms.md,
+# 1.2-1.6), Table 4 first. None: off, or left alone.
+_TABLE_4 = {
+  'make_agent.agent_class': '@QwrAgent',
+  'make_agent.actor_network': '@actors.ActorNetwork',
+  'make_agent.critic_network': '@GatedQNetwork',
+  'QwrAgent.gamma': 0.99,
+  'QwrAgent.td_lambda': 0.95,
+  'QwrAgent.horizon': 3,
+  'QwrAgent.estimate_fn': '@critic_estimates',
+  'QwrAgent.baseline_fn': '@mean_estimate',
+  'QwrAgent.weight_fn': '@exp_weights',
+  'exp_weights.beta': 1,
+  'exp_weights.normalize_fn': '@standardize',
+  'QwrAgent.max_weight': 20,
+  'QwrAgent.backup_fn': '@log_sum_exp_backup',
+  'log_sum_exp_backup.backup_temperature': 0.3,
+  'log_sum_exp_backup.scale_fn': '@mean_absolute_deviation',
+  'mean_absolute_deviation.per_state': True,
+  'QwrAgent.target_update_fn': '@hard_update',
+  'hard_update.period_train_steps': 100,
+  'make_agent.actor_optimizer': '@actor/Adam()',
+  'make_agent.critic_optimizer': '@critic/Adam()',
+  'actor/Adam.learning_rate': 1e-4,
+  'critic/Adam.learning_rate': 5e-4,
+  'Adam.epsilon': 1e-7,
+  'Adam.global_clipnorm': None,
+  'iterate.batch_size': 256,
+  'iterate.critic_steps': 1000,
+  'iterate.actor_steps': 1000,
+  'Collector.env_steps': 1000,
+  'Collector.whole_episodes': None,
+  'run.interactions': 100_000,
+  'run.replay_capacity': 50_000,
+  'make_agent.normalizer': None,
+  'GatedQNetwork.gate_units': None,
+  'GatedQNetwork.post_gate_layer_norm': None,
+  'GatedQNetwork.post_gate_units': None,
+  'GatedQNetwork.value_scale': None,
+  'GatedQNetwork.output_limit': None,
+  'GaussianHead.output_limit': None,
+  'load_environment.timeout_is_terminal': None,
+}
+_MUJOCO = {
+  'QwrAgent.backup_actions': '@sampled_behavior_actions',
+  'QwrAgent.regression_actions': '@sampled_behavior_actions',
+  'sampled_behavior_actions.num_actions': 4,
+  'actors.ActorNetwork.torso_fn': '@actor/mlp_torso',
+  'GatedQNetwork.torso_fn': '@critic/mlp_torso',
+  'mlp_torso.units': (256, 256),
+  'mlp_torso.layer_norm': False,
+  'GaussianHead.scale': 0.4,
+}
+_ATARI = {
+  'QwrAgent.backup_actions': '@enumerated_behavior_actions',
+  'QwrAgent.regression_actions': '@enumerated_behavior_actions',
+  'actors.ActorNetwork.torso_fn': '@actor/dqn_2013_torso',
+  'GatedQNetwork.torso_fn': '@critic/dqn_2013_torso',
+  'load_environment.frameskip': 1,
+  'load_environment.repeat_action_probability': 0,
+  'load_environment.max_episode_steps': 10_000,
+  'load_environment.clip_rewards': True,
+  'load_environment.terminal_on_life_loss': False,
+}
+# Of the authors' code, early and late.
+_CODE = {
+  'Adam.epsilon': 1e-5,
+  'GatedQNetwork.gate_units': 256,
+  'GatedQNetwork.post_gate_layer_norm': True,
+  'GatedQNetwork.post_gate_units': 256,
+  'GatedQNetwork.value_scale': 100,  # 1 / (1 - gamma)
+  'GatedQNetwork.output_limit': 1e-6,
+  'load_environment.timeout_is_terminal': True,
+}
+_MUJOCO_CODE = {
+  'Adam.global_clipnorm': 50,
+  'make_agent.normalizer': '@ObservationNormalizer',
+  'ObservationNormalizer.freeze_after_env_steps': 300_000,
+  'GaussianHead.output_limit': 0.01,
+}
+_ATARI_CODE = {
+  'QwrAgent.backup_actions': '@sampled_behavior_actions',
+  'QwrAgent.regression_actions': '@sampled_behavior_actions',
+  'sampled_behavior_actions.num_actions': 8,
+  'actors.ActorNetwork.torso_fn': '@actor/nature_torso',
+  'GatedQNetwork.torso_fn': '@critic/nature_torso',
+}
+_ICLR = {
+  'iterate.critic_steps': 3000,
+  'iterate.actor_steps': 3000,
+  'Collector.whole_episodes': True,
+  'run.replay_capacity': 50_000,  # 50 iterations of 1000
+  'log_sum_exp_backup.backup_temperature': 1,
+  'log_sum_exp_backup.scale_fn': '@unit_scale',
+  'sampled_behavior_actions.num_actions': 8,
+  'Adam.global_clipnorm': 50,
+}
+_LATE_2020 = {
+  'critic/Adam.learning_rate': 1e-3,
+  'run.replay_capacity': 100_000,
+  'hard_update.period_train_steps': 50,
+  'mean_absolute_deviation.per_state': False,
+}
+_PUBLISHED = {
+  'mujoco_100k_paper': _TABLE_4 | _MUJOCO,
+  'mujoco_100k_iclr': _TABLE_4 | _MUJOCO | _CODE | _MUJOCO_CODE | _ICLR,
+  'mujoco_100k_authors_code': _TABLE_4
+  | _MUJOCO
+  | _CODE
+  | _MUJOCO_CODE
+  | _LATE_2020
+  | {'GatedQNetwork.output_limit': 0.01},
+  'atari_100k_paper': _TABLE_4 | _ATARI,
+  'atari_100k_iclr': _TABLE_4 | _ATARI | _CODE | _ATARI_CODE | _ICLR,
+  'atari_100k_authors_code': _TABLE_4
+  | _ATARI
+  | _CODE
+  | _ATARI_CODE
+  | _LATE_2020
+  | {'Adam.global_clipnorm': 0.5},
+}
+
+
+def _bound(parameter):
+  """A value, functions as gin writes them; None where no file has one."""
+  try:
+    value = gin.query_parameter(parameter)
+  except ValueError:
+    return None
+  is_function = isinstance(value, gin.config.ConfigurableReference)
+  return str(value) if is_function else value
+
+
+@pytest.mark.parametrize('preset', _PUBLISHED)
+def test_presets_after_publications_have_what_those_state(preset):
+  gin_files.parse([f'{preset}.gin'], [])
+  expected = _PUBLISHED[preset]
+  assert {name: _bound(name) for name in expected} == expected

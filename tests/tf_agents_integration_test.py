@@ -300,3 +300,22 @@ def test_the_seed_of_a_run_decides_its_initial_weights():
   for a, b in zip(first, again, strict=True):
     np.testing.assert_array_equal(a, b)
   assert any(np.any(a != b) for a, b in zip(first, other, strict=True))
+
+
+def test_each_network_has_the_optimizer_that_was_named_for_it():
+  sgd = tf.keras.optimizers.legacy.SGD
+  agent = experiment.make_agent(
+    *_specs('BitFlip-8'),
+    seed=0,
+    actor_optimizer=sgd(0.125),
+    critic_optimizer=sgd(0.25),
+  )
+  assert agent._actor_optimizer.learning_rate == 0.125
+  assert agent._critic_optimizer.learning_rate == 0.25
+  # Table 4's, where nothing is named.
+  agent = experiment.make_agent(*_specs('BitFlip-8'), seed=0)
+  rates = agent._actor_optimizer, agent._critic_optimizer
+  assert [np.float32(o.learning_rate) for o in rates] == [
+    np.float32(1e-4),
+    np.float32(5e-4),
+  ]
