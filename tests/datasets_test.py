@@ -248,6 +248,39 @@ def test_windows_bootstrap_from_the_last_logged_action(minari):
   np.testing.assert_allclose(loc, _ACTIONS[5] / 2.0)
 
 
+def test_episodes_are_in_the_order_of_their_numbers(tmp_path):
+  # By name, episode_10 would stand before episode_2.
+  content = {
+    f'episode_{number}': {
+      'observations': np.full([2, 2], number, np.float64),
+      'actions': _ACTIONS[:1],
+      'rewards': np.array([number], np.float64),
+      'terminations': np.array([True]),
+      'truncations': np.array([False]),
+    }
+    for number in range(11)
+  }
+  _, rows = _fill(_written(tmp_path / 'main.hdf5', content))
+  np.testing.assert_array_equal(rows.reward[::2], range(11))
+
+
+def test_actions_are_centred_and_scaled_by_the_bounds():
+  # Of [-2, 4] the middle is 1 and half the width 3; of [0, 1] both are 1/2.
+  bounds = np.array([-2.0, 0.0]), np.array([4.0, 1.0])
+  spec = tensor_spec.BoundedTensorSpec([2], tf.float32, -1.0, 1.0)
+  logged = np.array([[1.0, 0.5], [4.0, 0.0], [-2.0, 1.0]])
+  made = actions_lib.to_agent(logged, bounds, spec)
+  np.testing.assert_allclose(made, [[0, 0], [1, -1], [-1, 1]], atol=1e-7)
+
+
+def test_actions_may_leave_the_bounds_by_rounding_only(d4rl):
+  # The bounds are 4 apart: 1e-5 of that is 4e-5.
+  rows = _fill(d4rl(actions=_changed(_ACTIONS, 7, 2.0 + 1e-5)))[1]
+  assert rows.action.max() == 1.0  # Clipped.
+  with pytest.raises(ValueError, match=r'outside of \[-2, 2\]'):
+    _fill(d4rl(actions=_changed(_ACTIONS, 7, 2.001)))
+
+
 # mu.
 
 
@@ -293,15 +326,17 @@ def test_discrete_actions_start_at_zero(d4rl):
   np.testing.assert_array_equal(tf.argmax(logits, axis=1), expected)
 
 
-def test_recorded_behavior_is_used(d4rl, minari):
+@pytest.mark.parametrize('chunk_steps', [1, 4, 100])
+def test_recorded_behavior_is_used(d4rl, chunk_steps):
   loc = np.linspace(-1, 1, 8, dtype=np.float32)[:, np.newaxis]
   params = {'dist_params': {'loc': loc}}
-  summary, rows = _fill(d4rl(infos=params))
+  path = d4rl(infos=params)
+  summary, rows = _fill(path, chunk_steps=chunk_steps)
   steps = [0, 1, 2, 2, 3, 4, 5, 6, 7]
   found = rows.policy_info['dist_params']['loc']
   np.testing.assert_array_equal(found, loc[steps])
   assert summary.mu == 'recorded'
-  summary, rows = _fill(d4rl(infos=params), recorded_behavior=False)
+  summary, rows = _fill(path, recorded_behavior=False, chunk_steps=chunk_steps)
   np.testing.assert_array_equal(
     rows.policy_info['dist_params']['loc'], rows.action
   )
@@ -409,6 +444,16 @@ def test_memory_is_a_chunk(tmp_path):
   _, peak = tracemalloc.get_traced_memory()
   tracemalloc.stop()
   assert peak < bytes_of_all / 5
+
+
+def test_reference_scores_are_the_lower_and_the_upper_one(minari):
+  path = minari()
+  scores = {'ref_min_score': 1, 'ref_max_score': 11}
+  metadata = path / 'data' / 'metadata.json'
+  metadata.write_text(json.dumps(scores))
+  assert _fill(path)[0].reference == (1.0, 11.0)
+  metadata.write_text(json.dumps({'ref_min_score': 1}))
+  assert _fill(path)[0].reference is None
 
 
 # Bad input.
@@ -614,9 +659,13 @@ def test_what_was_written_reads_back_equal(tmp_path):
     rows.observation,
     np.concatenate([e.observations for e in episodes]).astype(np.float32),
   )
+  # An episode's final row repeats the last step's.
+  steps = (0, 1, 2, 2), (0, 1, 2, 3, 4, 4)
+  loc = [
+    e.dist_params['loc'][list(s)] for e, s in zip(episodes, steps, strict=True)
+  ]
   np.testing.assert_array_equal(
-    rows.policy_info['dist_params']['loc'][:3],
-    episodes[0].dist_params['loc'][:3],
+    rows.policy_info['dist_params']['loc'], np.concatenate(loc)
   )
   metadata = json.loads((path / 'data' / 'metadata.json').read_text())
   assert (metadata['total_episodes'], metadata['total_steps']) == (2, 8)
