@@ -380,6 +380,22 @@ def test_regression_weights_equal_the_oracle():
   np.testing.assert_allclose(scalars['q_scale'], scale, rtol=1e-4)
 
 
+def test_weight_scalars_by_hand():
+  mu = np.array([[0.25, 0.25], [0.75, 0.75]], np.float32)
+  scalars = regression_agent.weight_scalars(
+    tf.constant([[-8.0, 0.0], [0.0, 4.0]]),
+    tf.constant([[1.0, 2.0], [4.0, 3.0]]),
+    tf.math.log(mu),
+    max_weight=4.0,
+  )
+  # Two states: (1/4 + 12/4) and (2/4 + 9/4); one weight in four, of mu 3/4, is
+  # at the clip; |A| is 8/4 and 12/4.
+  assert scalars['weight_mean'] == 3.0
+  assert scalars['weight_max'] == 4.0
+  assert scalars['weight_clipped'] == 0.375
+  assert scalars['q_scale'] == 2.5
+
+
 def _select_first(windows):
   return tf.nest.map_structure(lambda x: x[:, 0], windows)
 
@@ -489,6 +505,16 @@ def test_samples_of_the_policy_are_constants_of_the_actor_loss():
   ):
     assert np.abs(expected).max() > 1e-3
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_weights_of_enumerated_actions_are_constants():
+  # Else the actor could lower its loss by moving what the loss is weighed by.
+  agent = _agent()
+  first = _select_first(_windows(agent, batch=8))
+  with tf.GradientTape() as tape:
+    actions = action_sets.enumerated_policy_actions(agent, first, _seed())
+  actor = agent.actor_network.trainable_variables
+  assert _reached(tape, actions.log_weights, actor) == 0
 
 
 def test_steps_change_their_own_network_only():
@@ -796,6 +822,20 @@ def test_windows_that_start_at_a_boundary_change_nothing(backup_fn):
   np.testing.assert_allclose(
     actual.extra.actor_loss, expected.extra.actor_loss, rtol=1e-4
   )
+
+
+def test_the_mean_value_is_that_of_steps_that_count():
+  agent = _agent()
+  windows = _windows(agent, batch=4, seed=1)
+  first = _select_first(windows)
+  q_values = _all_q_values(agent.critic_network, first.observation)
+  taken = q_values[first.action.numpy(), np.arange(4)]
+  assert np.ptp(taken) > 0.1
+  # The last two are boundaries.
+  types = tf.concat([windows.step_type[:2], tf.fill([2, 4], _LAST)], axis=0)
+  windows = windows._replace(step_type=types)
+  scalars = agent.critic_loss(windows, tf.zeros([4]))
+  np.testing.assert_allclose(scalars['q_mean'], taken[:2].mean(), rtol=1e-4)
 
 
 def test_a_batch_of_boundaries_has_no_loss():
