@@ -837,3 +837,36 @@ def test_curves_of_two_data_sets_are_in_panels_of_their_own():
   ]
   chunks = report_figures._chunks(settings)
   assert chunks == [settings[:2], settings[2:]]
+
+
+def test_profiles_are_of_the_mode_action(tmp_path):
+  # SAC at 1M, 11321, counts as 1; sampled, a run has 100 less.
+  runs = [_run(11321.0), _run(22642.0, seed=1)]
+  (experiment,) = report_data.load([_csv(tmp_path / 'e.csv', *runs)])
+  numbers = published.load(published.DEFAULT_PATH)
+  (strata,) = score_figures.profile_strata(experiment, numbers).values()
+  assert strata == [[1.0, 2.0]]
+
+
+def test_bars_are_as_long_as_the_median(tmp_path):
+  runs = [_run(score, seed) for seed, score in enumerate([0.0, 10.0, 80.0])]
+  (experiment,) = report_data.load([_csv(tmp_path / 'e.csv', *runs)])
+  figure, close = _figure(experiment, [], score_figures.bars)
+  (bar,) = figure.axes[0].patches
+  assert bar.get_width() == 10  # The mean is 30.
+  close(figure)
+
+
+def test_solid_curves_are_mode_returns_and_dashed_ones_sampled(tmp_path):
+  (experiment,) = report_data.load([_csv(tmp_path / 'e.csv', _run(200.0))])
+  figure, close = _figure(experiment, [], report_figures._curves)
+  drawn = {n.get_linestyle(): list(n.get_ydata()) for n in figure.axes[0].lines}
+  assert drawn == {'-': [100, 200], '--': [0, 100]}
+  close(figure)
+
+
+def test_the_budget_is_what_most_runs_had(tmp_path):
+  made = 50_000, 100_000, 100_000, 100_000, 1_000_000
+  runs = [_run(1.0, i, interactions=str(n)) for i, n in enumerate(made)]
+  (experiment,) = report_data.load([_csv(tmp_path / 'e.csv', *runs)])
+  assert experiment.budget == 100_000
