@@ -246,11 +246,7 @@ class _Parser(argparse.ArgumentParser):
 def _arguments() -> argparse.Namespace:
   parser = _Parser(description=__doc__, allow_abbrev=False)
   parser.add_argument('--policy', required=True, type=pathlib.Path)
-  parser.add_argument(
-    '--environment',
-    help='default: that of the training; module:id where a module registers '
-    'it, as qwr_tf.environments.bitflip:BitFlip-8',
-  )
+  parser.add_argument('--environment', help='ID or module:ID, if another one')
   parser.add_argument('--episodes', type=int, default=10)
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument('--sample', action='store_true', help='not the mode')

@@ -76,7 +76,8 @@ _ONLY_IN = {
 }
 
 _MAX_FILE_LINES = 300
-_MAX_FUNCTION_LINES = 40  # Below signature and docstring.
+_MAX_FUNCTION_LINES = 30  # Below signature and docstring.
+_ALGORITHM = 'iterate'  # The paper's Algorithm 2, which is read in one piece.
 
 
 def _modules(root):
@@ -171,7 +172,7 @@ def _size_faults(root):
     for node in ast.walk(ast.parse(text)):
       if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         length = _body_lines(node)
-        if length > _MAX_FUNCTION_LINES:
+        if length > _MAX_FUNCTION_LINES and node.name != _ALGORITHM:
           yield (
             f'{path}:{node.lineno}: {node.name} has {length} lines, at most '
             f'{_MAX_FUNCTION_LINES}; split it'

@@ -539,6 +539,20 @@ def test_gradient_of_log_sum_exp_is_the_tilted_policy():
   _close(tape.gradient(value, q_values), [[0.25], [0.75]])
 
 
+def test_the_temperature_is_a_constant_of_the_gradient():
+  # Q = (0, 1), even odds: the deviation is 1/2, tau s = 1, and the shares of
+  # the actions are softmax(0, 1) = (1, e) / (1 + e).
+  q_values = tf.Variable([[0.0], [1.0]])
+  log_weights = tf.math.log([[0.5], [0.5]])
+  with tf.GradientTape() as tape:
+    value = backups.log_sum_exp_backup(
+      q_values, log_weights, backup_temperature=2.0
+    )
+  _close(value, [0.62011451], rtol=1e-4)  # log((1 + e) / 2)
+  shares = tape.gradient(value, q_values)
+  _close(shares, [[0.26894142], [0.73105858]], rtol=1e-4)
+
+
 @pytest.mark.parametrize('backup_fn', _EVERY_BACKUP)
 @pytest.mark.parametrize('size', [1.0, 1e6])
 def test_gradients_of_backups_sum_to_one(backup_fn, size):

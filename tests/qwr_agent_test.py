@@ -1134,3 +1134,20 @@ def test_no_critic_steps_leave_the_critic_alone():
   for variable, old in zip((*critic, *target), before, strict=True):
     np.testing.assert_array_equal(variable, old)
   assert loop.counters() == (0, 2, 2)
+
+
+def test_the_target_begins_as_a_copy():
+  # A Polyak average never forgets what it began with; a random one would.
+  agent = qwr_agent.QwrAgent(
+    ts.time_step_spec(_OBSERVATION),
+    _DISCRETE,
+    networks.ActorNetwork(_OBSERVATION, _DISCRETE, torso_fn=_SMALL),
+    networks.GatedQNetwork(_OBSERVATION, _DISCRETE, torso_fn=_SMALL),
+    actor_optimizer=None,
+    critic_optimizer=None,
+  )
+  online, target = agent._online_and_target_variables()
+  assert any(np.ptp(variable) for variable in online)
+  for one, other in zip(online, target, strict=True):
+    assert one is not other
+    np.testing.assert_array_equal(one, other)

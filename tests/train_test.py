@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import gin
 import gymnasium
@@ -34,6 +35,7 @@ from qwr_tf import numpy_actor
 from qwr_tf import run_lock
 from qwr_tf import serving
 from qwr_tf import train
+from qwr_tf import training_run
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _TINY = (
@@ -697,3 +699,21 @@ def test_ctrl_c_leaves_complete_files(tmp_path):
   # The iteration that was running came to its end, and was saved.
   *_, newest = sorted((tmp_path / 'run' / 'checkpoints').iterdir())
   assert int(newest.name) == facts['interactions'] // 20
+
+
+def test_scores_have_the_names_of_how_the_policy_acted():
+  def returns(episodes, *, sampled, number):
+    assert (episodes, number) == (2, 7)
+    return [1.0, 2.0] if sampled else [30.0, 40.0]
+
+  run = types.SimpleNamespace(
+    _parts=types.SimpleNamespace(
+      evaluator=types.SimpleNamespace(returns=returns)
+    ),
+    _recorder=types.SimpleNamespace(progress=7),
+  )
+  assert training_run.Run._evaluate(run, 2) == {
+    'eval_return_mode': 35.0,
+    'eval_return_sampled': 1.5,
+    'eval_episodes': 2,
+  }

@@ -66,17 +66,8 @@ class RegressionAgent(tf_agent.TFAgent):
     """Creates variables and policies; arguments as in `QwrAgent`."""
     tf.Module.__init__(self, name=name)
     self.replicas = replicas.Replicas()
-    if not isinstance(critic_network, critics.Critic):
-      raise ValueError(
-        'critic_network must be a qwr_tf.networks.Critic, for instance '
-        f'GatedQNetwork, not {type(critic_network).__name__}.'
-      )
-    self._actor_network = actor_network
-    self._critic_network = critic_network
-    self._target_network = critic_network.copy(name='TargetCritic')
-    actor_network.create_variables(time_step_spec.observation)
-    critic_network.create_variables()
-    self._target_network.create_variables()
+    observation_spec = time_step_spec.observation
+    self._make_networks(actor_network, critic_network, observation_spec)
     self._actor_optimizer = actor_optimizer
     self._critic_optimizer = critic_optimizer
     self._take_critic_step = gradient_steps.GradientStep(
@@ -91,9 +82,7 @@ class RegressionAgent(tf_agent.TFAgent):
     self.actor_steps = _counter('actor_steps')
     self.target_updates = _counter('target_updates')
     policy, collect_policy = policies_fn(self, time_step_spec, action_spec)
-    self._target_actor = actor_network.copy(name='TargetActor')
-    self._target_actor.create_variables(time_step_spec.observation)
-    common.soft_variables_update(*self._online_and_target_variables())
+    self._make_target_actor(observation_spec)
     super().__init__(
       time_step_spec,
       action_spec,
@@ -104,6 +93,24 @@ class RegressionAgent(tf_agent.TFAgent):
       summarize_grads_and_vars=summarize_grads_and_vars,
       train_step_counter=train_step_counter,
     )
+
+  def _make_networks(self, actor_network, critic_network, spec) -> None:
+    if not isinstance(critic_network, critics.Critic):
+      raise ValueError(
+        'critic_network must be a qwr_tf.networks.Critic, for instance '
+        f'GatedQNetwork, not {type(critic_network).__name__}.'
+      )
+    self._actor_network = actor_network
+    self._critic_network = critic_network
+    self._target_network = critic_network.copy(name='TargetCritic')
+    actor_network.create_variables(spec)
+    critic_network.create_variables()
+    self._target_network.create_variables()
+
+  def _make_target_actor(self, spec) -> None:
+    self._target_actor = self._actor_network.copy(name='TargetActor')
+    self._target_actor.create_variables(spec)
+    common.soft_variables_update(*self._online_and_target_variables())
 
   def _check_slots(self) -> None:
     """Fills every slot once, so that what does not fit fails here."""

@@ -131,11 +131,7 @@ class DataSet:
       ValueError: in one line with file, episode and field, for anything that
         does not fit the table or the environment.
     """
-    if table.capacity < self.steps:
-      raise ValueError(
-        f'{self.path} has {self.steps} steps, the table room for '
-        f'{table.capacity}; raise run.replay_capacity or set it to None.'
-      )
+    self._check_room(table)
     spec = table.data_spec
     recorded = self._recorded(spec)
     fields = _fields(spec, action_bounds, recorded)
@@ -216,6 +212,13 @@ class DataSet:
         f'had deviations like {recorded.flat[0]:g}, this one has '
         f'{np.min(own):g}; set GaussianHead.scale, or '
         'DataSet.recorded_behavior = False to make mu of logged actions.'
+      )
+
+  def _check_room(self, table) -> None:
+    if table.capacity < self.steps:
+      raise ValueError(
+        f'{self.path} has {self.steps} steps, the table room for '
+        f'{table.capacity}; raise run.replay_capacity or set it to None.'
       )
 
   def _check_all_there(self, table, transitions: int) -> None:

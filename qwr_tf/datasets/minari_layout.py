@@ -11,7 +11,7 @@ import json
 import pathlib
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -62,15 +62,17 @@ class MinariSource:
     """
     waiting: list[Steps] = []
     for name in self._names:
-      for part in self._episode(name, fields, num_steps):
-        waiting.append(part)
+      episode = self._episode(name, fields)
+      for first in range(0, episode.length, num_steps):
+        waiting.append(episode.steps(first, first + num_steps))
         if sum(len(w.reward) for w in waiting) >= num_steps:
           yield steps_lib.joined(waiting)
           waiting = []
     if waiting:
       yield steps_lib.joined(waiting)
 
-  def _episode(self, name, fields: Fields, num_steps: int) -> Iterator[Steps]:
+  def _episode(self, name: str, fields: Fields) -> '_Episode':
+    """An episode whose columns are as long as they should be."""
     place = f'{self.path}: {name}'
     group = self._group(name)
     reward = columns.Column(group, columns.REWARD, place)
@@ -84,35 +86,56 @@ class MinariSource:
         found.check_length(lengths[0], f'{length} rewards ask for')
       return found
 
-    observation = column(fields.observation, length + 1)
-    action = column(fields.action, length)
-    params = {
-      key: column(field, length, length + 1)
-      for key, field in fields.dist_params.items()
-    }
-    terminal, timeout = _ends(column, length, place)
-    for first in range(0, length, num_steps):
-      end = min(first + num_steps, length)
-      rows = slice(first, end)
+    return _Episode(
+      place,
+      length,
+      column(fields.observation, length + 1),
+      column(fields.action, length),
+      reward,
+      *_ends(column, length, place),
+      {
+        key: column(field, length, length + 1)
+        for key, field in fields.dist_params.items()
+      },
+    )
 
-      def locate(step: int, first=first) -> str:
-        return f'{place}, step {first + step}'
 
-      final = observation.read(length, length + 1, lambda _: f'{place}, end')
-      yield Steps(
-        observation.read(first, end, locate),
-        action.read(first, end, locate),
-        reward.read(first, end, locate),
-        terminal[rows],
-        timeout[rows],
-        (~terminal & ~timeout & _last(length))[rows],
-        final[: int(terminal[rows].any())],
-        {key: c.read(first, end, locate) for key, c in params.items()},
+class _Episode(NamedTuple):
+  """Columns of an episode, and which of its steps ended it, and how."""
+
+  place: str
+  length: int
+  observation: columns.Column
+  action: columns.Column
+  reward: columns.Column
+  terminal: np.ndarray
+  timeout: np.ndarray
+  dist_params: dict[str, columns.Column]
+
+  def steps(self, first: int, end: int) -> Steps:
+    """Steps from one to before another, or to the last."""
+    rows = slice(first, min(end, self.length))
+
+    def read(column: columns.Column) -> np.ndarray:
+      return column.read(
+        rows.start, rows.stop, lambda step: f'{self.place}, step {first + step}'
       )
 
-
-def _last(length: int) -> np.ndarray:
-  return np.arange(length) == length - 1
+    final = self.observation.read(
+      self.length, self.length + 1, lambda _: f'{self.place}, end'
+    )
+    terminal, timeout = self.terminal[rows], self.timeout[rows]
+    is_last = np.arange(self.length)[rows] == self.length - 1
+    return Steps(
+      read(self.observation),
+      read(self.action),
+      read(self.reward),
+      terminal,
+      timeout,
+      is_last & ~terminal & ~timeout,
+      final[: int(terminal.any())],
+      {key: read(param) for key, param in self.dist_params.items()},
+    )
 
 
 def _ends(column, length: int, place: str) -> tuple[np.ndarray, np.ndarray]:

@@ -40,8 +40,7 @@ class ReplayTable(stock_interface.StockInterface):
 
     Args:
       data_spec: a Trajectory of specs, the agent's `collect_data_spec`.
-      capacity: interactions kept, first in first out. Final observations do
-        not count.
+      capacity: interactions kept, first in first out; no final observations.
       rows_per_interaction: rows allocated per interaction. 2 suffices for
         episodes of one step; with fewer, older rows make room.
       single_frames: keep one frame of an image stack [height, width, S] and
@@ -58,34 +57,32 @@ class ReplayTable(stock_interface.StockInterface):
       )
     super().__init__(data_spec, capacity, seed=seed)
     history = data_spec.observation.shape[-1] - 1 if single_frames else 0
+    self._history = history  # Rows that a stack reaches back.
     self._num_rows = int(capacity * rows_per_interaction) + 1 + history
     self.was_cleared = False  # By this process.
-    self._history = history  # Rows that a stack reaches back.
-
-    def variable(shape, dtype, name):
-      zeros = tf.zeros(shape, dtype)
-      return tf.Variable(zeros, trainable=False, name=name)
-
+    self._stacks = None
     with tf.device('/cpu:0'):
-      self._stacks = None
       if single_frames:
         spec = data_spec.observation
         self._stacks = frame_stacks.FrameStacks(spec, self._num_rows)
         data_spec = data_spec._replace(observation=())
-      self._rows = tf.nest.map_structure(
-        lambda s: variable([self._num_rows, *s.shape], s.dtype, s.name),
-        data_spec,
-      )
-      self._rows_written = variable([], tf.int64, 'rows_written')
-      self._transitions_written = variable([], tf.int64, 'transitions')
-      # Transition number (modulo capacity) -> row, and row (modulo the number
-      # of rows) -> transitions written before it.
-      self._transition_rows = variable([capacity], tf.int64, 'starts')
-      self._transitions_before = variable([self._num_rows], tf.int64, 'before')
-      # Of the windows read last: what training stopped at, if it had to.
-      self.latest_starts = tf.Variable(
-        tf.zeros([0], tf.int64), False, shape=[None], name='latest_starts'
-      )
+      self._allocate(data_spec)
+
+  def _allocate(self, data_spec: types.NestedTensorSpec) -> None:
+    rows = self._num_rows
+    self._rows = tf.nest.map_structure(
+      lambda s: _variable([rows, *s.shape], s.dtype, s.name), data_spec
+    )
+    self._rows_written = _variable([], tf.int64, 'rows_written')
+    self._transitions_written = _variable([], tf.int64, 'transitions')
+    # Transition number (modulo capacity) -> row, and row (modulo the number
+    # of rows) -> transitions written before it.
+    self._transition_rows = _variable([self.capacity], tf.int64, 'starts')
+    self._transitions_before = _variable([rows], tf.int64, 'before')
+    # Of the windows read last: what training stopped at, if it had to.
+    self.latest_starts = tf.Variable(
+      tf.zeros([0], tf.int64), False, shape=[None], name='latest_starts'
+    )
 
   # Writing.
 
@@ -109,9 +106,7 @@ class ReplayTable(stock_interface.StockInterface):
       self._stacks.write(slots, rows.observation, rows.step_type)
       rows = rows._replace(observation=())
     tf.nest.map_structure(
-      lambda variable, values: _scatter(variable, slots, values),
-      self._rows,
-      rows,
+      lambda variable, new: _scatter(variable, slots, new), self._rows, rows
     )
     is_transition = tf.cast(rows.step_type != ts.StepType.LAST, tf.int64)
     before = self._transitions_written + tf.cumsum(
@@ -285,6 +280,10 @@ class ReplayTable(stock_interface.StockInterface):
       variable.assign(tf.zeros_like(variable))
     if self._stacks is not None:
       self._stacks.clear()
+
+
+def _variable(shape, dtype, name: str) -> tf.Variable:
+  return tf.Variable(tf.zeros(shape, dtype), trainable=False, name=name)
 
 
 def _windows(starts: tf.Tensor, num_steps: int) -> tf.Tensor:

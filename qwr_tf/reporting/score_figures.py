@@ -185,9 +185,7 @@ def profile(pyplot, experiment: Experiment, numbers: Sequence[Number]):
   """Share of runs above each normalised score."""
   every = profile_strata(experiment, numbers)
   found = dict(list(every.items())[: len(COLOURS)])
-  top = max(0.0, *(max(map(max, strata)) for strata in found.values()))
-  low = min(0.0, *(min(map(min, strata)) for strata in found.values()))
-  thresholds = np.linspace(low, 1.1 * top + 0.02, 201)
+  thresholds = _thresholds(found)
   figure, axis = pyplot.subplots(figsize=(6.4, 4.4), layout='constrained')
   for colour, label, shares, bounds in _profile_lines(
     found, experiment.labels, thresholds
@@ -214,6 +212,13 @@ def profile(pyplot, experiment: Experiment, numbers: Sequence[Number]):
   axis.grid(alpha=0.25)
   figure.legend(loc='outside lower center')
   return figure
+
+
+def _thresholds(found) -> np.ndarray:
+  """From the lowest score, or 0, to a little above the highest."""
+  known = np.concatenate([np.concatenate(strata) for strata in found.values()])
+  top, low = max(0.0, known.max()), min(0.0, known.min())
+  return np.linspace(low, 1.1 * top + 0.02, 201)
 
 
 def _profile_lines(found, labels, thresholds) -> Iterator[tuple]:

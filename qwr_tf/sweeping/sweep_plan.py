@@ -98,32 +98,33 @@ def plan(
       bindings.append(f"run.environment='{environment}'")
     config = gin_files.parse([recipe.gin_file], bindings)
     settings = _checked_settings()
-    dataset = _dataset_name(settings)
-    algorithm = recipe.algorithm or run_rows.algorithm_of(config)
-    for order, seed in enumerate(seeds):
+    row = _row(recipe, settings, bindings, config)
+    configs[results.identity(row)[:-1]] = config
+    for seed in seeds:
       job = _job(recipe, settings, bindings, config, seed)
-      row = dict.fromkeys(results.COLUMNS, '') | {
-        'experiment': recipe.path.stem,
-        'algorithm': algorithm,
-        'preset': pathlib.Path(recipe.gin_file).stem,
-        'bindings': run_rows.own_bindings(bindings),
-        'dataset': dataset,
-        'environment': settings.environment,
-        'seed': str(seed),
-      }
-      planned.append((order, job, results.identity(row)))
-      configs[results.identity(row)[:-1]] = config
-  identities = [identity for _, _, identity in planned]
+      planned.append((job, results.identity(row | {'seed': str(seed)})))
+  identities = [identity for _, identity in planned]
   finished_runs.refuse_changed(
     recipe.path,
-    _earlier(recipe, [job for _, job, _ in planned]),
+    _earlier(recipe, [job for job, _ in planned]),
     configs,
     recipe.algorithm,
     identities if recipe.replace else (),
   )
   # Seed by seed: a sweep that is cut leaves something of every environment.
-  planned.sort(key=lambda item: item[0])
-  return [(job, identity) for _, job, identity in planned]
+  return sorted(planned, key=lambda item: seeds.index(item[0].seed))
+
+
+def _row(recipe: Recipe, settings, bindings, config: str) -> results.Row:
+  """What identifies rows of any seed."""
+  return dict.fromkeys(results.COLUMNS, '') | {
+    'experiment': recipe.path.stem,
+    'algorithm': recipe.algorithm or run_rows.algorithm_of(config),
+    'preset': pathlib.Path(recipe.gin_file).stem,
+    'bindings': run_rows.own_bindings(bindings),
+    'dataset': _dataset_name(settings),
+    'environment': settings.environment,
+  }
 
 
 def _earlier(recipe: Recipe, jobs: Sequence[grid.Job]) -> list[pathlib.Path]:
