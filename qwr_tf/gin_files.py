@@ -9,7 +9,7 @@ import pathlib
 import re
 import sys
 import tokenize
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import gin
@@ -181,3 +181,23 @@ def _check_passed() -> None:
 def _check_values(config: dict[tuple[str, str], dict[str, Any]]) -> None:
   if problem := gin_values.problem(config):
     raise ConfigError(problem)
+
+
+def values(config: str) -> dict[str, str]:
+  """{name: value} of a configuration as text, as `parse` returns it."""
+  # gin breaks long values into indented lines.
+  lines = re.sub(r'\\?\n +', ' ', config).splitlines()
+  pairs = (line.partition('=') for line in lines if line[:1] not in '# ')
+  return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def differences(
+  there: Mapping[str, str], here: Mapping[str, str]
+) -> dict[str, str]:
+  """{name: 'name: value there, value here'} of the values that differ."""
+  return {
+    name: f'{name}: {there.get(name, "not set")} there, '
+    f'{here.get(name, "not set")} here'
+    for name in {**here, **there}
+    if there.get(name) != here.get(name)
+  }

@@ -15,6 +15,7 @@ from typing import Any
 
 from absl import logging
 
+from qwr_tf import gin_files
 from qwr_tf import provenance
 from qwr_tf import run_lock
 from qwr_tf.gin_files import ConfigError
@@ -270,31 +271,14 @@ class RunFolder:
     return all(known[key] == self._facts[key] for key in _IDENTITY)
 
   def _refusal(self, known: Mapping[str, Any]) -> str:
-    changes = '; '.join(_differences(known, self._facts))
+    found = gin_files.differences(_values(known), _values(self._facts))
+    changes = '; '.join(list(found.values())[:4])
     return (
       f'{self.path} holds another run: {changes}. Choose another --root_dir, '
       'or replace that run with --overwrite.'
     )
 
 
-def _differences(
-  there: Mapping[str, Any], here: Mapping[str, Any]
-) -> Iterator[str]:
-  """Yields the first few values that differ between two runs' facts."""
-  old, new = _values(there), _values(here)
-  names = [n for n in [*new, *old] if old.get(n) != new.get(n)]
-  for name in list(dict.fromkeys(names))[:4]:
-    values = (v.get(name, 'not set') for v in (old, new))
-    yield '{}: {} there, {} here'.format(name, *values)
-
-
 def _values(facts: Mapping[str, Any]) -> dict[str, str]:
-  # gin breaks long values into indented lines.
-  text = re.sub(r'\\?\n +', ' ', str(facts['config']))
-  lines = (line.partition(' = ') for line in text.splitlines())
-  values = {name: value.strip() for name, equals, value in lines if equals}
-  return {
-    'seed': str(facts['seed']),
-    'environment': str(facts['environment']),
-    **values,
-  }
+  own = {name: str(facts[name]) for name in ('seed', 'environment')}
+  return own | gin_files.values(str(facts['config']))

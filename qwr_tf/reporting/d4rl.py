@@ -1,7 +1,5 @@
 """D4RL's normalised scores: 0 is a random policy, 100 an expert."""
 
-from collections.abc import Sequence
-
 from qwr_tf.reporting import published
 
 # Returns of D4RL's random and expert policies (d4rl/infos.py), on gym's v2 of
@@ -39,22 +37,3 @@ def normalised(
   if scale is None:
     return None
   return 100.0 * published.normalised(score, scale)
-
-
-def beside(
-  numbers: Sequence[published.Number], dataset: str, interactions: int
-) -> list[published.Number]:
-  """Normalised scores published for a data set.
-
-  Args:
-    numbers: published ones.
-    dataset: its name, such as 'halfcheetah-medium-v0'.
-    interactions: after the offline part.
-  """
-  return [
-    n
-    for n in numbers
-    if n.metric == 'd4rl-normalised'
-    and n.dataset == dataset.replace('_', '-')
-    and (n.interactions or 0) == interactions
-  ]

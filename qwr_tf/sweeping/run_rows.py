@@ -3,10 +3,10 @@
 import csv
 import json
 import pathlib
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from qwr_tf import gin_files
 from qwr_tf.gin_files import ConfigError
 from qwr_tf.reporting import results
 from qwr_tf.reporting.results import COLUMNS
@@ -33,7 +33,7 @@ def algorithm_of(config: str) -> str:
   Raises:
     ConfigError: if the slots are none of the family's known members.
   """
-  values = _values(config)
+  values = gin_files.values(config)
   agent = values.get('make_agent.agent_class', '@QwrAgent').strip('@')
 
   def slot(name: str, default: str = '') -> str:
@@ -62,21 +62,10 @@ def algorithm_of(config: str) -> str:
   return _BACKUPS[backup]
 
 
-def _values(config: str) -> dict[str, str]:
-  """{name: value} of a config; gin breaks long values into indented lines."""
-  lines = re.sub(r'\\?\n +', ' ', config).splitlines()
-  pairs = (line.partition('=') for line in lines if line[:1] not in '# ')
-  return {name.strip(): value.strip() for name, _, value in pairs}
-
-
 def changes(before: str, now: str) -> list[str]:
   """What two configs differ in, but for what has a column of its own."""
-  old, new = _values(before), _values(now)
-  return [
-    f'{name}: {old.get(name, "not set")} there, {new.get(name, "not set")} here'
-    for name in {**new, **old}
-    if name not in _IN_COLUMNS and old.get(name) != new.get(name)
-  ]
+  found = gin_files.differences(gin_files.values(before), gin_files.values(now))
+  return [text for name, text in found.items() if name not in _IN_COLUMNS]
 
 
 def own_bindings(bindings: Sequence[str]) -> str:
