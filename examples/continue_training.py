@@ -11,6 +11,7 @@ the run's checkpoint, and in the end exports the next version.
 
 import argparse
 import pathlib
+import tempfile
 
 import qwr_tf  # noqa: F401 (first: it quiets TensorFlow)
 
@@ -58,21 +59,25 @@ def run(
   own = py_tf_eager_policy.PyTFEagerPolicy(
     agent.collect_policy, use_tf_function=True
   )
-  training = learner.Learner(
-    str(output.with_name(f'{output.name}_learner')),
-    agent.train_step_counter,
-    agent,
-    lambda: table.as_dataset(batch_size, num_steps=agent.train_sequence_length),
-    checkpoint_interval=iterations * train_steps,
-  )
-  time_step = drive(exported, env.reset())
-  for i in range(iterations):
-    if i:
-      time_step = drive(own, time_step)
-    loss = training.run(iterations=train_steps)
-    print(
-      f'loss    {float(loss.loss):.3f} after {int(agent.actor_steps)} steps'
+  # A learner goes on from what it finds in its folder: a new one.
+  with tempfile.TemporaryDirectory() as folder:
+    training = learner.Learner(
+      folder,
+      agent.train_step_counter,
+      agent,
+      lambda: table.as_dataset(
+        batch_size, num_steps=agent.train_sequence_length
+      ),
+      checkpoint_interval=iterations * train_steps,
     )
+    time_step = drive(exported, env.reset())
+    for i in range(iterations):
+      if i:
+        time_step = drive(own, time_step)
+      loss = training.run(iterations=train_steps)
+      print(
+        f'loss    {float(loss.loss):.3f} after {int(agent.actor_steps)} steps'
+      )
   facts['interactions'] += iterations * env_steps
   facts['critic_steps'] = int(agent.critic_steps)
   facts['actor_steps'] = int(agent.actor_steps)

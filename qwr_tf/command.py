@@ -72,6 +72,8 @@ def guarded(main: Callable[[], None]) -> None:
     _exit(1, str(error))
   except KeyboardInterrupt as error:
     _exit(1, str(error) or 'interrupted.')
+  except (FileExistsError, NotADirectoryError) as error:
+    _exit(2, f'{error.filename}: {error.strerror}; choose another folder.')
   except OSError as error:
     if error.errno not in _OF_STORAGE:
       raise

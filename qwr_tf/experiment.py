@@ -45,6 +45,7 @@ load_environment = gin.external_configurable(
 # Offsets that keep the random streams of one seed apart.
 _EVALUATION_SEED, _ACTING_SEED = 10_000, 20_000
 MAX_SEED_OFFSET = 20_000
+MAX_SEED = 2**31 - 1 - MAX_SEED_OFFSET
 
 
 @gin.configurable

@@ -75,6 +75,7 @@ def parse(files: Sequence[str], bindings: Sequence[str]) -> str:
     gin.finalize()
     _check_macros(bindings)
     _check_passed()
+    _check_agent(bindings)
   return gin.config_str()
 
 
@@ -175,6 +176,43 @@ def _check_passed() -> None:
     pattern = rf'^\S*?\b({name}) = '
     if match := re.search(pattern, gin.config_str(), re.MULTILINE):
       raise ConfigError(f'gin: {match[1]} changes nothing; use {instead}.')
+
+
+def _check_agent(bindings: Sequence[str]) -> None:
+  """Raises ConfigError for parameters of an agent that is not made."""
+  made = values(gin.config_str()).get('make_agent.agent_class', '@QwrAgent')
+  made = re.split(r'[./@]', made)[-1]
+  for name in map(_name, bindings):
+    owner, _, parameter = name.rpartition('.')
+    owner = re.split(r'[./]', owner)[-1]
+    if owner.endswith('Agent') and owner != made:
+      raise ConfigError(
+        f'gin: {name} changes nothing here; use {made}.{parameter}.'
+      )
+
+
+def _name(binding: str) -> str:
+  return binding.partition('=')[0].strip()
+
+
+def unread(bindings: Sequence[str]) -> list[str]:
+  """Names of bindings whose values no function has been called with so far."""
+
+  def without_scope(name: str) -> str:
+    return '.'.join(re.split(r'[./]', name)[-2:])
+
+  given = values(gin.config_str())
+  read = {
+    (without_scope(name), value)
+    for name, value in values(gin.operative_config_str()).items()
+  }
+  return [
+    name
+    for name, value in given.items()
+    if '.' in name
+    and any(_name(b).endswith(name) for b in bindings)
+    and (without_scope(name), value) not in read
+  ]
 
 
 @gin.config.register_finalize_hook

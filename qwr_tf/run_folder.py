@@ -84,6 +84,11 @@ class RunFolder:
     self._resumed: list[dict[str, Any]] = []
     self._changes: dict[str, Any] = {}
 
+  @property
+  def bindings(self) -> Sequence[str]:
+    """What was bound on the command line."""
+    return self._facts.get('bindings', ())
+
   def finished(self) -> dict[str, Any] | None:
     """run.json of a finished run with the same configuration, or None."""
     known = self._read()

@@ -39,7 +39,7 @@ _SEED = flags.DEFINE_integer(
   0,
   'Of everything random.',
   lower_bound=0,
-  upper_bound=2**31 - 1 - experiment.MAX_SEED_OFFSET,
+  upper_bound=experiment.MAX_SEED,
 )
 _OVERWRITE = flags.DEFINE_bool(
   'overwrite', False, 'Delete the run that root_dir holds and start anew.'

@@ -8,10 +8,12 @@ from typing import Any
 
 import gin
 import tqdm
+from absl import logging
 
 from qwr_tf import bad_batch
 from qwr_tf import checkpoints
 from qwr_tf import experiment
+from qwr_tf import gin_files
 from qwr_tf import interruption
 from qwr_tf import learning_curve
 from qwr_tf import metrics
@@ -47,6 +49,7 @@ class Run:
     self._parts = parts
     self._folder = folder
     self._screen = screen
+    self._bindings = folder.bindings
     recorder = metrics.Recorder(settings.log_every_env_steps, parts.agent)
     self._recorder = recorder
     self._checkpoints = checkpoints.Checkpoints(
@@ -116,6 +119,7 @@ class Run:
     with self._progress_bar() as progress:
       while not self._is_over():
         collected = self._iteration()
+        self._tell_unread_bindings()
         progress.update(collected if self._settings.interactions else 1)
         progress.set_postfix(self._recorder.returns(), refresh=False)
         last = self._is_over()
@@ -123,6 +127,12 @@ class Run:
         self._checkpoint(now=last or stops)
         if stops:
           raise KeyboardInterrupt
+
+  def _tell_unread_bindings(self) -> None:
+    """Warns, once, of what was bound and changes nothing."""
+    for name in gin_files.unread(self._bindings):
+      logging.warning('%s changes nothing in this run.', name)
+    self._bindings = ()
 
   def _progress_bar(self) -> tqdm.tqdm:
     """Counts interactions, or iterations if there will be none."""

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from qwr_tf import command
+
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _COMMANDS = sorted(
   path.stem
@@ -42,3 +44,12 @@ def test_ctrl_c_while_a_command_imports_is_one_line(name, tmp_path):
 
 def test_there_are_commands():
   assert {'report', 'sweep', 'train'} <= set(_COMMANDS)
+
+
+def test_a_file_in_the_place_of_a_folder_is_bad_input(capsys):
+  with pytest.raises(SystemExit) as ended:
+    command.guarded(lambda: pathlib.Path(__file__).mkdir(exist_ok=True))
+  assert ended.value.code == 2
+  assert capsys.readouterr().err == (
+    f'error: {__file__}: File exists; choose another folder.\n'
+  )

@@ -319,6 +319,13 @@ def test_the_suggested_wrappers_work():
   np.testing.assert_array_equal(pairs.unwrapped.last_action, [1, 2])
 
 
+@pytest.mark.parametrize('name', ['HalfCheetah-v4', 'BitFlip-5'])
+def test_episodes_without_a_step_are_refused_in_one_line(name):
+  with pytest.raises(ValueError, match=f'{name}: .*positive') as found:
+    environments.load(name, max_episode_steps=0)
+  assert '\n' not in str(found.value)
+
+
 @pytest.mark.parametrize(
   'name, suggestion',
   [

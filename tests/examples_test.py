@@ -40,14 +40,17 @@ def test_training_goes_on_from_a_checkpoint(tmp_path):
   )
   serving.export_run(run.folder, run.folder / 'policy')
   gin.clear_config()
-  version = continue_training.run(
-    run.folder,
-    tmp_path / 'next',
-    iterations=2,
-    env_steps=40,
-    train_steps=3,
-    batch_size=8,
-  )
+  for _ in range(2):  # Again from the run, not from where the first one ended.
+    version = continue_training.run(
+      run.folder,
+      tmp_path / 'next',
+      iterations=2,
+      env_steps=40,
+      train_steps=3,
+      batch_size=8,
+    )
+    gin.clear_config()
+  assert [p.name for p in tmp_path.iterdir()].count('next_learner') == 0
   path = version / 'assets.extra' / 'metadata.json'
   metadata = json.loads(path.read_text())
   assert metadata['interactions'] == 7 + 2 * 40

@@ -5,7 +5,7 @@ import pathlib
 import gin
 import pytest
 
-from qwr_tf import experiment  # noqa: F401 (registers what gin configures)
+from qwr_tf import experiment
 from qwr_tf import gin_files
 
 _FOLDER = pathlib.Path(__file__).resolve().parents[1] / 'gin_configs'
@@ -352,3 +352,29 @@ def test_presets_after_publications_have_what_those_state(preset):
   gin_files.parse([f'{preset}.gin'], [])
   expected = _PUBLISHED[preset]
   assert {name: _bound(name) for name in expected} == expected
+
+
+def test_another_agent_s_bindings_are_refused():
+  with pytest.raises(gin_files.ConfigError, match='use AwacAgent.horizon'):
+    gin_files.parse(['awac_bitflip.gin'], ['QwrAgent.horizon = 3'])
+  with pytest.raises(gin_files.ConfigError, match='use QwrAgent.max_weight'):
+    gin_files.parse(['bitflip.gin'], ['AwrAgent.max_weight = 5.0'])
+  gin_files.parse(['awac_bitflip.gin'], ['AwacAgent.horizon = 3'])
+  gin_files.parse(['bitflip.gin'], ['qwr_agent.QwrAgent.horizon = 3'])
+
+
+def test_bindings_that_nothing_reads():
+  bindings = [
+    'Adam.epsilon = 1e-6',  # Read as that of both optimizers.
+    'Adam.learning_rate = 0.5',  # Both have one of their own.
+    'actor/Adam.learning_rate = 0.25',
+    'polyak_update.target_update_tau = 0.5',
+    "run.environment = 'BitFlip-8'",
+  ]
+  gin_files.parse(['bitflip.gin'], bindings)
+  settings = experiment.Settings()
+  experiment.build(settings, seed=0)
+  assert gin_files.unread(bindings) == [
+    'Adam.learning_rate',
+    'polyak_update.target_update_tau',
+  ]

@@ -870,3 +870,19 @@ def test_the_budget_is_what_most_runs_had(tmp_path):
   runs = [_run(1.0, i, interactions=str(n)) for i, n in enumerate(made)]
   (experiment,) = report_data.load([_csv(tmp_path / 'e.csv', *runs)])
   assert experiment.budget == 100_000
+
+
+@pytest.mark.parametrize('text', ['', 'experiment;algorithm\n1;2\n'])
+def test_a_damaged_file_is_not_left_out(text, tmp_path):
+  good, bad = _csv(tmp_path / 'good.csv', _run(1.0)), tmp_path / 'bad.csv'
+  bad.write_text(text)
+  with pytest.raises(ConfigError, match='bad.csv.*separated by commas'):
+    report.write([good, bad], tmp_path)
+  assert not (tmp_path / 'README.md').exists()
+
+
+def test_a_byte_order_mark_is_no_damage(tmp_path):
+  path = _csv(tmp_path / 'good.csv', _run(1.0))
+  path.write_bytes(b'\xef\xbb\xbf' + path.read_bytes())
+  report.write([path], tmp_path)
+  assert '## good' in (tmp_path / 'README.md').read_text()

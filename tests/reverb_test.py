@@ -401,3 +401,15 @@ def test_a_call_that_hangs_is_left():
   assert reverb_client.within(0.1, time.sleep, 3.0) is None
   assert time.monotonic() - start < 2.0
   assert reverb_client.within(5.0, lambda x: x + 1, 1) == 2
+
+
+@pytest.mark.parametrize('overwrite', [False, True])
+def test_a_folder_of_something_else_is_left_alone(overwrite, shared, tmp_path):
+  # The server's own folder is removed when training has ended.
+  folder = tmp_path / 'recordings'
+  folder.mkdir()
+  (folder / 'own.npz').touch()
+  with pytest.raises(OSError, match='not of a replay server') as found:
+    reverb_server.serve(shared.specs, 10, _free_port(), folder, overwrite)
+  assert found.value.filename == str(folder)
+  assert [path.name for path in folder.iterdir()] == ['own.npz']

@@ -34,6 +34,11 @@ def test_seeds(text, seeds):
   assert sweep_plan.parse_seeds(text) == seeds
 
 
+def test_seeds_that_no_run_takes():
+  with pytest.raises(ConfigError, match='at most 2147463647'):
+    sweep_plan.parse_seeds('0,3000000000')
+
+
 @pytest.mark.parametrize('text', ['', '4-0', '-1', '0-', 'a', '1,', '1.5'])
 def test_bad_seeds(text):
   with pytest.raises(ConfigError, match='is no seed'):

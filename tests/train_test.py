@@ -717,3 +717,12 @@ def test_scores_have_the_names_of_how_the_policy_acted():
     'eval_return_sampled': 1.5,
     'eval_episodes': 2,
   }
+
+
+def test_a_binding_that_changes_nothing_is_told_once(cli, tmp_path, caplog):
+  bindings = _bindings(*_TINY, 'polyak_update.target_update_tau=0.5')
+  cli('--gin_file=bitflip.gin', f'--root_dir={tmp_path / "run"}', *bindings)
+  told = [r.getMessage() for r in caplog.records if 'nothing' in r.getMessage()]
+  assert told == [
+    'polyak_update.target_update_tau changes nothing in this run.'
+  ]

@@ -123,5 +123,6 @@ def _errors_name_the_fix(name: str) -> Iterator[None]:
       f'unknown environment {name!r}; '
       + (f'near it: {", ".join(near)}' if near else 'try BitFlip-20')
     ) from error
-  except TypeError as error:  # An argument the environment does not have.
+  # An argument it does not have or take, and libraries that do not draw.
+  except (TypeError, AssertionError, RuntimeError, AttributeError) as error:
     raise ValueError(f'{name}: {" ".join(str(error).split())}') from error

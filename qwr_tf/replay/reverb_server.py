@@ -1,5 +1,6 @@
 """The tables that a distributed run shares, in a Reverb server."""
 
+import errno
 import pathlib
 import shutil
 import socket
@@ -21,6 +22,9 @@ VARIABLES = 'variables'
 ENDED = 'ended'
 # The configuration that all roles were started with; one item.
 CONFIGURATION = 'configuration'
+
+# How Reverb names its checkpoints: by the second.
+_CHECKPOINTS = '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T*'
 
 # More than any backlog: a full queue would block whoever writes.
 _MAX_ARRIVALS = 10_000_000
@@ -104,7 +108,8 @@ def serve(
     overwrite: whether what it holds is thrown away.
 
   Raises:
-    OSError: if the port is taken or the folder cannot be written.
+    OSError: if the port is taken, or the folder cannot be written or holds
+      something else.
   """
   limits = {EXPERIENCE: capacity, VARIABLES: 1, ENDED: 1, CONFIGURATION: 1}
   tables = [
@@ -122,14 +127,26 @@ def serve(
     reverb.Table.queue(ARRIVALS, _MAX_ARRIVALS, signature=specs[ARRIVALS])
   )
   _check_port(port)  # First: the folder may be of who has the port.
-  if overwrite:
-    shutil.rmtree(checkpoints, ignore_errors=True)
-  checkpoints.mkdir(parents=True, exist_ok=True)
+  _claim(checkpoints, overwrite)
   checkpointer = reverb.checkpointers.DefaultCheckpointer(str(checkpoints))
   try:
     return reverb.Server(tables, port=port, checkpointer=checkpointer)
   except RuntimeError as error:
     raise OSError(0, f'port {port}: {error}') from error
+
+
+def _claim(folder: pathlib.Path, overwrite: bool) -> None:
+  """Makes the folder, which is removed when training has ended.
+
+  Raises:
+    OSError: if it holds what no server has put there.
+  """
+  if folder.exists() and {*folder.iterdir()} - {*folder.glob(_CHECKPOINTS)}:
+    reason = 'not of a replay server; move what it holds elsewhere'
+    raise OSError(errno.EEXIST, reason, str(folder))
+  if overwrite:
+    shutil.rmtree(folder, ignore_errors=True)
+  folder.mkdir(parents=True, exist_ok=True)
 
 
 def _check_port(port: int) -> None:

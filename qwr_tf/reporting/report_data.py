@@ -202,13 +202,22 @@ def is_raw(path: pathlib.Path) -> bool:
   """Whether a CSV claims to hold raw results; others lie beside them.
 
   Raises:
-    ConfigError: if it cannot be read.
+    ConfigError: if it cannot be read, or seems to be what once held some.
   """
   try:
-    with open(path, newline='', encoding='utf-8') as f:
-      return results.COLUMNS[0] in next(csv.reader(f), [])
+    with open(path, newline='', encoding='utf-8-sig') as f:
+      header = f.readline()
+    columns = next(csv.reader([header]), [])
   except (OSError, UnicodeDecodeError, csv.Error) as error:
     raise ConfigError(f'{path} cannot be read: {error}') from error
+  if not columns or (results.COLUMNS[0] in header) > (
+    results.COLUMNS[0] in columns
+  ):
+    raise ConfigError(
+      f'{path} is empty or not separated by commas; put back what it was, or '
+      'move it elsewhere.'
+    )
+  return results.COLUMNS[0] in columns
 
 
 def load(paths: Iterable[pathlib.Path]) -> list[Experiment]:

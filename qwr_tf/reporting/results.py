@@ -89,7 +89,7 @@ def read(path: pathlib.Path) -> list[Row]:
     ConfigError: if it is something else or damaged.
   """
   try:
-    with open(path, newline='', encoding='utf-8') as f:
+    with open(path, newline='', encoding='utf-8-sig') as f:
       reader = csv.DictReader(f)
       _check_columns(path, reader.fieldnames or ())
       return [_checked(path, reader.line_num, row) for row in reader]

@@ -58,7 +58,8 @@ def parse_seeds(text: str) -> list[int]:
   """'0-2,5' is [0, 1, 2, 5].
 
   Raises:
-    ConfigError: for anything else, and for a seed named twice.
+    ConfigError: for anything else, a seed named twice, and one that runs do not
+      take.
   """
   seeds: list[int] = []
   for part in text.split(','):
@@ -68,6 +69,8 @@ def parse_seeds(text: str) -> list[int]:
       raise ConfigError(f'--seeds={text}: {part!r} is no seed, nor a range 0-4')
     seeds += range(int(first), int(last) + 1)
   check_once('seeds', seeds)
+  if max(seeds) > experiment.MAX_SEED:
+    raise ConfigError(f'--seeds={text}: at most {experiment.MAX_SEED}.')
   return seeds
 
 
