@@ -10,6 +10,7 @@ import os
 # reads this when it is imported.
 os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
 
+import contextlib
 import pathlib
 import shlex
 import sys
@@ -104,8 +105,12 @@ def _train(
   folder.check(_OVERWRITE.value)
   placement = strategies.from_flags()
   parts = experiment.build(settings, _SEED.value, *placement, experience_fn)
-  screen = video.screen(settings, _SEED.value) if _VIDEO.value else None
-  with folder.claimed(_OVERWRITE.value):
+  with contextlib.ExitStack() as stack:
+    screen = None
+    if _VIDEO.value:  # Closed in any case: else EGL complains as Python ends.
+      screen = video.screen(settings, _SEED.value)
+      stack.callback(screen.close)
+    stack.enter_context(folder.claimed(_OVERWRITE.value))
     training = training_run.Run(settings, parts, folder, screen)
     strategies.check_agreement(placement, training.iteration)
     results = training.train()

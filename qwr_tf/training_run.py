@@ -113,7 +113,6 @@ class Run:
     serving.export(agent, facts, path / 'policy')
     if self._screen is not None:
       video.record(self._screen, agent, path / 'video.mp4')
-      self._screen.close()  # Else EGL complains while Python ends.
 
   def _loop(self, interrupted: interruption.Interruption) -> None:
     with self._progress_bar() as progress:
