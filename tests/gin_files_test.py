@@ -193,7 +193,7 @@ def test_values_that_do_not_fit(binding, expected):
     'QwrAgent.gamma = 1',  # A whole number is a number.
     'QwrAgent.td_lambda = 0',
     'iterate.actor_steps = 0',
-    'AwrAgent.gamma = 0.5',
+    'make_agent.agent_class = @AwrAgent\nAwrAgent.gamma = 0.5',
     'DistributionalCritic.min_value = -3.0',
     'SGD.clipnorm = 2.0',
     'mlp_torso.units = [8, 8]',
