@@ -195,6 +195,11 @@ def _name(binding: str) -> str:
   return binding.partition('=')[0].strip()
 
 
+def _is_called(name: str, bound: str) -> bool:
+  """Whether `bound` is the name, maybe with modules in front."""
+  return bound == name or bound.endswith(f'.{name}')
+
+
 def unread(bindings: Sequence[str]) -> list[str]:
   """Names of bindings whose values no function has been called with so far."""
 
@@ -210,7 +215,7 @@ def unread(bindings: Sequence[str]) -> list[str]:
     name
     for name, value in given.items()
     if '.' in name
-    and any(_name(b).endswith(name) for b in bindings)
+    and any(_is_called(name, _name(b)) for b in bindings)
     and (without_scope(name), value) not in read
   ]
 

@@ -210,14 +210,13 @@ def is_raw(path: pathlib.Path) -> bool:
     columns = next(csv.reader([header]), [])
   except (OSError, UnicodeDecodeError, csv.Error) as error:
     raise ConfigError(f'{path} cannot be read: {error}') from error
-  if not columns or (results.COLUMNS[0] in header) > (
-    results.COLUMNS[0] in columns
-  ):
+  found = results.COLUMNS[0] in columns
+  if not columns or (results.COLUMNS[0] in header and not found):
     raise ConfigError(
       f'{path} is empty or not separated by commas; put back what it was, or '
       'move it elsewhere.'
     )
-  return results.COLUMNS[0] in columns
+  return found
 
 
 def load(paths: Iterable[pathlib.Path]) -> list[Experiment]:
