@@ -10,12 +10,13 @@ parameters of the policy's distribution as infos/dist_params. Exit codes: 0
 done, 2 bad input, 1 anything else.
 """
 
+import contextlib
 import pathlib
 import re
 import shlex
 import statistics
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import Any
 
 import gin
@@ -73,7 +74,7 @@ class _Tally:
 
   def count(
     self, episodes: Iterable[datasets.Episode]
-  ) -> Iterator[datasets.Episode]:
+  ) -> Generator[datasets.Episode, None, None]:
     """Passes episodes on until there are as many as the flags say."""
     by_steps = _STEPS.value is not None
     wanted = _STEPS.value if by_steps else _EPISODES.value or 50
@@ -171,10 +172,11 @@ def main() -> None:
     plain = environment.rpartition(':')[2]
     path = _output(plain, kind.lower())
     tally = _Tally()
+    metadata = _metadata(env, path, plain, kind)
     played = tally.count(recording.play(env, policy, _FIRST_SEED.value))
     try:
-      metadata = _metadata(env, path, plain, kind)
-      datasets.write(path, played, metadata)
+      with contextlib.closing(played):  # Its bar, before what went wrong.
+        datasets.write(path, played, metadata)
     except tf.errors.InvalidArgumentError as error:  # NaN in an observation.
       raise FloatingPointError(f'{saved and saved.path}: {error}') from error
     except OSError as error:

@@ -1,6 +1,7 @@
 """Recording: what is written, what reads back, what is refused."""
 
 import json
+import resource
 import sys
 
 import gin
@@ -286,6 +287,22 @@ def test_policy_for_other_observations(cli, tmp_path):
   assert code == 2
   assert 'is for observations (3,), Hopper-v4 has (11,)' in err
   assert not (tmp_path / 'datasets').exists()
+
+
+def test_a_full_disk_leaves_nothing(cli, tmp_path):
+  # A limit on files' sizes stands for it.
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+  try:
+    code, out, err = cli('--policy=random', '--env=Pendulum-v1', '--steps=4000')
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  assert (code, out) == (2, '')
+  last = err.splitlines()[-1]
+  assert last.startswith('error: datasets/Pendulum-v1/random-v0 cannot be')
+  assert '(File too large); choose another --dataset' in last
+  assert not list(tmp_path.rglob('*.hdf5'))
+  assert not list(tmp_path.rglob('.*'))
 
 
 def test_nan_leaves_nothing(cli, tmp_path, monkeypatch):

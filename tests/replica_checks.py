@@ -1,12 +1,13 @@
 """One device against two replicas of it, printed as JSON.
 
-    python tests/replica_checks.py main <case>,<case>...,stock <steps>
+    python tests/replica_checks.py main <case>,<case>...,stock,ops <steps>
     TF_CONFIG=... python tests/replica_checks.py worker <case> <steps>
 
 The first builds a case's agent on one device and under a MirroredStrategy of
 two logical CPU devices, which a process can only be given before it computes
 anything, and trains both on the same table: with `iterate`, and as TF-Agents'
-own Learner calls an agent. Used by replicas_test.py and benchmarks/replicas.py.
+own Learner calls an agent. `ops` are the functions alone. Used by
+replicas_test.py and benchmarks/replicas.py.
 """
 
 import functools
@@ -30,6 +31,7 @@ from qwr_tf.agents import qwr_agent
 from qwr_tf.agents import whole_table
 from qwr_tf.networks import torsos
 from qwr_tf.ops import backups
+from qwr_tf.ops import cross_replica
 from qwr_tf.replay import ReplayTable
 
 _VECTOR = tensor_spec.TensorSpec([5], tf.float32, 'observation')
@@ -240,12 +242,11 @@ def compare(case: str, steps: int, mirrored) -> dict:
 
 
 def main(cases: str, steps: int) -> None:
-  """Prints it for cases with commas between; `stock` is one of its own."""
+  """Prints it for cases with commas between."""
   mirrored = two_devices()
+  checks = {'stock': stock, 'ops': lambda _, strategy: ops(strategy)}
   found = {
-    case: stock(steps, mirrored)
-    if case == 'stock'
-    else compare(case, steps, mirrored)
+    case: checks.get(case, functools.partial(compare, case))(steps, mirrored)
     for case in cases.split(',')
   }
   print(json.dumps(found))
@@ -263,6 +264,37 @@ def stock(steps: int, mirrored) -> dict:
     'apart': distance([v.numpy() for v in one], [v.numpy() for v in two]),
     'differ': trainings[1].replicas_differ(),
     'train_steps': steps_made,
+  }
+
+
+def ops(mirrored) -> dict[str, list]:
+  """What each function makes of the value 1 in one replica, 3 in the other."""
+  mask = tf.constant([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]])
+  rows = tf.constant([[1.0, 2.0], [3.0, 4.0]])
+  seed = tf.constant([0, 1])
+
+  @tf.function
+  def in_each():
+    number = tf.distribute.get_replica_context().replica_id_in_sync_group
+    value = tf.constant([1.0, 3.0])[number]
+    return {
+      'total': cross_replica.total(value),
+      'mean': cross_replica.mean(value),
+      'part': cross_replica.part(value),
+      'maximum': cross_replica.maximum(value),
+      'exp_of_log_sum_exp': tf.exp(
+        cross_replica.log_sum_exp(tf.math.log(value))
+      ),
+      'share': cross_replica.share(mask[number]),
+      'tiled': cross_replica.tiled(rows[number]),
+      'own': cross_replica.own(tf.constant([[1.0, 2.0, 3.0, 4.0]])),
+      'own_seed': cross_replica.own_seed(seed),
+    }
+
+  results = mirrored.run(in_each)
+  return {
+    name: [x.numpy().tolist() for x in mirrored.experimental_local_results(y)]
+    for name, y in results.items()
   }
 
 

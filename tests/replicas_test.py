@@ -49,7 +49,7 @@ def _result(run):
 # policy each for themselves: other numbers than one device's, so that only the
 # replicas can be compared.
 _EXACT = ['gaussian', 'images']
-_CASES = [*_EXACT, 'awac', 'stock']
+_CASES = [*_EXACT, 'awac', 'stock', 'ops']
 
 
 @functools.cache
@@ -111,6 +111,30 @@ def test_a_batch_that_replicas_cannot_share_is_refused():
   with pytest.raises(ValueError, match='256 .* 3 replicas.* multiple of 3'):
     shared.check_batch_size(256)
   shared.check_batch_size(255)
+
+
+# 1 in one replica and 3 in the other; by hand.
+@pytest.mark.parametrize(
+  ('name', 'expected'),
+  [
+    ('total', [4, 4]),
+    ('mean', [2, 2]),
+    ('part', [0.5, 1.5]),
+    ('maximum', [3, 3]),
+    ('exp_of_log_sum_exp', [4, 4]),  # Of log 1 and log 3.
+    ('share', [0.75, 0.25]),  # Three entries that count, and one.
+    ('tiled', [[1, 2, 1, 2], [3, 4, 3, 4]]),
+    ('own', [[[1, 2]], [[3, 4]]]),
+  ],
+)
+def test_what_replicas_know_of_each_other(name, expected):
+  for found, wanted in zip(_checked('ops')[name], expected, strict=True):
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+
+
+def test_replicas_draw_with_seeds_of_their_own():
+  one, other = _checked('ops')['own_seed']
+  assert one != other
 
 
 def test_one_device_is_left_alone():

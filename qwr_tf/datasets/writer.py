@@ -80,7 +80,8 @@ def write(
 
 def _write_episodes(path: pathlib.Path, episodes) -> dict[str, int]:
   total_episodes = total_steps = 0
-  with h5py.File(path, 'w', track_order=True) as file:
+  # Through Python's file: HDF5's own may crash when the disk is full.
+  with open(path, 'w+b') as raw, h5py.File(raw, 'w', track_order=True) as file:
     for episode in episodes:
       group = file.create_group(f'episode_{total_episodes}')
       group.attrs['id'] = total_episodes
