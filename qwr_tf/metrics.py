@@ -1,4 +1,4 @@
-"""One row per iteration: to metrics.csv and to TensorBoard."""
+"""What iterations report, in rows: to metrics.csv and to TensorBoard."""
 
 import math
 import os
@@ -105,15 +105,18 @@ class Recorder:
     """Since the start."""
     return time.perf_counter() - self._start
 
+  def begin(self) -> None:
+    """An iteration begins; what went before it was no training."""
+    self._mark = time.perf_counter()
+
   def add(self, collected, scalars: Mapping[str, tf.Tensor]) -> None:
     """Takes in an iteration: `collect.Collected` and the phases' means."""
     self.iteration += 1
     self._previous = self.progress
     self.interactions += collected.interactions
     if not self.interactions:
-      self.offline_steps = int(self._agent.actor_steps) or int(
-        self._agent.critic_steps
-      )
+      critic_steps, actor_steps = self._gradient_steps()
+      self.offline_steps = actor_steps or critic_steps
     self._returns += collected.episode_returns
     for name, value in scalars.items():
       self._scalars.setdefault(name, []).append(float(value))
@@ -147,15 +150,18 @@ class Recorder:
         if row.get(name) is not None:
           self._last[name] = row[name]
       self._clear()
-    self._mark = time.perf_counter()  # An evaluation is no training.
     return row
+
+  def _gradient_steps(self) -> tuple[int, int]:
+    """The agent's (critic, actor) steps; replicas have counts of their own."""
+    counts = self._agent.critic_steps, self._agent.actor_steps
+    critic, actor = (int(tf.convert_to_tensor(count)) for count in counts)
+    return critic, actor
 
   def measured(self, evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """The columns of what was gathered and of an evaluation."""
-    agent = self._agent
     before = self._critic_steps, self._actor_steps
-    self._critic_steps = int(tf.convert_to_tensor(agent.critic_steps))
-    self._actor_steps = int(tf.convert_to_tensor(agent.actor_steps))
+    self._critic_steps, self._actor_steps = self._gradient_steps()
     critic_steps = self._critic_steps - before[0]
     actor_steps = self._actor_steps - before[1]
     scalars = {name: _mean(values) for name, values in self._scalars.items()}
@@ -186,8 +192,7 @@ class Recorder:
     """Goes on from what `state` returned; the time between does not count."""
     for name in _STATE:
       setattr(self, name, state[name])
-    self._mark = time.perf_counter()
-    self._start = self._mark - state['wall_seconds']
+    self._start = time.perf_counter() - state['wall_seconds']
 
   def returns(self) -> dict[str, str]:
     """The newest returns, for a progress bar."""

@@ -157,6 +157,7 @@ class Run:
   def _iteration(self) -> int:
     """One iteration with what is due after it; returns its interactions."""
     recorder = self._recorder
+    recorder.begin()
     collected, scalars = next(self._parts.iterations)
     recorder.add(collected, scalars)
     last = self._is_over()

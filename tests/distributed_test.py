@@ -190,12 +190,12 @@ def test_wrong_flags_are_told(arguments, message, tmp_path):
 def test_what_needs_the_whole_table_is_refused():
   gin_files.parse(['awr_bitflip.gin'], [])
   with pytest.raises(ConfigError, match='@WholeTable .*qwr_tf.train'):
-    role.check(experiment.settings())
+    role.adapt(experiment.settings())
 
 
 def test_what_only_saves_time_gives_way():
   gin_files.parse(['atari.gin'], ["run.environment='ALE/Pong-v5'"])
-  role.check(experiment.settings())
+  role.adapt(experiment.settings())
   source = gin.query_parameter('iterate.minibatches_fn')
   assert source.configurable.wrapped is minibatches.PerMinibatch
 
@@ -204,7 +204,7 @@ def test_a_data_set_is_refused():
   bindings = ["run.dataset='x'", 'run.offline_iterations=1']
   gin_files.parse(['bitflip.gin'], bindings)
   with pytest.raises(ConfigError, match='run.dataset .*qwr_tf.train'):
-    role.check(experiment.settings())
+    role.adapt(experiment.settings())
 
 
 def test_roles_of_one_configuration_fit_and_of_another_do_not(tmp_path):
@@ -334,8 +334,27 @@ def test_the_end_of_training_ends_collectors(pair):
   pair.remote.publish()
   assert pair.collecting.step()
   learner = learner_role.Learner(pair.connection, '', 1.0)
+  learner._collector = pair.remote
   learner.finish()
   assert not pair.collecting.step()
+
+
+def test_a_run_that_was_finished_before_ends_no_other_run(pair):
+  own = reverb_client.as_item('gamma = 0.9\nseed = 0\n')
+  pair.connection.write(reverb_server.CONFIGURATION, own)
+  pair.remote.publish()
+  other = 'gamma = 0.9\nseed = 1\n'
+  learner_role.Learner(pair.connection, other, 1.0).finish()
+  assert pair.collecting.step()
+  same = 'gamma = 0.9\nseed = 0\n'
+  learner_role.Learner(pair.connection, same, 1.0).finish()
+  assert not pair.collecting.step()
+
+
+def test_roles_of_another_seed_are_told():
+  with flagsaver.flagsaver():
+    command.parse_flags(['distributed_test', '--seed=3'])
+    assert roles._shared('a = 1\n') == 'a = 1\nseed = 3\n'
 
 
 def test_collectors_that_nobody_takes_from_give_up(pair):

@@ -43,8 +43,11 @@ class _Run:
     scalars=None,
     critic_steps=6,
     actor_steps=3,
+    between=0.0,
   ):
-    """2 seconds of collecting, 3 of training."""
+    """2 seconds of collecting, 3 of training; before them a checkpoint's."""
+    self.clock += between
+    self.recorder.begin()
     self.clock += 5.0
     self.agent.critic_steps += critic_steps
     self.agent.actor_steps += actor_steps
@@ -96,13 +99,14 @@ def test_row_holds_all_since_the_last_one(monkeypatch):
   run = _Run(monkeypatch, log_every=8)
   run.iteration(returns=[1.0, 2.0], scalars={'q_mean': tf.constant(3.0)})
   assert run.recorder.row({}) is None
-  run.iteration(returns=[6.0], scalars={'q_mean': tf.constant(5.0)})
+  scalars = {'q_mean': tf.constant(5.0)}
+  run.iteration(returns=[6.0], scalars=scalars, between=100.0)
   row = run.recorder.row({})
   assert row['train_return'] == 3.0  # (1 + 2 + 6) / 3
   assert row['q_mean'] == 4.0  # (3 + 5) / 2
   assert row['critic_steps'] == 12
   assert row['actor_steps'] == 6
-  assert row['wall_seconds'] == 10.0
+  assert row['wall_seconds'] == 110.0
   assert row['collect_steps_per_second'] == 2.0  # 8 in 2 x 2 s
   assert row['train_steps_per_second'] == 3.0  # 2 x (6 + 3) in 2 x 3 s
 

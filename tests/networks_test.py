@@ -483,6 +483,21 @@ def test_heads_refuse_what_does_not_fit(head, action_spec):
     head(action_spec)
 
 
+@pytest.mark.parametrize(
+  'critic',
+  [
+    networks.GatedQNetwork,
+    networks.ConcatQNetwork,
+    networks.DiscreteQNetwork,
+  ],
+)
+def test_critics_need_actions_from_0_on(critic):
+  # Otherwise the last one is worth 0, or has the features of none.
+  spec = tensor_spec.BoundedTensorSpec([], tf.int32, 1, 3)
+  with pytest.raises(ValueError, match='must start at 0, not at 1; shift'):
+    critic(_OBSERVATION, spec)
+
+
 def test_acting_on_values_needs_actions_from_0_on():
   # Samples and modes of a categorical distribution start there.
   with pytest.raises(ValueError, match='must start at 0, not at 1; shift'):

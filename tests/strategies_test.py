@@ -1,5 +1,6 @@
 """--strategy, --tpu, --jit: what they make, and what they refuse in time."""
 
+import itertools
 import json
 import os
 import pathlib
@@ -13,7 +14,10 @@ import tensorflow as tf
 from absl.testing import flagsaver
 
 from qwr_tf import command
+from qwr_tf import datasets
 from qwr_tf import deadlines
+from qwr_tf import environments
+from qwr_tf import recording
 from qwr_tf import strategies
 from qwr_tf.gin_files import ConfigError
 
@@ -37,13 +41,19 @@ def _closed_port():
     return listener.getsockname()[1]
 
 
-def test_a_run_on_two_replicas_ends_with_a_policy(tmp_path):
+def test_a_run_on_two_replicas_from_logged_data_ends_with_a_policy(tmp_path):
+  with environments.load('BitFlip-20', seed=0) as wrapped:
+    policy = recording.random_policy(wrapped.env.action_space, seed=0)
+    episodes = itertools.islice(recording.play(wrapped.env, policy, 0), 4)
+    datasets.write(tmp_path / 'data', episodes, {})
   run = subprocess.run(
     [
       *(sys.executable, '-m', 'qwr_tf.train', '--gin_file=bitflip.gin'),
       *('--strategy=mirrored', '--replicas=2', '--jit'),
       f'--root_dir={tmp_path / "run"}',
       *[f'--gin_bindings={binding}' for binding in _TINY],
+      f'--gin_bindings=run.dataset={str(tmp_path / "data")!r}',
+      '--gin_bindings=run.offline_iterations=1',
     ],
     env={**os.environ, 'PYTHONPATH': str(_ROOT)},
     capture_output=True,
@@ -55,7 +65,11 @@ def test_a_run_on_two_replicas_ends_with_a_policy(tmp_path):
   assert 'score' in run.stdout
   assert (tmp_path / 'run/policy/1/saved_model.pb').exists()
   facts = json.loads((tmp_path / 'run/run.json').read_text())
-  assert facts['critic_steps'] == 6
+  assert facts['critic_steps'] == 9  # One iteration offline, two online.
+  rows = (tmp_path / 'run/metrics.csv').read_text().splitlines()
+  offline_steps = [line.split(',')[-1] for line in rows]
+  assert offline_steps[0] == 'offline_steps'
+  assert set(offline_steps[1:]) == {'3'}
 
 
 # Several hosts. benchmarks/replicas.py starts two workers.

@@ -49,8 +49,7 @@ def all_actions(action_spec: types.BoundedTensorSpec, outer_rank: int):
       'Only discrete actions can be enumerated; for a continuous action space '
       'use @sampled_behavior_actions or @sampled_policy_actions.'
     )
-  first, last = int(action_spec.minimum), int(action_spec.maximum)
-  actions = tf.range(first, last + 1, dtype=action_spec.dtype)
+  actions = tf.range(action_spec.maximum + 1, dtype=action_spec.dtype)
   return tf.reshape(actions, [-1] + [1] * outer_rank)
 
 

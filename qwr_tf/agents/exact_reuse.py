@@ -191,11 +191,11 @@ def _with_values(agent, known: str):
     known: whose values they are, 'target_outputs' or 'critic_outputs'.
   """
   own_axes = agent.critic_outputs(*_one_of_each(agent)).shape.rank - 2
-  first, axis = int(agent.action_spec.minimum), -1 - own_axes
+  axis = -1 - own_axes
 
   def entries(q_vectors: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
     """Of Q-vectors [..., all actions, ...], float [n, ..., ...]."""
-    chosen = tf.one_hot(actions - first, q_vectors.shape[axis])
+    chosen = tf.one_hot(actions, q_vectors.shape[axis])
     for _ in range(own_axes):
       chosen = chosen[..., tf.newaxis]
     return tf.reduce_sum(chosen * q_vectors, axis=axis)

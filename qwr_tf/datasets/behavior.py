@@ -52,7 +52,6 @@ def logged_action_behavior(
 
 
 def _smoothed_one_hot(actions, action_spec, epsilon: float) -> np.ndarray:
-  first, last = int(action_spec.minimum), int(action_spec.maximum)
-  count = last - first + 1
-  one_hot = np.eye(count, dtype=np.float32)[actions - first]
+  count = int(action_spec.maximum) + 1
+  one_hot = np.eye(count, dtype=np.float32)[actions]
   return np.log((1.0 - epsilon) * one_hot + np.float32(epsilon / count))

@@ -62,13 +62,18 @@ def _connection():
   )
 
 
+def _shared(config: str) -> str:
+  """What all roles must have been given; the server holds them to it."""
+  return f'{config}seed = {flags.FLAGS.seed}\n'
+
+
 def _replay(role, config: str) -> None:
   settings = experiment.settings()
   run = train.path(config, settings)
   folder = run.with_name(f'{run.name}-replay')
   with interruption.Interruption() as interrupted:
     role.run(
-      *(settings, config, flags.FLAGS.seed, _port(), folder),
+      *(settings, _shared(config), flags.FLAGS.seed, _port(), folder),
       flags.FLAGS.overwrite,
       interrupted,
     )
@@ -77,7 +82,8 @@ def _replay(role, config: str) -> None:
 def _collector(role, config: str) -> None:
   with interruption.Interruption() as interrupted:
     role.run(
-      *(experiment.settings(), config, flags.FLAGS.seed, _connection()),
+      *(experiment.settings(), _shared(config)),
+      *(flags.FLAGS.seed, _connection()),
       role_flags.WAIT_SECONDS.value,
       interrupted,
     )
@@ -89,7 +95,9 @@ def _learner(role, config: str) -> None:
       'A learner is one process: --strategy=default, mirrored or tpu. '
       'multi_worker is for qwr_tf.train.'
     )
-  learner = role.Learner(_connection(), config, role_flags.WAIT_SECONDS.value)
+  learner = role.Learner(
+    _connection(), _shared(config), role_flags.WAIT_SECONDS.value
+  )
   with learner.watched():
     train.run(config, learner.experience)
     learner.finish()

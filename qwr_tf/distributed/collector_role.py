@@ -135,7 +135,7 @@ def run(
 
   Args:
     settings: of the run.
-    config: of the run, as text.
+    config: of the run and its seed, as text.
     seed: of the run; what this process draws is its own.
     connection: to the server.
     wait_seconds: how long to wait for a learner.

@@ -189,7 +189,7 @@ class Learner:
       ConfigError: if the server is of another run, or does not answer.
     """
     del env, seed
-    role.check(settings)
+    role.adapt(settings)
     specs = role.specs_of(agent)
     role.check_server(self._connection, specs, self._config)
     self._collector = RemoteCollector(
@@ -202,11 +202,21 @@ class Learner:
 
   def finish(self) -> None:
     """Ends all roles, and says what was lost."""
-    if self._collector is None and self._connection.tables_now() is None:
-      return  # The run had been finished before, and nobody waits.
+    if self._collector is None and not self._is_awaited():
+      return
     self._connection.write(reverb_server.ENDED, np.bool_(True))
     if self._collector is not None:
       print(f'lost    {self._collector.lost} interactions')
+
+  def _is_awaited(self) -> bool:
+    """Whether a run that had been finished before has roles that wait."""
+    if self._connection.tables_now() is None:
+      return False
+    try:
+      self._connection.check({}, self._config)
+    except reverb_client.MismatchError:
+      return False  # They are another run's.
+    return True
 
   @contextlib.contextmanager
   def watched(self) -> Iterator[None]:

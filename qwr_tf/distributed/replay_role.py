@@ -28,7 +28,7 @@ def run(
 
   Args:
     settings: of the run.
-    config: of the run, as text.
+    config: of the run and its seed, as text.
     seed: of the run.
     port: to listen on.
     folder: of the server's checkpoints; gone when training has ended.

@@ -41,7 +41,7 @@ def build(settings: experiment.Settings, seed: int, env_seed: int) -> Role:
   Raises:
     ConfigError: if something of the configuration does not fit.
   """
-  check(settings)
+  adapt(settings)
   try:
     env = experiment.load_environment(settings.environment, seed=env_seed)
     agent = experiment.make_agent(
@@ -67,7 +67,7 @@ def check_server(connection, specs: dict[str, Any], config: str) -> None:
   Args:
     connection: to the server.
     specs: of its tables.
-    config: of the run, as text.
+    config: of the run and its seed, as text.
 
   Raises:
     ConfigError: if it is of another run, or does not answer.
@@ -81,8 +81,8 @@ def check_server(connection, specs: dict[str, Any], config: str) -> None:
     raise gin_files.ConfigError(str(error)) from error
 
 
-def check(settings: experiment.Settings) -> None:
-  """Sees to what wants the whole table in the learner's memory.
+def adapt(settings: experiment.Settings) -> None:
+  """Makes the configuration do without the whole table in memory.
 
   `ExactReuse` gives way to `PerMinibatch`, which makes the same numbers.
 

@@ -13,6 +13,7 @@ from tf_agents.networks import utils as network_utils
 from tf_agents.specs import tensor_spec
 from tf_agents.typing import types
 
+from qwr_tf.networks import discrete_actions
 from qwr_tf.networks import torsos
 
 
@@ -122,7 +123,9 @@ def head_outputs(outputs: tf.Tensor, num_outputs: int | None) -> tf.Tensor:
 def _action_embedding(action_spec: types.BoundedTensorSpec, width: int):
   """The linear action embedding: a table for a discrete action."""
   if tensor_spec.is_discrete(action_spec):
-    num_actions = int(action_spec.maximum - action_spec.minimum) + 1
+    num_actions = discrete_actions.number_of_actions(
+      action_spec, 'A critic', 'Write an Actor and a Critic for them.'
+    )
     # As a linear layer on one-hot actions would be initialised.
     return tf.keras.layers.Embedding(
       num_actions, width, embeddings_initializer='glorot_uniform'

@@ -7,6 +7,7 @@ from tf_agents.typing import types
 
 from qwr_tf.networks import actors
 from qwr_tf.networks import critics
+from qwr_tf.networks import discrete_actions
 from qwr_tf.networks import q_networks
 
 # The least probability an action is stored with, so that mu has a logarithm.
@@ -55,7 +56,7 @@ class EpsilonGreedyActor(actors.Actor):
       ValueError: for continuous actions, and discrete ones not from 0 on.
     """
     super().__init__(observation_spec, state_spec=(), name=name)
-    self._num_actions = actors.number_of_actions(
+    self._num_actions = discrete_actions.number_of_actions(
       action_spec, type(self).__name__, _INSTEAD
     )
     self._action_spec = action_spec
@@ -117,7 +118,9 @@ class NoActor(actors.Actor):
     """
     del normalizer  # The critic has it.
     super().__init__(observation_spec, state_spec=(), name=name)
-    self._num_actions = actors.number_of_actions(action_spec, 'DQN', _INSTEAD)
+    self._num_actions = discrete_actions.number_of_actions(
+      action_spec, 'DQN', _INSTEAD
+    )
     self._dtype_of_actions = action_spec.dtype
     self._observation_rank = observation_spec.shape.rank
 

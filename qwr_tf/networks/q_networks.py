@@ -9,6 +9,7 @@ from tf_agents.specs import tensor_spec
 from tf_agents.typing import types
 
 from qwr_tf.networks import critics
+from qwr_tf.networks import discrete_actions
 from qwr_tf.networks import torsos
 
 
@@ -41,7 +42,9 @@ class ConcatQNetwork(critics.Critic):
     super().__init__((observation_spec, action_spec), state_spec=(), name=name)
     self._num_actions = None
     if tensor_spec.is_discrete(action_spec):
-      self._num_actions = int(action_spec.maximum - action_spec.minimum) + 1
+      self._num_actions = discrete_actions.number_of_actions(
+        action_spec, 'ConcatQNetwork', 'Write a Critic for them.'
+      )
     self._normalizer = normalizer
     self._torso = torso_fn()
     self._head = critics.value_head(num_outputs, output_limit)
@@ -98,14 +101,11 @@ class DiscreteQNetwork(critics.Critic):
     Raises:
       ValueError: for continuous actions.
     """
-    if not tensor_spec.is_discrete(action_spec):
-      raise ValueError(
-        'DiscreteQNetwork has an output per discrete action; this environment '
-        f'has {action_spec}. Use GatedQNetwork or ConcatQNetwork.'
-      )
     super().__init__((observation_spec, action_spec), state_spec=(), name=name)
     self.encoder = torsos.Encoder(observation_spec, torso_fn, normalizer)
-    self.num_actions = int(action_spec.maximum - action_spec.minimum) + 1
+    self.num_actions = discrete_actions.number_of_actions(
+      action_spec, 'DiscreteQNetwork', 'Use GatedQNetwork or ConcatQNetwork.'
+    )
     self.head = critics.value_head(
       self.num_actions * (num_outputs or 1), output_limit
     )

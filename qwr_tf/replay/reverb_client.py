@@ -108,7 +108,7 @@ class Connection:
       raise MismatchError(
         f'Reverb server {self.address} runs another configuration: '
         f'{_first_difference(there, configuration)}. Start all roles with the '
-        'same --gin_file and --gin_bindings.'
+        'same --gin_file, --gin_bindings and --seed.'
       )
 
   def read(self, table: str) -> Any:

@@ -14,6 +14,8 @@ import tensorflow_probability as tfp
 from tf_agents.distributions import utils as distribution_utils
 from tf_agents.specs import tensor_spec
 
+from qwr_tf.agents import action_sets
+
 SERVING_DEFAULT = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
 
 
@@ -88,9 +90,8 @@ class PolicyFunctions:
 
   def q_values(self, observation: tf.Tensor) -> dict[str, tf.Tensor]:
     """{q_values [B, n]}: of all n discrete actions, the first one first."""
-    spec = self._agent.action_spec
-    actions = tf.range(spec.minimum, spec.maximum + 1, dtype=spec.dtype)
-    values = self._agent.q_values(observation, actions[:, tf.newaxis])
+    actions = action_sets.all_actions(self._agent.action_spec, outer_rank=1)
+    values = self._agent.q_values(observation, actions)
     return {'q_values': tf.transpose(values)}
 
   def q_values_of(
