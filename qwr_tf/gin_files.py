@@ -75,7 +75,7 @@ def parse(files: Sequence[str], bindings: Sequence[str]) -> str:
     gin.finalize()
     _check_macros(bindings)
     _check_passed()
-    _check_agent(bindings)
+    _check_agent()
   return gin.config_str()
 
 
@@ -178,16 +178,21 @@ def _check_passed() -> None:
       raise ConfigError(f'gin: {match[1]} changes nothing; use {instead}.')
 
 
-def _check_agent(bindings: Sequence[str]) -> None:
-  """Raises ConfigError for parameters of an agent that is not made."""
-  made = values(gin.config_str()).get('make_agent.agent_class', '@QwrAgent')
+def _check_agent() -> None:
+  """Raises ConfigError for parameters of an agent that is not made.
+
+  Some would be read all the same: a relative calls what it is derived from.
+  """
+  bound = values(gin.config_str())
+  made = bound.get('make_agent.agent_class', '@QwrAgent')
   made = re.split(r'[./@]', made)[-1]
-  for name in map(_name, bindings):
+  for name in bound:
     owner, _, parameter = name.rpartition('.')
     owner = re.split(r'[./]', owner)[-1]
     if owner.endswith('Agent') and owner != made:
       raise ConfigError(
-        f'gin: {name} changes nothing here; use {made}.{parameter}.'
+        f"gin: {name} is another agent's; use {made}.{parameter}, and no "
+        'preset of another agent.'
       )
 
 

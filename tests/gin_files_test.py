@@ -193,7 +193,6 @@ def test_values_that_do_not_fit(binding, expected):
     'QwrAgent.gamma = 1',  # A whole number is a number.
     'QwrAgent.td_lambda = 0',
     'iterate.actor_steps = 0',
-    'make_agent.agent_class = @AwrAgent\nAwrAgent.gamma = 0.5',
     'DistributionalCritic.min_value = -3.0',
     'SGD.clipnorm = 2.0',
     'mlp_torso.units = [8, 8]',
@@ -359,6 +358,9 @@ def test_another_agent_s_bindings_are_refused():
     gin_files.parse(['awac_bitflip.gin'], ['QwrAgent.horizon = 3'])
   with pytest.raises(gin_files.ConfigError, match='use QwrAgent.max_weight'):
     gin_files.parse(['bitflip.gin'], ['AwrAgent.max_weight = 5.0'])
+  # Of the preset's own lines, too: AwrAgent would take some of them over.
+  with pytest.raises(gin_files.ConfigError, match='no preset of another'):
+    gin_files.parse(['bitflip.gin'], ['make_agent.agent_class = @AwrAgent'])
   gin_files.parse(['awac_bitflip.gin'], ['AwacAgent.horizon = 3'])
   gin_files.parse(['bitflip.gin'], ['qwr_agent.QwrAgent.horizon = 3'])
 
