@@ -10,6 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from qwr_tf import checkpoint_files
+from qwr_tf.agents import regression_agent
 
 COLUMNS = (
   'iteration',
@@ -35,16 +36,6 @@ COLUMNS = (
 
 _COUNTERS = (*COLUMNS[:4], 'offline_steps')
 SCORES = COLUMNS[6:9]  # Those of an evaluation.
-
-# What only steps of one kind measure.
-_OF_CRITIC = ('critic_loss', 'q_mean')
-_OF_ACTOR = (
-  'actor_loss',
-  'q_scale',
-  'weight_mean',
-  'weight_max',
-  'weight_clipped',
-)
 
 # What a `Recorder` knows, but for its clocks.
 _STATE = (
@@ -165,8 +156,10 @@ class Recorder:
     critic_steps = self._critic_steps - before[0]
     actor_steps = self._actor_steps - before[1]
     scalars = {name: _mean(values) for name, values in self._scalars.items()}
-    for names, steps in ((_OF_CRITIC, critic_steps), (_OF_ACTOR, actor_steps)):
-      scalars |= {} if steps else dict.fromkeys(names)
+    if not critic_steps:
+      scalars |= dict.fromkeys(regression_agent.CRITIC_SCALARS)
+    if not actor_steps:
+      scalars |= dict.fromkeys(regression_agent.ACTOR_SCALARS)
     return {
       'iteration': self.iteration,
       'interactions': self.interactions,

@@ -11,12 +11,13 @@ done, 2 bad input, 1 anything else.
 """
 
 import contextlib
+import itertools
 import pathlib
 import re
 import shlex
 import statistics
 import sys
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 import gin
@@ -99,10 +100,10 @@ def _policy(env, saved: recording.SavedPolicy | None) -> recording.Policy:
 
 
 def _output(environment: str, name: str) -> pathlib.Path:
-  """Where the data set goes; must not exist.
+  """Where the data set goes: --dataset, or an empty folder that was made.
 
   Raises:
-    ConfigError: if --dataset does.
+    ConfigError: if --dataset exists.
   """
   if _DATASET.value:
     path = pathlib.Path(_DATASET.value)
@@ -110,9 +111,22 @@ def _output(environment: str, name: str) -> pathlib.Path:
       raise ConfigError(f'{path} exists; choose another --dataset.')
     return path
   folder = pathlib.Path('datasets', environment)
-  taken = {p.name for p in folder.glob('*')}
-  number = next(n for n in range(2**31) if f'{name}-v{n}' not in taken)
-  return folder / f'{name}-v{number}'
+  for number in itertools.count():
+    path = folder / f'{name}-v{number}'
+    with contextlib.suppress(FileExistsError):
+      path.mkdir(parents=True)  # No other recording takes this number.
+      break
+  return path
+
+
+@contextlib.contextmanager
+def _gone_if_empty(path: pathlib.Path) -> Iterator[None]:
+  """Removes a folder that nothing came into."""
+  try:
+    yield
+  finally:
+    with contextlib.suppress(OSError):  # It is not empty.
+      path.rmdir()
 
 
 def _metadata(env, path: pathlib.Path, environment: str, policy: str):
@@ -172,10 +186,11 @@ def main() -> None:
     plain = environment.rpartition(':')[2]
     path = _output(plain, kind.lower())
     tally = _Tally()
-    metadata = _metadata(env, path, plain, kind)
     played = tally.count(recording.play(env, policy, _FIRST_SEED.value))
     try:
-      with contextlib.closing(played):  # Its bar, before what went wrong.
+      # Closes the bar before what went wrong is told.
+      with contextlib.closing(played), _gone_if_empty(path):
+        metadata = _metadata(env, path, plain, kind)
         datasets.write(path, played, metadata)
     except tf.errors.InvalidArgumentError as error:  # NaN in an observation.
       raise FloatingPointError(f'{saved and saved.path}: {error}') from error

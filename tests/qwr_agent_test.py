@@ -971,6 +971,32 @@ def test_an_actor_must_return_a_distribution():
     _agent(_CONTINUOUS, actor=actor)
 
 
+@pytest.mark.parametrize('summaries', [False, True])
+def test_train_writes_the_summaries_that_are_asked_for(tmp_path, summaries):
+  agent = _agent(debug_summaries=summaries, summarize_grads_and_vars=summaries)
+  with tf.summary.create_file_writer(str(tmp_path)).as_default() as writer:
+    info = agent.train(_windows(agent, 4))
+    writer.flush()
+  (file,) = tmp_path.iterdir()
+  found = {
+    value.tag: float(tf.make_ndarray(value.tensor))
+    for event in tf.compat.v1.train.summary_iterator(str(file))
+    for value in event.summary.value
+    if not value.tensor.tensor_shape.dim  # Histograms are tables.
+  }
+  names = regression_agent.CRITIC_SCALARS + regression_agent.ACTOR_SCALARS
+  expected = {f'QwrAgent/{name}' for name in names} if summaries else set()
+  assert {tag for tag in found if tag.startswith('QwrAgent/')} == expected
+  trained = (agent.actor_network, agent._critic_network)
+  count = sum(len(network.trainable_variables) for network in trained)
+  for what in ('gradient_norm', 'value_norm'):
+    norms = [tag for tag in found if tag.endswith(what)]
+    assert len(norms) == count * summaries
+  if summaries:
+    loss = info.extra.critic_loss.numpy()
+    assert found['QwrAgent/critic_loss'] == pytest.approx(loss)
+
+
 @pytest.mark.parametrize('action_spec', [_DISCRETE, _CONTINUOUS])
 def test_construction_changes_no_step_counter(action_spec):
   agent = _agent(action_spec)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import tensorflow as tf
+from tf_agents.utils import eager_utils
 
 from qwr_tf.agents import finite
 from qwr_tf.agents import windows
@@ -67,9 +68,19 @@ class GradientStep:
     agent, network = self._agent, self._network
     steps = agent.critic_steps, agent.actor_steps
     check = finite.check(loss, gradients, network.name, *steps)
-    pairs = zip(gradients, network.trainable_variables, strict=True)
+    pairs = list(zip(gradients, network.trainable_variables, strict=True))
+    if agent.summarize_grads_and_vars:
+      eager_utils.add_gradients_summaries(pairs, agent.train_step_counter)
+      eager_utils.add_variables_summaries(pairs, agent.train_step_counter)
     with tf.control_dependencies(check):
       self._optimizer.apply_gradients(pairs, **aggregation)
+
+
+def summarize(agent, scalars: dict[str, tf.Tensor]) -> None:
+  """Writes scalars of gradient steps as summaries, if the agent is to."""
+  if agent.debug_summaries:
+    for name, value in scalars.items():
+      tf.summary.scalar(f'{agent.name}/{name}', value, agent.train_step_counter)
 
 
 def _create_slots(optimizer, variables) -> None:

@@ -89,10 +89,11 @@ class QwrAgent(regression_agent.RegressionAgent):
       penalty_fn: line 21, added to the loss (AWR, AWAC); see `penalties`.
       policies_fn: line 5, who acts; see `behavior_policy.actor_policies`.
       seed: of all sampling while training.
-      debug_summaries: this and the rest are TF-Agents' own.
-      summarize_grads_and_vars: likewise.
-      train_step_counter: likewise; a step of `iterate` counts one.
-      name: likewise.
+      debug_summaries: `train` writes its scalars as summaries.
+      summarize_grads_and_vars: gradient steps write summaries of both.
+      train_step_counter: of summaries and schedules; a pair of steps in
+        `train` counts one, as does each step of `iterate`.
+      name: of the module and its summaries.
 
     Raises:
       ValueError: if a slot does not fit the action space.

@@ -230,8 +230,9 @@ class RegressionAgent(tf_agent.TFAgent):
     targets = self.td_targets(experience, self.seed_for(CRITIC_STREAM, step))
     critic = self.critic_step(experience, targets[:, 0], weights)
     seed = self.seed_for(ACTOR_STREAM, self.actor_steps)
-    actions, regression_weights, _ = self.regression(experience, seed)
+    actions, regression_weights, found = self.regression(experience, seed)
     actor = self.actor_step(experience, actions, regression_weights, weights)
+    gradient_steps.summarize(self, {**critic, **actor, **found})
     self.train_step_counter.assign_add(1)
     return _loss_info(critic['critic_loss'], actor['actor_loss'])
 

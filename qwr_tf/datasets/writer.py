@@ -1,5 +1,6 @@
 """Episodes into Minari's layout, which Minari itself reads."""
 
+import errno
 import json
 import os
 import pathlib
@@ -46,16 +47,17 @@ def write(
   """Writes a data set, complete or not at all.
 
   Args:
-    path: a folder that does not exist yet.
+    path: a folder that does not exist yet, or is empty.
     episodes: written one by one as they come.
     metadata: of Minari's metadata.json, which counts are added to.
 
   Raises:
-    FileExistsError: if the folder exists.
+    FileExistsError: if there is something.
     ValueError: if there are no episodes.
   """
-  if path.exists():
-    raise FileExistsError(f'{path} exists.')
+  if path.is_file() or any(path.glob('*')):
+    reason = os.strerror(errno.EEXIST)
+    raise FileExistsError(errno.EEXIST, reason, str(path))
   temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
   shutil.rmtree(temporary, ignore_errors=True)
   data = temporary / 'data'
