@@ -136,7 +136,7 @@ def looped(step):
 
 
 def phases(environment):
-  """Returns (agent, critic phase, actor phase, collect) of the preset."""
+  """Returns (agent, critic phase, actor phase) of the preset."""
   env = environments.load(environment, seed=0)
   agent = experiment.make_agent(
     tensor_spec.from_spec(env.time_step_spec()),

@@ -182,7 +182,6 @@ class RunParts(NamedTuple):
     collector: acts for the table, if only later.
     iterations: the generator of Algorithm 2.
     evaluator: plays episodes in an environment of its own.
-    action_space: gymnasium's own.
     data: what the table began with; None if with nothing.
   """
 
@@ -191,7 +190,6 @@ class RunParts(NamedTuple):
   collector: collect.Collector | offline.OfflineFirst
   iterations: Iterator
   evaluator: evaluate.Evaluator
-  action_space: Any
   data: datasets.Summary | None = None
 
   @property
@@ -280,5 +278,4 @@ def _build(
     envs, numpy_actor.NumpyActor(agent.actor_network), seed=evaluation_seed
   )
   iterations = qwr_agent.iterate(agent, table, collector)
-  space = env.env.action_space
-  return RunParts(agent, table, collector, iterations, evaluator, space, data)
+  return RunParts(agent, table, collector, iterations, evaluator, data)

@@ -83,12 +83,12 @@ class Sweep:
       dynamic_ncols=True,
     )
 
-  def collect(self, job: grid.Job, threads: int | None = None) -> None:
+  def collect(self, job: grid.Job) -> None:
     """Rows of a finished run."""
     recipe = self._recipes[job]
     path, name = recipe.path, recipe.path.stem
     try:
-      rows = run_rows.rows(job.folder, name, recipe.algorithm, threads)
+      rows = run_rows.rows(job.folder, name, recipe.algorithm)
       # An equal run may have been made by other bindings.
       rows = [row | {'bindings': job.bindings} for row in rows]
       data = run_rows.data_rows(job.folder, name)
@@ -106,7 +106,7 @@ class Sweep:
   def ended(self, job: grid.Job, error: str | None) -> None:
     """A run of the grid is over."""
     if error is None:
-      self.collect(job, threads=1)
+      self.collect(job)
     elif error == grid.BUSY:
       self._say(f'{job}: left out, {error}')
     else:

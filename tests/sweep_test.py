@@ -67,6 +67,9 @@ def test_seed_twice():
     ('make_agent.agent_class = @AwrAgent\niterate.critic_steps = 0', 'RWR'),
     ('iterate.critic_steps = 0', 'BC'),
     ('iterate.actor_steps = 0', 'DQN'),
+    ('N = 0\niterate.actor_steps = %N', 'DQN'),
+    ('QwrAgent.backup_fn = @backups.max_backup', 'QWR-MAX'),
+    ('make_agent.agent_class = @other/qwr_tf.awr_agent.AwrAgent', 'AWR'),
     (
       'QwrAgent.regression_actions = @stored_actions\n'
       'QwrAgent.baseline_fn = @critic_baseline',
@@ -129,6 +132,7 @@ def _run_folder(folder, seed=0, final=(30.0, 20.0, 10), **facts):
     'commit': 'abc',
     'versions': {'python': '3.11.7', 'tensorflow': '2.15.1'},
     'host_cores': 2,
+    'threads': 1,
     'interactions': 4000,
     'critic_steps': 2000,
     'actor_steps': 2400,
@@ -148,7 +152,7 @@ def _run_folder(folder, seed=0, final=(30.0, 20.0, 10), **facts):
 
 
 def test_rows_of_a_run(tmp_path):
-  rows = run_rows.rows(_run_folder(tmp_path / 'r'), 'table', threads=1)
+  rows = run_rows.rows(_run_folder(tmp_path / 'r'), 'table')
   assert [list(row) for row in rows] == [list(results.COLUMNS)] * 3
   first, second, final = rows
   assert first == {

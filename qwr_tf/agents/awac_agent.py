@@ -22,8 +22,7 @@ class AwacAgent(qwr_agent.QwrAgent):
   The backup asks for one action of the current policy, and so does the
   baseline; an action from the table weighs exp((Q(s, a) - Q(s, a~pi)) / beta).
   Give it a `networks.TwinCritic`, and iterate in rounds of one critic and one
-  actor step, as many as there are interactions. With `target_update_fn` =
-  @periodic_update and actions of the target policy in the backup it is CRR.
+  actor step, as many as there are interactions.
   """
 
   def __init__(

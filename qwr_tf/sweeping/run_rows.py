@@ -3,6 +3,7 @@
 import csv
 import json
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,15 +35,21 @@ def algorithm_of(config: str) -> str:
     ConfigError: if the slots are none of the family's known members.
   """
   values = gin_files.values(config)
-  agent = values.get('make_agent.agent_class', '@QwrAgent').strip('@')
+
+  def bound(name: str, default: str = '') -> str:
+    value = values.get(name, default)
+    if value.startswith('%'):  # A macro.
+      value = values.get(value[1:], '')
+    return re.sub(r'^@[\w./]*[./]', '@', value)  # Without scope and module.
+
+  agent = bound('make_agent.agent_class', '@QwrAgent').strip('@')
 
   def slot(name: str, default: str = '') -> str:
-    value = values.get(f'{agent.rpartition("/")[2]}.{name}', default)
-    return values.get(value[1:], '') if value.startswith('%') else value
+    return bound(f'{agent}.{name}', default)
 
-  if values.get('iterate.actor_steps') == '0':
+  if bound('iterate.actor_steps') == '0':
     return 'DQN'
-  if values.get('iterate.critic_steps') == '0':
+  if bound('iterate.critic_steps') == '0':
     returns = slot('estimate_fn') == '@return_estimates'
     return 'RWR' if returns or agent == 'AwrAgent' else 'BC'
   if agent in ('AwrAgent', 'AwacAgent'):
@@ -107,7 +114,6 @@ def rows(
   folder: pathlib.Path,
   experiment: str,
   algorithm: str | None = None,
-  threads: int | None = None,
 ) -> list[Row]:
   """A finished run's rows, the final evaluation last.
 
@@ -115,7 +121,6 @@ def rows(
     folder: of the run.
     experiment: the name of the CSV.
     algorithm: None derives it from the configuration.
-    threads: of the run, if run.json does not know.
 
   Raises:
     ConfigError: if the folder lacks what a row needs.
@@ -124,8 +129,8 @@ def rows(
   try:
     if facts is None:
       raise ValueError('the run is not finished')
-    common = _common(facts, experiment, algorithm, threads)
-    scores = facts.get('scores') or facts['final']
+    common = _common(facts, experiment, algorithm)
+    scores = facts['scores']
     evaluations = [m for m in _metrics(folder) if m['eval_return_mode']]
     found = [_row(common, e) for e in evaluations]
     final = _row(common, {**facts, **scores})
@@ -150,7 +155,7 @@ def data_rows(folder: pathlib.Path, experiment: str) -> list[Row]:
   data = facts.get('data')
   if not data or data.get('mean_return') is None:
     return []
-  known = _common(facts, experiment, results.DATA, None)
+  known = _common(facts, experiment, results.DATA)
   own = {
     'preset': '',
     'bindings': '',
@@ -174,7 +179,6 @@ def _common(
   facts: Mapping[str, Any],
   experiment: str,
   algorithm: str | None,
-  threads: int | None,
 ) -> Row:
   """The cells that all rows of a run share; what is not known stays empty."""
   versions = facts.get('versions', {})
@@ -186,13 +190,13 @@ def _common(
     'algorithm': algorithm or algorithm_of(facts['config']),
     'bindings': own_bindings(facts.get('bindings', ())),
     'host_cores': facts.get('host_cores'),
-    'threads': facts.get('threads', threads),
+    'threads': facts.get('threads'),
   }
   return {k: '' if value is None else str(value) for k, value in known.items()}
 
 
 def _row(common: Row, evaluation: Mapping[str, Any]) -> Row:
-  """One evaluation, a row of metrics.csv or run.json with its `final`."""
+  """One evaluation, a row of metrics.csv or run.json with its scores."""
   cells = {
     **common,
     'interactions': str(int(evaluation['interactions'])),
