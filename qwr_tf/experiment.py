@@ -239,7 +239,7 @@ def own_experience(settings: Settings, env, agent, seed: int):
   """This process acts, and keeps what came of it, beside what was logged."""
   source = None
   if settings.dataset is not None:
-    source = offline.open_data_set(settings.dataset, settings.environment)
+    source = offline.open_data_set(settings.dataset, settings.environment, seed)
   table = replay_table.ReplayTable(
     agent.collect_data_spec, _capacity(settings, source)
   )

@@ -23,7 +23,7 @@ _FOLDERS = (_PACKAGE / 'gin_configs', _PACKAGE.parent / 'gin_configs')
 
 # Parameters that no binding reaches, and what sets them.
 _PASSED = {
-  r'(\w+Agent|make_agent|Collector|load_environment)\.seed': '--seed',
+  r'(\w+Agent|make_agent|Collector|load_environment|DataSet)\.seed': '--seed',
   r'ReplayTable\.capacity': 'run.replay_capacity',
 }
 

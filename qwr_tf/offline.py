@@ -62,18 +62,21 @@ class OfflineFirst:
     self._collector.restore(state['collector'])
 
 
-def open_data_set(path: str, environment: str) -> datasets.DataSet:
+def open_data_set(
+  path: str, environment: str, seed: int = 0
+) -> datasets.DataSet:
   """Opens a data set.
 
   Args:
     path: file or folder; '{environment}' in it is the environment's name.
     environment: as for `environments.load`.
+    seed: of what the data set draws anew.
 
   Raises:
     ValueError: in one line, if it cannot be read.
   """
   name = environment.rpartition(':')[2]
-  return datasets.DataSet(path.replace('{environment}', name))
+  return datasets.DataSet(path.replace('{environment}', name), seed=seed)
 
 
 def fill(data: datasets.DataSet, table, agent, env) -> datasets.Summary:

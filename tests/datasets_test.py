@@ -388,12 +388,16 @@ def test_the_table_gets_samples_of_the_recorded_mu(kept, d4rl):
   scale = np.full([8, 1], 0.4, np.float32)
   recorded = {'loc': loc, 'scale_diag': scale}
   path = str(d4rl(infos={'dist_params': recorded}, actions=[[2.0]] * 8))
-  raw, logged = _table(names=kept), _table(names=kept)
+  raw, again, other, logged = (_table(names=kept) for _ in range(4))
   own = {'behavior_scale': scale[0]}
-  datasets.DataSet(path).fill(raw, _BOUNDS, **own)
+  for table, seed in ((raw, 1), (again, 1), (other, 2)):
+    datasets.DataSet(path, seed=seed).fill(table, _BOUNDS, **own)
   datasets.DataSet(path, unclipped_actions=False).fill(logged, _BOUNDS, **own)
   actions = raw.read(*raw.row_range()).action.numpy()
   assert np.ptp(actions) > 0.1 and abs(np.mean(actions) - 3.0) < 0.6
+  rows = again.row_range()
+  np.testing.assert_array_equal(again.read(*rows).action, actions)
+  assert (other.read(*rows).action.numpy() != actions).all()
   np.testing.assert_array_equal(logged.read(*logged.row_range()).action, 1.0)
 
 

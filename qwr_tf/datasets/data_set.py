@@ -57,6 +57,7 @@ class DataSet:
     recorded_behavior: bool = True,
     unclipped_actions: bool = True,
     chunk_steps: int = 10_000,
+    seed: int = 0,
   ):
     """Opens the data set.
 
@@ -69,6 +70,7 @@ class DataSet:
         bounds, and is logged at them, is drawn anew; see
         `actions.unclipped_samples`.
       chunk_steps: steps in memory beside the table.
+      seed: of what is drawn anew.
 
     Raises:
       ValueError: if there is no such data set, or it is damaged or empty.
@@ -78,7 +80,7 @@ class DataSet:
     self._behavior_fn = behavior_fn
     self._recorded_behavior = recorded_behavior
     self._unclipped_actions = unclipped_actions
-    self._rng = np.random.default_rng(0)
+    self._rng = np.random.default_rng(seed)
     self._chunk_steps = chunk_steps
     self.steps = self._source.num_steps()
     if not self.steps:

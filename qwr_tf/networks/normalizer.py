@@ -31,8 +31,9 @@ class ObservationNormalizer(tf.Module):
       clip_value: bound of a normalised observation's magnitude; None has none.
         What stood still so far has no deviation, and its first move would be
         1e5 of them (Humanoid).
-      freeze_after_env_steps: observations after which `update` does nothing;
-        None never freezes.
+      freeze_after_env_steps: observations after which `update` does nothing,
+        counted as they come: with an episode's last one where the table keeps
+        it. None never freezes.
       name: of the module.
 
     Raises:
