@@ -16,7 +16,6 @@ import pathlib
 from absl import app
 from absl import flags
 from matplotlib import figure
-from tf_agents.specs import tensor_spec
 
 import qwr_tf  # noqa: F401 (first: it quiets TensorFlow)
 from qwr_tf import collect
@@ -60,11 +59,7 @@ def losses(
     ],
   )
   env = environments.load(environments.atari_id(_GAME.value), seed=0)
-  agent = experiment.make_agent(
-    tensor_spec.from_spec(env.time_step_spec()),
-    tensor_spec.from_spec(env.action_spec()),
-    seed=seed,
-  )
+  agent = experiment.agent_for(env, seed=seed)
   table = ReplayTable(agent.collect_data_spec, _ROWS.value)
   if rows is None:
     collect.Collector(env, agent, table, seed=0, env_steps=_ROWS.value)()

@@ -11,7 +11,6 @@ import statistics
 
 from absl import app
 from absl import flags
-from tf_agents.specs import tensor_spec
 
 import qwr_tf  # noqa: F401 (first: it quiets TensorFlow)
 from benchmarks import environment_speed
@@ -30,11 +29,7 @@ _ROUNDS = flags.DEFINE_integer('rounds', 9, 'Calls of each kind.')
 def collector(name: str) -> collect.Collector:
   """A collector with the default preset's networks."""
   env = environments.load(name, seed=0)
-  agent = experiment.make_agent(
-    tensor_spec.from_spec(env.time_step_spec()),
-    tensor_spec.from_spec(env.action_spec()),
-    seed=0,
-  )
+  agent = experiment.agent_for(env, seed=0)
   table = replay_table.ReplayTable(agent.collect_data_spec, 50_000)
   return collect.Collector(env, agent, table, seed=0, env_steps=3000)
 

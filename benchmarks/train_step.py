@@ -18,7 +18,6 @@ import gin
 import tensorflow as tf
 from absl import app
 from absl import flags
-from tf_agents.specs import tensor_spec
 
 from qwr_tf import collect
 from qwr_tf import environments
@@ -138,11 +137,7 @@ def looped(step):
 def phases(environment):
   """Returns (agent, critic phase, actor phase) of the preset."""
   env = environments.load(environment, seed=0)
-  agent = experiment.make_agent(
-    tensor_spec.from_spec(env.time_step_spec()),
-    tensor_spec.from_spec(env.action_spec()),
-    seed=0,
-  )
+  agent = experiment.agent_for(env, seed=0)
   table = replay_table.ReplayTable(agent.collect_data_spec, 50_000)
   collector = collect.Collector(env, agent, table, seed=0, env_steps=5000)
   steps = _STEPS.value

@@ -99,6 +99,13 @@ def make_agent(
   )
 
 
+def agent_for(env, seed: int):
+  """The agent of the configuration for a PyEnvironment."""
+  time_step_spec = tensor_spec.from_spec(env.time_step_spec())
+  action_spec = tensor_spec.from_spec(env.action_spec())
+  return make_agent(time_step_spec, action_spec, seed=seed)
+
+
 @gin.configurable('run')
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -262,11 +269,7 @@ def _build(
 ) -> RunParts:
   env = load_environment(settings.environment, seed=seed)
   with strategy.scope():
-    agent = make_agent(
-      tensor_spec.from_spec(env.time_step_spec()),
-      tensor_spec.from_spec(env.action_spec()),
-      seed=seed,
-    )
+    agent = agent_for(env, seed=seed)
   agent.replicas.jit_compile = jit
   table, collector, data = experience_fn(settings, env, agent, seed)
   evaluation_seed = seed + _EVALUATION_SEED

@@ -3,7 +3,6 @@
 from typing import Any, NamedTuple
 
 import gin
-from tf_agents.specs import tensor_spec
 
 from qwr_tf import experiment
 from qwr_tf import gin_files
@@ -44,11 +43,7 @@ def build(settings: experiment.Settings, seed: int, env_seed: int) -> Role:
   adapt(settings)
   try:
     env = experiment.load_environment(settings.environment, seed=env_seed)
-    agent = experiment.make_agent(
-      tensor_spec.from_spec(env.time_step_spec()),
-      tensor_spec.from_spec(env.action_spec()),
-      seed=seed,
-    )
+    agent = experiment.agent_for(env, seed=seed)
   except (ValueError, TypeError) as error:
     raise gin_files.ConfigError(gin_files.describe(error)) from error
   return Role(env, agent, specs_of(agent))

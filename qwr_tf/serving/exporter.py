@@ -138,11 +138,7 @@ def _agent(facts: Mapping[str, Any], float32: bool):
     config = re.sub(r"(dtype_policy) = '\w+'", r"\1 = 'float32'", config)
   gin.parse_config(config)
   with experiment.load_environment(facts['environment']) as env:
-    return experiment.make_agent(
-      tensor_spec.from_spec(env.time_step_spec()),
-      tensor_spec.from_spec(env.action_spec()),
-      seed=facts['seed'],
-    )
+    return experiment.agent_for(env, seed=facts['seed'])
 
 
 def _check_kind(output: pathlib.Path, kind: str) -> None:

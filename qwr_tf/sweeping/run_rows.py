@@ -25,6 +25,14 @@ _BACKUPS = {
 }
 
 
+def _bound(values: Mapping[str, str], name: str, default: str = '') -> str:
+  """A value behind its macro, a function without scope and module."""
+  value = values.get(name, default)
+  if value.startswith('%'):
+    value = values.get(value[1:], '')
+  return re.sub(r'^@[\w./]*[./]', '@', value)
+
+
 def algorithm_of(config: str) -> str:
   """The name in the column `algorithm`, from the slots a config fills.
 
@@ -35,21 +43,14 @@ def algorithm_of(config: str) -> str:
     ConfigError: if the slots are none of the family's known members.
   """
   values = gin_files.values(config)
-
-  def bound(name: str, default: str = '') -> str:
-    value = values.get(name, default)
-    if value.startswith('%'):  # A macro.
-      value = values.get(value[1:], '')
-    return re.sub(r'^@[\w./]*[./]', '@', value)  # Without scope and module.
-
-  agent = bound('make_agent.agent_class', '@QwrAgent').strip('@')
+  agent = _bound(values, 'make_agent.agent_class', '@QwrAgent').strip('@')
 
   def slot(name: str, default: str = '') -> str:
-    return bound(f'{agent}.{name}', default)
+    return _bound(values, f'{agent}.{name}', default)
 
-  if bound('iterate.actor_steps') == '0':
+  if _bound(values, 'iterate.actor_steps') == '0':
     return 'DQN'
-  if bound('iterate.critic_steps') == '0':
+  if _bound(values, 'iterate.critic_steps') == '0':
     returns = slot('estimate_fn') == '@return_estimates'
     return 'RWR' if returns or agent == 'AwrAgent' else 'BC'
   if agent in ('AwrAgent', 'AwacAgent'):
