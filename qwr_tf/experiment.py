@@ -19,12 +19,12 @@ from qwr_tf import gin_files
 from qwr_tf import networks
 from qwr_tf import numpy_actor
 from qwr_tf import offline
+from qwr_tf import replay
 from qwr_tf.agents import awac_agent  # noqa: F401, gin files name it.
 from qwr_tf.agents import awr_agent  # noqa: F401, gin files name it.
 from qwr_tf.agents import exact_reuse  # noqa: F401, gin files name it.
 from qwr_tf.agents import qwr_agent
 from qwr_tf.agents import whole_table  # noqa: F401, gin files name it.
-from qwr_tf.replay import replay_table
 
 gin.external_configurable(
   tf.keras.optimizers.legacy.Adam, 'Adam', module='tf.keras.optimizers'
@@ -185,7 +185,7 @@ class RunParts(NamedTuple):
 
   Attributes:
     agent: the agent.
-    table: its replay table.
+    table: where its steps are.
     collector: acts for the table, if only later.
     iterations: the generator of Algorithm 2.
     evaluator: plays episodes in an environment of its own.
@@ -193,7 +193,7 @@ class RunParts(NamedTuple):
   """
 
   agent: qwr_agent.QwrAgent
-  table: replay_table.ReplayTable
+  table: replay.Table
   collector: collect.Collector | offline.OfflineFirst
   iterations: Iterator
   evaluator: evaluate.Evaluator
@@ -247,7 +247,7 @@ def own_experience(settings: Settings, env, agent, seed: int):
   source = None
   if settings.dataset is not None:
     source = offline.open_data_set(settings.dataset, settings.environment, seed)
-  table = replay_table.ReplayTable(
+  table = replay.ReplayTable(
     agent.collect_data_spec, _capacity(settings, source)
   )
   acting = collect.Collector(env, agent, table, seed=seed + _ACTING_SEED)

@@ -16,6 +16,7 @@ import tensorflow as tf
 from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import trajectory
 
+from qwr_tf import replay
 from qwr_tf.agents import action_sets
 from qwr_tf.agents import minibatches
 from qwr_tf.agents import regression_agent
@@ -34,14 +35,20 @@ class ExactReuse(minibatches.PerMinibatch):
   critics and mu alone.
   """
 
+  _table: replay.ReplayTable
+
   def __init__(
-    self, agent, table, batch_size: int, reuse_train_steps: int = 100
+    self,
+    agent,
+    table: replay.ReplayTable,
+    batch_size: int,
+    reuse_train_steps: int = 100,
   ):
     """Allocates a Q-vector for each row of the table.
 
     Args:
       agent: makes the numbers.
-      table: a `replay.ReplayTable`.
+      table: its rows have numbers.
       batch_size: windows in a minibatch.
       reuse_train_steps: critic steps whose rows are computed together; best
         the period of the target's copies. If a target changes earlier, the

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import gin
 import tensorflow as tf
 
+from qwr_tf import replay
 from qwr_tf.agents import regression_agent
 
 
@@ -16,12 +17,12 @@ class PerMinibatch:
   seed and on how many steps it has made, nothing else.
   """
 
-  def __init__(self, agent, table, batch_size: int):
+  def __init__(self, agent, table: replay.Table, batch_size: int):
     """Remembers where numbers come from.
 
     Args:
       agent: makes the numbers.
-      table: a `replay.ReplayTable`.
+      table: which windows are drawn from.
       batch_size: windows in a minibatch.
 
     Raises:

@@ -13,6 +13,7 @@ import tensorflow as tf
 from tf_agents.trajectories import trajectory
 from tf_agents.typing import types
 
+from qwr_tf import replay
 from qwr_tf.agents import action_sets
 from qwr_tf.agents import advantages as advantages_lib
 from qwr_tf.agents import behavior_policy
@@ -231,7 +232,7 @@ class QwrAgent(regression_agent.RegressionAgent):
 @gin.configurable
 def iterate(
   agent: QwrAgent,
-  table,
+  table: replay.Table,
   collect: Callable[[], Any],
   *,
   minibatches_fn: Callable = minibatches.PerMinibatch,
@@ -245,7 +246,7 @@ def iterate(
 
   Args:
     agent: with its networks.
-    table: a `replay.ReplayTable`.
+    table: of steps; some `minibatches_fn` want a `replay.ReplayTable`.
     collect: line 5, adds to the table; whatever it returns is yielded.
     minibatches_fn: lines 11-13 and 17-20, (agent, table, batch_size) ->
       `minibatches.PerMinibatch` or a relative: when the numbers are made.

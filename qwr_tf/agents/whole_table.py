@@ -6,6 +6,7 @@ from tf_agents.trajectories import time_step as ts
 from tf_agents.trajectories import trajectory
 from tf_agents.typing import types
 
+from qwr_tf import replay
 from qwr_tf.agents import action_sets
 from qwr_tf.agents import regression_agent
 from qwr_tf.agents import windows
@@ -22,12 +23,18 @@ class WholeTable:
   normalised over all that is kept instead of over a minibatch.
   """
 
-  def __init__(self, agent, table, batch_size: int, chunk_rows: int = 10_000):
+  def __init__(
+    self,
+    agent,
+    table: replay.ReplayTable,
+    batch_size: int,
+    chunk_rows: int = 10_000,
+  ):
     """Remembers where numbers come from.
 
     Args:
       agent: makes the numbers.
-      table: a `replay.ReplayTable`.
+      table: its rows have an order.
       batch_size: steps in a minibatch.
       chunk_rows: rows that go through a network at once; fewer need less
         memory.
