@@ -55,7 +55,7 @@ class StockInterface(replay_buffer.ReplayBuffer):
     del num_parallel_calls  # Draws are counted, so they come one by one.
     if sequence_preprocess_fn is not None:
       raise NotImplementedError('Preprocess after sampling instead.')
-    dataset = tf.data.experimental.Counter()
+    dataset = tf.data.Dataset.counter()
     return dataset.map(lambda _: self._get_next(sample_batch_size, num_steps))
 
   def _single_deterministic_pass_dataset(self, *_, **__):
