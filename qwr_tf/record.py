@@ -103,7 +103,7 @@ def _output(environment: str, name: str) -> pathlib.Path:
   """Where the data set goes: --dataset, or an empty folder that was made.
 
   Raises:
-    ConfigError: if --dataset exists.
+    ConfigError: if --dataset exists, or no folder can be made.
   """
   if _DATASET.value:
     path = pathlib.Path(_DATASET.value)
@@ -113,10 +113,20 @@ def _output(environment: str, name: str) -> pathlib.Path:
   folder = pathlib.Path('datasets', environment)
   for number in itertools.count():
     path = folder / f'{name}-v{number}'
-    with contextlib.suppress(FileExistsError):
+    try:
       path.mkdir(parents=True)  # No other recording takes this number.
       break
+    except FileExistsError:
+      continue
+    except OSError as error:
+      raise _unwritable(path, error) from error
   return path
+
+
+def _unwritable(path: pathlib.Path, error: OSError) -> ConfigError:
+  return ConfigError(
+    f'{path} cannot be written ({error.strerror}); choose another --dataset.'
+  )
 
 
 @contextlib.contextmanager
@@ -195,10 +205,7 @@ def main() -> None:
     except tf.errors.InvalidArgumentError as error:  # NaN in an observation.
       raise FloatingPointError(f'{saved and saved.path}: {error}') from error
     except OSError as error:
-      raise ConfigError(
-        f'{path} cannot be written ({error.strerror}); choose another '
-        '--dataset.'
-      ) from error
+      raise _unwritable(path, error) from error
   print(f'data set     {path}')
   print(f'episodes     {len(tally.returns)}, {tally.steps} steps')
   print(f'mean return  {statistics.fmean(tally.returns):.1f}')

@@ -283,6 +283,13 @@ def test_bad_flags(cli, tmp_path, arguments, fix):
   assert sorted(p.name for p in tmp_path.iterdir()) == ['file', 'there']
 
 
+def test_a_place_where_nothing_can_be_written(cli, tmp_path):
+  (tmp_path / 'datasets').touch()
+  code, _, err = cli('--policy=random', '--env=BitFlip-5', '--episodes=1')
+  assert code == 2
+  assert 'cannot be written (Not a directory); choose' in err.splitlines()[-1]
+
+
 def test_policy_for_other_observations(cli, tmp_path):
   policy = _saved(tmp_path / 'policy', environment=None)
   code, _, err = cli(f'--saved_model={policy}', '--env=Hopper-v4')
