@@ -180,7 +180,10 @@ def test_a_server_that_is_not_there_is_named(name, tmp_path):
     ((), '--role is missing'),
     (('--role=learner', '--server=nowhere'), 'nowhere is not host:port'),
     (('--role=learner', '--strategy=multi_worker'), 'qwr_tf.train'),
-    (('--role=replay', '--gin_file=awr_bitflip.gin'), '@PerMinibatch'),
+    (
+      ('--role=replay', '--gin_bindings=iterate.minibatches_fn=@WholeTable'),
+      '@PerMinibatch',
+    ),
   ],
 )
 def test_wrong_flags_are_told(arguments, message, tmp_path):
