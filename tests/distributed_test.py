@@ -354,10 +354,18 @@ def test_a_run_that_was_finished_before_ends_no_other_run(pair):
   assert not pair.collecting.step()
 
 
-def test_roles_of_another_seed_are_told():
-  with flagsaver.flagsaver():
-    command.parse_flags(['distributed_test', '--seed=3'])
-    assert roles._shared('a = 1\n') == 'a = 1\nseed = 3\n'
+def test_roles_of_another_seed_are_told(pair):
+  texts = []
+  for seed in (3, 4):
+    with flagsaver.flagsaver():
+      command.parse_flags(['distributed_test', f'--seed={seed}'])
+      texts.append(roles._shared('a = 1\n'))
+  item = reverb_client.as_item(texts[0])
+  pair.connection.write(reverb_server.CONFIGURATION, item)
+  pair.connection.check({}, texts[0])
+  told = "'seed = 3' there, 'seed = 4' here.* --seed"
+  with pytest.raises(reverb_client.MismatchError, match=told):
+    pair.connection.check({}, texts[1])
 
 
 def test_collectors_that_nobody_takes_from_give_up(pair):
