@@ -179,8 +179,8 @@ class GatedQNetwork(Critic):
     width = gate_units or self.encoder.width
     self._embedding = _action_embedding(action_spec, width)
     self._post_gate = []
-    if post_gate_layer_norm:  # Epsilon is Keras' 1e-3; Trax has 1e-6.
-      self._post_gate.append(tf.keras.layers.LayerNormalization())
+    if post_gate_layer_norm:  # Epsilon is that of the authors' Trax.
+      self._post_gate.append(tf.keras.layers.LayerNormalization(epsilon=1e-6))
     if post_gate_units:
       self._post_gate.append(
         tf.keras.layers.Dense(post_gate_units, activation='relu')
