@@ -118,6 +118,18 @@ def test_gated_critic_equals_the_oracle(action_spec, layers):
   assert len(critic._post_gate) == sum('post' in name for name in layers)
 
 
+def test_small_gated_features_are_normalised_too():
+  """As by the authors' Trax, whose epsilon is 1e-6."""
+  critic = _critic(_CONTINUOUS, post_gate_layer_norm=True)
+  norm = critic._post_gate[0]
+  scale, offset = norm.get_weights()
+  signs = np.resize(np.float32([1, -1]), scale.shape)
+  expected = (signs - signs.mean()) / signs.std() * scale + offset
+  np.testing.assert_allclose(
+    norm(0.02 * signs[np.newaxis])[0], expected, rtol=0.02
+  )
+
+
 @pytest.mark.parametrize('action_spec', [_DISCRETE, _CONTINUOUS])
 @pytest.mark.parametrize(
   'observation_outer, action_outer, value_outer',
