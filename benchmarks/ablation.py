@@ -12,15 +12,15 @@ cut. The backups are the QWR paper's Figure 2.
 """
 
 import pathlib
-import sys
 
 from absl import flags
 
 import qwr_tf  # noqa: F401 (first: it quiets TensorFlow)
 from qwr_tf import command
-from qwr_tf import sweep
+from qwr_tf import sweep_flags
 from qwr_tf.gin_files import ConfigError
 from qwr_tf.sweeping import sweep_plan
+from qwr_tf.sweeping import sweep_run
 
 _ENVIRONMENTS = flags.DEFINE_list(
   'environments', ['HalfCheetah-v4', 'Hopper-v4'], 'MuJoCo environments.'
@@ -62,8 +62,8 @@ def recipes() -> list[sweep_plan.Recipe]:
     raise ConfigError(
       f'--factors={unknown[0]}: not one of {", ".join(FACTORS)}.'
     )
-  path = pathlib.Path(flags.FLAGS.results or 'results/ablation.csv')
-  runs_dir = pathlib.Path(flags.FLAGS.runs_dir)
+  path = pathlib.Path(sweep_flags.RESULTS.value or 'results/ablation.csv')
+  runs_dir = pathlib.Path(sweep_flags.RUNS_DIR.value)
   return [
     sweep_plan.Recipe(_PRESET.value, FACTORS[name], None, path, runs_dir)
     for name in _FACTORS.value
@@ -72,13 +72,10 @@ def recipes() -> list[sweep_plan.Recipe]:
 
 def main() -> None:
   """One grid of all; a run that fails does not end the others."""
-  seeds = sweep_plan.parse_seeds(flags.FLAGS.seeds or '0-1')
-  failed = sweep.run(
-    recipes(), _ENVIRONMENTS.value, seeds, sweep.process_count()
-  )
-  if failed:
-    print(f'{len(failed)} failed:', *failed, sep='\n  ', file=sys.stderr)
-    sys.exit(1)
+  seeds = sweep_plan.parse_seeds(sweep_flags.SEEDS.value or '0-1')
+  processes = sweep_flags.process_count()
+  failed = sweep_run.run(recipes(), _ENVIRONMENTS.value, seeds, processes)
+  sweep_flags.tell_failed(failed)
 
 
 if __name__ == '__main__':

@@ -7,7 +7,8 @@ adds their rows to results/bitflip.csv and draws results/bitflip_sizes.png:
 medians over seeds and the range between the worst and the best. What has its
 rows is not run again. `--variants` adds AWR with other settings, one at a time,
 each of which might be what lies between a re-implementation and the paper's
-curve. --results and --runs_dir are those of `qwr_tf.sweep`.
+curve. --results, --runs_dir and --processes are those of
+`qwr_tf.sweep`.
 """
 
 import pathlib
@@ -18,11 +19,11 @@ from absl import flags
 
 import qwr_tf  # noqa: F401 (first: it quiets TensorFlow)
 from qwr_tf import command
-from qwr_tf import sweep
+from qwr_tf import sweep_flags
 from qwr_tf.gin_files import ConfigError
 from qwr_tf.reporting import report_data
-from qwr_tf.sweeping import grid
 from qwr_tf.sweeping import sweep_plan
+from qwr_tf.sweeping import sweep_run
 
 _SIZES = flags.DEFINE_list('sizes', '5,8,10,15,20,25,30', 'Bits, N.')
 _VARIANTS = flags.DEFINE_bool('variants', False, 'AWR with other settings too.')
@@ -54,7 +55,7 @@ def recipes() -> list[sweep_plan.Recipe]:
   settings = [(preset, ()) for preset in PRESETS]
   if _VARIANTS.value:
     settings += [(PRESETS[1], bindings) for bindings in VARIANTS.values()]
-  paths = _csv(), pathlib.Path(flags.FLAGS.runs_dir)
+  paths = _csv(), pathlib.Path(sweep_flags.RUNS_DIR.value)
   return [
     sweep_plan.Recipe(preset, tuple(bindings), None, *paths)
     for preset, bindings in settings
@@ -62,7 +63,7 @@ def recipes() -> list[sweep_plan.Recipe]:
 
 
 def _csv() -> pathlib.Path:
-  return pathlib.Path(flags.FLAGS.results or 'results/bitflip.csv')
+  return pathlib.Path(sweep_flags.RESULTS.value or 'results/bitflip.csv')
 
 
 def _size(run: report_data.Run) -> int:
@@ -131,14 +132,14 @@ def main() -> None:
     envs = [f'BitFlip-{int(size)}' for size in _SIZES.value]
   except ValueError as error:
     raise ConfigError(f'--sizes={",".join(_SIZES.value)}: {error}') from error
-  seeds = sweep_plan.parse_seeds(flags.FLAGS.seeds or '0-2')
-  path = _csv()
-  if failed := sweep.run(recipes(), envs, seeds, len(grid.cores())):
-    raise ConfigError('; '.join(failed))
+  seeds = sweep_plan.parse_seeds(sweep_flags.SEEDS.value or '0-2')
+  path, processes = _csv(), sweep_flags.process_count()
+  failed = sweep_run.run(recipes(), envs, seeds, processes)
   (experiment,) = report_data.load([path])
   picture = path.with_name(f'{path.stem}_sizes.png')
   draw(experiment, picture)
   print(f'{path}\n{picture}')
+  sweep_flags.tell_failed(failed)
 
 
 if __name__ == '__main__':

@@ -33,6 +33,8 @@ _COLLECTORS = flags.DEFINE_integer(
 
 _MAX_RESTARTS = 5
 _SECONDS_BETWEEN_LOOKS = 0.2
+# The learner finishes its iteration and saves: minutes on Atari.
+_SECONDS_TO_SAVE = 600.0
 # The server stays a while for roles that sleep.
 _SECONDS_TO_END = 60.0
 _BAD_INPUT = 2
@@ -77,8 +79,13 @@ class Process:
     try:
       self.running.wait(seconds)
     except subprocess.TimeoutExpired:
-      self.running.kill()
+      self.kill()
       self.running.wait()
+
+  def kill(self) -> None:
+    """Ends it at once."""
+    if self.running is not None:
+      self.running.kill()
 
 
 class Launcher:
@@ -104,8 +111,15 @@ class Launcher:
         process.start()
       return self._watch(interrupted)
     finally:
+      self._learner.end(_SECONDS_TO_SAVE)
       for process in self._processes:
         process.end(_SECONDS_TO_END)
+
+  def stop_at_once(self, code: int) -> None:
+    """Ends this process, and before it all roles."""
+    for process in self._processes:
+      process.kill()
+    os._exit(code)
 
   def _watch(self, interrupted) -> int:
     while not interrupted.requested:
@@ -200,9 +214,9 @@ def main() -> None:
   # Faults are told once, not by every role.
   if train.is_finished(train.configuration()):
     return
-  replay, collectors, learner = processes(_COLLECTORS.value)
-  with interruption.Interruption() as interrupted:
-    code = Launcher(replay, collectors, learner, _say).run(interrupted)
+  launcher = Launcher(*processes(_COLLECTORS.value), _say)
+  with interruption.Interruption(launcher.stop_at_once) as interrupted:
+    code = launcher.run(interrupted)
   if interrupted.requested:
     raise KeyboardInterrupt(
       'interrupted; the same command goes on from the last checkpoint.'

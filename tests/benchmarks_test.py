@@ -42,7 +42,7 @@ def test_a_failed_factor_is_told(_parsed, monkeypatch, capsys):
     swept.append((len(recipes), envs, seeds))
     return ['Hopper-v4 seed 0 (QwrAgent.horizon = 3): nan']
 
-  monkeypatch.setattr(ablation.sweep, 'run', run)
+  monkeypatch.setattr(ablation.sweep_run, 'run', run)
   with pytest.raises(SystemExit) as ending:
     ablation.main()
   assert ending.value.code == 1

@@ -458,6 +458,36 @@ def test_the_launcher_ends_all_when_interrupted():
   assert all(p.code() == -signal.SIGTERM for p in processes)
 
 
+def test_the_learner_has_time_to_save(tmp_path, monkeypatch):
+  monkeypatch.setattr(launch, '_SECONDS_TO_END', 0.1)
+  ready = tmp_path / 'ready'
+  launcher, (*_, learner), _ = _launched(
+    learner='import signal, sys, time\n'
+    'save = lambda *_: (time.sleep(1.0), sys.exit(7))\n'
+    'signal.signal(signal.SIGTERM, save)\n'
+    f'open({str(ready)!r}, "w").close()\n{_FOREVER}'
+  )
+
+  class Interrupted:
+    requested = property(lambda self: ready.exists())
+
+  assert launcher.run(Interrupted()) == 1
+  assert learner.code() == 7
+
+
+def test_a_second_interruption_ends_all_roles_at_once(monkeypatch):
+  codes = []
+  monkeypatch.setattr(os, '_exit', codes.append)
+  launcher, processes, _ = _launched()
+  for process in processes[1:]:  # One that has not begun is no fault.
+    process.start()
+  launcher.stop_at_once(1)
+  for process in processes[1:]:
+    process.running.wait(10.0)
+  assert [p.code() for p in processes] == [None, *[-signal.SIGKILL] * 2]
+  assert codes == [1]
+
+
 def test_flags_go_to_the_roles_they_are_for():
   given = {
     'gin_file': ['bitflip.gin', 'x.gin'],

@@ -22,6 +22,7 @@ from qwr_tf.sweeping import finished_runs
 from qwr_tf.sweeping import grid
 from qwr_tf.sweeping import run_rows
 from qwr_tf.sweeping import sweep_plan
+from qwr_tf.sweeping import sweep_run
 
 # Seeds
 
@@ -495,7 +496,7 @@ def _runner(tmp_path):
 
 
 def _sweep(tmp_path, seeds, processes=2, **fields):
-  return sweep.run(
+  return sweep_run.run(
     [_recipe(tmp_path, **fields)], [], seeds, processes, _runner(tmp_path)
   )
 
@@ -526,7 +527,7 @@ def test_a_grid_of_recipes(tmp_path, capsys):
     started.extend(map(str, jobs))
     runner(jobs, *args)
 
-  failed = sweep.run(recipes, ['BitFlip-5'], [4, 1], 1, run)
+  failed = sweep_run.run(recipes, ['BitFlip-5'], [4, 1], 1, run)
   assert started == [
     'BitFlip-5 seed 4',
     'BitFlip-5 seed 4 (QwrAgent.horizon = 3)',
@@ -544,7 +545,7 @@ def test_rows_bear_the_bindings_of_their_recipe(tmp_path, capsys):
   _run_folder(job.folder, seed=4, bindings=['QwrAgent.horizon=2'])
   for _ in range(2):
     runner = _runner(tmp_path)
-    assert sweep.run([recipe], ['BitFlip-5'], [4], 1, runner) == []
+    assert sweep_run.run([recipe], ['BitFlip-5'], [4], 1, runner) == []
   rows = results.read(recipe.path)
   assert [row['bindings'] for row in rows] == [''] * 3
   assert 'table.csv has its rows' in capsys.readouterr().out
@@ -553,7 +554,7 @@ def test_rows_bear_the_bindings_of_their_recipe(tmp_path, capsys):
 def test_recipes_that_are_the_same_run_are_refused(tmp_path):
   recipe = _recipe(tmp_path, bindings=('QwrAgent.horizon = 2',))
   with pytest.raises(ConfigError, match='seed 0 .*= 2.: another .* same run'):
-    sweep.run([recipe, recipe], [], [0], 1, _runner(tmp_path))
+    sweep_run.run([recipe, recipe], [], [0], 1, _runner(tmp_path))
 
 
 def test_a_second_sweep_runs_nothing_twice(tmp_path, capsys):
@@ -596,7 +597,7 @@ def test_what_was_made_before_does_not_count_for_the_eta(tmp_path):
   _run_folder(jobs[1].folder, finished=False, interactions=3000)
   metrics = jobs[1].folder / 'metrics.csv'
   metrics.write_text(''.join(metrics.read_text().splitlines(True)[:-1]))
-  taken_in = sweep.Sweep(dict.fromkeys(jobs, recipe))
+  taken_in = sweep_run.Sweep(dict.fromkeys(jobs, recipe))
   taken_in.finish(jobs[0])  # Has its rows.
   taken_in.start(jobs[1:])  # One was cut at 3000, the other waits.
   bar = taken_in._bar
@@ -851,7 +852,7 @@ def test_flags_narrow_what_is_collected(
 
 def test_a_failed_run_is_exit_code_1(tmp_path, monkeypatch, capsys):
   _set_flags(monkeypatch, tmp_path, gin_file='bitflip.gin')
-  monkeypatch.setattr(sweep, 'run', lambda *_: ['E seed 0: nan'])
+  monkeypatch.setattr(sweep_run, 'run', lambda *_: ['E seed 0: nan'])
   handler = signal.getsignal(signal.SIGTERM)
   with pytest.raises(SystemExit) as ending:
     sweep.main()

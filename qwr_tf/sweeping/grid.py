@@ -18,6 +18,9 @@ from qwr_tf.sweeping import run_rows
 
 TRAINER = (sys.executable, '-m', 'qwr_tf.train')
 
+# A run that is told to end finishes its iteration and saves: minutes on Atari.
+_SECONDS_TO_SAVE = 600.0
+
 BUSY = 'another sweep is running it'
 
 # Ctrl-C in a terminal reaches a whole process group; a trainer that got it, and
@@ -222,11 +225,13 @@ def _stopped(running: Sequence[_Running]) -> Iterator[None]:
   try:
     yield
   finally:
+    if running:
+      print('the runs end their iterations and save.', file=sys.stderr)
     for one in running:
       one.process.terminate()
     for one in running:
       try:
-        one.process.wait(timeout=20)
+        one.process.wait(_SECONDS_TO_SAVE)
       except subprocess.TimeoutExpired:
         one.process.kill()
         one.process.wait()
