@@ -172,6 +172,13 @@ def _probabilities(agent, windows):
   return tf.nn.softmax(logits).numpy()
 
 
+def test_the_absent_actor_does_not_act():
+  with pytest.raises(ValueError, match='@epsilon_greedy_policies'):
+    _preset(
+      'dqn_bitflip.gin', _DISCRETE, 'QwrAgent.policies_fn = @actor_policies'
+    )
+
+
 def test_epsilon_falls_with_the_critics_steps():
   agent = _preset(
     'dqn_bitflip.gin',

@@ -386,6 +386,7 @@ def test_weight_scalars_by_hand():
     tf.constant([[-8.0, 0.0], [0.0, 4.0]]),
     tf.constant([[1.0, 2.0], [4.0, 3.0]]),
     tf.math.log(mu),
+    None,
     max_weight=4.0,
   )
   # Two states: (1/4 + 12/4) and (2/4 + 9/4); one weight in four, of mu 3/4, is
@@ -394,6 +395,19 @@ def test_weight_scalars_by_hand():
   assert scalars['weight_max'] == 4.0
   assert scalars['weight_clipped'] == 0.375
   assert scalars['q_scale'] == 2.5
+
+
+def test_weight_scalars_leave_final_observations_out():
+  scalars = regression_agent.weight_scalars(
+    tf.constant([[1.0, -50.0]]),
+    tf.constant([[2.0, 20.0]]),
+    tf.zeros([1, 1]),
+    tf.constant([1.0, 0.0]),
+    max_weight=20.0,
+  )
+  assert scalars['weight_mean'] == scalars['weight_max'] == 2.0
+  assert scalars['weight_clipped'] == 0.0
+  assert scalars['q_scale'] == 1.0
 
 
 def _select_first(windows):

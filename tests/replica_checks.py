@@ -270,6 +270,7 @@ def stock(steps: int, mirrored) -> dict:
 def ops(mirrored) -> dict[str, list]:
   """What each function makes of the value 1 in one replica, 3 in the other."""
   mask = tf.constant([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]])
+  entries = tf.constant([[1.0, 2.0, 3.0], [4.0, 9.0, 9.0]])
   rows = tf.constant([[1.0, 2.0], [3.0, 4.0]])
   seed = tf.constant([0, 1])
 
@@ -280,6 +281,7 @@ def ops(mirrored) -> dict[str, list]:
     return {
       'total': cross_replica.total(value),
       'mean': cross_replica.mean(value),
+      'masked_mean': cross_replica.masked_mean(entries[number], mask[number]),
       'part': cross_replica.part(value),
       'maximum': cross_replica.maximum(value),
       'exp_of_log_sum_exp': tf.exp(

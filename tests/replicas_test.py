@@ -119,6 +119,7 @@ def test_a_batch_that_replicas_cannot_share_is_refused():
   [
     ('total', [4, 4]),
     ('mean', [2, 2]),
+    ('masked_mean', [2.5, 2.5]),  # (1 + 2 + 3 + 4) / 4, not (2 + 4) / 2.
     ('part', [0.5, 1.5]),
     ('maximum', [3, 3]),
     ('exp_of_log_sum_exp', [4, 4]),  # Of log 1 and log 3.

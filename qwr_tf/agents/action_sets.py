@@ -7,7 +7,7 @@ and can fill the slots of line 12 (backup), line 18 (regression) and line 19
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gin
 import tensorflow as tf
@@ -53,9 +53,13 @@ def all_actions(action_spec: types.BoundedTensorSpec, outer_rank: int):
   return tf.reshape(actions, [-1] + [1] * outer_rank)
 
 
-def _enumerated(distribution, action_spec, outer_rank: int) -> ActionSet:
-  actions = all_actions(action_spec, outer_rank)
-  log_probs = tf.nn.log_softmax(distribution.logits)  # [..., n]
+def _enumerated(
+  agent, steps: trajectory.Trajectory, distribution_fn: Callable, of: Any
+) -> ActionSet:
+  """All actions with the probabilities of distribution_fn(of)."""
+  # Complains about continuous actions before logits are missed.
+  actions = all_actions(agent.action_spec, _outer_rank(steps))
+  log_probs = tf.nn.log_softmax(distribution_fn(of).logits)  # [..., n]
   return ActionSet(actions, tf.stop_gradient(_sample_axis_first(log_probs)))
 
 
@@ -86,10 +90,8 @@ def enumerated_behavior_actions(
 ) -> ActionSet:
   """All discrete actions, weighted by the stored mu(a|s)."""
   del seed
-  outer_rank = _outer_rank(steps)
-  all_actions(agent.action_spec, outer_rank)  # Complains before logits do.
-  distribution = agent.behavior_distribution(steps.policy_info)
-  return _enumerated(distribution, agent.action_spec, outer_rank)
+  mu = agent.behavior_distribution
+  return _enumerated(agent, steps, mu, steps.policy_info)
 
 
 @gin.configurable
@@ -130,9 +132,8 @@ def enumerated_policy_actions(
 ) -> ActionSet:
   """All discrete actions, weighted by the policy being trained."""
   del seed
-  all_actions(agent.action_spec, _outer_rank(steps))  # Complains first.
-  distribution = agent.policy_distribution(steps.observation)
-  return _enumerated(distribution, agent.action_spec, _outer_rank(steps))
+  policy = agent.policy_distribution
+  return _enumerated(agent, steps, policy, steps.observation)
 
 
 @gin.configurable
@@ -141,9 +142,8 @@ def enumerated_target_policy_actions(
 ) -> ActionSet:
   """All discrete actions, weighted by the target network of the policy."""
   del seed
-  all_actions(agent.action_spec, _outer_rank(steps))  # Complains first.
-  distribution = agent.target_policy_distribution(steps.observation)
-  return _enumerated(distribution, agent.action_spec, _outer_rank(steps))
+  target_policy = agent.target_policy_distribution
+  return _enumerated(agent, steps, target_policy, steps.observation)
 
 
 @gin.configurable

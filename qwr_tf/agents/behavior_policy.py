@@ -87,8 +87,17 @@ def policies_of(time_step_spec, action_spec, actor_network) -> Policies:
 
 @gin.configurable
 def actor_policies(agent, time_step_spec, action_spec) -> Policies:
-  """The network of line 21 acts."""
+  """The network of line 21 acts.
+
+  Raises:
+    ValueError: if there is none.
+  """
   network = agent.trained_actor_network
+  if isinstance(network, q_actors.NoActor):
+    raise ValueError(
+      'There is no actor that could act: policies_fn = '
+      '@epsilon_greedy_policies acts on the critic.'
+    )
   return policies_of(time_step_spec, action_spec, network)
 
 

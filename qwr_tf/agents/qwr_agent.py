@@ -149,7 +149,11 @@ class QwrAgent(regression_agent.RegressionAgent):
     )
 
   def td_targets(self, experience, seed: types.Seed) -> tf.Tensor:
-    """Targets of every step in a window [B, T + 1] for the critic, [B, T]."""
+    """Targets of the steps in windows [B, T + 1].
+
+    Returns:
+      [B, T] and the critic's own axes.
+    """
     next_steps = tf.nest.map_structure(lambda x: x[:, 1:], experience)
     mask = windows.bootstraps(experience)
     # Line 13: the lambda-return of F.
@@ -168,7 +172,8 @@ class QwrAgent(regression_agent.RegressionAgent):
 
     Args:
       experience: windows, [B, T + 1] or at least [B, 1].
-      td_targets: float [B], or what `td_targets` returned for them.
+      td_targets: of the first steps, float [B]; or [:, 0] of what `td_targets`
+        returned, with the critic's own axes.
       weights: of the elements, float [B].
     """
     first = windows.first_step(experience)
@@ -204,7 +209,7 @@ class QwrAgent(regression_agent.RegressionAgent):
     raw = self._weight_fn(advantages, log_weights, mask)  # [n, B]
     weights = tf.stop_gradient(tf.minimum(raw, self._max_weight))
     scalars = regression_agent.weight_scalars(
-      advantages, weights, log_weights, self._max_weight
+      advantages, weights, log_weights, mask, self._max_weight
     )
     return weights, scalars
 

@@ -94,7 +94,7 @@ class Replicas:
 
     Args:
       fn: of rows that do not know of each other.
-      batch: float [B, ...] with B known.
+      batch: [B, ...] with B known.
       axis: of the rows in what fn returns.
 
     Returns:

@@ -160,7 +160,21 @@ HeadFn = Callable[[types.BoundedTensorSpec], tf.Module]
 
 
 class Actor(network.Network):
-  """Observation to action distribution."""
+  """Observation to action distribution; what acts has `outputs`, too."""
+
+  @property
+  def normalizer(self):
+    """Of observations, or None."""
+    return None
+
+  @property
+  def chain(self) -> Sequence[tf.keras.layers.Layer] | None:
+    """The layers that `outputs` applies one by one; None if it does more."""
+    return None
+
+  def outputs(self, observation: tf.Tensor) -> tf.Tensor:
+    """What `distribution` is made of, float [..., d]."""
+    raise NotImplementedError
 
   def distribution(
     self, observation: tf.Tensor
@@ -219,7 +233,7 @@ class ActorNetwork(Actor):
 
   @property
   def chain(self) -> list[tf.keras.layers.Layer]:
-    """The layers that `outputs` applies one after the other."""
+    """The layers that `outputs` applies one by one."""
     return [*self.encoder.torso.layers, self.head.projection]
 
   def outputs(self, observation: tf.Tensor) -> tf.Tensor:

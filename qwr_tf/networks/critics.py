@@ -15,6 +15,7 @@ from tf_agents.typing import types
 
 from qwr_tf.networks import discrete_actions
 from qwr_tf.networks import torsos
+from qwr_tf.ops import returns as returns_lib
 
 
 class Critic(network.Network):
@@ -23,13 +24,13 @@ class Critic(network.Network):
   `outputs` may return whatever the critic learns from (several heads, logits of
   a distribution); `values` turns that into one number per action. What it is
   trained towards is its own as well: numbers here, anything with leading axes
-  [B, T] elsewhere. All of it is trained on plain numbers too.
+  [B, T] elsewhere. `losses` takes plain numbers, [n, B], from every critic.
   """
 
   # Whether the values are Q(s, a); V(s) otherwise.
   is_action_value = True
 
-  # Values in units of what the loss is measured in.
+  # Values are this times what the loss is measured in.
   value_scale = 1.0
 
   @property
@@ -93,7 +94,7 @@ class Critic(network.Network):
     self, rewards: tf.Tensor, discounts: tf.Tensor, returns: tf.Tensor
   ) -> tf.Tensor:
     """Rewards + discounts, both [B], times what `backup` returned."""
-    return rewards + discounts * returns
+    return returns_lib.discounted_sum(rewards, discounts, returns)
 
   def means(self, td_targets: tf.Tensor) -> tf.Tensor:
     """What the critic is trained towards as numbers, float [...]."""

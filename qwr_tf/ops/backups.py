@@ -68,15 +68,7 @@ def _mean(
   state_means = tf.reduce_sum(tf.exp(log_weights) * values, axis=0)  # [...]
   if per_state:
     return state_means
-  if mask is None:
-    return cross_replica.mean(tf.reduce_mean(state_means))
-  total, count = cross_replica.total(
-    (
-      tf.reduce_sum(tf.where(mask, state_means, 0.0)),
-      tf.reduce_sum(tf.cast(mask, values.dtype)),
-    )
-  )
-  return tf.math.divide_no_nan(total, count)
+  return cross_replica.masked_mean(state_means, mask)
 
 
 @gin.configurable

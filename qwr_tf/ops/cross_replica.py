@@ -33,6 +33,28 @@ def mean(value: tf.Tensor) -> tf.Tensor:
   return total(part(value))
 
 
+def masked_mean(values: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
+  """Mean over all replicas' entries that count.
+
+  Args:
+    values: float [...].
+    mask: [...], not zero for the entries that count; None counts all.
+
+  Returns:
+    float scalar, 0 where nothing counts.
+  """
+  if mask is None:
+    return mean(tf.reduce_mean(values))
+  counts = tf.cast(mask, tf.bool)
+  sum_of_values, count = total(
+    (
+      tf.reduce_sum(tf.where(counts, values, 0.0)),
+      tf.reduce_sum(tf.cast(counts, values.dtype)),
+    )
+  )
+  return tf.math.divide_no_nan(sum_of_values, count)
+
+
 def part(value: tf.Tensor) -> tf.Tensor:
   """A value whose total over the replicas is the mean of theirs."""
   context = _context()
@@ -81,8 +103,8 @@ def share(mask: tf.Tensor) -> tf.Tensor | None:
 def tiled(values: Any) -> Any:
   """The own rows [B, ...] in the place of each replica's, [R * B, ...].
 
-  What is drawn with one seed for all these rows is, between `own` bounds, what
-  one device would have drawn for the whole minibatch.
+  Every replica draws for all these rows, with one seed, and takes its `own`:
+  together they hold what one device would have drawn for the whole minibatch.
   """
   context = _context()
   if context is None:

@@ -155,7 +155,7 @@ class ReplayTable(stock_interface.StockInterface):
     """Number of the oldest transition that is kept, int64 scalar."""
     by_interactions = self._transitions_written - self.capacity
     next_slot = (self._rows_written + self._history) % self._num_rows
-    # Zero until the rows wrap, as nothing was written there before.
+    # Zero until `history` rows before they wrap: nothing was written there.
     by_rows = self._transitions_before.sparse_read(next_slot)
     return tf.maximum(tf.maximum(by_interactions, by_rows), 0)
 
