@@ -21,9 +21,10 @@ from tf_agents.drivers import py_driver
 from tf_agents.policies import py_tf_eager_policy
 from tf_agents.train import learner
 
-from qwr_tf import environments
+from qwr_tf import experiment
 from qwr_tf import replay
 from qwr_tf import serving
+from qwr_tf.gin_files import ConfigError
 from qwr_tf.serving import metadata
 from qwr_tf.serving import versions
 
@@ -38,10 +39,13 @@ def run(
   batch_size: int = 256,
 ) -> pathlib.Path:
   """Trains on; returns the folder of the new version."""
+  versions.check(output)  # Before the work, not after it.
   facts = metadata.run_facts(root_dir)
   agent = serving.load_agent(root_dir, facts)
   agent.initialize()
-  env = environments.load(facts['environment'], seed=facts['seed'] + 1)
+  # As the run's configuration, which has been parsed, makes it.
+  seed = facts['seed'] + 1
+  env = experiment.load_environment(facts['environment'], seed=seed)
   table = replay.ReplayTable(agent.collect_data_spec, iterations * env_steps)
 
   def store(row):
@@ -92,10 +96,11 @@ def main() -> None:
   parser.add_argument('--output', required=True, type=pathlib.Path)
   parser.add_argument('--iterations', type=int, default=10)
   flags = parser.parse_args()
-  print(
-    'policy  '
-    + str(run(flags.root_dir, flags.output, iterations=flags.iterations))
-  )
+  try:
+    version = run(flags.root_dir, flags.output, iterations=flags.iterations)
+  except ConfigError as error:
+    parser.error(str(error))
+  print(f'policy  {version}')
 
 
 if __name__ == '__main__':

@@ -95,7 +95,8 @@ def _report(
   score = scores['eval_return_mode']
   for line in offline.lines(results, environment, score):
     print(line)
-  for line in published.beside(environment, interactions, score):
+  data_set = results.get('dataset', '')
+  for line in published.beside(environment, interactions, score, data_set):
     print(line)
 
 

@@ -1,6 +1,7 @@
 """The examples run, and do what they say."""
 
 import json
+import sys
 
 import gin
 import numpy as np
@@ -32,6 +33,42 @@ def test_the_pipeline_learns_and_saves_its_policy(tmp_path):
   observations = np.zeros([1, 6], np.float32)
   action = saved.action(ts.restart(tf.constant(observations), 1)).action
   assert action.shape == (1,)
+
+
+def test_going_on_begins_with_what_it_is_given(tmp_path, monkeypatch, capsys):
+  # Nothing is trained, or even read, for an --output that cannot be.
+  (tmp_path / 'other').write_text('')
+  argv = ['continue_training.py', '--root_dir', str(tmp_path / 'none')]
+  for output, message in (
+    ('', 'not empty and holds no'),
+    ('new', 'no run fol'),
+  ):
+    arguments = [*argv, '--output', str(tmp_path / output)]
+    monkeypatch.setattr(sys, 'argv', arguments)
+    with pytest.raises(SystemExit, match='2'):
+      continue_training.main()
+    assert message in capsys.readouterr().err
+
+
+def test_going_on_is_in_the_environment_of_the_run(tmp_path, monkeypatch):
+  run = policies.make_run(
+    tmp_path / 'run',
+    'bitflip.gin',
+    environment='BitFlip-8',
+    bindings=['load_environment.zero_start = True'],
+  )
+  serving.export_run(run.folder, run.folder / 'policy')
+  gin.clear_config()
+  starts = []
+
+  def no_driver(env, *_, **__):
+    starts.extend(env.reset().observation[:8] for _ in range(3))
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(continue_training.py_driver, 'PyDriver', no_driver)
+  with pytest.raises(KeyboardInterrupt):
+    continue_training.run(run.folder, tmp_path / 'next')
+  assert not np.any(starts)
 
 
 def test_training_goes_on_from_a_checkpoint(tmp_path):

@@ -826,6 +826,8 @@ def test_a_score_stands_beside_the_published_ones():
   (line,) = published.beside('Hopper-v4', 100_000, 1.0)
   assert 'QWR-LSE 1758 (QWR paper)' in line
   assert published.beside('ALE/Pong-v5', 3_000, -3.05) == lines[1:]
+  # Those runs did not begin with logged data.
+  assert published.beside('Hopper-v4', 100_000, 1.0, 'set-v0') == []
   assert published.beside('BitFlip-20', 10_000, 5.0) == []
 
 

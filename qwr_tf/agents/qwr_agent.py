@@ -149,11 +149,7 @@ class QwrAgent(regression_agent.RegressionAgent):
     )
 
   def td_targets(self, experience, seed: types.Seed) -> tf.Tensor:
-    """Targets of the steps in windows [B, T + 1].
-
-    Returns:
-      [B, T] and the critic's own axes.
-    """
+    """Of every step in windows [B, T + 1]: [B, T] and the critic's own axes."""
     next_steps = tf.nest.map_structure(lambda x: x[:, 1:], experience)
     mask = windows.bootstraps(experience)
     # Line 13: the lambda-return of F.
@@ -172,8 +168,7 @@ class QwrAgent(regression_agent.RegressionAgent):
 
     Args:
       experience: windows, [B, T + 1] or at least [B, 1].
-      td_targets: of the first steps, float [B]; or [:, 0] of what `td_targets`
-        returned, with the critic's own axes.
+      td_targets: of the first steps: `td_targets`' [:, 0], or float [B].
       weights: of the elements, float [B].
     """
     first = windows.first_step(experience)

@@ -140,13 +140,23 @@ def normalised(score: float, scale: Scale) -> float:
   return (score - zero) / (one - zero)
 
 
-def beside(environment: str, interactions: int, score: float) -> list[str]:
-  """A score among published ones, in lines; none where there is nothing."""
+def beside(
+  environment: str, interactions: int, score: float, dataset: str = ''
+) -> list[str]:
+  """A score among published ones, in lines; none where there is nothing.
+
+  Args:
+    environment: as gymnasium names it.
+    interactions: that were made.
+    score: the run's.
+    dataset: what it learned from first, or alone; '' for none.
+  """
   if not DEFAULT_PATH.exists():
     return []
   numbers = load(DEFAULT_PATH)
   name, lines = task(environment), []
-  others = [n for n in at_budget(numbers, interactions) if n.task == name]
+  others = at_budget(numbers, interactions, dataset)
+  others = [n for n in others if n.task == name]
   if others:
     each = (f'{n.algorithm} {n.score:g} ({n.source})' for n in others)
     lines.append(f'published at {interactions} interactions: {", ".join(each)}')

@@ -96,7 +96,8 @@ def _main_tables(experiment: Experiment, numbers: Sequence[Number]) -> str:
 def _provenance(experiment: Experiment) -> str:
   """Rows, versions and commits, from the rows alone."""
   runs = experiment.learning_runs
-  parts = [f'{len(runs)} runs (`{experiment.name}.csv`)']
+  plural = '' if len(runs) == 1 else 's'
+  parts = [f'{len(runs)} run{plural} (`{experiment.name}.csv`)']
   for column, name in _VERSION_NAMES.items():
     found = sorted({r.facts[column] for r in runs} - {''})
     if found:

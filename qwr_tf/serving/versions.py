@@ -61,7 +61,7 @@ def write_new(
     ConfigError: if the folder holds something else, or cannot be written.
     OSError: for the folder, if the disk is full or broken.
   """
-  _check(folder)
+  check(folder)
   temporary = folder / f'.export.{os.getpid()}.tmp'
   try:
     folder.mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,8 @@ def write_new(
     shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _check(folder: pathlib.Path) -> None:
+def check(folder: pathlib.Path) -> None:
+  """Raises ConfigError for a folder that holds something else."""
   if folder.is_dir():
     others = [p for p in folder.iterdir() if not p.name.startswith('.')]
     if not others or versions(folder):
