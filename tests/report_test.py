@@ -508,6 +508,10 @@ def test_published_scores_stand_beside(tmp_path):
   assert _cells(text, '*CrossQ*')[2:] == ['8112', '3914', '2764', '2603']
   assert 'Table 3' not in text  # Another number of interactions.
   assert "test returns of AWR's published logs" in text
+  # One line for all that it is true of.
+  notes = re.findall('^.*: handed down.*$', text, re.MULTILINE)
+  (note,) = dict.fromkeys(notes)
+  assert note.startswith('*SAC*, *DroQ*, *REDQ*, *CrossQ*, peers on gymnasium,')
 
 
 def test_nothing_published_for_another_budget(tmp_path):
@@ -758,7 +762,7 @@ def test_notes_say_what_was_run(tmp_path):
   (tmp_path / 'variants.md').write_text('Around the first\nrecipe.\n')
   report.write([path], tmp_path)
   text = (tmp_path / 'README.md').read_text()
-  assert '## variants\n\n> Around the first\n> recipe.\n\n1 runs' in text
+  assert '## variants\n\n> Around the first\n> recipe.\n\n1 run (' in text
 
 
 # The command

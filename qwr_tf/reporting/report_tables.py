@@ -61,10 +61,14 @@ def _mean_cell(finals: Sequence[float]) -> str:
 # Published rows.
 
 
+def _place(n: Number) -> str:
+  """Where it is from and what was measured."""
+  return f'{" ".join(filter(None, (n.source, n.table)))}, {n.environments}'
+
+
 def _label(n: Number, statistic: bool = False) -> str:
   """Algorithm, where it is from and what was measured."""
-  place = ' '.join(part for part in (n.source, n.table) if part)
-  label = f'*{n.algorithm}*, {place}, {n.environments}'
+  label = f'*{n.algorithm}*, {_place(n)}'
   if statistic:
     label += f', {n.statistic or "statistic not stated"}'
     label += f' of {n.seeds}' * bool(n.seeds)
@@ -124,8 +128,20 @@ def overview(experiment: Experiment, numbers: Sequence[Number]) -> str:
     cells = [as_printed(by_task.get(t)) for t in (*tasks, *missing)]
     rows.append([label, NOTHING, *cells])
   text = table(['', 'action', *environments, *missing], rows)
-  notes = dict.fromkeys(f'{_label(n)}: {n.note}.' for n in found if n.note)
-  return '\n'.join([text, *(f'{note}\n' for note in notes)])
+  return '\n'.join([text, *_notes(found)])
+
+
+def _notes(numbers: Sequence[Number]) -> list[str]:
+  """A line for all algorithms of a place that have the same note."""
+  algorithms: dict[tuple[str, str], dict[str, None]] = {}
+  for n in numbers:
+    if n.note:
+      same = algorithms.setdefault((_place(n), n.note), {})
+      same[f'*{n.algorithm}*'] = None
+  return [
+    f'{", ".join(names)}, {place}: {note}.\n'
+    for (place, note), names in algorithms.items()
+  ]
 
 
 _SCORE_HEADER = (
