@@ -23,8 +23,8 @@ from qwr_tf import environments
 from qwr_tf import experiment
 from qwr_tf import gin_files
 from qwr_tf.agents import qwr_agent
+from qwr_tf.atomic_files import write_atomically
 from qwr_tf.replay import ReplayTable
-from qwr_tf.run_folder import write_atomically
 
 _GAME = flags.DEFINE_string('game', 'Pong', 'As in ALE/<Game>-v5.')
 _ROWS = flags.DEFINE_integer('rows', 5_000, 'Interactions in the table.')

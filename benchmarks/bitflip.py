@@ -135,10 +135,11 @@ def main() -> None:
   seeds = sweep_plan.parse_seeds(sweep_flags.SEEDS.value or '0-2')
   path, processes = _csv(), sweep_flags.process_count()
   failed = sweep_run.run(recipes(), envs, seeds, processes)
-  (experiment,) = report_data.load([path])
-  picture = path.with_name(f'{path.stem}_sizes.png')
-  draw(experiment, picture)
-  print(f'{path}\n{picture}')
+  if path.exists():  # It does not if the first runs failed.
+    (experiment,) = report_data.load([path])
+    picture = path.with_name(f'{path.stem}_sizes.png')
+    draw(experiment, picture)
+    print(f'{path}\n{picture}')
   sweep_flags.tell_failed(failed)
 
 

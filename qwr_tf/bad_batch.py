@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from qwr_tf import run_folder
+from qwr_tf import atomic_files
 from qwr_tf.agents import finite
 from qwr_tf.agents import regression_agent
 
@@ -107,5 +107,5 @@ def write(folder: pathlib.Path, tensors: Mapping[str, Any]) -> pathlib.Path:
   content = io.BytesIO()
   # Names with a slash would be folders to unzip.
   np.savez(content, **{n.replace('/', '.'): t for n, t in tensors.items()})
-  run_folder.write_atomically(folder / NAME, content.getvalue())
+  atomic_files.write_atomically(folder / NAME, content.getvalue())
   return folder / NAME

@@ -3,10 +3,8 @@
 import contextlib
 import errno
 import hashlib
-import os
 import pathlib
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 
 import tensorflow as tf
@@ -14,31 +12,6 @@ import tensorflow as tf
 # As `sha256sum` writes and checks it.
 _SUMS = 'SHA256SUMS'
 _CHUNK_BYTES = 2**20
-
-
-@contextlib.contextmanager
-def new_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
-  """Yields a folder to fill, which then takes the place of `path`.
-
-  Whatever happens while it is filled, `path` is what it was before; what was
-  there goes just before the new folder takes its place.
-
-  Raises:
-    OSError: for `path`, if it cannot be written.
-  """
-  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-  shutil.rmtree(temporary, ignore_errors=True)
-  try:
-    temporary.mkdir(parents=True)
-    yield temporary
-    to_disk(*temporary.rglob('*'), temporary)
-    shutil.rmtree(path, ignore_errors=True)
-    os.replace(temporary, path)
-    to_disk(path.parent)
-  except OSError as error:
-    raise OSError(error.errno, error.strerror, str(path)) from error
-  finally:
-    shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -98,13 +71,3 @@ def _sha256(path: pathlib.Path) -> str:
     while chunk := f.read(_CHUNK_BYTES):
       digest.update(chunk)
   return digest.hexdigest()
-
-
-def to_disk(*paths: pathlib.Path) -> None:
-  """Waits until files, or the names in folders, would survive a crash."""
-  for path in paths:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-      os.fsync(descriptor)
-    finally:
-      os.close(descriptor)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import tensorflow as tf
 from absl import logging
 
+from qwr_tf import atomic_files
 from qwr_tf import checkpoint_files
 from qwr_tf.gin_files import ConfigError
 
@@ -23,7 +24,7 @@ def save(agent, path: pathlib.Path) -> None:
     agent: a `QwrAgent`.
     path: a folder; it appears, or is replaced, complete or not at all.
   """
-  with checkpoint_files.new_folder(path) as folder:
+  with atomic_files.new_folder(path) as folder:
     with checkpoint_files.tensorflow_errors(folder):
       tf.train.Checkpoint(agent=agent).write(str(folder / 'agent'))
 
@@ -94,7 +95,7 @@ class Checkpoints:
       OSError: if the disk is full, for instance; nothing has changed then.
     """
     before, target = self._latest, self._path / f'{number:08d}'
-    with checkpoint_files.new_folder(target) as folder:
+    with atomic_files.new_folder(target) as folder:
       linked = self._table_files.save(folder, before)
       sums = checkpoint_files.read_sums(before) if before and linked else {}
       with checkpoint_files.tensorflow_errors(folder):

@@ -15,12 +15,12 @@ from collections.abc import Iterable, Sequence
 from absl import flags
 
 from qwr_tf import command
+from qwr_tf.atomic_files import write_atomically
 from qwr_tf.gin_files import ConfigError
 from qwr_tf.reporting import published
 from qwr_tf.reporting import report_data
 from qwr_tf.reporting import report_figures
 from qwr_tf.reporting import report_text
-from qwr_tf.run_folder import write_atomically
 
 _OUTPUT = flags.DEFINE_string(
   'output', 'results', 'Folder of README.md and figures.'

@@ -18,6 +18,7 @@ from absl import logging
 from qwr_tf import gin_files
 from qwr_tf import provenance
 from qwr_tf import run_lock
+from qwr_tf.atomic_files import write_atomically
 from qwr_tf.gin_files import ConfigError
 
 # What makes two runs the same.
@@ -49,22 +50,6 @@ def default_path(
 
 def _delete(path: pathlib.Path) -> None:
   shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def write_atomically(path: pathlib.Path, content: str | bytes) -> None:
-  """Writes a file that is either the old one or the new one, never half."""
-  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-  data = content.encode() if isinstance(content, str) else content
-  try:
-    with open(temporary, 'wb') as f:
-      f.write(data)
-      f.flush()
-      os.fsync(f.fileno())
-    os.replace(temporary, path)
-  except OSError as error:
-    raise OSError(error.errno, error.strerror, str(path)) from error
-  finally:
-    temporary.unlink(missing_ok=True)
 
 
 class RunFolder:

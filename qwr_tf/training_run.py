@@ -10,6 +10,7 @@ import gin
 import tqdm
 from absl import logging
 
+from qwr_tf import atomic_files
 from qwr_tf import bad_batch
 from qwr_tf import checkpoints
 from qwr_tf import experiment
@@ -213,7 +214,7 @@ class Run:
     """
     folder = self._folder
     title = f'{self._settings.environment}, {folder.path.name}'
-    run_folder.write_atomically(
+    atomic_files.write_atomically(
       folder.path / 'learning_curve.png',
       learning_curve.draw(folder.rows, title, self._parts.data_return),
     )

@@ -18,6 +18,7 @@ _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _FLOORS = {
   'qwr_tf': 0,
   'qwr_tf.ops': 0,
+  'qwr_tf.atomic_files': 0,
   'qwr_tf.networks': 1,
   'qwr_tf.environments': 1,
   'qwr_tf.replay': 1,

@@ -8,6 +8,7 @@ import pytest
 from absl import flags
 
 from benchmarks import ablation
+from benchmarks import bitflip
 from qwr_tf import gin_files
 from qwr_tf.gin_files import ConfigError
 from qwr_tf.sweeping import run_rows
@@ -48,6 +49,17 @@ def test_a_failed_factor_is_told(_parsed, monkeypatch, capsys):
   assert ending.value.code == 1
   assert swept == [(3, ['Hopper-v4'], [0, 1])]
   assert '(QwrAgent.horizon = 3): nan' in capsys.readouterr().err
+
+
+def test_nothing_is_drawn_where_all_runs_failed(
+  _parsed, monkeypatch, capsys, tmp_path
+):
+  _parsed('results', str(tmp_path / 'new.csv'))
+  monkeypatch.setattr(bitflip.sweep_run, 'run', lambda *_: ['BitFlip-5: nan'])
+  with pytest.raises(SystemExit) as ending:
+    bitflip.main()
+  assert ending.value.code == 1
+  assert 'BitFlip-5: nan' in capsys.readouterr().err
 
 
 def test_unknown_factor(_parsed):

@@ -9,6 +9,7 @@ import subprocess
 
 import pytest
 
+from qwr_tf import atomic_files
 from qwr_tf import provenance
 from qwr_tf import run_folder
 from qwr_tf import run_lock
@@ -63,14 +64,14 @@ def test_default_path():
 @pytest.mark.parametrize('call', ['fsync', 'replace'])
 def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch, call):
   file = tmp_path / 'f'
-  run_folder.write_atomically(file, 'old')
+  atomic_files.write_atomically(file, 'old')
 
   def fail(*_):
     raise OSError(28, 'disk full')
 
   monkeypatch.setattr(os, call, fail)
   with pytest.raises(OSError, match='disk full'):
-    run_folder.write_atomically(file, 'new')
+    atomic_files.write_atomically(file, 'new')
   assert _contents(tmp_path) == {'f': b'old'}
 
 

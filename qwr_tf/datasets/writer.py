@@ -4,13 +4,13 @@ import errno
 import json
 import os
 import pathlib
-import shutil
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 
+from qwr_tf import atomic_files
 from qwr_tf.datasets import minari_layout
 from qwr_tf.datasets import steps
 
@@ -58,11 +58,9 @@ def write(
   if path.is_file() or any(path.glob('*')):
     reason = os.strerror(errno.EEXIST)
     raise FileExistsError(errno.EEXIST, reason, str(path))
-  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-  shutil.rmtree(temporary, ignore_errors=True)
-  data = temporary / 'data'
-  data.mkdir(parents=True)
-  try:
+  with atomic_files.new_folder(path) as folder:
+    data = folder / 'data'
+    data.mkdir()
     counts = _write_episodes(data / minari_layout.MAIN_FILE, episodes)
     if not counts['total_steps']:
       raise ValueError('there are no episodes to write.')
@@ -75,9 +73,6 @@ def write(
     }
     text = json.dumps(content, indent=2)
     (data / minari_layout.METADATA_FILE).write_text(text + '\n', 'utf-8')
-    os.rename(temporary, path)
-  finally:
-    shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _write_episodes(path: pathlib.Path, episodes) -> dict[str, int]:

@@ -15,8 +15,8 @@ import pathlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+from qwr_tf.atomic_files import write_atomically
 from qwr_tf.gin_files import ConfigError
-from qwr_tf.run_folder import write_atomically
 
 COLUMNS = (
   'experiment',

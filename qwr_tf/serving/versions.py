@@ -11,6 +11,7 @@ import re
 import shutil
 from collections.abc import Callable
 
+from qwr_tf import atomic_files
 from qwr_tf import checkpoint_files
 from qwr_tf.gin_files import ConfigError
 
@@ -68,7 +69,7 @@ def write_new(
     shutil.rmtree(temporary, ignore_errors=True)
     with checkpoint_files.tensorflow_errors(folder):
       write(temporary)
-    checkpoint_files.to_disk(*temporary.rglob('*'), temporary)
+    atomic_files.to_disk(*temporary.rglob('*'), temporary)
     return _publish(temporary, folder)
   except OSError as error:
     if error.errno in _OF_THE_DISK:
@@ -102,7 +103,7 @@ def _publish(temporary: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
     version = folder / str(max(taken, default=0) + 1)
     try:
       os.rename(temporary, version)
-      checkpoint_files.to_disk(folder)
+      atomic_files.to_disk(folder)
       return version
     except OSError as error:
       if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
