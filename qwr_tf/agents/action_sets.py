@@ -7,7 +7,7 @@ and can fill the slots of line 12 (backup), line 18 (regression) and line 19
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import gin
 import tensorflow as tf
@@ -53,13 +53,11 @@ def all_actions(action_spec: types.BoundedTensorSpec, outer_rank: int):
   return tf.reshape(actions, [-1] + [1] * outer_rank)
 
 
-def _enumerated(
-  agent, steps: trajectory.Trajectory, distribution_fn: Callable, of: Any
-) -> ActionSet:
-  """All actions with the probabilities of distribution_fn(of)."""
+def _enumerated(agent, steps: trajectory.Trajectory, distribution) -> ActionSet:
+  """All actions with their probabilities."""
   # Complains about continuous actions before logits are missed.
   actions = all_actions(agent.action_spec, _outer_rank(steps))
-  log_probs = tf.nn.log_softmax(distribution_fn(of).logits)  # [..., n]
+  log_probs = tf.nn.log_softmax(distribution.logits)  # [..., n]
   return ActionSet(actions, tf.stop_gradient(_sample_axis_first(log_probs)))
 
 
@@ -90,8 +88,8 @@ def enumerated_behavior_actions(
 ) -> ActionSet:
   """All discrete actions, weighted by the stored mu(a|s)."""
   del seed
-  mu = agent.behavior_distribution
-  return _enumerated(agent, steps, mu, steps.policy_info)
+  mu = agent.behavior_distribution(steps.policy_info)
+  return _enumerated(agent, steps, mu)
 
 
 @gin.configurable
@@ -132,8 +130,8 @@ def enumerated_policy_actions(
 ) -> ActionSet:
   """All discrete actions, weighted by the policy being trained."""
   del seed
-  policy = agent.policy_distribution
-  return _enumerated(agent, steps, policy, steps.observation)
+  policy = agent.policy_distribution(steps.observation)
+  return _enumerated(agent, steps, policy)
 
 
 @gin.configurable
@@ -142,8 +140,8 @@ def enumerated_target_policy_actions(
 ) -> ActionSet:
   """All discrete actions, weighted by the target network of the policy."""
   del seed
-  target_policy = agent.target_policy_distribution
-  return _enumerated(agent, steps, target_policy, steps.observation)
+  policy = agent.target_policy_distribution(steps.observation)
+  return _enumerated(agent, steps, policy)
 
 
 @gin.configurable

@@ -79,10 +79,10 @@ class ExactReuse(minibatches.PerMinibatch):
     # Targets are made of the target network's values, weights of the critic's.
     self._critic_view = _with_values(agent, 'target_outputs')
     self._actor_view = _with_values(agent, 'critic_outputs')
-    self._check_slots()
+    self._try_agent()
 
-  def _check_slots(self) -> None:
-    """Fills the slots once, so that what does not fit fails here."""
+  def _try_agent(self) -> None:
+    """Makes each kind of number once: what does not fit fails here."""
     agent = self._agent
     seed = agent.seed_for(regression_agent.CHECK_STREAM, 0)
     experience = tensor_spec.zero_spec_nest(
