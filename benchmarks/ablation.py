@@ -43,7 +43,7 @@ FACTORS = {
   'AVG': ('QwrAgent.backup_fn = @mean_backup',),
   'k = 1': ('sampled_behavior_actions.num_actions = 1',),  # 4
   'k = 8': ('sampled_behavior_actions.num_actions = 8',),
-  'beta = 1': ('exp_weights.beta = 1.0',),  # 0.5
+  'beta = 0.5': ('exp_weights.beta = 0.5',),  # 1
   'copies every 100': ('hard_update.period_train_steps = 100',),  # 25
   'constant step sizes': (
     'actor/PolynomialDecay.end_learning_rate = 1e-4',

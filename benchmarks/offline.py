@@ -83,6 +83,7 @@ def _work(*parts: str) -> pathlib.Path:
 _DATA_RECIPE = (
   'GaussianHead.output_limit = None',
   'ObservationNormalizer.clip_value = None',
+  'exp_weights.beta = 0.5',
 )
 
 
