@@ -24,11 +24,17 @@ def write_atomically(path: pathlib.Path, content: str | bytes) -> None:
 
 
 @contextlib.contextmanager
-def new_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
+def new_folder(
+  path: pathlib.Path, replace: bool = True
+) -> Iterator[pathlib.Path]:
   """Yields a folder to fill, which then takes the place of `path`.
 
   Whatever happens while it is filled, `path` is what it was before; what was
   there goes just before the new folder takes its place.
+
+  Args:
+    path: of the folder.
+    replace: whether files may go that are there when the new folder is full.
 
   Raises:
     OSError: for `path`, if it cannot be written.
@@ -39,7 +45,8 @@ def new_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
     temporary.mkdir(parents=True)
     yield temporary
     to_disk(*temporary.rglob('*'), temporary)
-    shutil.rmtree(path, ignore_errors=True)
+    if replace:
+      shutil.rmtree(path, ignore_errors=True)
     os.replace(temporary, path)
     to_disk(path.parent)
   except OSError as error:

@@ -675,6 +675,21 @@ def test_what_was_written_reads_back_equal(tmp_path):
   assert (metadata['total_episodes'], metadata['total_steps']) == (2, 8)
 
 
+def test_writing_spares_what_another_one_wrote_meanwhile(tmp_path):
+  path, other = tmp_path / 'set', tmp_path / 'other'
+  datasets.write(other, [_episode(3, 2)], {})
+
+  def episodes():
+    yield _episode(1, 1)
+    other.rename(path)
+
+  with pytest.raises(OSError, match='not empty'):
+    datasets.write(path, episodes(), {})
+  assert [p.name for p in tmp_path.iterdir()] == ['set']
+  metadata = json.loads((path / 'data' / 'metadata.json').read_text())
+  assert metadata['total_steps'] == 3
+
+
 def test_writing_leaves_all_or_nothing(tmp_path):
   def episodes():
     yield _episode(3, 1)

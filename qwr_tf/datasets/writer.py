@@ -58,7 +58,7 @@ def write(
   if path.is_file() or any(path.glob('*')):
     reason = os.strerror(errno.EEXIST)
     raise FileExistsError(errno.EEXIST, reason, str(path))
-  with atomic_files.new_folder(path) as folder:
+  with atomic_files.new_folder(path, replace=False) as folder:
     data = folder / 'data'
     data.mkdir()
     counts = _write_episodes(data / minari_layout.MAIN_FILE, episodes)
