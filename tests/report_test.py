@@ -509,7 +509,7 @@ def test_published_scores_stand_beside(tmp_path):
   assert 'Table 3' not in text  # Another number of interactions.
   assert "test returns of AWR's published logs" in text
   # One line for all that it is true of.
-  notes = re.findall('^.*: handed down.*$', text, re.MULTILINE)
+  notes = re.findall('^.*: source not published.*$', text, re.MULTILINE)
   (note,) = dict.fromkeys(notes)
   assert note.startswith('*SAC*, *DroQ*, *REDQ*, *CrossQ*, peers on gymnasium,')
 
@@ -587,7 +587,7 @@ def _ablation(tmp_path, **cells):
   return _csv(tmp_path / 'ablation.csv', hopper, *runs)
 
 
-def test_factors_beside_the_default(tmp_path):
+def test_factors_beside_the_centre(tmp_path):
   path = _ablation(tmp_path)
   report.write([path], tmp_path, None, published.DEFAULT_PATH)
   text = (tmp_path / 'README.md').read_text()
@@ -597,7 +597,7 @@ def test_factors_beside_the_default(tmp_path):
   assert _cells(mode, ' ') == header
   lines = [line for line in mode.splitlines() if line.startswith('| ')]
   assert lines[2].startswith(
-    '| QWR-LSE `mujoco_100k` (default) | 200 ± 50 (3) |'
+    '| QWR-LSE `mujoco_100k` (centre) | 200 ± 50 (3) |'
   )
   # The median of (90, 100, 400) less that of (100, 200, 300); extremes of
   # resamples: 90 - 300 and 400 - 100.
@@ -611,14 +611,14 @@ def test_factors_beside_the_default(tmp_path):
   ]
   # One run has a difference but no interval.
   assert _cells(mode, '`a.b = 1` `c.d = 2`')[1:4] == ['250 (1)', '+50', '0.67']
-  cells = _cells(sampled, 'QWR-LSE `mujoco_100k` (default)')
+  cells = _cells(sampled, 'QWR-LSE `mujoco_100k` (centre)')
   assert cells[1:] == ['100 ± 50 (3)', '', '', '–']
   assert '_profile.png' not in text
   # All statistics, and what the paper has, stand below.
   assert '*QWR-LSE*, QWR paper Table 1' in text.partition('### HalfCheetah')[2]
 
 
-def test_figures_of_factors_can_be_compared_with_the_default(tmp_path):
+def test_figures_of_factors_can_be_compared_with_the_centre(tmp_path):
   import matplotlib
 
   matplotlib.use('Agg')
@@ -631,7 +631,7 @@ def test_figures_of_factors_can_be_compared_with_the_default(tmp_path):
   figure = score_figures.bars(pyplot, found, [])
   dashed = [ln for ln in figure.axes[0].lines if ln.get_linestyle() == '--']
   assert [list(line.get_xdata()) for line in dashed] == [[25, 25]]
-  assert figure.axes[0].get_yticklabels()[0].get_text().endswith('(default)')
+  assert figure.axes[0].get_yticklabels()[0].get_text().endswith('(centre)')
   # The quartiles of 10, 20, 30, 70 are not as far from their median.
   (whisker,) = [
     path.vertices[:, 0]
@@ -651,17 +651,17 @@ def test_figures_of_factors_can_be_compared_with_the_default(tmp_path):
 
 def test_what_is_no_ablation(tmp_path):
   (found,) = report_data.load([_ablation(tmp_path)])
-  assert found.default == found.settings[0]
+  assert found.centre == found.settings[0]
   # Two centres.
   other = _run(1.0, algorithm='AWR', preset='awr')
   (found,) = report_data.load([_csv(tmp_path / 'ablation.csv', other)])
-  assert found.default is None
+  assert found.centre is None
   # The preset's own CSV has the published scores in its table.
   runs = [_run(1.0), _run(2.0, bindings='a.b = 1')]
   (found,) = report_data.load([_csv(tmp_path / 'mujoco_100k.csv', *runs)])
-  assert found.default is None
+  assert found.centre is None
   (found,) = report_data.load([_csv(tmp_path / 'one.csv', runs[0])])
-  assert found.default is None
+  assert found.centre is None
 
 
 def test_human_normalised(tmp_path):

@@ -1,4 +1,4 @@
-"""Ablations: what each setting that differs from the default changes."""
+"""Ablations: what each setting that differs from the centre changes."""
 
 from collections.abc import Sequence
 
@@ -8,25 +8,25 @@ from qwr_tf.reporting.report_data import ACTIONS
 from qwr_tf.reporting.report_data import Experiment
 from qwr_tf.reporting.report_data import Setting
 
-_ABOUT = """The default, and settings that differ from it in what the first
+_ABOUT = """The centre, and settings that differ from it in what the first
 column says: final scores, median ± half the interquartile range (number of
-seeds), and the difference to the default's median. In brackets a 95 % interval
+seeds), and the difference to the centre's median. In brackets a 95 % interval
 of the bootstrap, which draws the runs of both again; of two and two seeds it is
 the range between the extremes. A difference without brackets is that of a
 single run, and may be the seed's alone. P(better) is the probability of
-improvement: the share of pairs, one run of the setting and one of the default,
+improvement: the share of pairs, one run of the setting and one of the centre,
 in which the setting's is higher.
 """
 
 _TITLES = {'mode': 'Mode action', 'sampled': 'Sampled'}
 
 
-def factors(experiment: Experiment, default: Setting) -> str:
-  """A table for each way of acting, the default first.
+def factors(experiment: Experiment, centre: Setting) -> str:
+  """A table for each way of acting, the centre first.
 
   Args:
     experiment: its final scores.
-    default: the setting in the centre.
+    centre: the setting that all others vary.
   """
   parts = [_ABOUT]
   for action in ACTIONS:
@@ -34,31 +34,32 @@ def factors(experiment: Experiment, default: Setting) -> str:
     for environment in experiment.environments:
       header += [environment, 'difference', 'P(better)']
     rows = [
-      _row(experiment, setting, default, action)
+      _row(experiment, setting, centre, action)
       for setting in experiment.learned
     ]
     parts += [f'**{_TITLES[action]}**\n', report_tables.table(header, rows)]
   return '\n'.join(parts)
 
 
-def _row(experiment, setting, default, action) -> list[str]:
-  cells = [_name(setting, default)]
+def _row(experiment, setting, centre, action) -> list[str]:
+  cells = [_name(setting, centre)]
   for environment in experiment.environments:
     finals = experiment.finals(setting, environment, action)
     count = f' ({len(finals)})' if finals else ''
     cells.append(report_tables.median_cell(finals) + count)
-    if setting == default:
+    if setting == centre:
       cells += ['', '']
     else:
-      centre = experiment.finals(default, environment, action)
-      cells += _comparison(finals, centre)
+      cells += _comparison(
+        finals, experiment.finals(centre, environment, action)
+      )
   return cells
 
 
-def _name(setting: Setting, default: Setting) -> str:
-  """The default's whole name; of the others what they bind."""
-  if setting == default:
-    return f'{setting.markdown} (default)'
+def _name(setting: Setting, centre: Setting) -> str:
+  """The centre's whole name; of the others what they bind."""
+  if setting == centre:
+    return f'{setting.markdown} (centre)'
   bindings = ' '.join(f'`{part}`' for part in setting.bindings.split('; '))
   return bindings.replace('|', '\\|')
 

@@ -123,7 +123,7 @@ class Experiment:
     return self.name in {s.preset for s in self.settings}
 
   @property
-  def default(self) -> Setting | None:
+  def centre(self) -> Setting | None:
     """The one setting without bindings, if all others vary that one."""
     plain = [s for s in self.learned if not s.bindings]
     if self.of_a_preset or len(plain) != 1 or len(self.learned) == 1:
@@ -152,8 +152,8 @@ class Experiment:
       name = ' '.join(part for part in parts if part)
       bindings = setting.bindings.replace(' = ', '=')  # Breaks less well.
       labels[setting] = ': '.join(filter(None, (name, bindings)))
-    if self.default:
-      labels[self.default] += ' (default)'
+    if self.centre:
+      labels[self.centre] += ' (centre)'
     return labels
 
   @property

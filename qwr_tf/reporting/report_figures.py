@@ -40,7 +40,7 @@ def names(
   endings = list(_TITLES)
   strata = score_figures.profile_strata(experiment, numbers)
   # An ablation has more settings than a profile has colours.
-  if experiment.default or not strata:
+  if experiment.centre or not strata:
     endings.remove('_profile')
   return [(f'{_TITLES[e]}', f'{experiment.name}{e}.png') for e in endings]
 

@@ -88,8 +88,8 @@ def _note(text: str) -> list[str]:
 
 
 def _main_tables(experiment: Experiment, numbers: Sequence[Number]) -> str:
-  if default := experiment.default:
-    return factor_tables.factors(experiment, default)
+  if centre := experiment.centre:
+    return factor_tables.factors(experiment, centre)
   return report_tables.overview(experiment, numbers)
 
 

@@ -94,7 +94,7 @@ def _bar_panel(axis, experiment, environment, methods, numbers) -> None:
       finals = experiment.finals(method, environment, 'mode')
       if finals:
         _own_bar(axis, y, finals)
-      if finals and method == experiment.default:
+      if finals and method == experiment.centre:
         axis.axvline(scores.median(finals), color=COLOURS[0], lw=1, ls='--')
       mean = experiment.data_return(method.dataset, environment)
       if mean is not None:
@@ -125,7 +125,7 @@ def _own_bar(axis, y, finals) -> None:
 
 _INTERVAL = 'IQM, 95 % bootstrap interval'
 _PUBLISHED = 'published, ± half the interquartile range'
-_DEFAULT = "the default's median"
+_CENTRE = "the centre's median"
 _DATA = 'mean return of the data'
 
 
@@ -140,7 +140,7 @@ def _bar_legend(figure, columns, experiment, methods) -> None:
     for setting in experiment.learned
     for environment in experiment.environments
   )
-  has_default = experiment.default is not None
+  has_centre = experiment.centre is not None
   has_published = any(isinstance(method, str) for method in methods)
   has_data = any(setting.dataset for setting in experiment.learned)
   entries = [
@@ -148,7 +148,7 @@ def _bar_legend(figure, columns, experiment, methods) -> None:
     (True, line([], [], color='0.1', marker='.', ls=''), 'a seed'),
     (has_seeds, line([], [], color='0.2', marker='|', ms=7), 'quartiles'),
     (has_seeds, line([], [], color=COLOURS[1], marker='D'), _INTERVAL),
-    (has_default, line([], [], color=COLOURS[0], ls='--'), _DEFAULT),
+    (has_centre, line([], [], color=COLOURS[0], ls='--'), _CENTRE),
     (has_published, patches.Patch(color=GREY, alpha=0.45), _PUBLISHED),
     (has_data, line([], [], color=DATA_COLOUR, lw=2), _DATA),
   ]
