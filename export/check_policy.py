@@ -109,7 +109,7 @@ def _check_saved_model(version, agent, space, observations) -> Iterator[str]:
   """Prints; yields what is not as it should be."""
   try:
     signatures = tf.saved_model.load(str(version)).signatures
-  except (OSError, ValueError, tf.errors.OpError) as error:
+  except (OSError, ValueError, LookupError, tf.errors.OpError) as error:
     raise conversions.unreadable(version, error) from error
   _print_signatures(signatures)
   serve, network = signatures['serving_default'], checks.bare_network(agent)

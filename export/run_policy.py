@@ -44,7 +44,7 @@ class Policy:
     try:
       self.metadata = json.loads((self.path / _METADATA).read_text('utf-8'))
       self.signatures = tf.saved_model.load(str(self.path)).signatures
-    except (OSError, ValueError, tf.errors.OpError) as error:
+    except (OSError, ValueError, LookupError, tf.errors.OpError) as error:
       raise InputError(f'{self.path} cannot be read: {error}') from error
 
   def mode(self, observation: np.ndarray) -> np.ndarray:
@@ -75,13 +75,9 @@ def _version(path: pathlib.Path) -> pathlib.Path:
   found = [p for p in found if (p / _METADATA).is_file()]
   if not found:
     raise InputError(
-      f'{path} holds no exported policy; give the folder that '
-      'export/export_policy.py has written.'
+      f'{path} holds no exported policy; give what export_policy.py wrote.'
     )
   return max(found, key=lambda version: int(version.name))
-
-
-# The environment.
 
 
 def make_environment(
@@ -96,7 +92,7 @@ def make_environment(
     render_mode: for gymnasium.
 
   Raises:
-    InputError: if it cannot be made or its spaces differ from the export's.
+    InputError: if it cannot be made, drawn, or has not the export's spaces.
   """
   if not name and not metadata['gymnasium_spec']:
     raise InputError(
@@ -105,8 +101,13 @@ def make_environment(
     )
   try:
     env = _make(metadata, name, render_mode)
-  except (gymnasium.error.Error, ImportError, TypeError, ValueError) as error:
-    raise InputError(f'{name or metadata["environment"]}: {error}') from error
+    if render_mode:  # Whether it can be drawn is not known before.
+      env.reset()
+      env.render()
+  except Exception as error:  # Each environment and renderer has its own.
+    fix = ' (MUJOCO_GL=egl draws without a display)' if render_mode else ''
+    message = f'{name or metadata["environment"]}: {type(error).__name__}: '
+    raise InputError(f'{message}{error}{fix}') from error
   check_spaces(env, metadata)
   return env
 
@@ -215,9 +216,8 @@ def video(path: pathlib.Path, fps: int) -> Iterator[Callable[[Any], None]]:
   temporary = path.with_name(f'.{path.stem}.{os.getpid()}.tmp{path.suffix}')
   for old in path.parent.glob(f'.{path.stem}.*.tmp{path.suffix}'):
     old.unlink(missing_ok=True)  # Of a process that was killed.
-  if path.suffix == '.gif':
-    rate: dict = {'duration': 1000 / fps}
-  else:  # Sides of odd length are cut; not scaled to multiples of 16.
+  rate: dict = {'duration': 1000 / fps}
+  if path.suffix != '.gif':  # Sides of odd length are cut, not scaled.
     rate = {'fps': fps, 'macro_block_size': 2}
   try:
     import imageio

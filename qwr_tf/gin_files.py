@@ -73,6 +73,7 @@ def parse(files: Sequence[str], bindings: Sequence[str]) -> str:
   with _errors_name_the_fix('--gin_bindings'):
     gin.parse_config(bindings)
     gin.finalize()
+    _check_one_each(bindings)
     _check_macros(bindings)
     _check_passed()
     _check_agent()
@@ -155,6 +156,18 @@ def _is_configurable(name: str) -> bool:
     return bool(gin.get_configurable(name))
   except (KeyError, ValueError):
     return False
+
+
+def _check_one_each(bindings: Sequence[str]) -> None:
+  """Catches several bindings in one text, which a run's identity leaves out."""
+  for binding in bindings:
+    delegate = gin.config.ParserDelegate(skip_unknown=True)
+    statements = list(gin.config_parser.ConfigParser(binding, delegate))
+    if len(statements) > 1:
+      raise ConfigError(
+        f'{" ".join(binding.split())!r} is more than one; give one '
+        '--gin_bindings for each.'
+      )
 
 
 def _check_macros(bindings: Sequence[str]) -> None:

@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from tf_agents.specs import tensor_spec
 
 from qwr_tf import collect
 from qwr_tf import datasets
 from qwr_tf import environments
+from qwr_tf import replay
 from qwr_tf.reporting import d4rl
 
 
@@ -92,14 +94,21 @@ def fill(data: datasets.DataSet, table, agent, env) -> datasets.Summary:
   Raises:
     ValueError: in one line with file, episode and field.
   """
-  return data.fill(
-    table,
-    environments.action_bounds(env.env.action_space),
-    behavior_scale=_constant_scale(agent),
-    normalizer=agent.actor_network.normalizer,
-    reward_fn=env.clipped,
-    timeout_is_terminal=env.timeout_is_terminal,
-  )
+  try:
+    return data.fill(
+      table,
+      environments.action_bounds(env.env.action_space),
+      behavior_scale=_constant_scale(agent),
+      normalizer=agent.actor_network.normalizer,
+      reward_fn=env.clipped,
+      timeout_is_terminal=env.timeout_is_terminal,
+    )
+  except tf.errors.InvalidArgumentError as error:
+    if replay.OTHER_STACKS not in error.message:
+      raise
+    raise ValueError(
+      f'{data.path}, observations: {replay.OTHER_STACKS}'
+    ) from error
 
 
 def _constant_scale(agent) -> np.ndarray | None:

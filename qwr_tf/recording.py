@@ -1,6 +1,7 @@
 """Policies whose steps are logged, and the episodes they play."""
 
 import pathlib
+import textwrap
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from qwr_tf import datasets
+from qwr_tf import environments
 from qwr_tf.gin_files import ConfigError
 from qwr_tf.serving import metadata
 from qwr_tf.serving import versions
@@ -47,7 +49,7 @@ class SavedPolicy:
     self.metadata = metadata.read(self.path)
     try:
       self._signatures = tf.saved_model.load(str(self.path)).signatures
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, LookupError, tf.errors.OpError) as error:
       reason = ' '.join(str(error).split())
       raise ConfigError(f'{self.path} cannot be read: {reason}') from error
 
@@ -81,6 +83,20 @@ class SavedPolicy:
       raise ConfigError(
         f'{self.path} is for observations {tuple(wanted)}, {environment} has '
         f'{tuple(shape)}; choose another --env.'
+      )
+
+  def check_actions(self, env) -> None:
+    """Raises ConfigError for an environment with other actions.
+
+    Args:
+      env: gymnasium's own.
+    """
+    wanted = self.metadata.get('action_space')
+    if wanted != environments.describe(env)['action_space']:
+      raise ConfigError(
+        f'{self.path} is for the action_space '
+        f'{textwrap.shorten(str(wanted), 150)}, {env.spec.id} has '
+        f'{textwrap.shorten(str(env.action_space), 150)}; choose another --env.'
       )
 
   def _observation(self, name: str) -> tf.TensorSpec:

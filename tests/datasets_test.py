@@ -41,7 +41,9 @@ def _eager():
   tf.config.run_functions_eagerly(False)
 
 
-def _table(capacity=50, names=('loc',), actions=None, **kwargs):
+def _table(
+  capacity=50, names=('loc',), actions=None, observations=(2,), **kwargs
+):
   action = tensor_spec.BoundedTensorSpec([1], tf.float32, -1.0, 1.0)
   param = tf.TensorSpec([1], tf.float32)
   if actions is not None:
@@ -49,7 +51,7 @@ def _table(capacity=50, names=('loc',), actions=None, **kwargs):
     param = tf.TensorSpec([actions], tf.float32)
   spec = trajectory.Trajectory(
     step_type=tf.TensorSpec([], tf.int32),
-    observation=tf.TensorSpec([2], tf.float32),
+    observation=tf.TensorSpec(observations, tf.float32),
     action=action,
     policy_info={'dist_params': {name: param for name in names}},
     next_step_type=tf.TensorSpec([], tf.int32),
@@ -207,6 +209,29 @@ def test_terminal_goes_before_timeout(d4rl):
   both = _TIMEOUTS | _TERMINALS
   _, rows = _fill(d4rl(timeouts=both))
   np.testing.assert_array_equal(rows.discount, [1, 1, 0, 1, 1, 1, 1, 1, 1])
+
+
+def test_images_that_a_table_of_single_frames_would_change(d4rl):
+  stacks = np.zeros([8, 1, 1, 2], np.float32)
+  stacks[..., -1] = _OBSERVATIONS[:, :1, np.newaxis]
+  stacks[1:3, ..., 0] = stacks[0:2, ..., 1]
+  stacks[4:6, ..., 0] = stacks[3:5, ..., 1]
+  stacks[7, ..., 0] = stacks[6, ..., 1]
+  path = d4rl(observations=stacks, next_observations=None)
+
+  def table(single_frames):
+    return _table(observations=(1, 1, 2), single_frames=single_frames)
+
+  # The first frame is not repeated where the second episode begins, at 3.
+  with pytest.raises(tf.errors.InvalidArgumentError, match='= False'):
+    _fill(path, table(single_frames=True))
+  _, rows = _fill(path, table(single_frames=False))
+  np.testing.assert_array_equal(rows.observation[:3], stacks[:3])
+  for first in (0, 3, 6):
+    stacks[first, ..., 0] = stacks[first, ..., 1]
+  path = d4rl(observations=stacks, next_observations=None)
+  _, rows = _fill(path, table(single_frames=True))
+  np.testing.assert_array_equal(rows.observation[:3], stacks[:3])
 
 
 def test_an_episode_cut_after_its_first_step_is_left_out(d4rl):

@@ -151,6 +151,35 @@ def test_a_cleared_table_does_not_continue_the_old_episode():
   np.testing.assert_array_equal(first, np.stack([newest] * _STACK, axis=-1))
 
 
+def _zero_padded(rows):
+  rows[0][1][..., :-1] = 0  # As wrappers do that fill up with zeros.
+  return rows
+
+
+def _without_its_beginning(rows):
+  return [(_FIRST, *rows[2][1:]), *rows[3:]]
+
+
+def _with_a_frame_left_out(rows):
+  return [*rows[:4], *rows[5:]]
+
+
+@pytest.mark.parametrize(
+  'changed', [_zero_padded, _without_its_beginning, _with_a_frame_left_out]
+)
+def test_stacks_that_would_be_rebuilt_as_others_are_refused(changed):
+  table = replay_table.ReplayTable(_spec(), 20, single_frames=True)
+  rows = _stream(np.random.default_rng(4), 8, 1e9, 0.0)
+  rows[4] = (_MID, *rows[4][1:])
+  table.append(_trajectory(rows))
+  table.clear()
+  with pytest.raises(
+    tf.errors.InvalidArgumentError, match='single_frames = False'
+  ):
+    table.append(_trajectory(changed(rows)))
+  assert int(table.num_starts()) == 0
+
+
 def test_observations_that_are_no_images_are_refused():
   spec = _spec(tf.float32, (17,))
   with pytest.raises(ValueError, match='leave single_frames off'):

@@ -109,6 +109,8 @@ def test_parse_says_nothing(capfd, caplog):
     ('iterate.batch_size 8', ('iterate.batch_size 8',)),
     ('import no_such_module', ('no_such_module',)),
     ("include 'no_such.gin'", ('no_such.gin',)),
+    # Rows of runs, and what is said of macros, tell bindings apart.
+    ('iterate.batch_size = 8\nQwrAgent.horizon = 1', ('one --gin_bindings',)),
   ],
 )
 def test_unknown_names_and_syntax(binding, parts):

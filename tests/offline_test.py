@@ -4,14 +4,18 @@ import csv
 import json
 import pathlib
 import sys
+import types
 
 import gin
+import gymnasium
 import h5py
 import killed_runs
 import numpy as np
 import pytest
 import tensorflow as tf
 from absl.testing import flagsaver
+from tf_agents.specs import tensor_spec
+from tf_agents.trajectories import trajectory
 
 from qwr_tf import checkpoints
 from qwr_tf import collect
@@ -351,6 +355,46 @@ def test_bad_data(cli, tmp_path, name, change, problem):
   assert 'set/data/main_data.hdf5: ' in line
   assert problem in line
   assert not (tmp_path / 'run').exists()
+
+
+def test_images_that_a_table_of_single_frames_would_change(tmp_path):
+  spec = tf.TensorSpec([2, 2, 3], tf.uint8)
+  table = replay.ReplayTable(_discrete(spec), 9, single_frames=True)
+  rng = np.random.default_rng(0)
+  episode = datasets.Episode(
+    rng.integers(0, 256, [4, 2, 2, 3], np.uint8),
+    np.zeros([3], np.int64),
+    np.ones([3]),
+    np.zeros([3], bool),
+    np.arange(3) == 2,
+    {},
+  )
+  datasets.write(tmp_path / 'set', [episode], {})
+  data = offline.open_data_set('set', 'x')
+  env = types.SimpleNamespace(
+    env=types.SimpleNamespace(action_space=gymnasium.spaces.Discrete(2)),
+    clipped=lambda rewards: rewards,
+    timeout_is_terminal=False,
+  )
+  network = types.SimpleNamespace(normalizer=None)
+  agent = types.SimpleNamespace(
+    actor_network=network, collect_data_spec=table.data_spec
+  )
+  with pytest.raises(ValueError, match='^set.*, observations: .* = False.$'):
+    offline.fill(data, table, agent, env)
+
+
+def _discrete(observation):
+  scalar, step_type = tf.TensorSpec([]), tf.TensorSpec([], tf.int32)
+  return trajectory.Trajectory(
+    step_type,
+    observation,
+    tensor_spec.BoundedTensorSpec([], tf.int32, 0, 1),
+    {'dist_params': {'logits': tf.TensorSpec([2])}},
+    step_type,
+    scalar,
+    scalar,
+  )
 
 
 @pytest.mark.parametrize(

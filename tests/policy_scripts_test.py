@@ -279,6 +279,51 @@ def test_bad_input_is_one_line(arguments, message, bitflip, play):
   assert err.startswith('error: ') and err.count('\n') == 1
 
 
+def _without_a_screen():
+  # As OpenGL's Python binding has it.
+  raise AttributeError("'NoneType' object has no attribute 'glGetError'")
+
+
+def _with_wrong_images():
+  return np.zeros([9, 9, 1], np.uint8)
+
+
+@pytest.mark.parametrize(
+  ('render', 'message'),
+  [
+    (_without_a_screen, "AttributeError: 'NoneType'.*MUJOCO_GL=egl"),
+    (_with_wrong_images, 'x.gif cannot be written: .*pip install imageio'),
+  ],
+)
+def test_what_cannot_be_drawn_or_written(
+  render, message, bitflip, play, tmp_path, monkeypatch
+):
+  def make(metadata, name, render_mode):
+    env = gymnasium.make('BitFlip-8')
+    if render_mode:
+      monkeypatch.setattr(env, 'render', render, raising=False)
+    return env
+
+  monkeypatch.setattr(run_policy, '_make', make)
+  policy = bitflip.folder / 'policy'
+  film = tmp_path / 'x.gif'
+  code, out, err = play(f'--policy={policy}', f'--video={film}')
+  assert (code, out) == (2, '')
+  assert re.search(message, err)
+  assert err.startswith('error: ') and err.count('\n') == 1
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_export_is_one_line(bitflip, play, tmp_path):
+  policy = shutil.copytree(bitflip.folder / 'policy', tmp_path / 'policy')
+  (data,) = policy.glob('1/variables/variables.data*')
+  data.write_bytes(data.read_bytes()[:1000])
+  code, out, err = play(f'--policy={policy}')
+  assert (code, out) == (2, '')
+  assert 'cannot be' in err
+  assert err.startswith('error: ') and err.count('\n') == 1
+
+
 def test_spaces_that_differ():
   box = {'type': 'Box', 'shape': [2], 'dtype': 'float32'}
   action = {'type': 'Discrete', 'n': 2, 'start': 0}
@@ -338,6 +383,9 @@ facts = json.loads((run / 'run.json').read_text())
 other = json.dumps(facts | {'environment': 'BitFlip-9'})
 (run / 'elsewhere/run.json').write_text(other)
 refused(run / 'elsewhere/policy')
+(data,) = (run / 'elsewhere/policy/1/variables').glob('variables.data*')
+data.write_bytes(data.read_bytes()[:1000])
+refused(run / 'elsewhere/policy', run=str(run))
 (run / 'elsewhere/policy/1/variables/variables.index').unlink()
 refused(run / 'elsewhere/policy', run=str(run))
 """
@@ -386,6 +434,7 @@ def test_exporting_and_checking(bitflip, tmp_path):
       'policy.onnx cannot be loaded',
       'does not lie in its run; give that with --run.',
       'does not come from .*elsewhere: another environment; give',
+      'policy/1 cannot be loaded.*export the policy again.',
       'policy/1 cannot be loaded.*export the policy again.',
     ],
     strict=True,

@@ -72,8 +72,16 @@ class _Served(tf.Module):
     return {'loc': loc, 'scale_diag': 0.4 * tf.ones_like(loc)}
 
 
-def _saved(path, environment='Pendulum-v1', **kwargs):
+def _saved(
+  path,
+  environment='Pendulum-v1',
+  action_space=None,
+  with_variables=False,
+  **kwargs,
+):
   module = _Served(**kwargs)
+  if with_variables:
+    module.weights = tf.Variable(tf.ones([20, 20]))
   tf.saved_model.save(module, str(path / '3'), signatures=module.functions)
   extra = path / '3' / 'assets.extra'
   extra.mkdir()
@@ -81,6 +89,14 @@ def _saved(path, environment='Pendulum-v1', **kwargs):
     'format': 'saved_model',
     'environment': environment,
     'algorithm': 'QWR-LSE',
+    'action_space': action_space
+    or {
+      'type': 'Box',
+      'shape': [1],
+      'dtype': 'float32',
+      'low': [-2.0],
+      'high': [2.0],
+    },
   }
   (extra / 'metadata.json').write_text(json.dumps(facts))
   return path
@@ -295,6 +311,49 @@ def test_policy_for_other_observations(cli, tmp_path):
   code, _, err = cli(f'--saved_model={policy}', '--env=Hopper-v4')
   assert code == 2
   assert 'is for observations (3,), Hopper-v4 has (11,)' in err
+  assert not (tmp_path / 'datasets').exists()
+
+
+@pytest.mark.parametrize(
+  'space',
+  [
+    {'type': 'Box', 'shape': [2], 'dtype': 'float32'},
+    {'type': 'Box', 'shape': [1], 'dtype': 'float32', 'low': -1, 'high': 1},
+    {'type': 'Discrete', 'n': 3, 'start': 0},
+  ],
+)
+def test_policy_for_other_actions(space, cli, tmp_path):
+  bounds = {name: [space[name]] for name in ('low', 'high') if name in space}
+  policy = _saved(tmp_path / 'policy', action_space=space | bounds)
+  code, _, err = cli(f'--saved_model={policy}', '--env=Pendulum-v1')
+  assert code == 2
+  assert 'is for the action_space' in err.splitlines()[-1]
+  assert 'choose another --env' in err.splitlines()[-1]
+  assert not (tmp_path / 'datasets').exists()
+
+
+@pytest.mark.parametrize(
+  ('name', 'kept'),
+  [
+    ('variables/variables.data-00000-of-00001', 3),
+    ('variables/variables.data-00000-of-00001', None),
+    ('variables/variables.index', 9),
+    ('saved_model.pb', 100),
+  ],
+)
+def test_a_damaged_policy(name, kept, cli, tmp_path):
+  policy = _saved(tmp_path / 'policy', with_variables=True)
+  file = policy / '3' / name
+  whole = file.read_bytes()
+  if kept is None:
+    file.unlink()
+  else:
+    file.write_bytes(whole[:kept])
+  code, out, err = cli(f'--saved_model={policy}', '--episodes=1')
+  assert (code, out) == (2, '')
+  assert err.splitlines()[-1].startswith(
+    f'error: {policy / "3"} cannot be read'
+  )
   assert not (tmp_path / 'datasets').exists()
 
 

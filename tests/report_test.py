@@ -514,6 +514,14 @@ def test_published_scores_stand_beside(tmp_path):
   assert note.startswith('*SAC*, *DroQ*, *REDQ*, *CrossQ*, peers on gymnasium,')
 
 
+def test_data_sets_that_nothing_learned_from(tmp_path):
+  path = tmp_path / 'offline.csv'
+  data = {'experiment': 'offline', 'algorithm': results.DATA, 'dataset': 'x'}
+  results.add(path, _run(5.0, **data)[-1:])
+  with pytest.raises(ConfigError, match='csv has rows of data sets alone'):
+    report_data.load([path])
+
+
 def test_nothing_published_for_another_budget(tmp_path):
   text = _report(tmp_path, _run(5.0, interactions='40000'))
   assert '*QWR-LSE*' not in text

@@ -390,6 +390,18 @@ def test_a_server_of_something_else_is_named(shared):
     shared.connection.check({'mine': None}, '')
 
 
+def test_a_server_without_a_configuration_is_something_else(
+  shared, monkeypatch
+):
+  tables = shared.connection.tables()
+  del tables[reverb_server.CONFIGURATION]
+  monkeypatch.setattr(shared.connection, 'tables', lambda: tables)
+  with pytest.raises(
+    reverb_client.MismatchError, match="no table 'configuration'"
+  ):
+    shared.connection.check({}, '')
+
+
 def test_a_taken_port_is_an_error(shared, tmp_path):
   port = int(shared.connection.address.split(':')[1])
   with pytest.raises(OSError, match=f'port {port}: .*in use'):

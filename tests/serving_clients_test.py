@@ -307,6 +307,19 @@ def test_a_client_s_errors_are_one_line(client, ask):
     assert err.startswith('error: ') and err.count('\n') == 1
 
 
+@pytest.mark.parametrize('client', [rest_client, grpc_client])
+@pytest.mark.parametrize('flag', ['observations', 'actions'])
+def test_files_that_hold_no_array(flag, client, ask, tmp_path):
+  (tmp_path / 'empty.npy').touch()
+  np.savez(tmp_path / 'several.npz', a=np.zeros(2))
+  np.save(tmp_path / 'objects.npy', np.array([{}]), allow_pickle=True)
+  arrays = {'observations': np.zeros([1, 9], np.float32)}
+  for name in ('empty.npy', 'several.npz', 'objects.npy'):
+    code, out, err = ask(client, f'--{flag}={tmp_path / name}', **arrays)
+    assert (code, out) == (2, '')
+    assert err.startswith(f'error: {tmp_path / name}') and err.count('\n') == 1
+
+
 # Configuration
 
 

@@ -438,6 +438,20 @@ def test_rows_of_a_changed_preset_are_not_mixed_with_new_ones(seed, tmp_path):
   assert sweep_plan.plan(other, [], [seed])
 
 
+def test_a_run_that_has_no_rows_has_nothing_to_do_with_others(tmp_path):
+  recipe = _recipe(tmp_path)
+  ((job, identity),) = sweep_plan.plan(recipe, [], [0])
+  config = gin_files.parse([recipe.gin_file], recipe.bindings)
+  _run_folder(job.folder, config=config)
+  results.add(recipe.path, run_rows.rows(job.folder, 'table'))
+  nameless = job.folder.with_name(job.folder.name[:-8] + '0' * 8)
+  _run_folder(nameless, config='QwrAgent.regression_actions = @stored_actions')
+  with pytest.raises(ConfigError, match='no known algorithm'):
+    run_rows.rows(nameless, 'table')
+  ((_, planned),) = sweep_plan.plan(recipe, [], [1])
+  assert planned[:-1] == identity[:-1]
+
+
 def test_all_seeds_of_a_changed_preset_can_be_replaced(tmp_path):
   recipe = _changed_since(tmp_path, seeds=(0, 1))._replace(replace=True)
   assert len(sweep_plan.plan(recipe, [], [0, 1])) == 2

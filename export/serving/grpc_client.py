@@ -65,6 +65,19 @@ def predict(
   return {k: tf.make_ndarray(v) for k, v in response.outputs.items()}
 
 
+def array(path: str) -> np.ndarray:
+  """What a .npy file holds.
+
+  Raises:
+    ValueError: if it is none, or holds other than numbers.
+  """
+  with open(path, 'rb') as file:
+    try:
+      return np.lib.format.read_array(file)
+    except ValueError as error:
+      raise ValueError(f'{path} is no .npy file of numbers: {error}') from error
+
+
 class _Parser(argparse.ArgumentParser):
   """Says what is wrong in one line."""
 
@@ -81,9 +94,9 @@ def main() -> None:
   parser.add_argument('--signature', default='serving_default')
   parser.add_argument('--seed', help='two whole numbers, for sample: 1,2')
   flags = parser.parse_args()
-  inputs = {'observation': np.load(flags.observations)}
+  inputs = {'observation': array(flags.observations)}
   if flags.actions:
-    inputs['action'] = np.load(flags.actions)
+    inputs['action'] = array(flags.actions)
   if flags.seed:
     numbers = [int(n) for n in flags.seed.split(',')]
     inputs['seed'] = np.array(numbers, np.int64)

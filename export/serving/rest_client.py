@@ -101,6 +101,19 @@ def outputs(reply: Mapping[str, Any], only_name: str) -> dict[str, np.ndarray]:
   return {only_name: np.asarray(rows)}
 
 
+def array(path: str) -> np.ndarray:
+  """What a .npy file holds.
+
+  Raises:
+    ValueError: if it is none, or holds other than numbers.
+  """
+  with open(path, 'rb') as file:
+    try:
+      return np.lib.format.read_array(file)
+    except ValueError as error:
+      raise ValueError(f'{path} is no .npy file of numbers: {error}') from error
+
+
 class _Parser(argparse.ArgumentParser):
   """Says what is wrong in one line."""
 
@@ -117,11 +130,11 @@ def main() -> None:
   parser.add_argument('--signature', default='serving_default')
   parser.add_argument('--seed', help='two whole numbers, for sample: 1,2')
   flags = parser.parse_args()
-  inputs = {'observation': np.load(flags.observations)}
+  inputs = {'observation': array(flags.observations)}
   if not inputs['observation'].ndim:
     raise ValueError(f'{flags.observations} is no array [B, ...].')
   if flags.actions:
-    inputs['action'] = np.load(flags.actions)
+    inputs['action'] = array(flags.actions)
   if flags.seed:
     inputs['seed'] = np.array([int(n) for n in flags.seed.split(',')])
   build = column_request if flags.seed else row_request

@@ -2,7 +2,15 @@
 
 import tensorflow as tf
 from tf_agents.trajectories import time_step as ts
+from tf_agents.trajectories import trajectory
 from tf_agents.typing import types
+
+# What `check` says of rows that would come back as others.
+OTHER_STACKS = (
+  'not image stacks, newest last, that begin an episode with its first frame '
+  'repeated and go on by one frame a step; set ReplayTable.single_frames = '
+  'False.'
+)
 
 
 class FrameStacks(tf.Module):
@@ -77,6 +85,27 @@ class FrameStacks(tf.Module):
     frames = self.frames.sparse_read((slots - steps) % self._num_rows)
     is_static = frames.shape.is_fully_defined()
     return (_compiled_last if is_static else _frames_last)(frames)
+
+
+def check(rows: trajectory.Trajectory) -> tf.Operation | None:
+  """Asserts that consecutive rows come back as they are; an op in graphs.
+
+  Args:
+    rows: [N, ...], observations [N, ..., S]. What the first goes on from is
+      taken on trust, and what follows a terminal step counts for nothing.
+
+  Raises:
+    InvalidArgumentError: with `OTHER_STACKS`.
+  """
+  older, newest = rows.observation[..., :-1], rows.observation[..., -1:]
+  going_on = tf.concat([older[:1], rows.observation[:-1, ..., 1:]], axis=0)
+  is_first = tf.equal(rows.step_type, ts.StepType.FIRST)
+  is_first = tf.reshape(is_first, [-1] + [1] * (older.shape.rank - 1))
+  same = tf.where(is_first, newest, going_on) == older
+  terminal = tf.concat([[False], rows.discount[:-1] == 0.0], axis=0)
+  is_over = tf.logical_and(terminal, rows.step_type == ts.StepType.LAST)
+  fit = tf.reduce_all(same, axis=[1, 2, 3]) | is_over  # [N]
+  return tf.debugging.Assert(tf.reduce_all(fit), [OTHER_STACKS])
 
 
 def _frames_last(frames: tf.Tensor) -> tf.Tensor:

@@ -88,12 +88,18 @@ class ReplayTable(stock_interface.StockInterface):
 
   @tf.function(reduce_retracing=True)
   def append(self, rows: trajectory.Trajectory) -> None:
-    """Adds consecutive rows [N, ...], N at most the capacity."""
+    """Adds consecutive rows [N, ...], N at most the capacity.
+
+    Raises:
+      InvalidArgumentError: for more, and for image stacks that single frames
+        would change; nothing is added.
+    """
     count = tf.shape(rows.step_type, out_type=tf.int64)[0]
-    limit = tf.constant(self.capacity, tf.int64)
-    message = 'Append in smaller pieces.'
-    fits = tf.debugging.assert_less_equal(count, limit, message)
-    with tf.control_dependencies([fits] if fits is not None else []):
+    message = ['Append in smaller pieces.']
+    checks = [tf.debugging.Assert(count <= self.capacity, message)]
+    if self._stacks is not None:
+      checks.append(frame_stacks.check(rows))
+    with tf.control_dependencies(checks):
       count = tf.identity(count)
     if count > 0:
       self._close_interrupted_episode(rows.step_type[0])
@@ -109,16 +115,12 @@ class ReplayTable(stock_interface.StockInterface):
       lambda variable, new: _scatter(variable, slots, new), self._rows, rows
     )
     is_transition = tf.cast(rows.step_type != ts.StepType.LAST, tf.int64)
-    before = self._transitions_written + tf.cumsum(
-      is_transition, exclusive=True
-    )
+    earlier = tf.cumsum(is_transition, exclusive=True)
+    before = self._transitions_written + earlier
     _scatter(self._transitions_before, slots, before)
     starts = tf.where(is_transition > 0)[:, 0]
-    _scatter(
-      self._transition_rows,
-      tf.gather(before, starts) % self.capacity,
-      tf.gather(numbers, starts),
-    )
+    places = tf.gather(before, starts) % self.capacity
+    _scatter(self._transition_rows, places, tf.gather(numbers, starts))
     self._rows_written.assign_add(count)
     self._transitions_written.assign_add(tf.reduce_sum(is_transition))
 
@@ -274,9 +276,8 @@ class ReplayTable(stock_interface.StockInterface):
 
   def _clear(self) -> None:
     self.was_cleared = True
-    for variable in [self._rows_written, self._transitions_written]:
-      variable.assign(0)
-    for variable in [self._transitions_before, self._transition_rows]:
+    counts = self._rows_written, self._transitions_written
+    for variable in (*counts, self._transitions_before, self._transition_rows):
       variable.assign(tf.zeros_like(variable))
     if self._stacks is not None:
       self._stacks.clear()

@@ -91,12 +91,13 @@ class Connection:
       MismatchError: if its tables or its configuration are others.
     """
     tables = self.tables()
-    for name, spec in specs.items():
+    for name in (*specs, reverb_server.CONFIGURATION):
       if name not in tables:
         raise MismatchError(
           f'Reverb server {self.address} has no table {name!r} but '
           f'{", ".join(sorted(tables))}: it belongs to something else.'
         )
+    for name, spec in specs.items():
       if difference := _difference(tables[name].signature, spec):
         raise MismatchError(
           f'Reverb server {self.address} has another signature for table '

@@ -223,8 +223,9 @@ def load(paths: Iterable[pathlib.Path]) -> list[Experiment]:
   """Experiments by name.
 
   Raises:
-    ConfigError: for a damaged CSV, for a run that is there twice, and for a
-      CSV that has not the name of its experiment (a copy, kept beside it).
+    ConfigError: for a damaged CSV, for a run that is there twice, for data sets
+      without runs, and for a CSV that has not the name of its experiment (a
+      copy, kept beside it).
   """
   runs: dict[tuple[str, ...], list[results.Row]] = {}
   for path in paths:
@@ -242,6 +243,10 @@ def load(paths: Iterable[pathlib.Path]) -> list[Experiment]:
           f'{path}: {_name(rows)} is in another file too; give one of them.'
         )
       runs[identity] = rows
+    if blocks and {identity[1] for identity in blocks} == {results.DATA}:
+      raise ConfigError(
+        f'{path} has rows of data sets alone; put those of the runs back.'
+      )
   experiments: dict[str, list[Run]] = {}
   for identity, rows in runs.items():
     experiments.setdefault(identity[0], []).append(_run(rows))

@@ -96,7 +96,10 @@ def refuse_changed(
     facts = run_rows.finished(folder)
     if facts is None:
       continue
-    found = run_rows.rows(folder, path.stem, algorithm)
+    try:
+      found = run_rows.rows(folder, path.stem, algorithm)
+    except ConfigError:
+      continue  # A run that has no rows of its own has none in the CSV.
     identity = results.identity(found[0])
     config = configs.get(identity[:-1])
     if config is None or identity in replaced:
