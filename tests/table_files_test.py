@@ -54,10 +54,21 @@ def _pieces(seed, spec, count):
       return tf.constant(numbers, s.dtype)
 
     rows = tf.nest.map_structure(values, spec)
+    if spec is _IMAGES:
+      rows = rows._replace(observation=_stacks(rng, types))
     yield rows._replace(
       step_type=tf.constant(types),
       next_step_type=tf.constant((types + 1) % 3),
     )
+
+
+def _stacks(rng, types):
+  """Random frames, each with the three before it in its episode."""
+  numbers = np.arange(len(types))[:, np.newaxis]
+  first = np.maximum.accumulate(numbers * (types == _FIRST)[:, np.newaxis])
+  frames = rng.integers(0, 255, [len(types), 3, 2])
+  stacks = frames[np.maximum(numbers - [3, 2, 1, 0], first)]
+  return tf.constant(np.moveaxis(stacks, 1, -1), tf.uint8)
 
 
 def _values(table):
