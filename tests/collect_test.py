@@ -357,6 +357,21 @@ def test_the_normaliser_sees_every_row_once():
     np.testing.assert_allclose(inverse, 1 / (seen.std(0) + 1e-5), rtol=1e-4)
 
 
+def test_the_normaliser_sees_what_the_table_takes_in_pieces():
+  # 9 rows in pieces of 6, the rows that the table takes at once.
+  setup = _Setup(env_steps=6, normalized=True, capacity=6)
+  setup.collector()
+  mean, _ = setup.agent.actor_network.normalizer.parameters
+  np.testing.assert_allclose(mean, np.mean([_EPISODE, _TIME], axis=1))
+
+
+def test_a_normaliser_that_a_learner_updates_is_left_alone():
+  setup = _Setup(env_steps=6, normalized=True, update_normalizer=False)
+  setup.collector()
+  mean, inverse = setup.agent.actor_network.normalizer.parameters
+  np.testing.assert_array_equal([mean, inverse], [[0.0, 0.0], [1.0, 1.0]])
+
+
 def test_mu_is_that_of_the_normaliser_that_acted():
   setup = _Setup(env_steps=12, normalized=True)
   distribution = setup.agent.policy_distribution
@@ -509,6 +524,15 @@ def test_an_evaluation_depends_on_its_number_alone():
   assert scores(7) == scores(7, before=[1, 2])
   assert scores(7) != scores(8)
   assert scores(7) != scores(7, seed=1)
+
+
+def test_each_environment_of_an_evaluation_has_its_own_seed():
+  setup, seeds = _Setup(), []
+  envs = [ScriptedEnv() for _ in range(3)]
+  for env in envs:
+    env.seed = seeds.append
+  _evaluator(envs, setup.agent, seed=0).returns(3, sampled=False)
+  assert len(seeds) == len(set(seeds)) == 3
 
 
 def test_evaluation_acts_with_the_mode_or_with_samples():

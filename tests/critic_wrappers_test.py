@@ -206,6 +206,22 @@ def test_values_and_cross_entropy_by_hand():
   np.testing.assert_allclose(critic.losses(outputs, number), [[expected]])
 
 
+def test_logits_of_atoms_have_no_scale():
+  scaled = networks.DistributionalCritic(
+    _OBSERVATION,
+    _CONTINUOUS,
+    critic_fn=functools.partial(
+      networks.GatedQNetwork, torso_fn=_TORSO, value_scale=100.0
+    ),
+    min_value=-2.0,
+    max_value=3.0,
+    num_atoms=11,
+  )
+  inputs = _inputs(_CONTINUOUS)
+  plain = _distributional()  # The same weights.
+  np.testing.assert_allclose(_built(scaled)(inputs)[0], plain(inputs)[0])
+
+
 @pytest.mark.parametrize(
   'kwargs, part',
   [

@@ -194,6 +194,24 @@ def test_weights_and_gradients_are_those_of_the_naive_way(actions):
     np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
 
+def test_later_steps_draw_the_actions_of_the_naive_way():
+  """Their numbers since training began decide, not those in the phase."""
+  results = []
+  for fn in (minibatches.PerMinibatch, exact_reuse.ExactReuse):
+    agent = _agent(
+      backup_actions=action_sets.sampled_behavior_actions,
+      regression_actions=action_sets.sampled_behavior_actions,
+    )
+    agent.critic_steps.assign(3)
+    agent.actor_steps.assign(5)
+    source = fn(agent, _table(agent), _BATCH)
+    targets = source.critic_phase(1)(tf.constant(0))[1]
+    results.append((targets, source.actor_phase(1)(tf.constant(0))[1].actions))
+  (targets, actions), (reused_targets, reused_actions) = results
+  np.testing.assert_allclose(reused_targets, targets, rtol=1e-5, atol=1e-6)
+  np.testing.assert_array_equal(reused_actions, actions)
+
+
 def _counting_agent(seen, **kwargs):
   """An agent whose critics add to a list how many rows they are asked for."""
 

@@ -6,6 +6,7 @@ it must compute.
 """
 
 import functools
+import types
 
 import gin
 import numpy as np
@@ -339,6 +340,19 @@ def test_crr_backs_up_the_target_policy():
   np.testing.assert_allclose(copied, current, rtol=1e-5)
 
 
+def test_crr_backs_up_samples_of_the_target_policy():
+  agent = _preset('crr_mujoco.gin', _CONTINUOUS)
+  steps = _first(_windows(agent))
+  drawn = action_sets.sampled_target_policy_actions(agent, steps, _seed())
+  assert drawn.actions.shape == [1, 32, 2]
+  expected, other = (
+    actor(steps.observation)[0].sample(1, seed=_seed())
+    for actor in (agent._target_actor, agent.actor_network)
+  )
+  np.testing.assert_array_equal(drawn.actions, expected)
+  assert np.abs(expected - other).max() > 0.1
+
+
 @pytest.mark.parametrize(
   'file, weights_of',
   [
@@ -453,6 +467,13 @@ def test_awac_actor_loss_and_gradients_equal_numpy():
   ):
     assert np.abs(expected).max() > 0.01
     np.testing.assert_allclose(actual, expected, rtol=2e-3, atol=2e-3)
+
+
+def test_awac_does_not_clip_its_weights():
+  agent = _preset('awac_bitflip.gin', _DISCRETE)
+  # One of 32 advantages has all of the softmax.
+  weights, _ = agent.weigh(1e3 * tf.eye(1, 32), tf.zeros([1, 1]), None)
+  np.testing.assert_allclose(weights, 32.0 * np.eye(1, 32), rtol=1e-5)
 
 
 # AWR
@@ -593,6 +614,25 @@ def test_logits_penalty():
   np.testing.assert_allclose(
     penalties.logits_penalty(None, policy, 0.1), [1.25, 0.2], rtol=1e-5
   )
+
+
+def test_weight_decay():
+  variables = [tf.Variable([3.0, 4.0]), tf.Variable([[1.0]])]
+  actor = types.SimpleNamespace(trainable_variables=variables)
+  agent = types.SimpleNamespace(trained_actor_network=actor)
+  # Half of 25 + 1, times a half.
+  assert penalties.weight_decay(agent, None, coefficient=0.5) == 6.5
+
+
+def test_the_penalty_is_added_to_the_actors_loss():
+  # In AWAC's loss above, of some hundreds, a small one hides.
+  agent = _preset('bitflip.gin', _DISCRETE)
+  windows = _windows(agent)
+  actions, weights, _ = agent.regression(windows, _seed())
+  before = agent.actor_loss(windows, actions, weights)['actor_loss']
+  agent._penalty_fn = lambda *_: tf.range(32.0)  # 15.5 in the mean.
+  after = agent.actor_loss(windows, actions, weights)['actor_loss']
+  np.testing.assert_allclose(after - before, 15.5, rtol=1e-4)
 
 
 def test_penalties_for_other_actions_name_the_right_one():

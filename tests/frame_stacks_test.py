@@ -180,6 +180,18 @@ def test_stacks_that_would_be_rebuilt_as_others_are_refused(changed):
   assert int(table.num_starts()) == 0
 
 
+def test_only_a_terminal_step_may_be_followed_by_any_stack():
+  rows = _stream(np.random.default_rng(5), 4, 1e9, 0.0)
+  rows[2] = (*rows[2][:3], _LAST)
+  rows[3] = (_LAST, 255 - rows[3][1], 3, _FIRST)
+  table = replay_table.ReplayTable(_spec(), 20, single_frames=True)
+  cut = _trajectory(rows)  # By a time limit, which bootstraps from it.
+  with pytest.raises(tf.errors.InvalidArgumentError, match='= False'):
+    table.append(cut)
+  table.append(cut._replace(discount=tf.constant([1.0, 1.0, 0.0, 1.0])))
+  assert int(table.num_starts()) == 3
+
+
 def test_observations_that_are_no_images_are_refused():
   spec = _spec(tf.float32, (17,))
   with pytest.raises(ValueError, match='leave single_frames off'):

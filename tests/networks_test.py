@@ -130,6 +130,17 @@ def test_small_gated_features_are_normalised_too():
   )
 
 
+def test_a_torso_normalises_after_its_relu():
+  torso = torsos.mlp_torso((6,), layer_norm=True)
+  x = 0.01 * np.random.default_rng(0).normal(size=[4, 3]).astype('f')
+  actual = torso(x)
+  kernel, _ = torso.layers[0].get_weights()
+  hidden = np.maximum(x @ kernel, 0.0)
+  centered = hidden - hidden.mean(-1, keepdims=True)
+  deviation = np.sqrt(hidden.var(-1, keepdims=True) + 1e-5)
+  np.testing.assert_allclose(actual, centered / deviation, rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.parametrize('action_spec', [_DISCRETE, _CONTINUOUS])
 @pytest.mark.parametrize(
   'observation_outer, action_outer, value_outer',
@@ -227,6 +238,31 @@ def test_networks_take_a_batch_size_known_only_when_they_run():
     np.testing.assert_allclose(
       values(*inputs), _call(network, *inputs), rtol=1e-5, atol=1e-6
     )
+
+
+@pytest.mark.parametrize(
+  'critic_class',
+  [networks.ValueNetwork, networks.ConcatQNetwork, networks.DiscreteQNetwork],
+)
+def test_other_critics_have_the_scale_and_the_normaliser(critic_class):
+  normalizer = networks.ObservationNormalizer(_OBSERVATION)
+  normalizer.update(tf.constant([[0.0, 4.0, 1.0], [2.0, 8.0, 1.5]]))
+  plain, scaled, whitened = (
+    critic_class(_OBSERVATION, _DISCRETE, torso_fn=_TORSO, **kwargs)
+    for kwargs in ({}, {'value_scale': 100.0}, {'normalizer': normalizer})
+  )
+  for critic in (plain, scaled, whitened):  # The same weights.
+    critic.create_variables()
+    _randomize(critic)
+  x, actions = _inputs(_DISCRETE, [5], [4, 5])
+  np.testing.assert_allclose(
+    _call(scaled, x, actions), 100.0 * _call(plain, x, actions), rtol=1e-5
+  )
+  np.testing.assert_allclose(
+    _call(whitened, x, actions),
+    _call(plain, normalizer(x).numpy(), actions),
+    rtol=1e-5,
+  )
 
 
 # Copies
@@ -336,6 +372,16 @@ def test_the_normaliser_freezes():
   normalizer.update(tf.constant(_observations(2, 12)))
   for value, old in zip(normalizer.parameters, before, strict=True):
     np.testing.assert_array_equal(value, old)
+
+
+def test_the_normaliser_freezes_at_the_very_number():
+  normalizer = networks.ObservationNormalizer(
+    _OBSERVATION, freeze_after_env_steps=12
+  )
+  for seed in (0, 1):
+    normalizer.update(tf.constant(_observations(seed, 12)))
+  mean, _ = normalizer.parameters
+  np.testing.assert_allclose(mean, _observations(0, 12).mean(0), rtol=1e-4)
 
 
 def test_the_normaliser_may_never_freeze():
@@ -534,3 +580,39 @@ def test_output_limit_bounds_the_initial_output_layer(network_fn):
     actor.create_variables()
     kernel, limit = actor.head.projection.kernel.numpy(), 0.01
   assert 0 < np.abs(kernel).max() <= limit
+
+
+_WIDE = functools.partial(torsos.mlp_torso, (50,))
+
+
+@pytest.mark.parametrize(
+  'make',
+  [
+    lambda: networks.CategoricalHead(_DISCRETE, output_limit=0.01),
+    lambda: networks.GaussianHead(_CONTINUOUS, output_limit=0.01),
+    lambda: networks.TanhMeanGaussianHead(_CONTINUOUS, output_limit=0.01),
+    *[
+      functools.partial(
+        critic, _OBSERVATION, _DISCRETE, torso_fn=_WIDE, output_limit=0.01
+      )
+      for critic in (
+        networks.GatedQNetwork,
+        networks.ValueNetwork,
+        networks.ConcatQNetwork,
+        networks.DiscreteQNetwork,
+      )
+    ],
+  ],
+)
+def test_every_output_layer_begins_on_both_sides_of_zero(make):
+  # 50 or more numbers, uniform: some in each outer half.
+  tf.keras.utils.set_random_seed(0)
+  made = make()
+  if isinstance(made, networks.Critic):
+    made.create_variables()
+    layer = made.head if hasattr(made, 'head') else made._head
+  else:
+    made(tf.ones([1, 50]))
+    layer = made.projection
+  kernel = layer.kernel.numpy()
+  assert -0.01 <= kernel.min() < -0.005 and 0.005 < kernel.max() <= 0.01

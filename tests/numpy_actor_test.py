@@ -382,6 +382,21 @@ def test_epsilon_greedy_acts_like_the_policies(critic_fn, in_numpy):
   assert abs(np.mean(drawn == actions[3]) - 0.625) < 0.031
 
 
+def test_epsilon_greedy_acts_on_normalised_observations():
+  normalizer = networks.ObservationNormalizer(_OBSERVATION)
+  critic_fn = functools.partial(
+    networks.DiscreteQNetwork, torso_fn=_TORSO, normalizer=normalizer
+  )
+  actor, _ = _greedy_actor(critic_fn, 0.5)
+  observations = _observations(_OBSERVATION)
+  before = numpy_actor.NumpyActor(actor)(observations, None)[0]
+  normalizer.update(3.0 * observations + 1.0)
+  actions, _ = numpy_actor.NumpyActor(actor)(observations, None)
+  np.testing.assert_array_equal(actions, actor(observations)[0].mode())
+  assert np.any(actions != before)
+  assert actor.normalizer is normalizer  # Which a collector updates.
+
+
 def test_an_unknown_head_names_the_module_to_extend():
   class Head(networks.GaussianHead.__mro__[1]):
     projection = tf.keras.layers.Dense(2)

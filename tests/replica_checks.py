@@ -14,15 +14,18 @@ import functools
 import hashlib
 import json
 import sys
+import types
 
 import numpy as np
 import tensorflow as tf
+import tensorflow_probability as tfp
 from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import time_step as ts
 from tf_agents.trajectories import trajectory
 
 from qwr_tf import networks
 from qwr_tf import strategies
+from qwr_tf.agents import action_sets
 from qwr_tf.agents import awac_agent
 from qwr_tf.agents import awr_agent
 from qwr_tf.agents import exact_reuse
@@ -32,6 +35,7 @@ from qwr_tf.agents import whole_table
 from qwr_tf.networks import torsos
 from qwr_tf.ops import backups
 from qwr_tf.ops import cross_replica
+from qwr_tf.ops import weights
 from qwr_tf.replay import ReplayTable
 
 _VECTOR = tensor_spec.TensorSpec([5], tf.float32, 'observation')
@@ -273,6 +277,14 @@ def ops(mirrored) -> dict[str, list]:
   entries = tf.constant([[1.0, 2.0, 3.0], [4.0, 9.0, 9.0]])
   rows = tf.constant([[1.0, 2.0], [3.0, 4.0]])
   seed = tf.constant([0, 1])
+  policy = tfp.distributions.Normal(tf.zeros([2]), 1.0)
+  agent = types.SimpleNamespace(
+    policy_distribution=lambda _: policy,
+    target_policy_distribution=lambda _: policy,
+  )
+  steps = types.SimpleNamespace(
+    observation=rows, step_type=tf.zeros([2], tf.int32)
+  )
 
   @tf.function
   def in_each():
@@ -291,6 +303,15 @@ def ops(mirrored) -> dict[str, list]:
       'tiled': cross_replica.tiled(rows[number]),
       'own': cross_replica.own(tf.constant([[1.0, 2.0, 3.0, 4.0]])),
       'own_seed': cross_replica.own_seed(seed),
+      'softmax_weights': weights.softmax_weights(
+        tf.math.log(value)[tf.newaxis, tf.newaxis], tf.zeros([1, 1])
+      ),
+      'policy_actions': action_sets.sampled_policy_actions(
+        agent, steps, seed
+      ).actions,
+      'target_policy_actions': action_sets.sampled_target_policy_actions(
+        agent, steps, seed
+      ).actions,
     }
 
   results = mirrored.run(in_each)
@@ -307,6 +328,10 @@ def _stock_losses(training: Training, steps: int) -> list[float]:
   @tf.function
   def train(seed):
     windows = training.table.sample(64, agent.horizon + 1, seed)
+    # A stock buffer draws final observations, too: ten in the first share.
+    last = tf.fill([10, agent.horizon + 1], ts.StepType.LAST)
+    step_type = tf.concat([last, windows.step_type[10:]], axis=0)
+    windows = windows._replace(step_type=step_type)
     loss = strategy.run(agent.train, args=(agent.replicas.split(windows),))
     return strategy.reduce(tf.distribute.ReduceOp.SUM, loss.loss, axis=None)
 

@@ -126,6 +126,7 @@ def test_a_batch_that_replicas_cannot_share_is_refused():
     ('share', [0.75, 0.25]),  # Three entries that count, and one.
     ('tiled', [[1, 2, 1, 2], [3, 4, 3, 4]]),
     ('own', [[[1, 2]], [[3, 4]]]),
+    ('softmax_weights', [[[0.5]], [[1.5]]]),  # 1 and 3 over their mean, 2.
   ],
 )
 def test_what_replicas_know_of_each_other(name, expected):
@@ -133,8 +134,11 @@ def test_what_replicas_know_of_each_other(name, expected):
     np.testing.assert_allclose(found, wanted, rtol=1e-6)
 
 
-def test_replicas_draw_with_seeds_of_their_own():
-  one, other = _checked('ops')['own_seed']
+@pytest.mark.parametrize(
+  'name', ['own_seed', 'policy_actions', 'target_policy_actions']
+)
+def test_replicas_draw_with_seeds_of_their_own(name):
+  one, other = _checked('ops')[name]
   assert one != other
 
 

@@ -10,6 +10,7 @@ from tf_agents.trajectories import time_step as ts
 from tf_agents.trajectories import trajectory
 
 from qwr_tf import networks
+from qwr_tf.agents import action_sets
 from qwr_tf.agents import awr_agent
 from qwr_tf.agents import qwr_agent
 from qwr_tf.agents import step_counts
@@ -324,6 +325,26 @@ def test_phases_draw_anew():
   assert np.any(first != drawn(source.critic_phase))
 
 
+def test_phases_without_critic_steps_draw_anew():
+  # As those of RWR.
+  agent = _agent()
+  source = whole_table.WholeTable(agent, _table(agent), 8)
+  before = source.actor_phase(1)(0)[0].observation
+  agent.actor_steps.assign_add(1)
+  assert np.any(source.actor_phase(1)(0)[0].observation != before)
+
+
+def test_each_row_draws_actions_of_its_own():
+  agent = _agent(_CONTINUOUS)
+  agent._regression_actions = action_sets.sampled_behavior_actions
+  source = whole_table.WholeTable(agent, _table(agent), 40, chunk_rows=3)
+  steps, actions, _, _ = source.actor_phase(1)(0)
+  means = steps.policy_info['dist_params']['loc'][:, 0]
+  noise = np.round(actions.actions[0] - means, 4)
+  rows = np.unique(steps.observation[:, 0], axis=0)
+  assert len(np.unique(noise, axis=0)) == len(rows) > 6
+
+
 # The loop
 
 
@@ -338,6 +359,7 @@ def test_steps_follow_the_collected_data():
   assert steps(_Collected(150), 7) == 11  # 10.5, rounded up.
   assert steps(_Collected(1), 7) == 1
   assert steps(_Collected(1000), 0) == 0
+  assert steps(_Collected(0), 7) == 7  # Offline.
   assert step_counts.fixed_steps(_Collected(1000), 7) == 7
 
 

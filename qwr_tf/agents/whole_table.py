@@ -37,7 +37,7 @@ class WholeTable:
       table: its rows have an order.
       batch_size: steps in a minibatch.
       chunk_rows: rows that go through a network at once; fewer need less
-        memory.
+        memory. Where a backup has one scale for many states, these are they.
 
     Raises:
       ValueError: if replicas cannot share a minibatch equally.
