@@ -93,6 +93,8 @@ def _errors_name_the_fix(place: str) -> Iterator[None]:
     yield
   except ConfigError:
     raise
+  except UnicodeDecodeError as error:
+    raise ConfigError(f'{place}: is no text file.') from error
   except tokenize.TokenError as error:
     raise ConfigError(
       f'{place}: a bracket or a quotation mark is not closed.'
@@ -109,7 +111,13 @@ def describe(error: Exception) -> str:
   if isinstance(error, SyntaxError):
     place = f'{error.filename or "bindings"} line {error.lineno}'
     text = f'{place}: {error.text or ""}'.strip(': \n')
-    return f'{error.msg} ({text})'
+    message = error.msg
+    if token := re.search("Failed to parse token '(.+)'", message):
+      message = (
+        f'{token[1]} is no value; text needs quotation marks, a function an @ '
+        'before it'
+      )
+    return f'{message} ({text})'
   # Keras says first where it was, TensorFlow's kernels how they are called.
   text = re.sub(r'Exception encountered when .*\n+|{{.*?}} ', '', str(error))
   lines = [line.strip() for line in text.strip('"\n ').splitlines()]

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 from tf_agents.specs import tensor_spec
 
 from qwr_tf import collect
@@ -13,6 +14,7 @@ from qwr_tf import datasets
 from qwr_tf import environments
 from qwr_tf import replay
 from qwr_tf.reporting import d4rl
+from qwr_tf.reporting import published
 
 
 class OfflineFirst:
@@ -67,7 +69,7 @@ class OfflineFirst:
 def open_data_set(
   path: str, environment: str, seed: int = 0
 ) -> datasets.DataSet:
-  """Opens a data set.
+  """Opens a data set, and warns if it is another environment's.
 
   Args:
     path: file or folder; '{environment}' in it is the environment's name.
@@ -78,7 +80,13 @@ def open_data_set(
     ValueError: in one line, if it cannot be read.
   """
   name = environment.rpartition(':')[2]
-  return datasets.DataSet(path.replace('{environment}', name), seed=seed)
+  data = datasets.DataSet(path.replace('{environment}', name), seed=seed)
+  recorded = data.environment
+  if recorded and published.task(recorded) != published.task(name):
+    logging.warning(
+      '%s was recorded in %s; run.environment is %s.', data.path, recorded, name
+    )
+  return data
 
 
 def fill(data: datasets.DataSet, table, agent, env) -> datasets.Summary:

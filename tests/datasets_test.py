@@ -189,6 +189,16 @@ def test_a_time_limit_may_count_as_terminal(layout, chunk_steps, request):
   assert summary.mean_return == 31.5
 
 
+def test_rewards_are_what_the_environment_makes_of_them(d4rl):
+  table = _table()
+  summary = datasets.DataSet(str(d4rl())).fill(
+    table, _BOUNDS, reward_fn=lambda rewards: np.minimum(rewards, 10.0)
+  )
+  rows = table.read(*table.row_range())
+  np.testing.assert_array_equal(rows.reward, [1, 2, 4, 0, 8, 10, 0, 10, 0])
+  assert summary.mean_return == 31.5  # Of the logged ones.
+
+
 def test_step_into_the_limit_is_no_start(d4rl):
   table = _table()
   datasets.DataSet(str(d4rl())).fill(table, _BOUNDS)
@@ -475,6 +485,28 @@ def test_memory_is_a_chunk(tmp_path):
   assert peak < bytes_of_all / 5
 
 
+@pytest.mark.parametrize(
+  ('metadata', 'expected'),
+  [
+    ({'env_spec': '{"id": "Hopper-v4"}'}, 'Hopper-v4'),
+    ({'env_spec': '{"id": 4}'}, None),
+    ({'env_spec': '[]'}, None),
+    ({'env_spec': None}, None),
+    ({}, None),
+  ],
+)
+def test_the_environment_that_was_recorded(minari, metadata, expected):
+  path = minari()
+  (path / 'data' / 'metadata.json').write_text(json.dumps(metadata))
+  assert datasets.DataSet(str(path)).environment == expected
+
+
+def test_a_data_set_without_an_id_has_its_folders_name(minari):
+  path = minari()
+  (path / 'data' / 'metadata.json').write_text('{"dataset_id": null}')
+  assert datasets.DataSet(str(path)).name == 'set'
+
+
 def test_reference_scores_are_the_lower_and_the_upper_one(minari):
   path = minari()
   scores = {'ref_min_score': 1, 'ref_max_score': 11}
@@ -509,6 +541,14 @@ _FAULTS = [
   ('rewards', None, 'is missing', 0),
   ('actions', None, 'is missing', 0),
   ('actions', {'a': _ACTIONS}, r'is a group \(a\)', 0),
+  ('rewards', np.float32(1.0), 'is no array of steps', 0),
+  ('rewards', h5py.Empty('f'), 'is no array of steps', 0),
+  (
+    'rewards',
+    _changed(_REWARDS.astype(np.float64), 4, 1e300),
+    r'more than float32 holds \(1e\+300\)',
+    1,
+  ),
 ]
 
 
@@ -543,6 +583,7 @@ def test_faults_name_file_episode_and_field(
     ({'actions': _ACTIONS[:7]}, 'actions: has length 7 and must have 8'),
     ({'terminals': _TERMINALS[:5]}, 'terminals: has length 5'),
     ({'timeouts': None}, 'timeouts: is missing'),
+    ({'infos': {'dist_params': _ACTIONS}}, 'dist_params: is an array and must'),
     ({'timeouts': _TIMEOUTS * 3}, r'timeouts: outside of \[0, 1\] \(3\)'),
     (
       {'next_observations': _changed(_NEXT, 2, np.nan)},
@@ -603,6 +644,37 @@ def test_mu_that_only_some_episodes_have(tmp_path):
   with pytest.raises(
     ValueError, match='episode_1, infos/dist_params/loc: is missing'
   ):
+    _fill(path)
+
+
+def test_what_should_be_groups_and_is_not(tmp_path):
+  content = _episodes()
+  content['episode_0']['infos'] = {'dist_params': np.zeros([4, 1])}
+  path = _written(tmp_path / 'main.hdf5', content)
+  with pytest.raises(ValueError, match='episode_0, infos/dist_params: is an a'):
+    _fill(path)
+  path = _written(path, _episodes() | {'episode_3': np.zeros([4])})
+  with pytest.raises(ValueError, match=f'^{path}: episode_3: is an array and'):
+    _fill(path)
+
+
+@pytest.mark.parametrize('has_file', [True, False])
+@pytest.mark.parametrize('content', ['[]', 'null', '"x"', '{'])
+def test_metadata_that_are_none(minari, has_file, content):
+  folder = minari() / 'data'
+  (folder / 'metadata.json').write_text(content)
+  if not has_file:
+    os.remove(folder / 'main_data.hdf5')
+  with pytest.raises(ValueError, match=f'^{folder}/metadata.json: '):
+    datasets.DataSet(str(folder.parent))
+
+
+@pytest.mark.parametrize('score', ['low', [1]])
+def test_reference_scores_that_are_no_numbers(minari, score):
+  path = minari()
+  text = json.dumps({'ref_min_score': score, 'ref_max_score': 11})
+  (path / 'data' / 'metadata.json').write_text(text)
+  with pytest.raises(ValueError, match=f'^{path}: ref_min_score .* numbers'):
     _fill(path)
 
 

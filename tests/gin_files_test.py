@@ -107,6 +107,8 @@ def test_parse_says_nothing(capfd, caplog):
     ('run.environment = %NOWHERE', ('%NOWHERE', 'nothing sets it')),
     ('iterate.batch_size =', ('parse', 'line 1')),
     ('iterate.batch_size 8', ('iterate.batch_size 8',)),
+    ('run.environment = Hopper-v4', ('Hopper is no value', 'quotation marks')),
+    ('QwrAgent.backup_fn = max_backup', ('max_backup is no value; ', 'an @')),
     ('import no_such_module', ('no_such_module',)),
     ("include 'no_such.gin'", ('no_such.gin',)),
     # Rows of runs, and what is said of macros, tell bindings apart.
@@ -146,6 +148,8 @@ def test_syntax_error_names_file_and_line(tmp_path):
   own.write_text('iterate.batch_size = (3\n')
   message = _error(files=['mujoco.gin', str(own)])
   assert message == f'{own}: a bracket or a quotation mark is not closed.'
+  own.write_bytes(b'\xff\xfe')
+  assert _error(files=[str(own)]) == f'{own}: is no text file.'
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,9 @@ def _cli(monkeypatch, capsys):
   return run
 
 
-def _random_set(path, observation_size, actions, number=4, length=10):
+def _random_set(
+  path, observation_size, actions, number=4, length=10, metadata=None
+):
   """Episodes of random numbers with a return of 3 each."""
   rng = np.random.default_rng(0)
 
@@ -91,7 +93,7 @@ def _random_set(path, observation_size, actions, number=4, length=10):
       {},
     )
 
-  datasets.write(path, (episode() for _ in range(number)), {})
+  datasets.write(path, (episode() for _ in range(number)), metadata or {})
   return path
 
 
@@ -282,6 +284,17 @@ def test_environment_in_the_path(tmp_path):
   data = offline.open_data_set('{environment}/third-v0', 'HalfCheetah-v4')
   assert (data.name, data.steps) == ('third-v0', 40)
   assert offline.open_data_set('{environment}/third-v0', 'm:HalfCheetah-v4')
+
+
+@pytest.mark.parametrize(
+  ('recorded', 'warned'), [('Walker2d-v4', True), ('HalfCheetah-v5', False)]
+)
+def test_data_of_another_environment(tmp_path, caplog, recorded, warned):
+  metadata = {'env_spec': json.dumps({'id': recorded})}
+  _cheetah(tmp_path / 'set', metadata=metadata)
+  offline.open_data_set('set', 'HalfCheetah-v4')
+  line = 'set was recorded in Walker2d-v4; run.environment is HalfCheetah-v4.'
+  assert caplog.messages == [line] * warned
 
 
 def test_normalised_scores():

@@ -64,6 +64,31 @@ def open_file(path: pathlib.Path) -> h5py.File:
     return h5py.File(path, 'r')
 
 
+def names(group: h5py.Group, name: str, place: str) -> set[str]:
+  """Names in a group of a group; none if there is no such group.
+
+  Raises:
+    ValueError: if it is an array.
+  """
+  with readable(place):
+    found = group.get(name)
+  if found is None:
+    return set()
+  return set(_as_group(found, f'{place}, {name}'))
+
+
+def group(parent: h5py.Group, name: str, place: str) -> h5py.Group:
+  """A group that is there, or ValueError."""
+  with readable(place):
+    return _as_group(parent[name], place)
+
+
+def _as_group(found, place: str) -> h5py.Group:
+  if not isinstance(found, h5py.Group):
+    raise ValueError(f'{place}: is an array and must be a group.')
+  return found
+
+
 class Column:
   """A field of an open file, its shape and dtype checked."""
 
@@ -95,7 +120,9 @@ class Column:
         f'{self.place}: has dtype {column.dtype} and must be '
         f'{_in_words(field.dtype)}.'
       )
-    if column.ndim == 0 or column.shape[1:] != field.shape:
+    if not column.shape:
+      raise ValueError(f'{self.place}: is no array of steps.')
+    if column.shape[1:] != field.shape:
       raise ValueError(
         f'{self.place}: a step has shape {column.shape[1:]} and must have '
         f'{field.shape}, as in the environment.'
@@ -111,11 +138,10 @@ class Column:
     return len(self._column)
 
   def check_length(self, length: int, of: str) -> None:
-    """Raises ValueError if there are not so many steps as in another field."""
+    """Raises ValueError if there are not so many steps as others ask for."""
     if len(self) != length:
       raise ValueError(
-        f'{self.place}: has length {len(self)} and must have {length}, as '
-        f'{of} has.'
+        f'{self.place}: has length {len(self)} and must have {length}, as {of}.'
       )
 
   def read(
@@ -129,7 +155,8 @@ class Column:
       locate: step (0 is `first`) to where it is, for errors.
 
     Raises:
-      ValueError: for damage, NaN or Inf, and values out of bounds.
+      ValueError: for damage, NaN or Inf, values out of bounds, or too large
+        for the dtype.
     """
     with readable(self.place):
       values = self._column[first:end]
@@ -141,7 +168,11 @@ class Column:
       outside = (values < low - slack) | (values > high + slack)
       what = f'outside of [{_short(low)}, {_short(high)}]'
       self._refuse(outside, what, locate, values)
-    return values.astype(self._field.dtype)
+    with np.errstate(over='ignore'):
+      converted = values.astype(self._field.dtype)
+    beyond = f'more than {self._field.dtype} holds'
+    self._refuse(~np.isfinite(converted), beyond, locate, values)
+    return converted
 
   def _refuse(self, is_bad, what: str, locate, values) -> None:
     """Raises ValueError that names the first step with a bad value."""

@@ -48,8 +48,7 @@ class D4rlSource:
 
   def recorded(self) -> set[str]:
     """Names of the recorded parameters."""
-    with columns.readable(str(self.path)):
-      return set(self._file.get(steps_lib.DIST_PARAMS, ()))
+    return columns.names(self._file, steps_lib.DIST_PARAMS, str(self.path))
 
   def _columns(self, fields: Fields) -> _Columns:
     """Opens what is there, as long as the rewards."""
@@ -58,7 +57,7 @@ class D4rlSource:
 
     def column(field: columns.Field) -> columns.Column:
       found = columns.Column(self._file, field, place)
-      found.check_length(len(reward), 'rewards')
+      found.check_length(len(reward), 'rewards has')
       return found
 
     following = None

@@ -13,6 +13,7 @@ from tf_agents.trajectories import trajectory
 from qwr_tf.datasets import actions
 from qwr_tf.datasets import behavior
 from qwr_tf.datasets import columns
+from qwr_tf.datasets import minari_layout
 from qwr_tf.datasets import rows as rows_lib
 from qwr_tf.datasets import sources
 from qwr_tf.datasets import steps
@@ -95,7 +96,12 @@ class DataSet:
     """The last part of its id; of a file its name without the ending."""
     path = pathlib.Path(self.path).resolve()
     stem = path.stem if path.suffix in ('.hdf5', '.h5') else path.name
-    return str(self.metadata.get('dataset_id', stem)).rpartition('/')[2]
+    return str(self.metadata.get('dataset_id') or stem).rpartition('/')[2]
+
+  @property
+  def environment(self) -> str | None:
+    """Id of the one that was recorded, if the metadata say so."""
+    return minari_layout.environment_id(self.metadata)
 
   @property
   def metadata(self) -> dict[str, Any]:
@@ -168,7 +174,13 @@ class DataSet:
     high = self.metadata.get('ref_max_score')
     if low is None or high is None or low == high:
       return None
-    return float(low), float(high)
+    try:
+      return float(low), float(high)
+    except (TypeError, ValueError) as error:
+      raise ValueError(
+        f'{self.path}: ref_min_score and ref_max_score must be numbers, not '
+        f'{low!r} and {high!r}.'
+      ) from error
 
   def _recorded(self, spec: trajectory.Trajectory) -> set[str]:
     """Names of the parameters to read; none if mu is to be made."""

@@ -10,7 +10,7 @@ file's attributes.
 import json
 import pathlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import h5py
@@ -45,14 +45,13 @@ class MinariSource:
     return len(columns.Column(self._group(name), columns.REWARD, place))
 
   def _group(self, name: str) -> h5py.Group:
-    with columns.readable(f'{self.path}: {name}'):
-      return self._file[name]
+    return columns.group(self._file, name, f'{self.path}: {name}')
 
   def recorded(self) -> set[str]:
     """Names of the recorded parameters."""
-    group = self._group(self._names[0])
-    with columns.readable(f'{self.path}: {self._names[0]}'):
-      return set(group.get(steps_lib.DIST_PARAMS, ()))
+    first = self._names[0]
+    place = f'{self.path}: {first}'
+    return columns.names(self._group(first), steps_lib.DIST_PARAMS, place)
 
   def chunks(self, fields: Fields, num_steps: int) -> Iterator[Steps]:
     """Yields chunks of about `num_steps` steps, never twice as many.
@@ -157,8 +156,20 @@ def _ends(column, length: int, place: str) -> tuple[np.ndarray, np.ndarray]:
 def read_json(path: pathlib.Path) -> dict[str, Any]:
   """Minari's metadata; nothing where there is no such file."""
   try:
-    return json.loads(path.read_text('utf-8'))
+    content = json.loads(path.read_text('utf-8'))
   except FileNotFoundError:  # Minari before 0.5 wrote attributes instead.
     return {}
   except (OSError, ValueError) as error:
     raise ValueError(f'{path}: cannot be read ({error}).') from error
+  if not isinstance(content, dict):
+    raise ValueError(f'{path}: must hold a JSON object.')
+  return content
+
+
+def environment_id(metadata: Mapping[str, Any]) -> str | None:
+  """Of the gymnasium environment that was recorded, if Minari noted it."""
+  try:
+    name = json.loads(metadata['env_spec'])['id']
+  except (KeyError, TypeError, ValueError):
+    return None
+  return name if isinstance(name, str) else None

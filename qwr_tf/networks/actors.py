@@ -55,9 +55,11 @@ class CategoricalHead(tf.Module):
 def _vector_size(action_spec: types.BoundedTensorSpec, head: str) -> int:
   """Entries of an action; raises ValueError unless it is a float vector."""
   if not tensor_spec.is_continuous(action_spec) or action_spec.shape.rank != 1:
+    discrete = tensor_spec.is_discrete(action_spec)
+    fix = 'Use CategoricalHead' if discrete else 'Flatten it in the environment'
     raise ValueError(
       f'{head} is for one continuous action vector; this environment has '
-      f'{action_spec}. Use CategoricalHead.'
+      f'{action_spec}. {fix}.'
     )
   return action_spec.shape[0]
 
