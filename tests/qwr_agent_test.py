@@ -353,6 +353,13 @@ def test_polyak_moves_the_target_by_tau():
   np.testing.assert_allclose(target, [3.5, 2.25])
 
 
+def test_the_default_tau_is_awacs():
+  source, target = tf.Variable([1.0]), tf.Variable([0.0])
+  step = tf.constant(1)
+  target_updates.polyak_update([source], [target], step, step)
+  np.testing.assert_allclose(target, [0.005])
+
+
 # Lines 18-20
 
 
@@ -382,7 +389,7 @@ def test_regression_weights_equal_the_oracle():
 
 def test_weight_scalars_by_hand():
   mu = np.array([[0.25, 0.25], [0.75, 0.75]], np.float32)
-  scalars = regression_agent.weight_scalars(
+  scalars = weights_lib.weight_scalars(
     tf.constant([[-8.0, 0.0], [0.0, 4.0]]),
     tf.constant([[1.0, 2.0], [4.0, 3.0]]),
     tf.math.log(mu),
@@ -398,7 +405,7 @@ def test_weight_scalars_by_hand():
 
 
 def test_weight_scalars_leave_final_observations_out():
-  scalars = regression_agent.weight_scalars(
+  scalars = weights_lib.weight_scalars(
     tf.constant([[1.0, -50.0]]),
     tf.constant([[2.0, 20.0]]),
     tf.zeros([1, 1]),
@@ -1017,6 +1024,11 @@ def test_construction_changes_no_step_counter(action_spec):
   assert agent.critic_steps == 0 and agent.actor_steps == 0
   assert agent.train_step_counter == 0
   assert agent.train_sequence_length == agent.horizon + 1 == 4
+
+
+def test_the_defaults_are_the_papers():
+  agent = _agent()
+  assert (agent.gamma, agent.td_lambda, agent.horizon) == (0.99, 0.95, 3)
 
 
 # The loop, lines 4-22

@@ -9,6 +9,8 @@ import tensorflow as tf
 from tf_agents.agents import data_converter
 from tf_agents.drivers import dynamic_step_driver
 from tf_agents.environments import tf_py_environment
+from tf_agents.networks import actor_distribution_network
+from tf_agents.networks import actor_distribution_rnn_network
 from tf_agents.policies import policy_saver
 from tf_agents.replay_buffers import tf_uniform_replay_buffer
 from tf_agents.specs import tensor_spec
@@ -38,7 +40,7 @@ def _specs(name):
     )
 
 
-def _agent(name, weights_seed=0, **kwargs):
+def _agent(name, weights_seed=0, actor_network=None, **kwargs):
   tf.keras.utils.set_random_seed(weights_seed)
   time_step_spec, action_spec = _specs(name)
   observation_spec = time_step_spec.observation
@@ -48,7 +50,8 @@ def _agent(name, weights_seed=0, **kwargs):
   return qwr_agent.QwrAgent(
     time_step_spec,
     action_spec,
-    networks.ActorNetwork(
+    actor_network
+    or networks.ActorNetwork(
       observation_spec, action_spec, torso_fn=_TORSO, normalizer=normalizer
     ),
     networks.GatedQNetwork(
@@ -171,6 +174,63 @@ def test_windows_of_another_length_are_refused(method):
     )
     with pytest.raises(ValueError, match=f'not {length}; .*num_steps=4'):
       getattr(agent, method)(experience)
+
+
+@pytest.mark.parametrize('method', ['train', 'loss'])
+def test_experience_without_mu_is_refused(method):
+  agent = _agent('BitFlip-8')
+  experience = tensor_spec.zero_spec_nest(
+    agent.collect_data_spec._replace(policy_info=()), outer_dims=[4, 4]
+  )
+  with pytest.raises(ValueError, match='policy_info that collect_policy'):
+    getattr(agent, method)(experience)
+
+
+def _stock_actor(name, network, **kwargs):
+  time_step_spec, action_spec = _specs(name)
+  return network(time_step_spec.observation, action_spec, **kwargs)
+
+
+@pytest.mark.parametrize('name', ['CartPole-v1', 'Pendulum-v1'])
+def test_an_actor_network_of_tf_agents(name):
+  stock = _stock_actor(
+    name,
+    actor_distribution_network.ActorDistributionNetwork,
+    fc_layer_params=(8,),
+  )
+  agent = _agent(name, actor_network=stock)
+  buffer = _uniform_buffer(agent)
+  _drive(name, agent, buffer.add_batch)
+  experience, _ = buffer.get_next(16, num_steps=agent.train_sequence_length)
+  first = tf.nest.map_structure(lambda x: x[:, 0], _checked(agent, experience))
+  pi, _ = stock(first.observation, step_type=first.step_type, network_state=())
+  # It acted, and its parameters are stored.
+  mu = agent.behavior_distribution(first.policy_info)
+  np.testing.assert_allclose(
+    mu.log_prob(first.action), pi.log_prob(first.action), rtol=1e-4, atol=1e-5
+  )
+  # It is regressed upon, and followed by its target.
+  actions, weights, _ = agent.regression(experience, [0, 1])
+  share = tf.exp(actions.log_weights)
+  expected = -tf.reduce_sum(share * weights * pi.log_prob(actions.actions), 0)
+  mask = tf.cast(~first.is_boundary(), tf.float32)
+  expected = tf.reduce_sum(mask * expected) / tf.reduce_sum(mask)
+  loss = agent.actor_loss(experience, actions, weights)['actor_loss']
+  np.testing.assert_allclose(loss, expected, rtol=1e-4)
+  before = [np.array(v) for v in stock.trainable_variables]
+  common.function(agent.train)(experience)
+  for variable, old in zip(stock.trainable_variables, before, strict=True):
+    assert np.any(variable != old), variable.name
+
+
+def test_an_actor_network_with_a_state_is_refused():
+  stock = _stock_actor(
+    'CartPole-v1',
+    actor_distribution_rnn_network.ActorDistributionRnnNetwork,
+    lstm_size=(4,),
+  )
+  with pytest.raises(ValueError, match='must not have a state.*RnnNetwork'):
+    _agent('CartPole-v1', actor_network=stock)
 
 
 @pytest.mark.parametrize('name', _ONE_OF_EACH)

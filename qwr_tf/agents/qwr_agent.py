@@ -35,7 +35,9 @@ class QwrAgent(regression_agent.RegressionAgent):
 
   The defaults are the paper's (Table 4). `train` takes windows of `horizon` +
   1 steps from any TF-Agents replay buffer and makes one critic and one actor
-  step; `iterate` below runs the whole of Algorithm 2.
+  step; `iterate` below runs the whole of Algorithm 2. Experience has the mu
+  that `collect_policy` writes; continuous actions have bounds of +-1, at which
+  the environment clips.
   """
 
   def __init__(
@@ -71,7 +73,7 @@ class QwrAgent(regression_agent.RegressionAgent):
     Args:
       time_step_spec: of the environment.
       action_spec: one bounded spec, an integer or a float vector.
-      actor_network: observation -> tfp distribution.
+      actor_network: any TF-Agents network of a tfp distribution, no RNN.
       critic_network: a `networks.Critic`; its copy becomes the target network.
       actor_optimizer: of line 21.
       critic_optimizer: of line 14.
@@ -92,8 +94,7 @@ class QwrAgent(regression_agent.RegressionAgent):
       seed: of all sampling while training.
       debug_summaries: `train` writes its scalars as summaries.
       summarize_grads_and_vars: gradient steps write summaries of both.
-      train_step_counter: of summaries and schedules; a pair of steps in
-        `train` counts one, as does each step of `iterate`.
+      train_step_counter: counts calls of `train` and steps of `iterate`.
       name: of the module and its summaries.
 
     Raises:
@@ -203,10 +204,9 @@ class QwrAgent(regression_agent.RegressionAgent):
     """Line 20: normalised, exponentiated, clipped; (weights, scalars)."""
     raw = self._weight_fn(advantages, log_weights, mask)  # [n, B]
     weights = tf.stop_gradient(tf.minimum(raw, self._max_weight))
-    scalars = regression_agent.weight_scalars(
+    return weights, weights_lib.weight_scalars(
       advantages, weights, log_weights, mask, self._max_weight
     )
-    return weights, scalars
 
   def regression(
     self, experience: trajectory.Trajectory, seed: types.Seed

@@ -18,7 +18,6 @@ from qwr_tf.agents import gradient_steps
 from qwr_tf.agents import replicas
 from qwr_tf.agents import windows
 from qwr_tf.networks import critics
-from qwr_tf.ops import backups
 from qwr_tf.ops import cross_replica
 
 # Streams of random numbers, folded into the agent's seed.
@@ -100,6 +99,11 @@ class RegressionAgent(tf_agent.TFAgent):
         'critic_network must be a qwr_tf.networks.Critic, for instance '
         f'GatedQNetwork, not {type(critic_network).__name__}.'
       )
+    if actor_network.state_spec:
+      raise ValueError(
+        'actor_network must not have a state; use a network without '
+        f'recurrent layers, not {type(actor_network).__name__}.'
+      )
     self._actor_network = actor_network
     self._critic_network = critic_network
     self._target_network = critic_network.copy(name='TargetCritic')
@@ -143,11 +147,11 @@ class RegressionAgent(tf_agent.TFAgent):
 
   def policy_distribution(self, observation):
     """The policy being trained, pi(.|s)."""
-    return self._actor_network(observation)[0]
+    return _distribution(self._actor_network, observation)
 
   def target_policy_distribution(self, observation):
     """The policy that follows `policy_distribution` as a target network."""
-    return self._target_actor(observation)[0]
+    return _distribution(self._target_actor, observation)
 
   def seed_for(self, stream: int, step: tf.Tensor) -> tf.Tensor:
     """A stateless seed that only (seed, stream, step) decide, int32 [2]."""
@@ -224,7 +228,7 @@ class RegressionAgent(tf_agent.TFAgent):
     experience: trajectory.Trajectory,
     weights: tf.Tensor | None = None,
   ) -> tf_agent.LossInfo:
-    windows.check_length(experience, self.horizon + 1)
+    windows.check(experience, self.horizon + 1)
     step = self.critic_steps.read_value()
     self.update_target(step)
     targets = self.td_targets(experience, self.seed_for(CRITIC_STREAM, step))
@@ -243,13 +247,18 @@ class RegressionAgent(tf_agent.TFAgent):
     training: bool = False,
   ) -> tf_agent.LossInfo:
     del training
-    windows.check_length(experience, self.horizon + 1)
+    windows.check(experience, self.horizon + 1)
     seed = self.seed_for(CRITIC_STREAM, self.critic_steps)
     targets = self.td_targets(experience, seed)
     critic = self.critic_loss(experience, targets[:, 0], weights)
     actions, regression_weights, _ = self.regression(experience, seed)
     actor = self.actor_loss(experience, actions, regression_weights, weights)
     return _loss_info(critic['critic_loss'], actor['actor_loss'])
+
+
+def _distribution(network, observation):
+  # TF-Agents' own networks want all three.
+  return network(observation, step_type=None, network_state=())[0]
 
 
 def _counter(name: str) -> tf.Variable:
@@ -266,35 +275,3 @@ def _loss_info(critic_loss, actor_loss) -> tf_agent.LossInfo:
   return tf_agent.LossInfo(
     critic_loss + actor_loss, RegressionLossInfo(critic_loss, actor_loss)
   )
-
-
-def weight_scalars(
-  advantages: tf.Tensor,
-  weights: tf.Tensor,
-  log_weights: tf.Tensor,
-  mask: tf.Tensor | None,
-  max_weight: float,
-) -> dict[str, tf.Tensor]:
-  """What line 20 made, by name; all but the maximum weigh actions by mu.
-
-  Args:
-    advantages: before normalisation, [n, B]. Their mean size is how far the
-      critic tells actions apart (`q_scale`).
-    weights: after the clip, [n, B].
-    log_weights: of the action set, broadcasts to [n, B].
-    mask: 1 for the states that count, float [B]; None counts all.
-    max_weight: the clip.
-  """
-
-  def mean(values):
-    means = backups.mean_backup(values, log_weights)
-    return cross_replica.masked_mean(means, mask)
-
-  counted = weights if mask is None else mask * weights  # Weights are not < 0.
-  clipped = tf.cast(weights >= max_weight, tf.float32)
-  return {
-    'weight_mean': mean(weights),
-    'weight_max': cross_replica.maximum(tf.reduce_max(counted)),
-    'weight_clipped': mean(clipped),
-    'q_scale': mean(tf.abs(advantages)),
-  }

@@ -4,8 +4,13 @@ import tensorflow as tf
 from tf_agents.trajectories import trajectory
 
 
-def check_length(experience: trajectory.Trajectory, num_steps: int) -> None:
-  """Raises ValueError unless windows have this many steps, horizon + 1."""
+def check(experience: trajectory.Trajectory, num_steps: int) -> None:
+  """Raises ValueError unless windows have horizon + 1 steps, and mu."""
+  if not experience.policy_info:
+    raise ValueError(
+      'experience must have the policy_info that collect_policy writes; '
+      'collect with it from the first step on.'
+    )
   length = experience.step_type.shape[1]
   if length is not None and length != num_steps:
     raise ValueError(

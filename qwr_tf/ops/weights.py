@@ -5,6 +5,7 @@ from collections.abc import Callable
 import gin
 import tensorflow as tf
 
+from qwr_tf.ops import backups
 from qwr_tf.ops import cross_replica
 
 NormalizeFn = Callable[
@@ -123,3 +124,35 @@ def uniform_weights(
   """Every action weighs the same: behavioural cloning."""
   del log_weights, mask
   return tf.ones_like(advantages)
+
+
+def weight_scalars(
+  advantages: tf.Tensor,
+  weights: tf.Tensor,
+  log_weights: tf.Tensor,
+  mask: tf.Tensor | None,
+  max_weight: float,
+) -> dict[str, tf.Tensor]:
+  """What line 20 made, by name; all but the maximum weigh actions by mu.
+
+  Args:
+    advantages: before normalisation, [n, B]. Their mean size is how far the
+      critic tells actions apart (`q_scale`).
+    weights: after the clip, [n, B].
+    log_weights: of the action set, broadcasts to [n, B].
+    mask: 1 for the states that count, float [B]; None counts all.
+    max_weight: the clip.
+  """
+
+  def mean(values):
+    means = backups.mean_backup(values, log_weights)
+    return cross_replica.masked_mean(means, mask)
+
+  counted = weights if mask is None else mask * weights  # Weights are not < 0.
+  clipped = tf.cast(weights >= max_weight, tf.float32)
+  return {
+    'weight_mean': mean(weights),
+    'weight_max': cross_replica.maximum(tf.reduce_max(counted)),
+    'weight_clipped': mean(clipped),
+    'q_scale': mean(tf.abs(advantages)),
+  }
