@@ -224,6 +224,7 @@ def _thresholds(found) -> np.ndarray:
 def _profile_lines(found, labels, thresholds) -> Iterator[tuple]:
   for (setting, strata), colour in zip(found.items(), COLOURS, strict=False):
     runs = sum(map(len, strata))
-    label = textwrap.fill(f'{labels[setting]} ({runs} runs)', 70)
+    plural = '' if runs == 1 else 's'
+    label = textwrap.fill(f'{labels[setting]} ({runs} run{plural})', 70)
     shares = scores.profile(strata, thresholds)
     yield colour, label, shares, scores.profile_band(strata, thresholds)
