@@ -72,9 +72,7 @@ def names(group: h5py.Group, name: str, place: str) -> set[str]:
   """
   with readable(place):
     found = group.get(name)
-  if found is None:
-    return set()
-  return set(_as_group(found, f'{place}, {name}'))
+    return set() if found is None else set(_as_group(found, f'{place}, {name}'))
 
 
 def group(parent: h5py.Group, name: str, place: str) -> h5py.Group:
