@@ -511,33 +511,27 @@ def test_the_default_scale_is_the_papers():
   )
 
 
+_INTEGERS = tensor_spec.BoundedTensorSpec([2], tf.int32, 0, 3)
+_FROM_ONE = tensor_spec.BoundedTensorSpec([], tf.int32, 1, 3)
+_NUMBER = tensor_spec.BoundedTensorSpec([], tf.float32, -1, 1)
+_MATRIX = tensor_spec.BoundedTensorSpec([2, 2], tf.float32, -1, 1)
+
+
 @pytest.mark.parametrize(
-  'head, action_spec',
+  'head, action_spec, fix',
   [
-    (networks.CategoricalHead, _CONTINUOUS),
-    (
-      networks.CategoricalHead,
-      tensor_spec.BoundedTensorSpec([2], tf.int32, 0, 3),
-    ),
+    (networks.CategoricalHead, _CONTINUOUS, 'Use GaussianHead'),
+    (networks.CategoricalHead, _INTEGERS, 'Use GaussianHead'),
     # "A scalar integer spec with minimum 0", "ValueError for any other".
-    (
-      networks.CategoricalHead,
-      tensor_spec.BoundedTensorSpec([], tf.int32, 1, 3),
-    ),
-    (networks.GaussianHead, _DISCRETE),
-    (networks.TanhMeanGaussianHead, _DISCRETE),
-    (
-      networks.GaussianHead,
-      tensor_spec.BoundedTensorSpec([], tf.float32, -1, 1),
-    ),
-    (
-      networks.GaussianHead,
-      tensor_spec.BoundedTensorSpec([2, 2], tf.float32, -1, 1),
-    ),
+    (networks.CategoricalHead, _FROM_ONE, 'must start at 0'),
+    (networks.GaussianHead, _DISCRETE, 'Use CategoricalHead'),
+    (networks.TanhMeanGaussianHead, _DISCRETE, 'Use CategoricalHead'),
+    (networks.GaussianHead, _NUMBER, 'Flatten it'),
+    (networks.GaussianHead, _MATRIX, 'Flatten it'),
   ],
 )
-def test_heads_refuse_what_does_not_fit(head, action_spec):
-  with pytest.raises(ValueError, match='Use |must start at 0'):
+def test_heads_refuse_what_does_not_fit(head, action_spec, fix):
+  with pytest.raises(ValueError, match=fix):
     head(action_spec)
 
 
