@@ -73,7 +73,7 @@ class QwrAgent(regression_agent.RegressionAgent):
     Args:
       time_step_spec: of the environment.
       action_spec: one bounded spec, an integer or a float vector.
-      actor_network: TF-Agents network of a tfp distribution, no RNN, no tanh.
+      actor_network: TF-Agents network of an unsquashed distribution, no RNN.
       critic_network: a `networks.Critic`; its copy becomes the target network.
       actor_optimizer: of line 21.
       critic_optimizer: of line 14.
