@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tf_agents.agents import data_converter
+from tf_agents.agents.sac import tanh_normal_projection_network
 from tf_agents.drivers import dynamic_step_driver
 from tf_agents.environments import tf_py_environment
 from tf_agents.networks import actor_distribution_network
@@ -231,6 +232,18 @@ def test_an_actor_network_with_a_state_is_refused():
   )
   with pytest.raises(ValueError, match='must not have a state.*RnnNetwork'):
     _agent('CartPole-v1', actor_network=stock)
+
+
+def test_a_squashed_actor_network_is_refused():
+  stock = _stock_actor(
+    'Pendulum-v1',
+    actor_distribution_network.ActorDistributionNetwork,
+    continuous_projection_net=(
+      tanh_normal_projection_network.TanhNormalProjectionNetwork
+    ),
+  )
+  with pytest.raises(ValueError, match='must not squash.*SquashToSpecNormal'):
+    _agent('Pendulum-v1', actor_network=stock)
 
 
 @pytest.mark.parametrize('name', _ONE_OF_EACH)

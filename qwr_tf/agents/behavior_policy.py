@@ -25,6 +25,21 @@ def _tensors_only(spec: distribution_utils.DistributionSpecV2) -> Any:
   )
 
 
+def _check_storable(spec) -> None:
+  if not isinstance(spec, distribution_utils.DistributionSpecV2):
+    raise ValueError(
+      'The actor network must return a tfp distribution, because the '
+      f'table stores its parameters; it returns {spec}.'
+    )
+  if spec.parameters.type_ is distribution_utils.SquashToSpecNormal:
+    # Its bounds count as parameters and come back as tensors, not as a spec.
+    raise ValueError(
+      'The actor network must not squash its distribution '
+      '(SquashToSpecNormal cannot be made again from stored parameters): take '
+      'a NormalProjectionNetwork with scale_distribution=False.'
+    )
+
+
 class BehaviorPolicy(actor_policy.ActorPolicy):
   """Samples from the actor, unclipped, with its parameters in policy_info.
 
@@ -34,13 +49,9 @@ class BehaviorPolicy(actor_policy.ActorPolicy):
   """
 
   def __init__(self, time_step_spec, action_spec, actor_network, name=None):
-    """Creates the policy; the actor must return a tfp distribution."""
+    """Creates the policy; the actor must return an unsquashed distribution."""
     spec = actor_network.create_variables(time_step_spec.observation)
-    if not isinstance(spec, distribution_utils.DistributionSpecV2):
-      raise ValueError(
-        'The actor network must return a tfp distribution, because the '
-        f'table stores its parameters; it returns {spec}.'
-      )
+    _check_storable(spec)
     self._output_spec = spec
     super().__init__(
       time_step_spec=time_step_spec,
