@@ -1,7 +1,7 @@
 """Tables and figures from raw rows: python -m qwr_tf.report results/*.csv.
 
 A folder stands for its CSVs. Writes README.md and figures into --output and the
-marked section of the README above it. Everything comes from the rows and the
+marked sections of the README above it. Everything comes from the rows and the
 table of published numbers; <experiment>.md beside a CSV, if there is one, is
 quoted and says what was run, without scores. Exit codes: 0 done, 2 bad input, 1
 anything else.
@@ -18,6 +18,7 @@ from qwr_tf import command
 from qwr_tf.atomic_files import write_atomically
 from qwr_tf.gin_files import ConfigError
 from qwr_tf.reporting import published
+from qwr_tf.reporting import readme as readme_lib
 from qwr_tf.reporting import report_data
 from qwr_tf.reporting import report_figures
 from qwr_tf.reporting import report_text
@@ -28,7 +29,8 @@ _OUTPUT = flags.DEFINE_string(
 _README = flags.DEFINE_string(
   'readme',
   None,
-  'File whose section between results:begin and results:end is rewritten; '
+  'File whose section between results:begin and results:end is rewritten, and '
+  'that of factors:begin, if it has one; '
   'default README.md in the folder above --output, if there is one.',
 )
 _PUBLISHED = flags.DEFINE_string(
@@ -50,7 +52,7 @@ def write(
     paths: CSVs of raw results; others, which may lie beside them, are left
       out.
     output: folder of README.md and figures.
-    readme: whose marked section is rewritten; None for none.
+    readme: whose marked sections are rewritten; None for none.
     published_path: the papers' numbers; None for none.
 
   Returns:
@@ -72,8 +74,9 @@ def write(
   }
   if readme is not None:
     folder = os.path.relpath(output, readme.parent)
-    section = report_text.readme_section(experiments, numbers, names, folder)
-    texts[readme] = report_text.replace_section(_text(readme), section)
+    texts[readme] = readme_lib.rewritten(
+      _text(readme), experiments, numbers, names, folder
+    )
   output.mkdir(parents=True, exist_ok=True)
   for path, text in texts.items():
     write_atomically(path, text)

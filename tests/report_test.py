@@ -12,6 +12,7 @@ from absl import flags
 from qwr_tf import report
 from qwr_tf.gin_files import ConfigError
 from qwr_tf.reporting import published
+from qwr_tf.reporting import readme
 from qwr_tf.reporting import report_data
 from qwr_tf.reporting import report_figures
 from qwr_tf.reporting import report_tables
@@ -21,6 +22,8 @@ from qwr_tf.reporting import score_figures
 from qwr_tf.reporting import scores
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+_README = f'# Name\n\n{readme.BEGIN}\nold\n{readme.END}\n\nRest\n'
 
 # Statistics
 
@@ -626,6 +629,61 @@ def test_factors_beside_the_centre(tmp_path):
   assert '*QWR-LSE*, QWR paper Table 1' in text.partition('### HalfCheetah')[2]
 
 
+def _factors(names):
+  return f'<!-- factors:begin {names} -->\nold\n<!-- factors:end -->\n'
+
+
+def test_factors_of_two_centres_side_by_side_in_the_readme(tmp_path):
+  (tmp_path / 'README.md').write_text(_README + _factors('ablation, other'))
+  folder = tmp_path / 'results'
+  other = [
+    _run(7.0, environment='Hopper-v4'),
+    _run(9.0, bindings='QwrAgent.horizon = 3', environment='Hopper-v4'),
+    _run(8.0, algorithm='QWR-MAX', bindings='b.c = 1', environment='Hopper-v4'),
+  ]
+  raw = [_ablation(folder), _csv(folder / 'other.csv', *other)]
+  report.write(raw, folder, tmp_path / 'README.md')
+  text = (tmp_path / 'README.md').read_text()
+  _, begin, section = text.partition('<!-- factors:begin ablation, other -->\n')
+  assert begin and section.endswith('<!-- factors:end -->\n')
+  assert 'old' not in text
+  lines = [line for line in section.splitlines() if line.startswith('| ')]
+  assert [line.strip('| ').split(' | ') for line in lines] == [
+    [
+      'HalfCheetah-v4, `ablation`',
+      'HalfCheetah-v4, `other`',
+      'Hopper-v4, `ablation`',
+      'Hopper-v4, `other`',
+    ],
+    ['---', '---:', '---:', '---:', '---:'],
+    ['no change', '200 ± 50 (3)', '–', '500 (1)', '7.00 (1)'],
+    ['`QwrAgent.horizon = 3`', '100 ± 78 (3)', '–', '–', '9.00 (1)'],
+    ['`a.b = 1` `c.d = 2`', '250 (1)', '–', '–', '–'],
+    ['`b.c = 1`', '–', '–', '–', '8.00 (1)'],
+  ]
+
+
+@pytest.mark.parametrize(
+  'section, message',
+  [
+    (_factors('ablation, nothing'), "'nothing', which is not among"),
+    (_factors('ablation, mujoco_100k'), "'mujoco_100k', which has no centre"),
+    (_factors(''), "'', which is not among"),
+    ('<!-- factors:begin ablation -->', 'factors:end'),
+    ('<!-- factors:end -->', 'factors:begin'),
+    (_factors('ablation') * 2, 'once each'),
+  ],
+)
+def test_factors_that_the_readme_cannot_have(section, message, tmp_path):
+  text = _README + section
+  (tmp_path / 'README.md').write_text(text)
+  folder = tmp_path / 'results'
+  raw = [_ablation(folder), _csv(folder / 'mujoco_100k.csv', _run(1.0))]
+  with pytest.raises(ConfigError, match=message):
+    report.write(raw, folder, tmp_path / 'README.md')
+  assert (tmp_path / 'README.md').read_text() == text
+
+
 def test_figures_of_factors_can_be_compared_with_the_centre(tmp_path):
   import matplotlib
 
@@ -723,9 +781,6 @@ def test_many_settings_share_their_figures(tmp_path):
   )
 
 
-_README = f'# Name\n\n{report_text.BEGIN}\nold\n{report_text.END}\n\nRest\n'
-
-
 def test_readme_section(tmp_path):
   (tmp_path / 'README.md').write_text(_README)
   folder = tmp_path / 'results'
@@ -735,8 +790,8 @@ def test_readme_section(tmp_path):
   ]
   report.write(raw, folder, tmp_path / 'README.md', published.DEFAULT_PATH)
   text = (tmp_path / 'README.md').read_text()
-  assert text.startswith(f'# Name\n\n{report_text.BEGIN}\n')
-  assert text.endswith(f'{report_text.END}\n\nRest\n') and 'old' not in text
+  assert text.startswith(f'# Name\n\n{readme.BEGIN}\n')
+  assert text.endswith(f'{readme.END}\n\nRest\n') and 'old' not in text
   assert '| 2500 ± 300 (5) |' in text and '](results/README.md)' in text
   assert '![Learning curves](results/mujoco_100k.png)' in text
   assert '77.0' not in text  # An ablation is left to the long report.
@@ -745,7 +800,7 @@ def test_readme_section(tmp_path):
 
 @pytest.mark.parametrize(
   'text',
-  ['', report_text.BEGIN, _README * 2, f'{report_text.END}{report_text.BEGIN}'],
+  ['', readme.BEGIN, _README * 2, f'{readme.END}{readme.BEGIN}'],
 )
 def test_a_readme_without_its_section_is_refused(text, tmp_path):
   (tmp_path / 'README.md').write_text(text)

@@ -41,12 +41,36 @@ def factors(experiment: Experiment, centre: Setting) -> str:
   return '\n'.join(parts)
 
 
+def side_by_side(experiments: Sequence[Experiment]) -> str:
+  """What experiments with a centre have of the same factors, mode action.
+
+  A column per environment and experiment, a row for what is bound.
+  """
+  environments = dict.fromkeys(e for x in experiments for e in x.environments)
+  columns = [(x, e) for e in environments for x in experiments]
+  factors = {s.bindings for x in experiments for s in x.learned}
+  return report_tables.table(
+    ['', *(f'{e}, `{x.name}`' for x, e in columns)],
+    [
+      [_bound(f), *(_score(x, f, e) for x, e in columns)]
+      for f in sorted(factors)
+    ],
+  )
+
+
+def _score(experiment: Experiment, bindings: str, environment: str) -> str:
+  for setting in experiment.learned:
+    if setting.bindings == bindings:
+      finals = experiment.finals(setting, environment, 'mode')
+      return report_tables.counted_median_cell(finals)
+  return report_tables.NOTHING
+
+
 def _row(experiment, setting, centre, action) -> list[str]:
   cells = [_name(setting, centre)]
   for environment in experiment.environments:
     finals = experiment.finals(setting, environment, action)
-    count = f' ({len(finals)})' if finals else ''
-    cells.append(report_tables.median_cell(finals) + count)
+    cells.append(report_tables.counted_median_cell(finals))
     if setting == centre:
       cells += ['', '']
     else:
@@ -60,8 +84,12 @@ def _name(setting: Setting, centre: Setting) -> str:
   """The centre's whole name; of the others what they bind."""
   if setting == centre:
     return f'{setting.markdown} (centre)'
-  bindings = ' '.join(f'`{part}`' for part in setting.bindings.split('; '))
-  return bindings.replace('|', '\\|')
+  return _bound(setting.bindings)
+
+
+def _bound(bindings: str) -> str:
+  parts = [f'`{part}`' for part in bindings.split('; ') if part]
+  return ' '.join(parts).replace('|', '\\|') or 'no change'
 
 
 def _comparison(finals: Sequence[float], centre: Sequence[float]) -> list[str]:

@@ -41,6 +41,12 @@ def median_cell(finals: Sequence[float]) -> str:
   return f'{number(median)} ± {number(scores.half_iqr(finals), median)}'
 
 
+def counted_median_cell(finals: Sequence[float]) -> str:
+  """The same with the number of runs."""
+  count = f' ({len(finals)})' if finals else ''
+  return median_cell(finals) + count
+
+
 def _with_interval(value: float, interval: scores.Interval | None) -> str:
   if interval is None:
     return number(value)
@@ -120,8 +126,7 @@ def overview(experiment: Experiment, numbers: Sequence[Number]) -> str:
       cells = []
       for environment in environments:
         finals = experiment.finals(setting, environment, action)
-        count = f' ({len(finals)})' if finals else ''
-        cells.append(median_cell(finals) + count)
+        cells.append(counted_median_cell(finals))
       cells += [NOTHING] * len(missing)
       rows.append([setting.markdown, action, *cells])
   for label, by_task in _by_method(found).items():

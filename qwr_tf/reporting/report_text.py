@@ -1,17 +1,14 @@
-"""The text of results/README.md and of the README's section."""
+"""The text of results/README.md."""
 
 import collections
 from collections.abc import Mapping, Sequence
 
-from qwr_tf.gin_files import ConfigError
 from qwr_tf.reporting import factor_tables
 from qwr_tf.reporting import published
 from qwr_tf.reporting import report_tables
 from qwr_tf.reporting import scores
 from qwr_tf.reporting.published import Number
 from qwr_tf.reporting.report_data import Experiment
-
-BEGIN, END = '<!-- results:begin -->', '<!-- results:end -->'
 
 _HEAD = """# Results
 
@@ -42,12 +39,6 @@ _VERSION_NAMES = {
   'mujoco': 'MuJoCo',
   'ale_py': 'ale-py',
 }
-
-_OVERVIEW = (
-  'Final scores, median ± half the interquartile range (number of seeds), with '
-  "the policy's mode and with samples. Names in *italics*: what was published "
-  'for the same number of interactions. "–" was not measured.'
-)
 
 
 def report(
@@ -155,49 +146,3 @@ def _index(experiment: Experiment, numbers: Sequence[Number]) -> str:
     index
     or f'{report_tables.NOTHING} (no setting has runs of all four tasks yet)\n'
   )
-
-
-def readme_section(
-  experiments: Sequence[Experiment],
-  numbers: Sequence[Number],
-  figures: Mapping[str, Sequence[tuple[str, str]]],
-  folder: str,
-) -> str:
-  """What stands between the README's markers.
-
-  Args:
-    experiments: what was measured.
-    numbers: what was published. Experiments without a published rival, and
-      those not named after a preset (ablations), are left to the long report.
-    figures: per experiment (title, file name in the folder).
-    folder: of the long report, seen from the README.
-  """
-  parts = []
-  for experiment in experiments:
-    if experiment.of_a_preset and report_tables.rivals(experiment, numbers):
-      parts += [
-        f'**{experiment.name}**, {experiment.budget} interactions\n',
-        report_tables.overview(experiment, numbers),
-      ]
-      for title, file in figures[experiment.name][:1]:
-        parts.append(f'![{title}]({folder}/{file})\n')
-  if parts:
-    parts.insert(0, f'{_OVERVIEW}\n')
-  parts.append(
-    f'Raw rows, all statistics and figures: [{folder}]({folder}/README.md).\n'
-  )
-  return '\n'.join(parts)
-
-
-def replace_section(text: str, section: str) -> str:
-  """The README with its marked section replaced.
-
-  Raises:
-    ConfigError: if it is not marked once.
-  """
-  if text.count(BEGIN) != 1 or text.count(END) != 1:
-    raise ConfigError(f'the README needs {BEGIN} and {END}, once each.')
-  head, _, rest = text.partition(BEGIN)
-  if END not in rest:
-    raise ConfigError(f'the README has {END} before {BEGIN}.')
-  return f'{head}{BEGIN}\n{section}{END}{rest.partition(END)[2]}'
