@@ -230,6 +230,14 @@ def test_bad_numbers_raise_at_reset():
     environments.GymnasiumWrapper(scripted).reset()
 
 
+def test_a_start_of_another_shape_than_the_space_s_is_named():
+  scripted = ScriptedEnv()
+  scripted.start = np.zeros(3)
+  env = environments.GymnasiumWrapper(scripted)
+  with pytest.raises(ValueError, match=r'ScriptedEnv.*\(3,\).*space.*\(2,\)'):
+    env.reset()
+
+
 def test_infinities_of_both_signs_do_not_cancel():
   env = _scripted(_step(observation=(np.inf, -np.inf)))
   with pytest.raises(FloatingPointError, match='observation'):

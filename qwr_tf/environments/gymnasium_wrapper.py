@@ -200,6 +200,12 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
       self._games += 1
       self._actions.clear()
     observation = np.array(self._env.reset(seed=seed)[0], self._dtype)
+    if observation.shape != self._observation_spec.shape:
+      raise ValueError(
+        f'{self._name} starts with an observation of shape '
+        f'{observation.shape}; its observation space says '
+        f'{self._observation_spec.shape}'
+      )
     self._raise_if_not_finite(observation=observation)
     return ts.restart(observation)
 
