@@ -782,7 +782,7 @@ def test_many_settings_share_their_figures(tmp_path):
 
 
 def test_readme_section(tmp_path):
-  (tmp_path / 'README.md').write_text(_README)
+  (tmp_path / 'README.md').write_text(_README.replace('Rest', 'Two factors: …'))
   folder = tmp_path / 'results'
   raw = [
     _csv(folder / 'mujoco_100k.csv', *_five()),
@@ -791,7 +791,8 @@ def test_readme_section(tmp_path):
   report.write(raw, folder, tmp_path / 'README.md', published.DEFAULT_PATH)
   text = (tmp_path / 'README.md').read_text()
   assert text.startswith(f'# Name\n\n{readme.BEGIN}\n')
-  assert text.endswith(f'{readme.END}\n\nRest\n') and 'old' not in text
+  assert text.endswith(f'{readme.END}\n\nTwo factors: …\n')
+  assert 'old' not in text
   assert '| 2500 ± 300 (5) |' in text and '](results/README.md)' in text
   assert '![Learning curves](results/mujoco_100k.png)' in text
   assert '77.0' not in text  # An ablation is left to the long report.

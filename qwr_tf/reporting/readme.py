@@ -46,12 +46,13 @@ def rewritten(
   """
   overview = _overview(experiments, numbers, figures, folder)
   text = _replace_section(text, BEGIN, END, overview)
-  if 'factors:' not in text:
+  if '<!-- factors:' not in text:
     return text
   begin = _FACTORS_BEGIN.search(text)
   if not begin:
     raise ConfigError(
-      'the README has factors: without <!-- factors:begin <experiment> -->.'
+      f'the README has {_FACTORS_END} without '
+      '<!-- factors:begin <experiment>, … -->.'
     )
   factors = factor_tables.side_by_side(
     [_centred(name.strip(), experiments) for name in begin[1].split(',')]
