@@ -7,8 +7,8 @@ seed before any with the second, with one pinned process per core, into
 results/ablation.csv: a row per evaluation, the factor in the column `bindings`.
 What is in the CSV is not run again, so the same command goes on where it was
 cut. The backups are the QWR paper's Figure 2.
-`python -m qwr_tf.report` prints the differences to the default. --results,
---runs_dir and --processes are those of `qwr_tf.sweep`.
+`python -m qwr_tf.report results` prints the differences to the default.
+--results, --runs_dir and --processes are those of `qwr_tf.sweep`.
 """
 
 import pathlib

@@ -4,7 +4,7 @@
         [--iterations=10]
 
 First the exported collect policy plays, loaded as any TF-Agents program loads
-one; it writes what it was beside each action, so its experience is as good as
+one; it stores its distribution beside each action: its experience is as good as
 the agent's own. Then the agent takes over with the weights and optimisers of
 the run's checkpoint, and in the end exports the next version.
 """

@@ -20,7 +20,7 @@ this file; changes by hand are lost.
   of the policy, *sampled* with samples.
 * **median ± ½ IQR** over seeds is the paper's statistic, half the distance
   between the quartiles. **IQM** is the mean of the middle half of the runs
-  (of less than four runs: the mean), over several environments of all their
+  (of fewer than four runs: the mean), over several environments of all their
   runs together. In brackets a 95 % interval of the bootstrap, stratified by
   environment; with few seeds it is too narrow.
 * Versions are part of an environment's name. The paper's MuJoCo scores are of
