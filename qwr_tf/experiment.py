@@ -112,7 +112,8 @@ class Settings:
   """What a run is, beside its algorithm; `run.<name>` in gin.
 
   Attributes:
-    environment: a name for `environments.load`.
+    environment: a name for `environments.load`; where there are logged data
+      alone, 'NoSimulator'.
     interactions: environment steps in all.
     replay_capacity: interactions the table keeps; None, with a data set, is
       all there will be.
@@ -165,6 +166,11 @@ def settings() -> Settings:
     )
   if not found.interactions and not found.offline_iterations:
     raise gin_files.ConfigError('run.interactions must be more than 0, not 0.')
+  if found.environment == environments.NO_SIMULATOR and found.interactions:
+    raise gin_files.ConfigError(
+      'run.interactions must be 0 without a simulator; offline_mujoco.gin and '
+      'its like learn from run.dataset alone.'
+    )
   return found
 
 
@@ -188,7 +194,8 @@ class RunParts(NamedTuple):
     table: where its steps are.
     collector: acts for the table, if only later.
     iterations: the generator of Algorithm 2.
-    evaluator: plays episodes in an environment of its own.
+    evaluator: plays episodes in an environment of its own; None without a
+      simulator.
     data: what the table began with; None if with nothing.
   """
 
@@ -196,7 +203,7 @@ class RunParts(NamedTuple):
   table: replay.Table
   collector: collect.Collector | offline.OfflineFirst
   iterations: Iterator
-  evaluator: evaluate.Evaluator
+  evaluator: evaluate.Evaluator | None
   data: datasets.Summary | None = None
 
   @property
@@ -272,13 +279,17 @@ def _build(
     agent = agent_for(env, seed=seed)
   agent.replicas.jit_compile = jit
   table, collector, data = experience_fn(settings, env, agent, seed)
-  evaluation_seed = seed + _EVALUATION_SEED
-  envs = [
-    score_environment(settings, evaluation_seed + i)
-    for i in range(settings.eval_environments)
-  ]
-  evaluator = evaluate.Evaluator(
-    envs, numpy_actor.NumpyActor(agent.actor_network), seed=evaluation_seed
-  )
+  evaluator = _evaluator(settings, agent, seed + _EVALUATION_SEED)
   iterations = qwr_agent.iterate(agent, table, collector)
   return RunParts(agent, table, collector, iterations, evaluator, data)
+
+
+def _evaluator(settings: Settings, agent, seed: int):
+  if settings.environment == environments.NO_SIMULATOR:
+    return None
+  envs = [
+    score_environment(settings, seed + i)
+    for i in range(settings.eval_environments)
+  ]
+  act = numpy_actor.NumpyActor(agent.actor_network)
+  return evaluate.Evaluator(envs, act, seed=seed)

@@ -81,8 +81,9 @@ def open_data_set(
   """
   name = environment.rpartition(':')[2]
   data = datasets.DataSet(path.replace('{environment}', name), seed=seed)
-  recorded = data.environment
-  if recorded and published.task(recorded) != published.task(name):
+  recorded = data.environment or name
+  is_played = name != environments.NO_SIMULATOR
+  if is_played and published.task(recorded) != published.task(name):
     logging.warning(
       '%s was recorded in %s; run.environment is %s.', data.path, recorded, name
     )
@@ -137,14 +138,14 @@ def facts(data: datasets.Summary | None) -> dict[str, Any]:
 
 
 def lines(
-  results: Mapping[str, Any], environment: str, score: float
+  results: Mapping[str, Any], environment: str, score: float | None
 ) -> list[str]:
   """The data set's mean return, and both on D4RL's scale.
 
   Args:
     results: of run.json.
     environment: its name.
-    score: the run's own.
+    score: the run's own, if it has one.
 
   Returns:
     Lines to print; none for a run without a data set.
@@ -158,6 +159,8 @@ def lines(
     f'data    {data["name"]}: mean return {of} of {data["episodes"]} episodes, '
     f'{data["transitions"]} transitions, mu {data["mu"]}'
   ]
+  if score is None:
+    return found
   scaled = d4rl.normalised(environment, score, data['reference'])
   if scaled is not None:
     line = f'd4rl-normalised: {scaled:.1f}'

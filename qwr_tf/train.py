@@ -87,17 +87,21 @@ def _report(
   print(f'policy  {where / "policy"}')
   if (where / 'video.mp4').exists():
     print(f'video   {where / "video.mp4"}')
-  print(
-    f'score   {scores["eval_return_mode"]:.1f} with the mode action, '
-    f'{scores["eval_return_sampled"]:.1f} sampled '
-    f'({scores["eval_episodes"]} episodes each, {interactions} interactions)'
-  )
   score = scores['eval_return_mode']
+  if score is None:
+    print('score   none, as there is no simulator')
+  else:
+    print(
+      f'score   {score:.1f} with the mode action, '
+      f'{scores["eval_return_sampled"]:.1f} sampled '
+      f'({scores["eval_episodes"]} episodes each, {interactions} interactions)'
+    )
   for line in offline.lines(results, environment, score):
     print(line)
   data_set = results.get('dataset', '')
-  for line in published.beside(environment, interactions, score, data_set):
-    print(line)
+  if score is not None:
+    for line in published.beside(environment, interactions, score, data_set):
+      print(line)
 
 
 def _train(

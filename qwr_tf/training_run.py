@@ -99,13 +99,13 @@ class Run:
   def _finish(self) -> dict[str, Any]:
     """Writes what a finished run leaves; returns what is in run.json."""
     row = self._folder.rows[-1]
-    scores = {name: row[name] for name in metrics.SCORES}
+    scores = {name: row.get(name) for name in metrics.SCORES}
     self._keep_policy(scores)
     results = self._save(scores, finished=True)
     self._checkpoints.remove()
     return results
 
-  def _keep_policy(self, scores: dict[str, float]) -> None:
+  def _keep_policy(self, scores: dict[str, float | None]) -> None:
     """Writes the final weights, the policy for serving and the video."""
     agent, path = self._parts.agent, self._folder.path
     checkpoints.save(agent, self._folder.checkpoints / 'final')
@@ -186,6 +186,8 @@ class Run:
 
   def _evaluate(self, episodes: int) -> dict[str, float]:
     evaluator = self._parts.evaluator
+    if evaluator is None:
+      return {}
     try:
       number = self._recorder.progress
       mode = evaluator.returns(episodes, sampled=False, number=number)
@@ -205,11 +207,13 @@ class Run:
     self._folder.add_row(row, metrics.COLUMNS)
     metrics.check_finite(row)
 
-  def _save(self, scores: dict[str, float], finished: bool) -> dict[str, Any]:
+  def _save(
+    self, scores: dict[str, float | None], finished: bool
+  ) -> dict[str, Any]:
     """Writes picture, operative configuration and run.json, which it returns.
 
     Args:
-      scores: the final evaluation.
+      scores: the final evaluation; None where there was none.
       finished: whether the run came to its end.
     """
     folder = self._folder
@@ -223,7 +227,7 @@ class Run:
     folder.write_json(results)
     return results
 
-  def _results(self, scores: dict[str, float], finished: bool):
+  def _results(self, scores: dict[str, float | None], finished: bool):
     return {
       'interactions': self._recorder.interactions,
       'critic_steps': int(self._parts.agent.critic_steps.numpy()),

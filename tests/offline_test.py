@@ -3,6 +3,7 @@
 import csv
 import json
 import pathlib
+import re
 import sys
 import types
 
@@ -28,6 +29,8 @@ from qwr_tf import offline
 from qwr_tf import replay
 from qwr_tf import train
 from qwr_tf.reporting import d4rl
+from qwr_tf.serving import checks
+from qwr_tf.serving import exporter
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _PRESETS = sorted(p.name for p in _ROOT.glob('gin_configs/offline_*.gin'))
@@ -329,6 +332,32 @@ def test_learning_curve_shows_switch_and_data(monkeypatch):
   assert axes.get_xlabel() == 'offline gradient steps, then interactions'
 
 
+def test_learning_curve_without_returns_shows_what_was_learned(monkeypatch):
+  import matplotlib
+
+  matplotlib.use('Agg')
+  from matplotlib import pyplot
+
+  drawn = []
+  monkeypatch.setattr(pyplot, 'close', drawn.append)
+  rows = [
+    {'interactions': 0, 'offline_steps': n, 'q_mean': 2.0 * n, 'actor_loss': 1}
+    for n in (10, 20)
+  ]
+  learning_curve.draw(rows, 'title', data_return=1.5)
+  curves = {
+    axes.get_ylabel(): [list(line.get_ydata()) for line in axes.lines]
+    for axes in drawn[0].axes
+  }
+  assert curves == {
+    'q_mean': [[20, 40]],
+    'critic_loss': [],
+    'actor_loss': [[1, 1]],
+  }
+  assert list(drawn[0].axes[0].lines[0].get_xdata()) == [10, 20]
+  assert drawn[0].axes[-1].get_xlabel() == 'gradient steps'
+
+
 # Bad input: one line, exit code 2, nothing written.
 
 
@@ -432,3 +461,124 @@ def test_bad_settings(cli, tmp_path, bindings, fix):
   (line,) = err.splitlines()
   assert fix in line
   assert not (tmp_path / 'run').exists()
+
+
+# Without a simulator
+
+
+def _train_parts(file, *bindings):
+  gin.clear_config()
+  gin_files.parse([file], [*_TINY[:-1], "run.dataset='set'", *bindings])
+  return experiment.build(experiment.settings(), seed=3)
+
+
+_NO_CHEETAH = (
+  "run.environment='NoSimulator'",
+  'load_environment.observation_shape=(17,)',
+  'load_environment.action_shape=(6,)',
+)
+_NO_BITFLIP = (
+  "run.environment='NoSimulator'",
+  'load_environment.observation_shape=(21,)',
+  'load_environment.num_actions=20',
+)
+
+
+@pytest.mark.parametrize(
+  'file, sizes, spaces',
+  [
+    ('offline_mujoco.gin', (17, None), _NO_CHEETAH),
+    ('offline_bitflip.gin', (21, 20), _NO_BITFLIP),
+  ],
+)
+def test_without_a_simulator_the_same_is_learned(tmp_path, file, sizes, spaces):
+  _random_set(tmp_path / 'set', *sizes)
+  with_one, without = _train_parts(file), _train_parts(file, *spaces)
+  assert without.evaluator is None and with_one.evaluator is not None
+  for _ in range(3):
+    next(with_one.iterations), next(without.iterations)
+  pairs = zip(with_one.agent.variables, without.agent.variables, strict=True)
+  for one, other in pairs:
+    np.testing.assert_array_equal(one, other, one.name)
+
+
+def test_a_run_without_a_simulator_ends_with_a_policy(cli, tmp_path):
+  _cheetah(tmp_path / 'set', metadata={'ref_min_score': 0, 'ref_max_score': 9})
+  code, out, err = cli(
+    '--gin_file=offline_mujoco.gin',
+    '--root_dir=run',
+    *_bindings(
+      *_TINY[:-1], *_NO_CHEETAH, 'run.offline_iterations=3',
+      'load_environment.action_low=[-2, -1, -1, -1, -1, -1]',
+      'load_environment.action_high=2.0', "run.dataset='set'",
+    ),
+  )  # fmt: skip
+  assert code == 0, err
+  assert 'score   none, as there is no simulator' in out
+  assert 'data    set: mean return 3.0 of 4 episodes' in out
+  assert 'd4rl' not in out
+  rows = _rows(tmp_path / 'run')
+  assert [row['offline_steps'] for row in rows] == ['2', '4', '6']
+  assert {row['eval_return_mode'] + row['eval_episodes'] for row in rows} == {
+    ''
+  }
+  assert np.isfinite(float(rows[-1]['critic_loss']))
+  facts = json.loads((tmp_path / 'run' / 'run.json').read_text())
+  assert facts['scores'] == dict.fromkeys(facts['scores'])
+  # The policy's actions have the environment's bounds.
+  model = tf.saved_model.load(str(tmp_path / 'run' / 'policy' / '1'))
+  serve = model.signatures['serving_default']
+  action = serve(tf.constant(np.full([1, 17], 1e9, np.float32)))['action']
+  assert np.all(np.abs(action) <= 2) and np.all(action[:, 1:] >= -1)
+  exporter.export_run(tmp_path / 'run', tmp_path / 'run' / 'policy')
+  assert (tmp_path / 'run' / 'policy' / '2').exists()
+  assert cli(
+    '--gin_file=offline_mujoco.gin', '--root_dir=run', *_bindings(
+      *_TINY[:-1], *_NO_CHEETAH, 'run.offline_iterations=3',
+      'load_environment.action_low=[-2, -1, -1, -1, -1, -1]',
+      'load_environment.action_high=2.0', "run.dataset='set'",
+    ),
+  )[1].splitlines()[1:] == out.splitlines()  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  'bindings, message',
+  [
+    (_NO_CHEETAH[:1], 'observation_shape'),
+    (_NO_CHEETAH[:2], 'action_shape.*num_actions'),
+    ((*_NO_CHEETAH, 'load_environment.num_actions=2'), 'action_shape.*num'),
+    ((*_NO_CHEETAH, 'load_environment.action_low=[1, 2]'), 'action_low'),
+    ((*_NO_CHEETAH, 'run.interactions=10'), 'run.interactions'),
+    ((*_NO_CHEETAH, 'load_environment.observation_shape=(11,)'), r'set.*\(17'),
+  ],
+)
+def test_no_simulator_s_refusals(cli, tmp_path, bindings, message):
+  _cheetah(tmp_path / 'set')
+  code, _, err = cli(
+    '--gin_file=offline_mujoco.gin',
+    '--root_dir=run',
+    *_bindings("run.dataset='set'", *bindings),
+  )
+  assert code == 2
+  (line,) = (x for x in err.splitlines() if x.startswith('error: '))
+  assert re.search(message, line), line
+  assert not (tmp_path / 'run').exists()
+
+
+def test_what_was_logged_stands_for_visited_states(tmp_path):
+  path = _cheetah(tmp_path / 'set')
+  agent = _train_parts('offline_mujoco.gin', *_NO_CHEETAH).agent
+
+  def visited(number, seed):
+    found = checks.visited_observations(agent, 'NoSimulator', number, seed)
+    return {observation.tobytes() for observation in found}
+
+  with h5py.File(path / 'data' / 'main_data.hdf5') as file:
+    logged = np.concatenate([g['observations'][:-1] for g in file.values()])
+  logged = {observation.tobytes() for observation in logged.astype(np.float32)}
+  some, others = visited(25, 0), visited(25, 1)
+  assert len(some) == len(others) == 25 and some != others
+  assert some | others <= logged and visited(99, 2) == logged
+  (tmp_path / 'set').rename(tmp_path / 'moved')
+  with pytest.raises(gin_files.ConfigError, match='set: there is no such data'):
+    visited(1, 0)

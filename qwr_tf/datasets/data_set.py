@@ -12,7 +12,6 @@ from tf_agents.trajectories import trajectory
 
 from qwr_tf.datasets import actions
 from qwr_tf.datasets import behavior
-from qwr_tf.datasets import columns
 from qwr_tf.datasets import minari_layout
 from qwr_tf.datasets import rows as rows_lib
 from qwr_tf.datasets import sources
@@ -142,8 +141,8 @@ class DataSet:
     self._check_room(table)
     spec = table.data_spec
     recorded = self._recorded(spec)
-    fields = _fields(spec, action_bounds, recorded)
-    returns = _Returns()
+    fields = steps.fields(spec, action_bounds, recorded)
+    returns = steps.EpisodeReturns()
     chunks = self._watched(fields, behavior_scale, returns, normalizer)
     if timeout_is_terminal:
       chunks = map(steps.timeouts_as_terminal, chunks)
@@ -168,6 +167,34 @@ class DataSet:
       mu,
       self._reference(),
     )
+
+  def observations(
+    self,
+    data_spec: trajectory.Trajectory,
+    action_bounds: actions.Bounds,
+    number: int,
+  ) -> np.ndarray:
+    """Some of the logged observations, and closes the file.
+
+    Args:
+      data_spec: of a table that it fits.
+      action_bounds: as in `fill`.
+      number: of rows drawn, without repetition; at most all there are.
+
+    Raises:
+      ValueError: as `fill`.
+    """
+    number = min(number, self.steps)
+    wanted = np.zeros(self.steps, bool)
+    wanted[self._rng.choice(self.steps, number, replace=False)] = True
+    found, first = [], 0
+    fields = steps.fields(data_spec, action_bounds, set())
+    with contextlib.closing(self):
+      for chunk in self._source.chunks(fields, self._chunk_steps):
+        end = first + len(chunk.reward)
+        found.append(chunk.observation[wanted[first:end]])
+        first = end
+    return np.concatenate(found)
 
   def _reference(self) -> tuple[float, float] | None:
     low = self.metadata.get('ref_min_score')
@@ -249,25 +276,6 @@ class DataSet:
       )
 
 
-def _fields(
-  spec: trajectory.Trajectory, bounds: actions.Bounds, recorded: set[str]
-) -> steps.Fields:
-  """What the columns must hold for a table with this data spec."""
-
-  def field(name: str, spec, *bounds) -> columns.Field:
-    dtype = np.dtype(spec.dtype.as_numpy_dtype)
-    return columns.Field(name, tuple(spec.shape), dtype, *bounds)
-
-  params = spec.policy_info[_DIST_PARAMS]
-  # A deviation that the table does not keep has the action's shape.
-  specs = {name: params.get(name, spec.action) for name in recorded}
-  return steps.Fields(
-    field('observations', spec.observation),
-    field('actions', spec.action, *bounds),
-    {n: field(f'{steps.DIST_PARAMS}/{n}', s) for n, s in specs.items()},
-  )
-
-
 def _append(table, rows: trajectory.Trajectory) -> None:
   """Rows of arrays, in pieces that the table takes."""
   names = table.data_spec.policy_info[_DIST_PARAMS]
@@ -278,22 +286,3 @@ def _append(table, rows: trajectory.Trajectory) -> None:
     table.append(
       tf.nest.map_structure(lambda x, p=piece: tf.constant(x[p]), rows)
     )
-
-
-class _Returns:
-  """Undiscounted returns of the episodes that were recorded to their end."""
-
-  def __init__(self):
-    self.all: list[float] = []
-    self._so_far = 0.0
-
-  def add(self, chunk: steps.Steps) -> None:
-    """Takes in the next steps."""
-    totals = self._so_far + np.cumsum(chunk.reward, dtype=np.float64)
-    ends = np.flatnonzero(chunk.terminal | chunk.timeout)
-    self.all += np.diff(totals[ends], prepend=0.0).tolist()
-    self._so_far = float(totals[-1] - (totals[ends[-1]] if len(ends) else 0.0))
-
-  def mean(self) -> float | None:
-    """None without episodes."""
-    return float(np.mean(self.all)) if self.all else None

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from tf_agents.trajectories import trajectory
 
 from qwr_tf.datasets import columns
 
@@ -43,6 +44,33 @@ class Fields(NamedTuple):
   dist_params: dict[str, columns.Field]
 
 
+def fields(
+  spec: trajectory.Trajectory,
+  bounds: tuple[np.ndarray, np.ndarray],
+  recorded: set[str],
+) -> Fields:
+  """What the columns must hold for a table.
+
+  Args:
+    spec: of its rows.
+    bounds: of actions, in the environment's units.
+    recorded: names of the parameters to read.
+  """
+
+  def field(name: str, spec, *bounds) -> columns.Field:
+    dtype = np.dtype(spec.dtype.as_numpy_dtype)
+    return columns.Field(name, tuple(spec.shape), dtype, *bounds)
+
+  params = spec.policy_info['dist_params']
+  # A deviation that the table does not keep has the action's shape.
+  specs = {name: params.get(name, spec.action) for name in recorded}
+  return Fields(
+    field('observations', spec.observation),
+    field('actions', spec.action, *bounds),
+    {n: field(f'{DIST_PARAMS}/{n}', s) for n, s in specs.items()},
+  )
+
+
 def joined(parts: list[Steps]) -> Steps:
   """Consecutive chunks as one."""
   if len(parts) == 1:
@@ -64,3 +92,23 @@ def timeouts_as_terminal(steps: Steps) -> Steps:
     # Not recorded for all of them now, and asked for by nobody.
     final_observation=None,
   )
+
+
+class EpisodeReturns:
+  """Undiscounted returns of the episodes that were recorded to their end."""
+
+  def __init__(self):
+    """None yet."""
+    self.all: list[float] = []
+    self._so_far = 0.0
+
+  def add(self, chunk: Steps) -> None:
+    """Takes in the next steps."""
+    totals = self._so_far + np.cumsum(chunk.reward, dtype=np.float64)
+    ends = np.flatnonzero(chunk.terminal | chunk.timeout)
+    self.all += np.diff(totals[ends], prepend=0.0).tolist()
+    self._so_far = float(totals[-1] - (totals[ends[-1]] if len(ends) else 0.0))
+
+  def mean(self) -> float | None:
+    """None without episodes."""
+    return float(np.mean(self.all)) if self.all else None

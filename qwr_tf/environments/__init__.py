@@ -13,11 +13,13 @@ if TYPE_CHECKING:
   from qwr_tf.environments.description import describe
   from qwr_tf.environments.gymnasium_wrapper import GymnasiumWrapper
   from qwr_tf.environments.minari_json import minari_metadata
+  from qwr_tf.environments.no_simulator import NO_SIMULATOR
   from qwr_tf.environments.registry import load
   from qwr_tf.environments.registry import score_settings
   from qwr_tf.environments.spaces import action_bounds
 
 __all__ = [
+  'NO_SIMULATOR',
   'BitFlipEnv',
   'GymnasiumWrapper',
   'action_bounds',
@@ -29,6 +31,7 @@ __all__ = [
 ]
 
 _PLACES = {
+  'NO_SIMULATOR': ('no_simulator', 'NO_SIMULATOR'),
   'BitFlipEnv': ('bitflip', 'BitFlipEnv'),
   'GymnasiumWrapper': ('gymnasium_wrapper', 'GymnasiumWrapper'),
   'action_bounds': ('spaces', 'action_bounds'),

@@ -12,6 +12,7 @@ import gymnasium
 
 from qwr_tf.environments import atari
 from qwr_tf.environments import bitflip
+from qwr_tf.environments import no_simulator
 from qwr_tf.environments.gymnasium_wrapper import GymnasiumWrapper
 
 
@@ -28,12 +29,12 @@ def load(
   Args:
     name: `BitFlip-<N>`, `ALE/<Game>-v5`, or a gymnasium id with its version,
       which may name the module that registers it: `HalfCheetah-v4`,
-      `my_module:Maze-v0`.
+      `my_module:Maze-v0`. `NoSimulator` has spaces and nothing to play.
     seed: of the first game, and of those that are made for later ones.
     timeout_is_terminal: whether the discount is 0 at a time limit too.
     render_mode: 'rgb_array' to get images from `render()`.
     **gym_kwargs: for `gymnasium.make`, `max_episode_steps` among them; for
-      Atari those of `atari.make`.
+      Atari those of `atari.make`, for `NoSimulator` its spaces.
 
   Raises:
     ValueError: in one line that names the fix, if the name is unknown, if
@@ -90,10 +91,17 @@ def _make_bitflip(name: str, **kwargs: Any) -> gymnasium.Env:
   return gymnasium.make(spec, disable_env_checker=True, **kwargs)
 
 
+def _make_no_simulator(name: str, **kwargs: Any) -> gymnasium.Env:
+  """Makes what has spaces and nothing to play."""
+  del name
+  return gymnasium.make(no_simulator.spec(), disable_env_checker=True, **kwargs)
+
+
 # A family that needs more than `gymnasium.make` adds its ids' pattern here.
 _RECIPES: dict[str, Callable[..., gymnasium.Env]] = {
   r'(ale_py:)?ALE/': atari.make,
   r'BitFlip-[0-9]+$': _make_bitflip,
+  f'{no_simulator.NO_SIMULATOR}$': _make_no_simulator,
 }
 
 

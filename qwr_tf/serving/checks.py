@@ -7,8 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from qwr_tf import environments
 from qwr_tf import experiment
 from qwr_tf import numpy_actor
+from qwr_tf import offline
+from qwr_tf.gin_files import ConfigError
+from qwr_tf.gin_files import describe
 from qwr_tf.serving import signatures
 
 # What the same weights may differ by in float32.
@@ -23,8 +27,17 @@ INT8_MAX_MEAN_DIFFERENCE = 0.02  # Of the range of an action.
 def visited_observations(
   agent, environment: str, number: int, seed: int
 ) -> np.ndarray:
-  """Observations [number, ...] that the sampling policy comes by."""
+  """Observations [number, ...] that the sampling policy comes by.
+
+  Without a simulator they are drawn from those it learned from, number of them
+  or all there are.
+
+  Raises:
+    ConfigError: if the data set has gone.
+  """
   env = experiment.load_environment(environment, seed=seed)
+  if environment == environments.NO_SIMULATOR:
+    return _logged_observations(agent, env.env.action_space, number, seed)
   act = numpy_actor.NumpyActor(agent.actor_network)
   rng = np.random.default_rng(seed)
   with env:
@@ -34,6 +47,21 @@ def visited_observations(
       visited.append(step.observation)
       step = env.step(act(step.observation, rng)[0])
   return np.stack(visited)
+
+
+def _logged_observations(
+  agent, action_space, number: int, seed: int
+) -> np.ndarray:
+  """From the data set of the configuration that gin holds."""
+  settings = experiment.settings()
+  bounds = environments.action_bounds(action_space)
+  try:
+    data = offline.open_data_set(
+      settings.dataset or '', settings.environment, seed
+    )
+    return data.observations(agent.collect_data_spec, bounds, number)
+  except ValueError as error:
+    raise ConfigError(describe(error)) from error
 
 
 class Difference(NamedTuple):

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from qwr_tf import environments
 from qwr_tf import experiment
 from qwr_tf import gin_files
 from qwr_tf import offline
@@ -143,6 +144,10 @@ def _earlier(recipe: Recipe, jobs: Sequence[grid.Job]) -> list[pathlib.Path]:
 
 def _checked_settings() -> experiment.Settings:
   settings = experiment.settings()
+  if settings.environment == environments.NO_SIMULATOR:
+    raise ConfigError(
+      'without a simulator there are no scores to gather; use qwr_tf.train.'
+    )
   try:
     experiment.load_environment(settings.environment).close()
   except (ValueError, TypeError) as error:

@@ -1,0 +1,97 @@
+"""What stands for the environment where there are logged data alone."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
+
+NO_SIMULATOR = 'NoSimulator'
+
+_Bound = float | Sequence[float]
+
+
+class NoSimulatorEnv(gymnasium.Env):
+  """Spaces without a game: it begins with zeros, and cannot be stepped."""
+
+  metadata: dict[str, Any] = {'render_modes': []}
+
+  def __init__(
+    self,
+    observation_shape: Sequence[int] | None = None,
+    observation_dtype: str = 'float32',
+    action_shape: Sequence[int] | None = None,
+    action_low: _Bound = -1.0,
+    action_high: _Bound = 1.0,
+    num_actions: int | None = None,
+  ):
+    """Says what observations and actions are.
+
+    Args:
+      observation_shape: of one.
+      observation_dtype: 'uint8' for images.
+      action_shape: of one, where actions are vectors.
+      action_low: bound of each element, or of all of them.
+      action_high: likewise.
+      num_actions: where they are numbers from 0 on.
+
+    Raises:
+      ValueError: if that does not make two spaces.
+    """
+    if observation_shape is None:
+      raise ValueError(
+        f'{NO_SIMULATOR} needs load_environment.observation_shape, such as '
+        '(17,)'
+      )
+    if (action_shape is None) == (num_actions is None):
+      raise ValueError(
+        f'{NO_SIMULATOR} needs load_environment.action_shape, such as (6,), '
+        'or load_environment.num_actions, one of them'
+      )
+    low, high = (0, 255) if observation_dtype == 'uint8' else (-np.inf, np.inf)
+    self.observation_space = spaces.Box(
+      low, high, tuple(observation_shape), np.dtype(observation_dtype).type
+    )
+    self._start = np.zeros(observation_shape, observation_dtype)
+    self.action_space: gymnasium.Space
+    if num_actions is not None:
+      self.action_space = spaces.Discrete(num_actions)
+    elif action_shape is not None:
+      self.action_space = _box(tuple(action_shape), action_low, action_high)
+
+  def reset(
+    self, *, seed: int | None = None, options: dict | None = None
+  ) -> tuple[np.ndarray, dict]:
+    """Zeros, for instance to try a policy on."""
+    super().reset(seed=seed, options=options)
+    return self._start, {}
+
+  def step(self, action) -> tuple[np.ndarray, float, bool, bool, dict]:
+    """Raises RuntimeError."""
+    raise RuntimeError(
+      f'{NO_SIMULATOR} cannot be played; give the environment of the data'
+    )
+
+
+def _box(shape: tuple[int, ...], low: _Bound, high: _Bound) -> spaces.Box:
+  try:
+    lowest, highest = (
+      np.broadcast_to(np.asarray(bound, np.float32), shape)
+      for bound in (low, high)
+    )
+  except ValueError as error:
+    raise ValueError(
+      f'{NO_SIMULATOR}: load_environment.action_low and .action_high must be '
+      f'numbers or have the shape {shape}'
+    ) from error
+  return spaces.Box(lowest, highest, dtype=np.float32)
+
+
+def spec() -> EnvSpec:
+  """Describes it to gymnasium."""
+  return EnvSpec(
+    id=NO_SIMULATOR,
+    entry_point='qwr_tf.environments.no_simulator:NoSimulatorEnv',
+  )
