@@ -17,6 +17,7 @@ def write_atomically(path: pathlib.Path, content: str | bytes) -> None:
       f.flush()
       os.fsync(f.fileno())
     os.replace(temporary, path)
+    to_disk(path.parent)
   except OSError as error:
     raise OSError(error.errno, error.strerror, str(path)) from error
   finally:

@@ -6,11 +6,14 @@ import subprocess
 import sys
 
 import ale_py
+import gin
 import gymnasium
 import numpy as np
 import pytest
 
 from qwr_tf import environments
+from qwr_tf import experiment
+from qwr_tf import gin_files
 
 _FIRE = np.array(1, np.int32)
 
@@ -507,3 +510,24 @@ def test_loading_prints_nothing():
     },
   )
   assert (result.returncode, result.stdout + result.stderr) == (0, '')
+
+
+def test_scores_are_the_game_s_own():
+  gin_files.parse(
+    ['atari_100k.gin'],
+    [
+      'load_environment.terminal_on_life_loss = True',
+      'run.replay_capacity = 100',
+    ],
+  )
+  try:
+    settings = experiment.settings()
+    with experiment.load_environment(settings.environment) as trained:
+      assert 'ClipReward' in str(trained.env)
+      assert 'LifeLossTerminal' in str(trained.env)
+    parts = experiment.build(settings, seed=0)
+    for env in parts.evaluator._envs:
+      assert 'ClipReward' not in str(env.env)
+      assert 'LifeLossTerminal' not in str(env.env)
+  finally:
+    gin.clear_config()

@@ -256,3 +256,8 @@ def test_final_weights_can_be_written_again(path):
   checkpoints.restore(module, path / 'final')
   assert module.variable.numpy() == 2.0
   assert _names(path) == ['final']
+
+
+def test_a_file_too_many_is_damage(saved):
+  (saved / '00000009' / 'rows-000000000000-000000000009.npz').touch()
+  assert _Setup(saved).restored() == 4

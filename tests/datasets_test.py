@@ -513,8 +513,13 @@ def test_reference_scores_are_the_lower_and_the_upper_one(minari):
   metadata = path / 'data' / 'metadata.json'
   metadata.write_text(json.dumps(scores))
   assert _fill(path)[0].reference == (1.0, 11.0)
-  metadata.write_text(json.dumps({'ref_min_score': 1}))
-  assert _fill(path)[0].reference is None
+  for scores in (
+    {'ref_min_score': 1},
+    dict.fromkeys(scores, 5),
+    {'ref_min_score': '5', 'ref_max_score': 5},
+  ):
+    metadata.write_text(json.dumps(scores))
+    assert _fill(path)[0].reference is None
 
 
 # Bad input.

@@ -627,3 +627,18 @@ def test_without_a_seed_games_differ_and_come_back():
   state = env.get_state()
   other.set_state(state)
   assert other.get_state() == state
+
+
+def test_steps_do_not_share_memory_with_the_environment():
+  space, shared = spaces.Box(0, 1, (2,), np.float32), np.zeros(2, np.float32)
+  steps = [(shared, 0.0, False, False)]
+  env = environments.GymnasiumWrapper(ScriptedEnv(steps, space))
+  env.reset()
+  time_step = env.step(np.int32(0))
+  shared[:] = 1
+  np.testing.assert_array_equal(time_step.observation, [0, 0])
+
+
+def test_seeds_of_games_have_31_bits():
+  env = environments.load('BitFlip-5', seed=0)
+  assert max(env._seed_of(game) for game in range(64)) < 2**31

@@ -640,3 +640,21 @@ def test_penalties_for_other_actions_name_the_right_one():
     penalties.action_bound_penalty(None, _categorical([[3.0, 4.0]]))
   with pytest.raises(ValueError, match='use @action_bound_penalty'):
     penalties.logits_penalty(None, _normal([[0.5, 1.5]]))
+
+
+def test_an_agent_is_made_with_the_seed_and_the_paper_s_step_sizes():
+  spec = tf.TensorSpec([2], tf.float32)
+  made = experiment.make_agent(
+    ts.time_step_spec(spec),
+    spec,
+    seed=5,
+    agent_class=lambda *_, **kwargs: kwargs,
+    actor_network=lambda *_, **__: None,
+    critic_network=lambda *_, **__: None,
+  )
+  assert made['seed'] == 5
+  rates = [
+    float(made[n].learning_rate)
+    for n in ('actor_optimizer', 'critic_optimizer')
+  ]
+  assert rates == pytest.approx([1e-4, 5e-4])

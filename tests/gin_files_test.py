@@ -1,5 +1,6 @@
 """Finding and reading gin files, and what is said about wrong ones."""
 
+import logging
 import pathlib
 
 import gin
@@ -388,3 +389,20 @@ def test_bindings_that_nothing_reads():
   ]
   # What was not bound is not told, be it called nearly the same.
   assert gin_files.unread(bindings[2:3]) == []
+
+
+def test_a_file_here_goes_before_one_of_the_package(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'bitflip.gin').write_text('')
+  assert gin_files.find('bitflip.gin').resolve() == tmp_path / 'bitflip.gin'
+
+
+def test_differences_know_what_only_one_side_sets():
+  assert gin_files.differences({'a': '1'}, {}) == {
+    'a': 'a: 1 there, not set here'
+  }
+
+
+def test_parsing_leaves_logging_as_it_was():
+  gin_files.parse(['bitflip.gin'], [])
+  assert logging.root.manager.disable == logging.NOTSET

@@ -250,3 +250,10 @@ def test_learning_curve_draws_what_there_is():
     full = learning_curve.draw(rows, 'title')
   assert _size(empty) == _size(full) == (1050, 630)
   assert full != empty != learning_curve.draw([], 'other title')
+
+
+def test_tensorboard_counts_offline_steps(tmp_path):
+  board = metrics.TensorBoard(tmp_path)
+  board.write({'interactions': 0, 'offline_steps': 12, 'q_mean': 0.5})
+  board.write({'interactions': 8, 'offline_steps': 18, 'q_mean': 0.5})
+  assert _events(tmp_path) == {'train/q_mean': [12, 26]}

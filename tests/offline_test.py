@@ -22,6 +22,7 @@ from qwr_tf import checkpoints
 from qwr_tf import collect
 from qwr_tf import command
 from qwr_tf import datasets
+from qwr_tf import evaluate
 from qwr_tf import experiment
 from qwr_tf import gin_files
 from qwr_tf import learning_curve
@@ -582,3 +583,44 @@ def test_what_was_logged_stands_for_visited_states(tmp_path):
   (tmp_path / 'set').rename(tmp_path / 'moved')
   with pytest.raises(gin_files.ConfigError, match='set: there is no such data'):
     visited(1, 0)
+
+
+def test_lines_know_the_data_set_s_own_scale():
+  data = {
+    'name': 'd',
+    'mean_return': 10.0,
+    'episodes': 4,
+    'transitions': 80,
+    'mu': 'fitted',
+    'reference': (0.0, 50.0),
+  }
+  found = offline.lines({'data': data}, 'HalfCheetah-v4', 25.0)
+  assert found[1].startswith('d4rl-normalised: 50.0, the data 20.0 (')
+  assert 'mean return 10.0 of 4 episodes, 80 transitions' in found[0]
+
+
+def test_streams_of_one_seed_are_apart(monkeypatch):
+  seeds = {}
+
+  def noted(name):
+    return lambda *_, seed: seeds.setdefault(name, seed)
+
+  monkeypatch.setattr(collect, 'Collector', noted('acting'))
+  monkeypatch.setattr(evaluate, 'Evaluator', noted('evaluating'))
+  gin_files.parse(['bitflip.gin'], ['run.replay_capacity=100'])
+  experiment.build(experiment.settings(), seed=3)
+  assert seeds == {'acting': 20_003, 'evaluating': 10_003}
+
+
+def test_the_data_set_knows_the_seed(monkeypatch):
+  seeds = []
+
+  def opened(path, environment, seed=0):
+    seeds.append(seed)
+    raise ValueError('seen')
+
+  monkeypatch.setattr(offline, 'open_data_set', opened)
+  gin_files.parse(['offline_bitflip.gin'], ["run.dataset='x'"])
+  with pytest.raises(gin_files.ConfigError, match='seen'):
+    experiment.build(experiment.settings(), seed=3)
+  assert seeds == [3]

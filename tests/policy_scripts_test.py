@@ -440,3 +440,65 @@ def test_exporting_and_checking(bitflip, tmp_path):
     strict=True,
   ):
     assert re.search(message, error), done.stderr
+
+
+def test_the_first_reset_is_seeded_and_no_other():
+  seeds = []
+
+  class Env(gymnasium.Env):
+    observation_space = spaces.Box(-1.0, 1.0, (1,))
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+      seeds.append(seed)
+      return np.zeros([1]), {}
+
+    def step(self, action):
+      return np.zeros([1]), 1.0, True, False, {}
+
+  found = run_policy.returns(Env(), lambda _: np.array(1), 3, 5)
+  assert list(found) == [1.0] * 3
+  assert seeds == [5, None, None]  # Else it would be one episode, thrice.
+
+
+def test_pictures_last_as_long_as_they_should(tmp_path):
+  with run_policy.video(tmp_path / 'x.gif', 20) as show:
+    for i in range(3):
+      show(np.full([20, 30, 3], 80 * i, np.uint8))
+  assert imageio.v3.immeta(tmp_path / 'x.gif')['duration'] == 50  # ms
+
+
+def test_another_environment_has_its_own_limit():
+  limit = {
+    'name': 'TimeLimit',
+    'entry_point': 'gymnasium.wrappers:TimeLimit',
+    'kwargs': {'max_episode_steps': 7},
+  }
+  made = {
+    'gymnasium_spec': {
+      'id': 'CartPole-v1',
+      'entry_point': 'gymnasium.envs.classic_control.cartpole:CartPoleEnv',
+      'kwargs': {},
+    },
+    'wrappers': [limit],
+  }
+  assert run_policy._make(made, None, None).spec.max_episode_steps == 7
+  assert (
+    run_policy._make(made, 'CartPole-v1', None).spec.max_episode_steps == 500
+  )
+
+
+def test_each_sample_has_a_seed_of_its_own():
+  policy = run_policy.Policy.__new__(run_policy.Policy)
+  policy._batch = lambda observation: observation
+  pairs = []
+
+  def sample(observation, seed):
+    pairs.append(seed.numpy().tolist())
+    return {'action': tf.zeros([1])}
+
+  policy.signatures = {'sample': sample}
+  act = policy.sampler(7)
+  for _ in range(3):
+    act(np.zeros([1]))
+  assert pairs == [[7, 0], [7, 1], [7, 2]]

@@ -3,16 +3,19 @@
 import json
 import resource
 import sys
+import types
 
 import gin
 import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl import flags
 from absl.testing import flagsaver
 from scipy import stats
 
 from qwr_tf import command
+from qwr_tf import datasets
 from qwr_tf import environments
 from qwr_tf import experiment
 from qwr_tf import gin_files
@@ -380,3 +383,28 @@ def test_nan_leaves_nothing(cli, tmp_path, monkeypatch):
   assert code == 1
   assert 'nothing was written' in err.splitlines()[-1]
   assert not list((tmp_path / 'datasets/Pendulum-v1').iterdir())
+
+
+def test_the_first_seed_is_of_the_samples_too(tmp_path):
+  saved = recording.SavedPolicy(_saved(tmp_path / 'policy'))
+  seeds = []
+  saved.sampler = seeds.append
+  saved.check_observation = saved.check_actions = lambda *_: None
+  env = types.SimpleNamespace(
+    observation_space=types.SimpleNamespace(shape=(3,)),
+    spec=types.SimpleNamespace(id='x'),
+  )
+  flags.FLAGS.mark_as_parsed()
+  with flagsaver.flagsaver(first_seed=7):
+    record._policy(env, saved)
+  assert seeds == [7]
+
+
+@pytest.mark.parametrize('name', ['observations', 'actions', 'rewards'])
+def test_nan_is_found_anywhere_in_an_episode(name):
+  names = 'observations actions rewards terminations truncations'.split()
+  fields = {field: np.zeros([2]) for field in names}
+  fields[name] = np.array([0.0, np.nan])
+  episode = datasets.Episode(*fields.values(), {}, 3)
+  with pytest.raises(FloatingPointError, match=f'in the {name} of .* seed 3'):
+    recording._check_finite(episode)

@@ -11,6 +11,7 @@ from absl import flags
 
 from qwr_tf import report
 from qwr_tf.gin_files import ConfigError
+from qwr_tf.reporting import d4rl
 from qwr_tf.reporting import published
 from qwr_tf.reporting import readme
 from qwr_tf.reporting import report_data
@@ -564,8 +565,10 @@ def test_index_needs_all_four_tasks(tmp_path):
 
 
 def test_two_versions_of_a_task_make_no_index(tmp_path):
-  names = 'HalfCheetah-v4', 'HalfCheetah-v5', 'Hopper-v4', 'Walker2d-v4'
-  text = _report(tmp_path, *(_run(1000.0, environment=e) for e in names))
+  names = 'HalfCheetah-v4 HalfCheetah-v5 Hopper-v4 Walker2d-v4 Humanoid-v4'
+  text = _report(
+    tmp_path, *(_run(1000.0, environment=e) for e in names.split())
+  )
   assert '(no setting has runs of all four' in text
 
 
@@ -956,3 +959,136 @@ def test_a_byte_order_mark_is_no_damage(tmp_path):
   path.write_bytes(b'\xef\xbb\xbf' + path.read_bytes())
   report.write([path], tmp_path)
   assert '## good' in (tmp_path / 'README.md').read_text()
+
+
+def test_columns_of_the_index_are_what_their_heads_say():
+  medians, means, iqm = report_tables._aggregates([[1.0, 2.0, 6.0], [0.0] * 3])
+  assert medians.startswith('1.00 [') and means.startswith('1.50 [')
+
+
+def test_offline_curves_count_actor_steps(tmp_path):
+  run = [
+    row
+    | {'critic_steps': '7000', 'actor_steps': str(steps), 'dataset': 'd'}
+    | {'interactions': '0'}
+    for row, steps in zip(_run(200.0), (1000, 2000, 2000), strict=True)
+  ]
+  (experiment,) = report_data.load([_csv(tmp_path / 'e.csv', run)])
+  assert [x for x, _ in experiment.runs[0].curve('mode')] == [1000, 2000]
+
+
+def test_settings_without_bindings_come_first(tmp_path):
+  runs = [
+    _run(1.0, algorithm='QWR-LSE', bindings='a.b = 1'),
+    _run(1.0, algorithm='AWR', preset='awr'),
+    _run(1.0, algorithm='QWR-MAX'),
+  ]
+  (experiment,) = report_data.load([_csv(tmp_path / 'e.csv', *runs)])
+  found = [s.algorithm for s in experiment.settings]
+  assert found == ['QWR-MAX', 'AWR', 'QWR-LSE']
+
+
+def test_provenance_has_the_median_minutes_and_the_threads(tmp_path):
+  runs = [
+    _run(1.0, i, wall_seconds=str(s), threads='1', host_cores='8')
+    for i, s in enumerate((60, 120, 6000))
+  ]
+  assert '2.0 minutes a run in the median (threads: 1)' in _report(
+    tmp_path, *runs
+  )
+
+
+def test_human_normalised_scores_count_games_alone(tmp_path):
+  runs = [_run(1.0, environment=e) for e in ('ALE/Pong-v5', 'Hopper-v4')]
+  assert 'over 1 of 6 games' in _report(tmp_path, *runs)
+
+
+def test_episodes_that_differ_are_a_range(tmp_path):
+  more = _run(1.0, seed=1)
+  more[-1]['episodes'] = '20'
+  _, _, details = _report(tmp_path, _run(1.0), more).partition('### HalfC')
+  assert _cells(details, 'QWR-LSE')[3] == '10-20'
+
+
+def test_unknown_commits_say_so(tmp_path):
+  assert 'commit unknown (1)' in _report(tmp_path, _run(1.0, commit=''))
+
+
+def test_only_returns_on_gymnasium_v4_are_compared_and_scale():
+  number = published.Number(
+    'paper',
+    '',
+    'gymnasium v4',
+    '',
+    'SAC',
+    'Hopper',
+    1_000_000,
+    'return',
+    'mean',
+    2787.0,
+    None,
+    '',
+    '',
+  )
+  other = number._replace(metric='d4rl-normalised', score=50.0)
+  assert published.at_budget([number, other], 1_000_000) == [number]
+  old = number._replace(environments='gym v2', score=3167.0)
+  assert published.scales([number, old]) == {'Hopper': (0.0, 2787.0)}
+
+
+def test_the_readme_has_one_picture_of_an_experiment(tmp_path):
+  (tmp_path / 'README.md').write_text(_README)
+  path = _csv(tmp_path / 'results' / 'mujoco_100k.csv', *_five())
+  report.write(
+    [path], tmp_path / 'results', tmp_path / 'README.md', published.DEFAULT_PATH
+  )
+  assert (tmp_path / 'README.md').read_text().count('![') == 1
+
+
+@pytest.mark.parametrize(
+  ('environment', 'expert'),
+  [
+    ('Ant-v4', 3879.7),
+    ('HalfCheetah-v4', 12135.0),
+    ('Hopper-v4', 3234.3),
+    ('Walker2d-v4', 4592.3),
+    ('AdroitHandDoor-v1', 2880.5693),
+    ('AdroitHandHammer-v1', 12794.1348),
+    ('AdroitHandPen-v1', 3076.8331),
+    ('AdroitHandRelocate-v1', 4233.8778),
+    ('FrankaKitchen-v1', 4.0),
+  ],
+)
+def test_d4rl_experts_have_100(environment, expert):
+  assert d4rl.normalised(environment, expert) == pytest.approx(100.0, abs=1e-4)
+
+
+def test_bands_go_from_quartile_to_quartile(tmp_path):
+  import matplotlib
+
+  matplotlib.use('Agg')
+  from matplotlib import pyplot
+
+  (experiment,) = report_data.load([_csv(tmp_path / 'e.csv', *_five())])
+  figure = report_figures._curves(pyplot, experiment, [])
+  (area,) = figure.axes[0].collections
+  y = area.get_paths()[0].vertices[:, 1]
+  pyplot.close(figure)
+  assert (y.min(), y.max()) == (1000, 2600)
+
+
+def test_the_diamond_is_at_the_iqm(tmp_path):
+  import matplotlib
+
+  matplotlib.use('Agg')
+  from matplotlib import pyplot
+
+  (experiment,) = report_data.load([_csv(tmp_path / 'e.csv', *_five())])
+  figure = score_figures.bars(pyplot, experiment, [])
+  (x,) = [
+    line.get_xdata()[0]
+    for line in figure.axes[0].lines
+    if line.get_marker() == 'D'
+  ]
+  pyplot.close(figure)
+  assert x == pytest.approx(7100 / 3)  # Of 2000, 2500, 2600.

@@ -1,10 +1,14 @@
 """A run's folder: two runs never share one, nothing is lost."""
 
+import contextlib
 import csv
+import fcntl
 import hashlib
 import json
 import os
 import pathlib
+import socket
+import stat
 import subprocess
 
 import pytest
@@ -59,6 +63,34 @@ def test_default_path():
   digest = hashlib.sha256(b'x.y = 3').hexdigest()[:8]
   path = run_folder.default_path('conf/pong.gin', 'ALE/Pong-v5', 4, 'x.y = 3')
   assert path == pathlib.Path(f'runs/pong-ALE_Pong-v5-s4-{digest}')
+
+
+@pytest.fixture(name='calls')
+def _calls(monkeypatch):
+  """What waits for the disk, and when the new takes the old one's name."""
+  found, fsync, replace = [], os.fsync, os.replace
+
+  def synced(descriptor):
+    is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+    found.append('folder' if is_folder else 'file')
+    fsync(descriptor)
+
+  def replaced(*paths):
+    found.append('replace')
+    replace(*paths)
+
+  monkeypatch.setattr(os, 'fsync', synced)
+  monkeypatch.setattr(os, 'replace', replaced)
+  return found
+
+
+def test_content_is_on_the_disk_before_its_name_and_then_that(tmp_path, calls):
+  atomic_files.write_atomically(tmp_path / 'file', 'new')
+  assert calls == ['file', 'replace', 'folder']
+  calls.clear()
+  with atomic_files.new_folder(tmp_path / 'folder') as new:
+    (new / 'file').write_text('new')
+  assert calls == ['file', 'folder', 'replace', 'folder']
 
 
 @pytest.mark.parametrize('call', ['fsync', 'replace'])
@@ -307,3 +339,143 @@ def test_rows_are_no_change_of_the_checkout(tmp_path, monkeypatch):
   assert not provenance.commit().endswith('-dirty')
   code.write_text('2\n')
   assert provenance.commit().endswith('-dirty')
+
+
+def test_a_folder_stays_until_the_new_one_is_full(tmp_path):
+  (tmp_path / 'f').mkdir()
+  (tmp_path / 'f' / 'a').write_text('old')
+  with (
+    pytest.raises(RuntimeError),
+    atomic_files.new_folder(tmp_path / 'f') as new,
+  ):
+    (new / 'a').write_text('new')
+    raise RuntimeError
+  assert _contents(tmp_path) == {'f/a': b'old'}
+
+
+def test_overwriting_removes_film_and_batch(run):
+  for name in ('video.mp4', 'offending_batch.npz'):
+    (run.path / name).touch()
+  _claim(run.path, overwrite=True)
+  assert set(_contents(run.path)) == {'run.json'}
+
+
+@pytest.mark.parametrize('has_checkpoints', [False, True])
+def test_an_overwriting_that_is_cut_leaves_no_finished_run(
+  run, monkeypatch, has_checkpoints
+):
+  if has_checkpoints:
+    (run.checkpoints / '00000001').mkdir(parents=True)
+
+  def killed(_):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(run_folder, '_delete', killed)
+  with pytest.raises(KeyboardInterrupt):
+    _claim(run.path, overwrite=True)
+  assert not run.checkpoints.exists()
+  if not has_checkpoints:
+    assert _folder(run.path).finished() is None
+
+
+def test_other_library_versions_are_told(run, caplog):
+  run.write_json({'finished': False})
+  facts = json.loads((run.path / 'run.json').read_text())
+  facts['versions']['numpy'] = '0.1'
+  (run.path / 'run.json').write_text(json.dumps(facts))
+  with caplog.at_level('WARNING'):
+    _claim(run.path)
+  (warning,) = caplog.messages
+  assert 'numpy was 0.1, is ' in warning
+
+
+def test_a_value_that_is_not_set_here_is_named(run):
+  config = _CONFIG.replace('iterate.batch_size = 256\n', '')
+  assert config != _CONFIG
+  with pytest.raises(ConfigError, match='batch_size: 256 there, not set here'):
+    _claim(run.path, config=config)
+
+
+def test_a_run_that_began_meanwhile_is_seen(run, monkeypatch):
+  held = run_lock.held
+  run.write_json({'finished': False})
+
+  @contextlib.contextmanager
+  def late(path):
+    run_folder.RunFolder(path, _FACTS | {'seed': 3}).write_json({})
+    with held(path):
+      yield
+
+  monkeypatch.setattr(run_lock, 'held', late)
+  with pytest.raises(ConfigError, match='holds another run: seed'):
+    _claim(run.path)
+
+
+def test_the_lock_s_text_is_its_holder_s_alone(tmp_path):
+  (tmp_path / run_lock.NAME).write_text('9' * 200)
+  with run_lock.held(tmp_path):
+    found = (tmp_path / run_lock.NAME).read_text()
+  assert found == f'{os.getpid()} on {socket.gethostname()}'
+
+
+def test_the_lock_file_goes_before_the_lock(tmp_path, monkeypatch):
+  close, there = os.close, []
+
+  def closed(descriptor):
+    there.append((tmp_path / run_lock.NAME).exists())
+    close(descriptor)
+
+  with run_lock.held(tmp_path):
+    monkeypatch.setattr(os, 'close', closed)
+  assert there == [False]
+
+
+def test_the_lock_of_a_deleted_file_is_none(tmp_path, monkeypatch):
+  flock, path = fcntl.flock, tmp_path / run_lock.NAME
+
+  def late(descriptor, how):
+    monkeypatch.setattr(fcntl, 'flock', flock)
+    path.unlink()  # Its holder ended between the opening and this.
+    flock(descriptor, how)
+
+  monkeypatch.setattr(fcntl, 'flock', late)
+  with run_lock.held(tmp_path):
+    assert path.exists()
+
+
+def test_threads_are_those_of_the_affinity(monkeypatch):
+  monkeypatch.delenv('TF_NUM_INTRAOP_THREADS', raising=False)
+  monkeypatch.setattr(os, 'sched_getaffinity', lambda _: {5}, raising=False)
+  assert provenance.threads() == 1
+
+
+@pytest.mark.parametrize('place', ['checkout', 'checkout/lib'])
+def test_no_commit_where_git_fails_or_is_another_s(
+  tmp_path, monkeypatch, place
+):
+  # git refuses an empty .git; a package inside another's checkout.
+  monkeypatch.setattr(
+    provenance, '__file__', str(tmp_path / place / 'q' / 'p.py')
+  )
+  (tmp_path / place / 'q').mkdir(parents=True)
+  (tmp_path / 'checkout' / '.git').mkdir(exist_ok=True)
+  if place != 'checkout':
+    (tmp_path / 'checkout' / '.git').rmdir()
+    for command in (
+      ['init', '-q'],
+      [
+        '-c',
+        'user.name=a',
+        '-c',
+        'user.email=a@b',
+        'commit',
+        '-q',
+        '--allow-empty',
+        '-m',
+        'x',
+      ],
+    ):
+      subprocess.run(
+        ['git', '-C', str(tmp_path / 'checkout'), *command], check=True
+      )
+  assert provenance.commit() == ''

@@ -564,3 +564,11 @@ def test_tf_agents_drivers_play_the_exported_policies(name, exports):
     expected,
   )
   assert len(set(np.ravel([row.action for row in rows]))) > 1
+
+
+def test_actions_that_are_not_finite_are_refused(exports):
+  q_values = _load(exports('Humanoid-v4')[1])['q_values']
+  with pytest.raises(tf.errors.InvalidArgumentError, match='action is not fin'):
+    q_values(
+      observation=tf.zeros([1, 376]), action=tf.fill([1, 17], float('nan'))
+    )

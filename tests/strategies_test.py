@@ -242,3 +242,14 @@ def test_an_address_where_somebody_listens_is_fine():
   with socket.create_server(('127.0.0.1', 0)) as listener:
     port = listener.getsockname()[1]
     deadlines.check_reachable(f'127.0.0.1:{port}', 1.0, 'server X')
+
+
+@pytest.mark.parametrize(('index', 'is_first'), [(0, True), (1, False)])
+def test_only_the_first_worker_writes(parsed, monkeypatch, index, is_first):
+  cluster = {'worker': ['a:1', 'b:1']}
+  task = {'type': 'worker', 'index': index}
+  monkeypatch.setenv(
+    'TF_CONFIG', json.dumps({'cluster': cluster, 'task': task})
+  )
+  with flagsaver.flagsaver(strategy='multi_worker'):
+    assert strategies.is_first_worker() == is_first

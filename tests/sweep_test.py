@@ -8,6 +8,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -881,3 +882,167 @@ def test_a_failed_run_is_exit_code_1(tmp_path, monkeypatch, capsys):
   signal.signal(signal.SIGTERM, handler)
   assert ending.value.code == 1
   assert capsys.readouterr().err == '1 failed:\n  E seed 0: nan\n'
+
+
+def test_the_log_of_a_run_begins_empty(tmp_path):
+  job = grid.Job('E', 0, tmp_path / 'r', (), 1)
+  job.log.write_text('error: of the run before')
+  grid._lock(job).close()
+  assert job.log.read_text() == ''
+
+
+def test_a_sweep_pins_threads_whatever_the_shell_asks_for(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setenv('TF_NUM_INTRAOP_THREADS', '7')
+  _sweep(tmp_path, [0])
+  rows = results.read(tmp_path / 'results' / 'table.csv')
+  assert {row['threads'] for row in rows} == {'1'}
+
+
+def test_a_run_that_does_not_end_is_killed(tmp_path, monkeypatch):
+  monkeypatch.setattr(grid, '_SECONDS_TO_SAVE', 0.2)
+  ready = tmp_path / 'ready'
+  code = (
+    'import signal, sys, time\n'
+    'signal.signal(signal.SIGTERM, signal.SIG_IGN)\n'
+    f'open({str(ready)!r}, "w").close()\ntime.sleep(15)'
+  )
+  job = grid.Job('E', 0, tmp_path / 'r', (), 1)
+
+  def progress(*_):
+    if ready.exists():
+      raise KeyboardInterrupt
+
+  start = time.monotonic()
+  with pytest.raises(KeyboardInterrupt):
+    grid.run(
+      [job],
+      1,
+      lambda *_: None,
+      progress,
+      trainer=(sys.executable, '-c', code),
+      poll_seconds=0.02,
+    )
+  assert time.monotonic() - start < 10.0
+  assert not job.log.exists()
+
+
+def test_done_is_at_most_what_was_asked_for(tmp_path):
+  folder = _run_folder(tmp_path / 'r')
+  assert grid.Job('E', 0, folder, (), 3000).done() == 3000
+
+
+def test_a_sweep_under_nohup_goes_on():
+  before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+  try:
+    with grid._signals_interrupt():
+      assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+  finally:
+    signal.signal(signal.SIGHUP, before)
+
+
+def test_cores_are_used_again(tmp_path):
+  script = 'import os, sys; sys.exit(str(sorted(os.sched_getaffinity(0))))'
+  count = len(grid.cores())
+  jobs = [grid.Job('E', i, tmp_path / f'r{i}', (), 1) for i in range(3 * count)]
+  errors = []
+  grid.run(
+    jobs,
+    count,
+    lambda _, error: errors.append(error),
+    lambda *_: None,
+    trainer=(sys.executable, '-c', f'import time; time.sleep(.1); {script}'),
+    poll_seconds=0.02,
+  )
+  assert set(errors) == {f'[{core}]' for core in grid.cores()}
+
+
+def test_an_unfinished_folder_is_a_failure_whatever_the_exit_code(tmp_path):
+  ((job, _),) = sweep_plan.plan(_recipe(tmp_path), [], [2])
+  job.folder.mkdir(parents=True)
+  (failed,) = _sweep(tmp_path, [2])
+  assert 'left no finished run' in failed
+
+
+def test_defaults_of_the_command(tmp_path, monkeypatch):
+  _set_flags(monkeypatch, tmp_path, gin_file='bitflip.gin')
+  given = []
+  monkeypatch.setattr(sweep_run, 'run', lambda *a: given.extend(a) or [])
+  sweep.main()
+  (recipe,), envs, seeds, processes = given
+  assert recipe.path == pathlib.Path('results', 'bitflip.csv')
+  assert (envs, seeds, processes) == ([], [0], len(grid.cores()))
+
+
+def test_collected_rows_replace(tmp_path, monkeypatch):
+  folder = _run_folder(tmp_path / 'runs' / 'r')
+  _set_flags(monkeypatch, tmp_path, collect_only=True, results='t.csv')
+  sweep.main()
+  facts = json.loads((folder / 'run.json').read_text())
+  (folder / 'run.json').write_text(json.dumps(facts | {'commit': 'new'}))
+  sweep.main()
+  assert {r['commit'] for r in results.read(tmp_path / 't.csv')} == {'abc'}
+  monkeypatch.setattr(flags.FLAGS['replace'], 'value', True)
+  sweep.main()
+  assert [r['commit'] for r in results.read(tmp_path / 't.csv')] == ['new'] * 3
+
+
+def test_a_cell_too_many_is_refused(tmp_path):
+  results.add(tmp_path / 't.csv', _rows(0, count=1))
+  text = (tmp_path / 't.csv').read_text()
+  (tmp_path / 't.csv').write_text(text.rstrip('\n') + ',1\n')
+  with pytest.raises(ConfigError, match='line 2: not 23 cells'):
+    results.read(tmp_path / 't.csv')
+
+
+def test_a_data_set_whose_mean_is_unknown_has_no_row(tmp_path):
+  folder = _run_folder(tmp_path / 'r', data=_DATA | {'mean_return': None})
+  assert run_rows.data_rows(folder, 'table') == []
+
+
+def test_known_rows_move_the_bar(tmp_path, capsys):
+  _sweep(tmp_path, [0])
+  capsys.readouterr()
+  _sweep(tmp_path, [0, 4])
+  assert '8.00k/8.00k' in capsys.readouterr().err
+
+
+def test_rows_that_cannot_be_written_fail_their_run_alone(
+  tmp_path, monkeypatch
+):
+  def full(*_):
+    raise OSError(28, 'No space left on device')
+
+  monkeypatch.setattr(results, 'add', full)
+  failed = _sweep(tmp_path, [0, 4])
+  assert len(failed) == 2 and all('No space left' in line for line in failed)
+
+
+def test_the_log_goes_before_its_lock(tmp_path):
+  job = grid.Job('E', 0, tmp_path / 'r', (), 1)
+  log, there = grid._lock(job), []
+
+  class Log:
+    def close(self):
+      there.append(job.log.exists())
+      log.close()
+
+  grid._close(job, Log(), keep=False)
+  assert there == [False]
+
+
+def test_an_offline_run_counts_as_one(tmp_path):
+  test_plan_names_the_data_set(tmp_path)
+  path = tmp_path / '{environment}' / 'third-v0'
+  recipe = _recipe(
+    tmp_path,
+    bindings=(
+      f"run.dataset='{path}'",
+      'run.interactions=0',
+      'run.offline_iterations=3',
+    ),
+  )
+  ((job, _),) = sweep_plan.plan(recipe, ['BitFlip-5'], [0])
+  assert job.interactions == 1

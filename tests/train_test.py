@@ -25,6 +25,7 @@ from absl import app
 from absl.testing import flagsaver
 from gymnasium import spaces
 
+from qwr_tf import checkpoints
 from qwr_tf import command
 from qwr_tf import environments
 from qwr_tf import evaluate
@@ -726,3 +727,31 @@ def test_a_binding_that_changes_nothing_is_told_once(cli, tmp_path, caplog):
   assert told == [
     'polyak_update.target_update_tau changes nothing in this run.'
   ]
+
+
+def test_what_run_json_and_evaluations_count(cli, tmp_path, monkeypatch):
+  numbers, finished = [], []
+  returns, remove = evaluate.Evaluator.returns, checkpoints.Checkpoints.remove
+
+  def counted(self, episodes, *, sampled, number=0):
+    numbers.append(number)
+    return returns(self, episodes, sampled=sampled, number=number)
+
+  def removed(self):
+    finished.append(_facts(tmp_path / 'run').get('finished'))
+    remove(self)
+
+  monkeypatch.setattr(evaluate.Evaluator, 'returns', counted)
+  monkeypatch.setattr(checkpoints.Checkpoints, 'remove', removed)
+  code, _, err = cli(
+    '--gin_file=bitflip.gin',
+    '--root_dir=run',
+    *_bindings(*_TINY, 'iterate.critic_steps=3'),
+  )
+  assert code == 0, err
+  assert numbers == [20, 20, 40, 40]  # Interactions; the mode, then samples.
+  assert finished == [True]  # Else a kill here would leave no way on.
+  facts, last = _facts(tmp_path / 'run'), _rows(tmp_path / 'run')[-1]
+  for name in ('critic_steps', 'actor_steps'):
+    assert facts[name] == int(last[name])
+  assert facts['critic_steps'] != facts['actor_steps']

@@ -2,6 +2,7 @@
 
 import shutil
 import time
+import types
 
 import imageio
 import numpy as np
@@ -11,6 +12,7 @@ from tf_agents.specs import tensor_spec
 
 from qwr_tf import experiment
 from qwr_tf import gin_files
+from qwr_tf import numpy_actor
 from qwr_tf import run_folder
 from qwr_tf import video
 
@@ -121,3 +123,42 @@ def _eagerly():
   tf.config.run_functions_eagerly(True)
   yield
   tf.config.run_functions_eagerly(False)
+
+
+class _Fast:
+  """125 frames a second, of which every third is shown."""
+
+  def __init__(self, env):
+    self.env = types.SimpleNamespace(metadata={'render_fps': 125})
+    self.reset, self.step, self.render = env.reset, env.step, env.render
+
+
+def test_a_film_is_as_long_as_the_episode(tmp_path):
+  env = video.screen(_settings('Pendulum-v1'), seed=0)
+  path = video.record(_Fast(env), _agent(env), tmp_path / 'a.mp4', max_steps=11)
+  reader = imageio.get_reader(path)
+  assert len(list(reader.iter_data())) == 4  # 0, 3, 6, 9.
+  assert reader.get_meta_data()['fps'] == pytest.approx(125 / 3, abs=0.01)
+
+
+def test_the_mode_is_filmed(tmp_path, monkeypatch):
+  env = video.screen(_settings('Pendulum-v1'), seed=0)
+  drawn = []
+  act = numpy_actor.NumpyActor.__call__
+  monkeypatch.setattr(
+    numpy_actor.NumpyActor,
+    '__call__',
+    lambda self, observation, rng: (
+      drawn.append(rng) or act(self, observation, rng)
+    ),
+  )
+  video.record(env, _agent(env), tmp_path / 'a.mp4', max_steps=2)
+  assert drawn == [None, None]
+
+
+def test_the_game_s_own_episode_is_filmed():
+  settings = _settings(
+    'ALE/Pong-v5', 'load_environment.terminal_on_life_loss=True'
+  )
+  with video.screen(settings, seed=0) as env:
+    assert 'LifeLossTerminal' not in str(env.env)

@@ -199,15 +199,16 @@ class DataSet:
   def _reference(self) -> tuple[float, float] | None:
     low = self.metadata.get('ref_min_score')
     high = self.metadata.get('ref_max_score')
-    if low is None or high is None or low == high:
+    if low is None or high is None:
       return None
     try:
-      return float(low), float(high)
+      found = float(low), float(high)
     except (TypeError, ValueError) as error:
       raise ValueError(
         f'{self.path}: ref_min_score and ref_max_score must be numbers, not '
         f'{low!r} and {high!r}.'
       ) from error
+    return found if found[0] != found[1] else None
 
   def _recorded(self, spec: trajectory.Trajectory) -> set[str]:
     """Names of the parameters to read; none if mu is to be made."""
