@@ -513,12 +513,12 @@ def test_reference_scores_are_the_lower_and_the_upper_one(minari):
   metadata = path / 'data' / 'metadata.json'
   metadata.write_text(json.dumps(scores))
   assert _fill(path)[0].reference == (1.0, 11.0)
-  for scores in (
+  for none in (
     {'ref_min_score': 1},
     dict.fromkeys(scores, 5),
     {'ref_min_score': '5', 'ref_max_score': 5},
   ):
-    metadata.write_text(json.dumps(scores))
+    metadata.write_text(json.dumps(none))
     assert _fill(path)[0].reference is None
 
 
