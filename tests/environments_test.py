@@ -230,6 +230,14 @@ def test_bad_numbers_raise_at_reset():
     environments.GymnasiumWrapper(scripted).reset()
 
 
+def test_a_start_that_is_no_array_is_named():
+  scripted = ScriptedEnv()
+  scripted.start = {'position': np.zeros(2)}
+  env = environments.GymnasiumWrapper(scripted)
+  with pytest.raises(ValueError, match='ScriptedEnv.*a dict.*space.*Box'):
+    env.reset()
+
+
 def test_a_start_of_another_shape_than_the_space_s_is_named():
   scripted = ScriptedEnv()
   scripted.start = np.zeros(3)

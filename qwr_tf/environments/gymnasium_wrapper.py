@@ -199,7 +199,13 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
       seed = self._seed_of(self._games)
       self._games += 1
       self._actions.clear()
-    observation = np.array(self._env.reset(seed=seed)[0], self._dtype)
+    start = self._env.reset(seed=seed)[0]
+    if isinstance(start, dict):
+      raise ValueError(
+        f'{self._name} starts with a dict; its observation space says '
+        f'{self._env.observation_space}'
+      )
+    observation = np.array(start, self._dtype)
     if observation.shape != self._observation_spec.shape:
       raise ValueError(
         f'{self._name} starts with an observation of shape '
