@@ -182,6 +182,7 @@ def test_syntax_error_names_file_and_line(tmp_path):
     ('run.replay_capacity = 0', 'run.replay_capacity must be more than 0'),
     ('exp_weights.beta = 0.0', 'exp_weights.beta must be more than 0'),
     ('critic/Adam.learning_rate = -1e-4', 'learning_rate must be more than 0'),
+    ('PolynomialDecay.decay_steps = 0', 'decay_steps must be more than 0'),
     ('AwrAgent.gamma = 1.5', 'AwrAgent.gamma must be between 0 and 1'),
     ("AwacAgent.gamma = 'x'", 'AwacAgent.gamma must be a number'),
     ('DistributionalCritic.num_atoms = 0', 'num_atoms must be more than 0'),

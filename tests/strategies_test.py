@@ -206,6 +206,29 @@ def test_the_default_is_tensorflows_own():
   assert jit
 
 
+@pytest.mark.usefixtures('parsed')
+def test_on_a_tpu_all_is_compiled_without_a_word_of_ours(monkeypatch):
+  monkeypatch.setattr(strategies, 'tpu', lambda name, seconds: name)
+  with flagsaver.flagsaver(strategy='tpu', jit=True):
+    assert strategies.from_flags() == ('local', False)
+
+
+@pytest.mark.parametrize(
+  ('replicas', 'devices'),
+  [(None, ['GPU:0', 'GPU:1']), (1, ['GPU:0']), (2, ['GPU:0', 'GPU:1'])],
+)
+def test_replicas_are_gpus_where_there_are_some(monkeypatch, replicas, devices):
+  monkeypatch.setattr(tf.config, 'list_physical_devices', lambda kind: 'ab')
+  monkeypatch.setattr(tf.distribute, 'MirroredStrategy', list)
+  assert strategies.mirrored(replicas) == devices
+
+
+def test_more_replicas_than_gpus_are_refused(monkeypatch):
+  monkeypatch.setattr(tf.config, 'list_physical_devices', lambda kind: 'ab')
+  with pytest.raises(ConfigError, match='--replicas=3, but there are 2 GPUs'):
+    strategies.mirrored(3)
+
+
 # Deadlines
 
 

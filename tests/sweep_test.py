@@ -30,7 +30,12 @@ from qwr_tf.sweeping import sweep_run
 
 @pytest.mark.parametrize(
   ('text', 'seeds'),
-  [('0', [0]), ('0-4', [0, 1, 2, 3, 4]), ('3, 0-1,7-7', [3, 0, 1, 7])],
+  [
+    ('0', [0]),
+    ('0-4', [0, 1, 2, 3, 4]),
+    ('3, 0-1,7-7', [3, 0, 1, 7]),
+    ('2147463647', [2147463647]),
+  ],
 )
 def test_seeds(text, seeds):
   assert sweep_plan.parse_seeds(text) == seeds
@@ -38,7 +43,7 @@ def test_seeds(text, seeds):
 
 def test_seeds_that_no_run_takes():
   with pytest.raises(ConfigError, match='at most 2147463647'):
-    sweep_plan.parse_seeds('0,3000000000')
+    sweep_plan.parse_seeds('0,2147463648')
 
 
 @pytest.mark.parametrize('text', ['', '4-0', '-1', '0-', 'a', '1,', '1.5'])

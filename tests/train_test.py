@@ -4,6 +4,7 @@ Most tests call it in this process, with functions run eagerly: two iterations
 need no compiled graph. The subprocesses at the end are the real thing.
 """
 
+import contextlib
 import csv
 import errno
 import json
@@ -700,6 +701,19 @@ def test_ctrl_c_leaves_complete_files(tmp_path):
   # The iteration that was running came to its end, and was saved.
   *_, newest = sorted((tmp_path / 'run' / 'checkpoints').iterdir())
   assert int(newest.name) == facts['interactions'] // 20
+
+
+def test_a_stop_within_the_last_iteration_is_none(cli, tmp_path, monkeypatch):
+  asked = types.SimpleNamespace(requested=True)
+  monkeypatch.setattr(
+    training_run.interruption,
+    'Interruption',
+    lambda: contextlib.nullcontext(asked),
+  )
+  bindings = _bindings(*_TINY, 'run.interactions=20')
+  code, _, err = cli('--gin_file=bitflip.gin', '--root_dir=run', *bindings)
+  assert code == 0, err
+  assert _facts(tmp_path / 'run')['finished'] is True
 
 
 def test_scores_have_the_names_of_how_the_policy_acted():
