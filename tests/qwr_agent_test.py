@@ -894,6 +894,15 @@ def test_weights_of_zero_train_nothing():
     np.testing.assert_array_equal(variable, old)
 
 
+@pytest.mark.parametrize('shape', [(4, 1), (1, 4)])
+def test_weights_that_would_broadcast_are_refused(shape):
+  agent = _agent()
+  windows, weights = _windows(agent, batch=4), tf.ones(shape)
+  for function in (agent.train, tf.function(agent.train), agent.loss):
+    with pytest.raises(ValueError, match=rf'weights must be .*{shape[0]}, '):
+      function(windows, weights=weights)
+
+
 def test_only_seed_stream_and_step_decide_what_is_drawn():
   agent, twin, other = (_agent(_CONTINUOUS, seed=s) for s in (5, 5, 6))
   windows = _windows(agent, batch=8)

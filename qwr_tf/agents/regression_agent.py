@@ -228,7 +228,7 @@ class RegressionAgent(tf_agent.TFAgent):
     experience: trajectory.Trajectory,
     weights: tf.Tensor | None = None,
   ) -> tf_agent.LossInfo:
-    windows.check(experience, self.horizon + 1)
+    windows.check(experience, self.horizon + 1, weights)
     step = self.critic_steps.read_value()
     self.update_target(step)
     targets = self.td_targets(experience, self.seed_for(CRITIC_STREAM, step))
@@ -247,7 +247,7 @@ class RegressionAgent(tf_agent.TFAgent):
     training: bool = False,
   ) -> tf_agent.LossInfo:
     del training
-    windows.check(experience, self.horizon + 1)
+    windows.check(experience, self.horizon + 1, weights)
     seed = self.seed_for(CRITIC_STREAM, self.critic_steps)
     targets = self.td_targets(experience, seed)
     critic = self.critic_loss(experience, targets[:, 0], weights)
