@@ -15,10 +15,10 @@ import tempfile
 
 from benchmarks import raw_rows
 from qwr_tf import command
-from qwr_tf import gin_files
 from qwr_tf import provenance
 from qwr_tf import train
 from qwr_tf import training_run
+from qwr_tf.errors import ConfigError
 
 _LIMIT_MB = 50.0
 
@@ -57,9 +57,7 @@ def main() -> None:
   training_run.Run._iteration = lambda run: watch(run)
   train.main()
   if not watch.measured:
-    raise gin_files.ConfigError(
-      'the table never filled up; raise run.interactions.'
-    )
+    raise ConfigError('the table never filled up; raise run.interactions.')
   first, last = watch.measured[0], watch.measured[-1]
   growth = last - first
   row = {

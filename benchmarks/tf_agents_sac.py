@@ -42,7 +42,7 @@ from qwr_tf import evaluate
 from qwr_tf import experiment
 from qwr_tf import gin_files
 from qwr_tf import provenance
-from qwr_tf.gin_files import ConfigError
+from qwr_tf.errors import ConfigError
 from qwr_tf.reporting import results
 from qwr_tf.sweeping import run_rows
 from qwr_tf.sweeping import sweep_plan

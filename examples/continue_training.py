@@ -24,7 +24,7 @@ from tf_agents.train import learner
 from qwr_tf import experiment
 from qwr_tf import replay
 from qwr_tf import serving
-from qwr_tf.gin_files import ConfigError
+from qwr_tf.errors import ConfigError
 from qwr_tf.serving import metadata
 from qwr_tf.serving import versions
 

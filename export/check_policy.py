@@ -23,7 +23,7 @@ from absl import flags
 from qwr_tf import command
 from qwr_tf import experiment
 from qwr_tf import serving
-from qwr_tf.gin_files import ConfigError
+from qwr_tf.errors import ConfigError
 from qwr_tf.serving import checks
 from qwr_tf.serving import conversions
 from qwr_tf.serving import metadata

@@ -16,7 +16,7 @@ from absl import flags
 
 from qwr_tf import command
 from qwr_tf import serving
-from qwr_tf.gin_files import ConfigError
+from qwr_tf.errors import ConfigError
 
 _ROOT_DIR = flags.DEFINE_string('root_dir', None, 'Folder of a finished run.')
 _OUTPUT = flags.DEFINE_string(

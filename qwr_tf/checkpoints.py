@@ -11,7 +11,7 @@ from absl import logging
 
 from qwr_tf import atomic_files
 from qwr_tf import checkpoint_files
-from qwr_tf.gin_files import ConfigError
+from qwr_tf.errors import ConfigError
 
 _TENSORS = 'tensors'
 _STATE = 'state.json'

@@ -12,9 +12,9 @@ from absl import logging
 from tf_agents.trajectories import time_step as ts
 from tf_agents.trajectories import trajectory
 
-from qwr_tf import gin_files
 from qwr_tf import numpy_actor
 from qwr_tf.agents import behavior_policy
+from qwr_tf.errors import ConfigError
 
 
 @dataclasses.dataclass
@@ -79,7 +79,7 @@ class Collector:
     self._on_policy = on_policy
     self._update_normalizer = update_normalizer
     self._rng = np.random.default_rng(seed)
-    self._act = numpy_actor.NumpyActor(agent.actor_network)
+    self._act = numpy_actor.NumpyActor(agent.acting_network)
     self._time_step: Any = None  # Reset at the first call.
     self._return = 0.0
     if on_policy:
@@ -88,7 +88,7 @@ class Collector:
   def _check_on_policy(self) -> None:
     """Raises ConfigError if the longest call would be cut."""
     if not self._whole_episodes:
-      raise gin_files.ConfigError(
+      raise ConfigError(
         'Collector.on_policy needs Collector.whole_episodes = True: of an '
         'episode that went on, the table would forget the beginning.'
       )
@@ -99,7 +99,7 @@ class Collector:
 
   def _check_capacity(self, interactions: int) -> None:
     if self._table.capacity < interactions:
-      raise gin_files.ConfigError(
+      raise ConfigError(
         f'Collector.on_policy: {interactions} interactions of an iteration do '
         f'not fit in a table of {self._table.capacity}; set '
         f'run.replay_capacity = {interactions} or more.'
@@ -182,7 +182,7 @@ class Collector:
   def _store(self, frames: list[tuple]) -> None:
     normalizer = None
     if self._update_normalizer:
-      normalizer = self._agent.actor_network.normalizer
+      normalizer = self._agent.acting_network.normalizer
     most = self._table.capacity  # Rows it takes at once.
     for first in range(0, len(frames), most):
       rows = _stack(frames[first : first + most])

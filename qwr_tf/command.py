@@ -9,7 +9,7 @@ from absl import app
 from absl import flags
 from absl import logging
 
-from qwr_tf.gin_files import ConfigError
+from qwr_tf.errors import ConfigError
 
 # Of every command that reads a configuration; one adopts them with
 # `flags.declare_key_flag`.

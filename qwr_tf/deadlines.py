@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 
-from qwr_tf.gin_files import ConfigError
+from qwr_tf.errors import ConfigError
 
 
 @contextlib.contextmanager

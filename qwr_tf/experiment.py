@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -25,6 +24,7 @@ from qwr_tf.agents import awr_agent  # noqa: F401, gin files name it.
 from qwr_tf.agents import exact_reuse  # noqa: F401, gin files name it.
 from qwr_tf.agents import qwr_agent
 from qwr_tf.agents import whole_table  # noqa: F401, gin files name it.
+from qwr_tf.errors import ConfigError
 
 gin.external_configurable(
   tf.keras.optimizers.legacy.Adam, 'Adam', module='tf.keras.optimizers'
@@ -153,21 +153,21 @@ def settings() -> Settings:
   try:
     found = Settings()
   except RuntimeError as error:
-    raise gin_files.ConfigError(
+    raise ConfigError(
       f'{gin_files.describe(error)}. Give it in a gin file or with '
       '--gin_bindings, such as "run.environment=\'HalfCheetah-v4\'".'
     ) from error
   if found.dataset is None and (
     found.offline_iterations or found.replay_capacity is None
   ):
-    raise gin_files.ConfigError(
+    raise ConfigError(
       'run.dataset is missing; give the path of a data set, such as '
       '--gin_bindings="run.dataset=\'datasets/HalfCheetah-v4/random-v0\'".'
     )
   if not found.interactions and not found.offline_iterations:
-    raise gin_files.ConfigError('run.interactions must be more than 0, not 0.')
+    raise ConfigError('run.interactions must be more than 0, not 0.')
   if found.environment == environments.NO_SIMULATOR and found.interactions:
-    raise gin_files.ConfigError(
+    raise ConfigError(
       'run.interactions must be 0 without a simulator; offline_mujoco.gin and '
       'its like learn from run.dataset alone.'
     )
@@ -179,11 +179,10 @@ def by_environment(values: dict, default: Any) -> Any:
   """The run's own entry of a table, such as of published step sizes.
 
   Args:
-    values: by name of the environment without its version.
+    values: by task, 'Ant' for any version of it.
     default: for environments that the table lacks.
   """
-  name = re.sub(r'-v\d+$', '', settings().environment)
-  return values.get(name, default)
+  return values.get(environments.task(settings().environment), default)
 
 
 class RunParts(NamedTuple):
@@ -239,7 +238,7 @@ def build(
     experience_fn = experience_fn or own_experience
     return _build(settings, seed, strategy, jit, experience_fn)
   except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
-    raise gin_files.ConfigError(gin_files.describe(error)) from error
+    raise ConfigError(gin_files.describe(error)) from error
 
 
 def score_environment(settings: Settings, seed: int, **kwargs):
@@ -291,5 +290,5 @@ def _evaluator(settings: Settings, agent, seed: int):
     score_environment(settings, seed + i)
     for i in range(settings.eval_environments)
   ]
-  act = numpy_actor.NumpyActor(agent.actor_network)
+  act = numpy_actor.NumpyActor(agent.acting_network)
   return evaluate.Evaluator(envs, act, seed=seed)

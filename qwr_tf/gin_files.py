@@ -15,6 +15,7 @@ from typing import Any
 import gin
 
 from qwr_tf import gin_values
+from qwr_tf.errors import ConfigError
 
 _PACKAGE = pathlib.Path(__file__).resolve().parent
 
@@ -26,10 +27,6 @@ _PASSED = {
   r'(\w+Agent|make_agent|Collector|load_environment|DataSet)\.seed': '--seed',
   r'ReplayTable\.capacity': 'run.replay_capacity',
 }
-
-
-class ConfigError(ValueError):
-  """A configuration that cannot be used; says in one line what to change."""
 
 
 def find(name: str) -> pathlib.Path:

@@ -23,7 +23,7 @@ from qwr_tf import interruption
 from qwr_tf import strategies
 from qwr_tf import train
 from qwr_tf.distributed import role_flags
-from qwr_tf.gin_files import ConfigError
+from qwr_tf.errors import ConfigError
 
 flags.adopt_module_key_flags(train)
 flags.adopt_module_key_flags(role_flags)

@@ -201,7 +201,7 @@ def _rate(count: int, seconds: float) -> float | None:
 
 
 class TensorBoard:
-  """Writes the rows as scalars over interactions."""
+  """Writes the rows as scalars over their `progress`."""
 
   def __init__(self, path: pathlib.Path, last_step: int = 0):
     """Creates an event file in a folder.

@@ -1,8 +1,8 @@
 """The actor's forward pass in NumPy: what makes one step quick to take.
 
 Calling a compiled TensorFlow function for one observation costs more than the
-MuJoCo step it is for. This is the one place where something is implemented a
-second time; a test holds it to the TensorFlow policy for every head.
+MuJoCo step it is for. So the networks' arithmetic is here a second time; a test
+holds it to the TensorFlow policy for every head.
 """
 
 import functools

@@ -14,7 +14,6 @@ from qwr_tf import datasets
 from qwr_tf import environments
 from qwr_tf import replay
 from qwr_tf.reporting import d4rl
-from qwr_tf.reporting import published
 
 
 class OfflineFirst:
@@ -79,11 +78,11 @@ def open_data_set(
   Raises:
     ValueError: in one line, if it cannot be read.
   """
-  name = environment.rpartition(':')[2]
+  name = environments.env_id(environment)
   data = datasets.DataSet(path.replace('{environment}', name), seed=seed)
   recorded = data.environment or name
   is_played = name != environments.NO_SIMULATOR
-  if is_played and published.task(recorded) != published.task(name):
+  if is_played and environments.task(recorded) != environments.task(name):
     logging.warning(
       '%s was recorded in %s; run.environment is %s.', data.path, recorded, name
     )
@@ -108,7 +107,7 @@ def fill(data: datasets.DataSet, table, agent, env) -> datasets.Summary:
       table,
       environments.action_bounds(env.env.action_space),
       behavior_scale=_constant_scale(agent),
-      normalizer=agent.actor_network.normalizer,
+      normalizer=agent.acting_network.normalizer,
       reward_fn=env.clipped,
       timeout_is_terminal=env.timeout_is_terminal,
     )

@@ -31,7 +31,7 @@ from qwr_tf import environments
 from qwr_tf import experiment
 from qwr_tf import provenance
 from qwr_tf import recording
-from qwr_tf.gin_files import ConfigError
+from qwr_tf.errors import ConfigError
 
 _SAVED_MODEL = flags.DEFINE_string(
   'saved_model', None, 'Policy to record: a version, or a folder of versions.'
@@ -194,7 +194,7 @@ def main() -> None:
     env = wrapped.env
     policy = _policy(env, saved)
     kind = saved.metadata.get('algorithm', 'policy') if saved else 'random'
-    plain = environment.rpartition(':')[2]
+    plain = environments.env_id(environment)
     path = _output(plain, kind.lower())
     tally = _Tally()
     played = tally.count(recording.play(env, policy, _FIRST_SEED.value))

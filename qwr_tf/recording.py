@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from qwr_tf import datasets
 from qwr_tf import environments
-from qwr_tf.gin_files import ConfigError
+from qwr_tf.errors import ConfigError
 from qwr_tf.serving import metadata
 from qwr_tf.serving import versions
 

@@ -16,7 +16,7 @@ from absl import flags
 
 from qwr_tf import command
 from qwr_tf.atomic_files import write_atomically
-from qwr_tf.gin_files import ConfigError
+from qwr_tf.errors import ConfigError
 from qwr_tf.reporting import published
 from qwr_tf.reporting import readme as readme_lib
 from qwr_tf.reporting import report_data

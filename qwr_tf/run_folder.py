@@ -19,7 +19,7 @@ from qwr_tf import gin_files
 from qwr_tf import provenance
 from qwr_tf import run_lock
 from qwr_tf.atomic_files import write_atomically
-from qwr_tf.gin_files import ConfigError
+from qwr_tf.errors import ConfigError
 
 # What makes two runs the same.
 _IDENTITY = ('config', 'environment', 'seed')
@@ -56,7 +56,7 @@ class RunFolder:
   """Writes everything but TensorBoard's own files."""
 
   def __init__(self, path: pathlib.Path, facts: Mapping[str, Any]):
-    """Describes the run; nothing is written before `claim`.
+    """Describes the run; nothing is written before `claimed`.
 
     Args:
       path: the folder.

@@ -7,7 +7,7 @@ import pathlib
 import socket
 from collections.abc import Iterator
 
-from qwr_tf.gin_files import ConfigError
+from qwr_tf.errors import ConfigError
 
 NAME = 'run.lock'
 

@@ -16,7 +16,7 @@ import tensorflow as tf
 from absl import flags
 
 from qwr_tf import deadlines
-from qwr_tf.gin_files import ConfigError
+from qwr_tf.errors import ConfigError
 
 _STRATEGY = flags.DEFINE_enum(
   'strategy',

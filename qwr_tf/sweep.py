@@ -16,7 +16,7 @@ from absl import flags
 
 from qwr_tf import command
 from qwr_tf import sweep_flags
-from qwr_tf.gin_files import ConfigError
+from qwr_tf.errors import ConfigError
 from qwr_tf.reporting import results
 from qwr_tf.sweeping import finished_runs
 from qwr_tf.sweeping import run_rows

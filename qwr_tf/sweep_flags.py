@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from qwr_tf.gin_files import ConfigError
+from qwr_tf.errors import ConfigError
 from qwr_tf.sweeping import grid
 
 SEEDS = flags.DEFINE_string('seeds', None, 'Such as 0-4 or 0,2,5-7.')

@@ -27,6 +27,7 @@ from qwr_tf import run_folder
 from qwr_tf import strategies
 from qwr_tf import training_run
 from qwr_tf import video
+from qwr_tf.errors import ConfigError
 from qwr_tf.reporting import published
 
 flags.declare_key_flag('gin_file')
@@ -130,7 +131,7 @@ def configuration() -> str:
     ConfigError: if they say nothing, or something wrong.
   """
   if not command.GIN_FILE.value:
-    raise gin_files.ConfigError(
+    raise ConfigError(
       '--gin_file is missing, for instance --gin_file=mujoco_100k.gin.'
     )
   return gin_files.parse(command.GIN_FILE.value, command.GIN_BINDINGS.value)

@@ -14,6 +14,7 @@ from tf_agents.trajectories import time_step as ts
 from qwr_tf import experiment
 from qwr_tf import gin_files
 from qwr_tf import numpy_actor
+from qwr_tf.errors import ConfigError
 
 # More frames than this are left out: hopping is seen at 30 as well as at 125.
 _MAX_FPS = 50
@@ -45,7 +46,7 @@ def screen(settings: experiment.Settings, seed: int):
 
     imageio_ffmpeg.get_ffmpeg_exe()
   except (ImportError, RuntimeError) as error:
-    raise gin_files.ConfigError(
+    raise ConfigError(
       f'--video: {error}; run `pip install "qwr_tf[video]"`.'
     ) from error
   try:
@@ -53,7 +54,7 @@ def screen(settings: experiment.Settings, seed: int):
     env.reset()
     env.render()
   except Exception as error:  # Each renderer has exceptions of its own.
-    raise gin_files.ConfigError(
+    raise ConfigError(
       f'--video: {settings.environment} cannot be drawn '
       f'({type(error).__name__}: {gin_files.describe(error)}); {_GL_HINT}, or '
       'leave out --video.'
@@ -78,7 +79,7 @@ def record(
   """
   import imageio
 
-  fps = env.env.metadata.get('render_fps', 30)
+  fps = env.env.metadata.get('render_fps') or 30
   stride = math.ceil(fps / _MAX_FPS)
   # A folder, as its name says what it is and the film's what ffmpeg writes.
   folder = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
@@ -101,7 +102,7 @@ def record(
 
 def _frames(env, agent, max_steps: int) -> Iterator[np.ndarray]:
   """The screen before the episode and after each step."""
-  act = numpy_actor.NumpyActor(agent.actor_network)
+  act = numpy_actor.NumpyActor(agent.acting_network)
   time_step = env.reset()
   yield np.asarray(env.render())
   for _ in range(max_steps):

@@ -109,6 +109,23 @@ def test_the_actor_s_steps_are_watched_too(tmp_path):
   assert message.startswith('NaN or Inf in weights of actor step 1; ')
 
 
+def test_an_actor_that_learns_while_the_critic_acts(tmp_path):
+  parts = _parts(
+    'QwrAgent.policies_fn=@epsilon_greedy_policies',
+    'QwrAgent.max_weight=1e39',
+    'iterate.critic_steps=0',
+  )
+  agent = parts.agent
+  assert agent.acting_network is not agent.actor_network
+  agent._weight_fn = lambda advantages, *_: advantages / 0.0
+  error = _stopped(parts)
+  bad_batch.explain(error, parts, tmp_path)
+  with np.load(tmp_path / 'offending_batch.npz') as batch:
+    for variable in agent.actor_network.trainable_variables:
+      name = f'{agent.actor_network.name}/{variable.name}'
+      np.testing.assert_array_equal(batch[name.replace('/', '.')], variable)
+
+
 @pytest.mark.parametrize('compiled', [False, True])
 def test_check_says_which_step(compiled):
   steps = tf.Variable(12), tf.Variable(34)

@@ -10,7 +10,7 @@ from absl import flags
 from benchmarks import ablation
 from benchmarks import bitflip
 from qwr_tf import gin_files
-from qwr_tf.gin_files import ConfigError
+from qwr_tf.errors import ConfigError
 from qwr_tf.sweeping import run_rows
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]

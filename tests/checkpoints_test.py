@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from qwr_tf import checkpoint_files
 from qwr_tf import checkpoints
-from qwr_tf.gin_files import ConfigError
+from qwr_tf.errors import ConfigError
 
 
 class _Table:

@@ -18,10 +18,10 @@ from tf_agents.trajectories import trajectory
 from qwr_tf import collect
 from qwr_tf import environments
 from qwr_tf import evaluate
-from qwr_tf import gin_files
 from qwr_tf import networks
 from qwr_tf import numpy_actor
 from qwr_tf.agents import qwr_agent
+from qwr_tf.errors import ConfigError
 from qwr_tf.networks import torsos
 from qwr_tf.replay import ReplayTable
 
@@ -310,18 +310,18 @@ def test_on_policy_wants_a_table_that_holds_one_call():
   setup = _Setup(**settings, capacity=5)
   setup.collector()
   setup.collector()
-  with pytest.raises(gin_files.ConfigError, match='replay_capacity = 6 or mo'):
+  with pytest.raises(ConfigError, match='replay_capacity = 6 or mo'):
     setup.collector()
   # With a time limit it is known before.
   setup.env.max_episode_steps = 3
   collector = functools.partial(
     collect.Collector, setup.env, setup.agent, setup.table, seed=0
   )
-  with pytest.raises(gin_files.ConfigError, match='replay_capacity = 6 or mo'):
+  with pytest.raises(ConfigError, match='replay_capacity = 6 or mo'):
     collector(**settings)
-  with pytest.raises(gin_files.ConfigError, match='replay_capacity = 9 or mo'):
+  with pytest.raises(ConfigError, match='replay_capacity = 9 or mo'):
     collector(**settings, first_env_steps=7)
-  with pytest.raises(gin_files.ConfigError, match='whole_episodes = True'):
+  with pytest.raises(ConfigError, match='whole_episodes = True'):
     collector(env_steps=3, on_policy=True)
   collector(**settings | {'env_steps': 3})
 
@@ -476,7 +476,7 @@ def test_an_environment_that_does_not_come_back_begins_an_episode(caplog):
 
 
 def _evaluator(envs, agent, seed):
-  act = numpy_actor.NumpyActor(agent.actor_network)
+  act = numpy_actor.NumpyActor(agent.acting_network)
   return evaluate.Evaluator(envs, act, seed=seed)
 
 

@@ -18,6 +18,7 @@ from qwr_tf import checkpoints
 from qwr_tf import experiment
 from qwr_tf import gin_files
 from qwr_tf import serving
+from qwr_tf.errors import ConfigError
 
 _FOLDER = pathlib.Path(__file__).resolve().parents[1] / 'gin_configs'
 
@@ -125,9 +126,9 @@ def _assert_keeps_the_contract(parts, rebuild, tmp_path):
   restored = rebuild().agent
   checkpoints.restore(restored, tmp_path / 'checkpoint')
   observation = experience.observation[:, 0]
-  mode = agent.actor_network(observation)[0].mode()
+  mode = agent.acting_network(observation)[0].mode()
   np.testing.assert_array_equal(
-    restored.actor_network(observation)[0].mode(), mode
+    restored.acting_network(observation)[0].mode(), mode
   )
   # Optimisers, counters and targets are in it: both go on alike.
   losses = [a.train(experience).loss for a in (agent, restored)]
@@ -141,7 +142,7 @@ def _assert_keeps_the_contract(parts, rebuild, tmp_path):
   folder = serving.export(restored, facts, tmp_path / 'policy')
   served = tf.saved_model.load(str(folder)).signatures['serving_default']
   actions = served(observation=observation)['action']
-  expected = restored.actor_network(observation)[0].mode()
+  expected = restored.acting_network(observation)[0].mode()
   if expected.dtype.is_floating:  # Bounds are +-1 in all of them.
     expected = np.clip(expected, -1.0, 1.0)
   np.testing.assert_allclose(actions, expected, atol=1e-6)
@@ -162,7 +163,7 @@ def test_a_preset_fits_the_other_actions_or_says_why_not(file):
     agent = _build(file, environment).agent
     assert np.isfinite(agent.train(_experience(agent)).loss)
     return
-  with pytest.raises(gin_files.ConfigError) as caught:
+  with pytest.raises(ConfigError) as caught:
     _build(file, environment)
   message = str(caught.value)
   assert _REFUSALS[file] in message and '\n' not in message
@@ -176,6 +177,7 @@ def test_a_preset_fits_the_other_actions_or_says_why_not(file):
     ('Walker2d-v4', 2.5e-5, 0.4),
     ('Humanoid-v4', 1e-5, 0.4),
     ('Ant-v4', 5e-5, 0.2),
+    ('gymnasium.envs.mujoco:Ant-v4', 5e-5, 0.2),
   ],
 )
 def test_awr_knows_the_environments_step_size(environment, step, scale):

@@ -423,6 +423,7 @@ def test_no_critic_is_zero_everywhere():
     critic.losses(outputs, np.ones([4, 5], 'f')), np.zeros([4, 5])
   )
   assert not critic.trainable_variables
+  assert critic.normalizer is None
 
 
 # Q-networks without a gate

@@ -29,7 +29,7 @@ from qwr_tf.distributed import __main__ as roles
 from qwr_tf.distributed import collector_role
 from qwr_tf.distributed import learner_role
 from qwr_tf.distributed import role
-from qwr_tf.gin_files import ConfigError
+from qwr_tf.errors import ConfigError
 from qwr_tf.replay import reverb_client
 from qwr_tf.replay import reverb_server
 
@@ -255,7 +255,7 @@ def _pair(tmp_path):
 
 
 def _weights(made):
-  network = made.agent.actor_network
+  network = made.agent.acting_network
   return [v.numpy() for v in reverb_server.acting_variables(network)]
 
 

@@ -619,7 +619,7 @@ def test_logits_penalty():
 def test_weight_decay():
   variables = [tf.Variable([3.0, 4.0]), tf.Variable([[1.0]])]
   actor = types.SimpleNamespace(trainable_variables=variables)
-  agent = types.SimpleNamespace(trained_actor_network=actor)
+  agent = types.SimpleNamespace(actor_network=actor)
   # Half of 25 + 1, times a half.
   assert penalties.weight_decay(agent, None, coefficient=0.5) == 6.5
 

@@ -8,6 +8,7 @@ import pytest
 
 from qwr_tf import experiment
 from qwr_tf import gin_files
+from qwr_tf.errors import ConfigError
 
 _FOLDER = pathlib.Path(__file__).resolve().parents[1] / 'gin_configs'
 
@@ -19,7 +20,7 @@ def _clear_gin():
 
 
 def _error(*bindings, files=('mujoco.gin',)):
-  with pytest.raises(gin_files.ConfigError) as caught:
+  with pytest.raises(ConfigError) as caught:
     gin_files.parse(files, bindings)
   message = str(caught.value)
   assert '\n' not in message
@@ -36,14 +37,14 @@ def test_finds_by_bare_name_and_by_path(tmp_path, monkeypatch):
 
 
 def test_unknown_file_lists_the_known_ones():
-  with pytest.raises(gin_files.ConfigError) as caught:
+  with pytest.raises(ConfigError) as caught:
     gin_files.find('bitflop.gin')
   for file in _FOLDER.glob('*.gin'):
     assert file.name in str(caught.value)
 
 
 def test_a_folder_is_no_gin_file(tmp_path):
-  with pytest.raises(gin_files.ConfigError, match='not found'):
+  with pytest.raises(ConfigError, match='not found'):
     gin_files.find(str(tmp_path))
 
 
@@ -136,7 +137,7 @@ def test_describe_leaves_out_what_libraries_put_first():
 
 def test_describe_says_who_fills_a_slot_already():
   gin_files.parse(['awac_bitflip.gin'], ['AwacAgent.horizon = 3'])
-  with pytest.raises(gin_files.ConfigError) as caught:
+  with pytest.raises(ConfigError) as caught:
     experiment.build(experiment.settings(), 0)
   expected = 'AwacAgent: sets horizon itself; leave it out.'
   assert str(caught.value) == expected
@@ -362,12 +363,12 @@ def test_presets_after_publications_have_what_those_state(preset):
 
 
 def test_another_agent_s_bindings_are_refused():
-  with pytest.raises(gin_files.ConfigError, match='use AwacAgent.horizon'):
+  with pytest.raises(ConfigError, match='use AwacAgent.horizon'):
     gin_files.parse(['awac_bitflip.gin'], ['QwrAgent.horizon = 3'])
-  with pytest.raises(gin_files.ConfigError, match='use QwrAgent.max_weight'):
+  with pytest.raises(ConfigError, match='use QwrAgent.max_weight'):
     gin_files.parse(['bitflip.gin'], ['AwrAgent.max_weight = 5.0'])
   # Of the preset's own lines, too: AwrAgent would take some of them over.
-  with pytest.raises(gin_files.ConfigError, match='no preset of another'):
+  with pytest.raises(ConfigError, match='no preset of another'):
     gin_files.parse(['bitflip.gin'], ['make_agent.agent_class = @AwrAgent'])
   gin_files.parse(['awac_bitflip.gin'], ['AwacAgent.horizon = 3'])
   gin_files.parse(['bitflip.gin'], ['qwr_agent.QwrAgent.horizon = 3'])

@@ -29,6 +29,7 @@ from qwr_tf import learning_curve
 from qwr_tf import offline
 from qwr_tf import replay
 from qwr_tf import train
+from qwr_tf.errors import ConfigError
 from qwr_tf.reporting import d4rl
 from qwr_tf.serving import checks
 from qwr_tf.serving import exporter
@@ -421,7 +422,7 @@ def test_images_that_a_table_of_single_frames_would_change(tmp_path):
   )
   network = types.SimpleNamespace(normalizer=None)
   agent = types.SimpleNamespace(
-    actor_network=network, collect_data_spec=table.data_spec
+    acting_network=network, collect_data_spec=table.data_spec
   )
   with pytest.raises(ValueError, match='^set.*, observations: .* = False.$'):
     offline.fill(data, table, agent, env)
@@ -581,7 +582,7 @@ def test_what_was_logged_stands_for_visited_states(tmp_path):
   assert len(some) == len(others) == 25 and some != others
   assert some | others <= logged and visited(99, 2) == logged
   (tmp_path / 'set').rename(tmp_path / 'moved')
-  with pytest.raises(gin_files.ConfigError, match='set: there is no such data'):
+  with pytest.raises(ConfigError, match='set: there is no such data'):
     visited(1, 0)
 
 
@@ -621,6 +622,6 @@ def test_the_data_set_knows_the_seed(monkeypatch):
 
   monkeypatch.setattr(offline, 'open_data_set', opened)
   gin_files.parse(['offline_bitflip.gin'], ["run.dataset='x'"])
-  with pytest.raises(gin_files.ConfigError, match='seen'):
+  with pytest.raises(ConfigError, match='seen'):
     experiment.build(experiment.settings(), seed=3)
   assert seeds == [3]

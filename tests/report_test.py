@@ -10,7 +10,8 @@ import pytest
 from absl import flags
 
 from qwr_tf import report
-from qwr_tf.gin_files import ConfigError
+from qwr_tf.environments import env_names
+from qwr_tf.errors import ConfigError
 from qwr_tf.reporting import d4rl
 from qwr_tf.reporting import published
 from qwr_tf.reporting import readme
@@ -160,12 +161,14 @@ def test_budgets():
   [
     ('HalfCheetah-v4', 'HalfCheetah'),
     ('ALE/Pong-v5', 'Pong'),
-    ('my_module:Maze-v0', 'Maze'),
+    ('my_package.mazes:Maze-v0', 'Maze'),
+    ('ale_py:ALE/Pong-v5', 'Pong'),
+    ('MinAtar/Breakout-v1', 'MinAtar/Breakout'),
     ('BitFlip-20', 'BitFlip-20'),
   ],
 )
 def test_task(environment, task):
-  assert published.task(environment) == task
+  assert env_names.task(environment) == task
 
 
 # Rows

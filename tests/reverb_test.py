@@ -215,27 +215,22 @@ def test_variables_of_parts_are_variables(shared):
 
 
 def test_a_policy_goes_from_here_to_there(shared):
-  policy = reverb_server.Policy(
-    variables=tuple(
-      v.numpy() for v in reverb_server.acting_variables(shared.network)
-    ),
-    interactions=np.int64(7),
-  )
+  variables = reverb_server.acting_variables(shared.network)
+  policy = tuple(v.numpy() for v in variables)
   for _ in range(2):
     shared.connection.write(reverb_server.VARIABLES, policy)
   found = shared.connection.read(reverb_server.VARIABLES)
   assert shared.size(reverb_server.VARIABLES) == 1
   tf.nest.map_structure(
-    np.testing.assert_array_equal, list(found.variables), list(policy.variables)
+    np.testing.assert_array_equal, list(found), list(policy)
   )
-  assert int(found.interactions) == 7
 
 
 def test_an_agent_learns_from_windows_of_a_server(tmp_path):
   optimizer = tf.keras.optimizers.legacy.Adam
   agent = replica_checks.make('gaussian', optimizer)
   shared = _Shared(
-    tmp_path, agent.collect_data_spec, agent.actor_network, agent.horizon
+    tmp_path, agent.collect_data_spec, agent.acting_network, agent.horizon
   )
   writer = shared.writer()
 

@@ -17,7 +17,7 @@ from qwr_tf import atomic_files
 from qwr_tf import provenance
 from qwr_tf import run_folder
 from qwr_tf import run_lock
-from qwr_tf.gin_files import ConfigError
+from qwr_tf.errors import ConfigError
 
 _CONFIG = (
   '# Parameters for iterate:\n'

@@ -26,6 +26,7 @@ from qwr_tf import gin_files
 from qwr_tf import networks
 from qwr_tf import serving
 from qwr_tf.environments import spaces
+from qwr_tf.errors import ConfigError
 from qwr_tf.replay import ReplayTable
 from qwr_tf.serving import checks
 from qwr_tf.serving import conversions
@@ -111,7 +112,7 @@ def _different(pattern):
     try:
       config = gin_files.parse([path.name], [])
       environment = experiment.settings().environment
-    except gin_files.ConfigError:
+    except ConfigError:
       continue  # A part of others.
     lines = [
       line
@@ -291,6 +292,17 @@ def test_units_of_bounds_that_are_not_symmetric():
   np.testing.assert_allclose(units.to_agent(expected[:2]), given[:2])
 
 
+def test_units_of_bounds_without_a_choice():
+  # An action that is held: gymnasium allows it, data sets have it as 0.
+  space = environments.spaces.spaces.Box(
+    np.array([0.5, -1.0], np.float32), np.array([0.5, 1.0], np.float32)
+  )
+  units = signatures.ActionUnits(space)
+  held = units.to_environment(tf.constant([[0.7, 0.7]]))
+  np.testing.assert_allclose(held, [[0.5, 0.7]])
+  np.testing.assert_allclose(units.to_agent(held), [[0.0, 0.7]])
+
+
 def test_the_seed_decides_the_samples(exports):
   run, version = exports('Pendulum-v1')
   sample = _load(version)['sample']
@@ -353,7 +365,7 @@ def test_actions_that_are_not_as_many_as_observations_are_refused(exports):
 
 
 def test_a_folder_without_a_run_is_bad_input(tmp_path):
-  with pytest.raises(gin_files.ConfigError, match='no run folder'):
+  with pytest.raises(ConfigError, match='no run folder'):
     serving.export_run(tmp_path, tmp_path / 'policy')
   assert not (tmp_path / 'policy').exists()
 
@@ -361,7 +373,7 @@ def test_a_folder_without_a_run_is_bad_input(tmp_path):
 def test_a_run_without_a_checkpoint_is_bad_input(tmp_path):
   policies.make_run(tmp_path, 'bitflip.gin', environment='BitFlip-8')
   (tmp_path / 'checkpoints').rename(tmp_path / 'elsewhere')
-  with pytest.raises(gin_files.ConfigError, match='finish the run first'):
+  with pytest.raises(ConfigError, match='finish the run first'):
     serving.export_run(tmp_path, tmp_path / 'policy')
   assert not (tmp_path / 'policy').exists()
 
@@ -378,7 +390,7 @@ def test_a_run_of_another_version_is_told(tmp_path):
     (run.folder / 'run.json').write_text(
       json.dumps(facts | {'config': changed})
     )
-    with pytest.raises(gin_files.ConfigError, match=message) as caught:
+    with pytest.raises(ConfigError, match=message) as caught:
       serving.export_run(run.folder, tmp_path / 'policy')
     assert 'its run.json has the commit' in str(caught.value)
   assert not (tmp_path / 'policy').exists()
@@ -386,7 +398,7 @@ def test_a_run_of_another_version_is_told(tmp_path):
 
 def test_formats_do_not_mix(exports):
   run, version = exports('BitFlip-8')
-  with pytest.raises(gin_files.ConfigError, match='format saved_model'):
+  with pytest.raises(ConfigError, match='format saved_model'):
     serving.export_run(run.folder, version.parent, 'tflite')
 
 
@@ -437,7 +449,7 @@ def test_an_export_that_fails_leaves_nothing(error, tmp_path):
       'No space left: .*new',
     ),
     # What another --output mends is bad input.
-    (OSError(errno.EROFS, 'Read-only'), gin_files.ConfigError, '--output'),
+    (OSError(errno.EROFS, 'Read-only'), ConfigError, '--output'),
   ],
 )
 def test_a_disk_that_takes_nothing_is_told(error, raised, message, tmp_path):
@@ -455,7 +467,7 @@ def test_a_version_without_its_metadata_is_bad_input(tmp_path):
   _fake_export(tmp_path / '1')
   for text in ('{}', '[]', '3', 'no JSON'):
     (tmp_path / '1/assets.extra/metadata.json').write_text(text)
-    with pytest.raises(gin_files.ConfigError, match='export the policy again'):
+    with pytest.raises(ConfigError, match='export the policy again'):
       metadata_lib.read(tmp_path / '1')
 
 
@@ -485,7 +497,7 @@ def test_an_output_that_is_no_export_is_left_alone(make, message, tmp_path):
   output = tmp_path / 'output'
   make(output)
   before = sorted(tmp_path.rglob('*'))
-  with pytest.raises(gin_files.ConfigError, match=message):
+  with pytest.raises(ConfigError, match=message):
     versions.write_new(output, _fake_export)
   assert sorted(tmp_path.rglob('*')) == before
 

@@ -19,7 +19,7 @@ from qwr_tf import deadlines
 from qwr_tf import environments
 from qwr_tf import recording
 from qwr_tf import strategies
-from qwr_tf.gin_files import ConfigError
+from qwr_tf.errors import ConfigError
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _TINY = (

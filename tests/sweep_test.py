@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from absl import flags
 
+from qwr_tf import algorithms
 from qwr_tf import datasets
 from qwr_tf import gin_files
 from qwr_tf import sweep
-from qwr_tf.gin_files import ConfigError
+from qwr_tf.errors import ConfigError
 from qwr_tf.reporting import results
 from qwr_tf.sweeping import finished_runs
 from qwr_tf.sweeping import grid
@@ -86,7 +87,7 @@ def test_seed_twice():
 )
 def test_algorithm(config, name):
   assert name in results.ALGORITHMS
-  assert run_rows.algorithm_of(config) == name
+  assert algorithms.algorithm_of(config) == name
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ def test_algorithm(config, name):
 )
 def test_unknown_algorithm(config):
   with pytest.raises(ConfigError, match='--algorithm'):
-    run_rows.algorithm_of(config)
+    algorithms.algorithm_of(config)
 
 
 def test_bindings_in_one_cell():

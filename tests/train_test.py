@@ -334,7 +334,7 @@ def test_mode_is_not_sampled():
     env = environments.load('Pendulum-v1', max_episode_steps=20)
     env.seed = lambda _: environments.GymnasiumWrapper.seed(env, 7)
     evaluator = evaluate.Evaluator(
-      [env], numpy_actor.NumpyActor(agent.actor_network), seed=seed
+      [env], numpy_actor.NumpyActor(agent.acting_network), seed=seed
     )
     return evaluator.returns(1, sampled=sampled)
 

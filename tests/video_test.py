@@ -15,6 +15,7 @@ from qwr_tf import gin_files
 from qwr_tf import numpy_actor
 from qwr_tf import run_folder
 from qwr_tf import video
+from qwr_tf.errors import ConfigError
 
 
 def _settings(name, *bindings):
@@ -61,7 +62,7 @@ def test_an_endless_episode_is_cut(tmp_path):
 
 def test_what_cannot_be_drawn_is_one_line_before_the_run():
   settings = _settings('BitFlip-5')
-  with pytest.raises(gin_files.ConfigError, match='leave out --video') as info:
+  with pytest.raises(ConfigError, match='leave out --video') as info:
     video.screen(settings, seed=0)
   assert 'BitFlip-5' in str(info.value)
   assert '\n' not in str(info.value)
@@ -125,20 +126,29 @@ def _eagerly():
   tf.config.run_functions_eagerly(False)
 
 
-class _Fast:
-  """125 frames a second, of which every third is shown."""
+class _AtSpeed:
+  """An environment that is to be shown at another speed."""
 
-  def __init__(self, env):
-    self.env = types.SimpleNamespace(metadata={'render_fps': 125})
+  def __init__(self, env, fps):
+    self.env = types.SimpleNamespace(metadata={'render_fps': fps})
     self.reset, self.step, self.render = env.reset, env.step, env.render
 
 
 def test_a_film_is_as_long_as_the_episode(tmp_path):
   env = video.screen(_settings('Pendulum-v1'), seed=0)
-  path = video.record(_Fast(env), _agent(env), tmp_path / 'a.mp4', max_steps=11)
+  path = video.record(
+    _AtSpeed(env, 125), _agent(env), tmp_path / 'a.mp4', max_steps=11
+  )
   reader = imageio.get_reader(path)
   assert len(list(reader.iter_data())) == 4  # 0, 3, 6, 9.
   assert reader.get_meta_data()['fps'] == pytest.approx(125 / 3, abs=0.01)
+
+
+def test_an_environment_that_names_no_speed(tmp_path):
+  env = video.screen(_settings('Pendulum-v1'), seed=0)
+  silent = _AtSpeed(env, None)
+  path = video.record(silent, _agent(env), tmp_path / 'a.mp4', max_steps=2)
+  assert imageio.get_reader(path).get_meta_data()['fps'] == 30
 
 
 def test_the_mode_is_filmed(tmp_path, monkeypatch):

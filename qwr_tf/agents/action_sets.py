@@ -165,16 +165,11 @@ def greedy_actions(
   candidates = candidates or default(agent.action_spec)
   options = candidates(agent, steps, seed)
   q_values = agent.q_values(steps.observation, options.actions)  # [n, ...]
-  best = tf.argmax(q_values, axis=0)  # [...]
+  best = tf.argmax(q_values, axis=0)[tf.newaxis]  # [1, ...]
   outer_rank = _outer_rank(steps)
-  outer = tf.shape(q_values)
-  tail = options.actions.shape[1 + outer_rank :]
-  actions = tf.broadcast_to(
-    options.actions, tf.concat([outer, tail], axis=0)
-  )  # [n, ..., *action shape]
-  one_hot = tf.one_hot(best, outer[0], axis=0, dtype=actions.dtype)  # [n, ...]
-  one_hot = tf.reshape(one_hot, tf.concat([outer, [1] * len(tail)], axis=0))
-  chosen = tf.reduce_sum(one_hot * actions, axis=0, keepdims=True)
+  for _ in agent.action_spec.shape:
+    best = best[..., tf.newaxis]
+  chosen = tf.experimental.numpy.take_along_axis(options.actions, best, axis=0)
   return ActionSet(chosen, tf.zeros([1] * (1 + outer_rank)))
 
 

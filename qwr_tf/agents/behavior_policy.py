@@ -103,7 +103,7 @@ def actor_policies(agent, time_step_spec, action_spec) -> Policies:
   Raises:
     ValueError: if there is none.
   """
-  network = agent.trained_actor_network
+  network = agent.actor_network
   if isinstance(network, q_actors.NoActor):
     raise ValueError(
       'There is no actor that could act: policies_fn = '

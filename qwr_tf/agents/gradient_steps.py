@@ -37,24 +37,23 @@ class GradientStep:
     self._compiled = agent.replicas.compiled(self.loss_and_gradients)
     _create_slots(optimizer, network.trainable_variables)
 
-  def loss_and_gradients(self, *arguments, **kwargs):
+  def loss_and_gradients(self, *arguments):
     """(scalars of the loss function, gradients of the network's variables)."""
     with tf.GradientTape() as tape:
-      scalars = self._loss_fn(*arguments, **kwargs)
+      scalars = self._loss_fn(*arguments)
     variables = self._network.trainable_variables
     gradients = tape.gradient(scalars[self._name], variables)
     # A table's gradient comes as rows, some more than once: their norm is not
     # the gradient's, and replicas do not have them in common.
     return scalars, [tf.convert_to_tensor(g) for g in gradients]
 
-  def __call__(self, *arguments, **kwargs) -> dict[str, tf.Tensor]:
+  def __call__(self, *arguments) -> dict[str, tf.Tensor]:
     """Takes the step; arguments and scalars are those of the loss function."""
     replicas = self._agent.replicas
-    scalars = replicas.run(lambda *a: self._on_replica(a, kwargs), *arguments)
-    return replicas.one(scalars)
+    return replicas.one(replicas.run(self._on_replica, *arguments))
 
-  def _on_replica(self, arguments, kwargs) -> dict[str, tf.Tensor]:
-    scalars, gradients = self._compiled(*arguments, **kwargs)
+  def _on_replica(self, *arguments) -> dict[str, tf.Tensor]:
+    scalars, gradients = self._compiled(*arguments)
     mask = windows.mask_of(windows.first_step(arguments[0]))
     share = cross_replica.share(mask)
     aggregation = {}

@@ -74,5 +74,5 @@ def weight_decay(
   step size, which is next to nothing.
   """
   del policy
-  variables = agent.trained_actor_network.trainable_variables
+  variables = agent.actor_network.trainable_variables
   return coefficient * tf.add_n([tf.nn.l2_loss(v) for v in variables])

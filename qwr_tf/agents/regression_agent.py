@@ -166,13 +166,13 @@ class RegressionAgent(tf_agent.TFAgent):
 
   @property
   def actor_network(self):
-    """The network that acts: the one of line 21, or one made of the critic."""
-    return self._collect_policy.actor_network
-
-  @property
-  def trained_actor_network(self):
     """The network of line 21."""
     return self._actor_network
+
+  @property
+  def acting_network(self):
+    """The network that acts: the one of line 21, or one made of the critic."""
+    return self._collect_policy.actor_network
 
   @property
   def critic_network(self):
@@ -205,15 +205,15 @@ class RegressionAgent(tf_agent.TFAgent):
 
   # Gradient steps.
 
-  def critic_step(self, *arguments, **kwargs) -> dict[str, tf.Tensor]:
+  def critic_step(self, *arguments) -> dict[str, tf.Tensor]:
     """Line 14: one gradient step; arguments and scalars of `critic_loss`."""
-    scalars = self._take_critic_step(*arguments, **kwargs)
+    scalars = self._take_critic_step(*arguments)
     self.critic_steps.assign_add(1)
     return scalars
 
-  def actor_step(self, *arguments, **kwargs) -> dict[str, tf.Tensor]:
+  def actor_step(self, *arguments) -> dict[str, tf.Tensor]:
     """Line 21: one gradient step; arguments and scalars of `actor_loss`."""
-    scalars = self._take_actor_step(*arguments, **kwargs)
+    scalars = self._take_actor_step(*arguments)
     self.actor_steps.assign_add(1)
     return scalars
 

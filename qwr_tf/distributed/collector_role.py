@@ -43,8 +43,8 @@ class Newest:
     writes = table.rate_limiter_info.insert_stats.completed
     if not table.current_size or writes == self._writes:
       return False
-    policy = self._connection.read(reverb_server.VARIABLES)
-    for variable, value in zip(self._variables, policy.variables, strict=True):
+    values = self._connection.read(reverb_server.VARIABLES)
+    for variable, value in zip(self._variables, values, strict=True):
       variable.assign(value)
     self._writes = writes
     return True
@@ -70,7 +70,7 @@ class Collecting:
     """
     self.writer = reverb_writer.WindowWriter(connection, made.agent.horizon)
     self._connection = connection
-    self._newest = Newest(connection, made.agent.actor_network)
+    self._newest = Newest(connection, made.agent.acting_network)
     self._backlog = env_steps(made.agent)
     self._collect = collect.Collector(
       made.env,

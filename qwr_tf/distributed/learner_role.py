@@ -59,10 +59,9 @@ class RemoteCollector(collect.Collector):
     self._arrivals = reverb_table.Arrivals(
       connection, specs, agent.collect_data_spec
     )
-    self._variables = reverb_server.acting_variables(agent.actor_network)
+    self._variables = reverb_server.acting_variables(agent.acting_network)
     self._wait_seconds = wait_seconds
-    self._interactions = 0
-    self._policy: reverb_server.Policy | None = None
+    self._policy: tuple[np.ndarray, ...] | None = None  # What it acts with.
     self._writes = 0  # Of policies, by the server's count.
     self._lock = threading.Lock()  # Of the two above.
     self.is_learning = False  # Not here: windows are being read.
@@ -86,16 +85,12 @@ class RemoteCollector(collect.Collector):
       taken += len(observations)
       returns += ended
       self._normalize(observations)
-    self._interactions += taken
     self.is_learning = True
     return collect.Collected(taken, returns, time.perf_counter() - start)
 
   def publish(self) -> None:
     """Gives collectors the newest policy."""
-    policy = reverb_server.Policy(
-      variables=tuple(v.numpy() for v in self._variables),
-      interactions=np.int64(self._interactions),
-    )
+    policy = tuple(v.numpy() for v in self._variables)
     with self._lock:
       self._write(policy)
 
@@ -109,7 +104,7 @@ class RemoteCollector(collect.Collector):
       if self._policy is not None and _writes(tables) < self._writes:
         self._write(self._policy)
 
-  def _write(self, policy: reverb_server.Policy) -> None:
+  def _write(self, policy: tuple[np.ndarray, ...]) -> None:
     self._connection.write(reverb_server.VARIABLES, policy)
     self._policy = policy
     self._writes = _writes(self._connection.tables())
@@ -143,7 +138,7 @@ class RemoteCollector(collect.Collector):
     return tables[reverb_server.ARRIVALS].current_size
 
   def _normalize(self, observations: np.ndarray) -> None:
-    normalizer = self._agent.actor_network.normalizer
+    normalizer = self._agent.acting_network.normalizer
     if normalizer is not None and len(observations):
       normalizer.update(tf.constant(observations))
 
@@ -151,14 +146,12 @@ class RemoteCollector(collect.Collector):
     """What was counted, for a checkpoint."""
     return {
       'next_env_steps': self._next_env_steps,
-      'interactions': self._interactions,
       'arrivals': self._arrivals.state(),
     }
 
   def restore(self, state) -> None:
     """Goes back to where `state` was called."""
     self._next_env_steps = state['next_env_steps']
-    self._interactions = state['interactions']
     self._arrivals.restore(state['arrivals'])
 
 

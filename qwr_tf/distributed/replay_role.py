@@ -6,7 +6,7 @@ import time
 
 from qwr_tf import experiment
 from qwr_tf.distributed import role
-from qwr_tf.gin_files import ConfigError
+from qwr_tf.errors import ConfigError
 from qwr_tf.replay import reverb_client
 from qwr_tf.replay import reverb_server
 

@@ -8,6 +8,7 @@ from qwr_tf import experiment
 from qwr_tf import gin_files
 from qwr_tf.agents import exact_reuse
 from qwr_tf.agents import whole_table
+from qwr_tf.errors import ConfigError
 from qwr_tf.replay import reverb_client
 from qwr_tf.replay import reverb_server
 
@@ -45,14 +46,14 @@ def build(settings: experiment.Settings, seed: int, env_seed: int) -> Role:
     env = experiment.load_environment(settings.environment, seed=env_seed)
     agent = experiment.agent_for(env, seed=seed)
   except (ValueError, TypeError) as error:
-    raise gin_files.ConfigError(gin_files.describe(error)) from error
+    raise ConfigError(gin_files.describe(error)) from error
   return Role(env, agent, specs_of(agent))
 
 
 def specs_of(agent) -> dict[str, Any]:
   """Specs of the server's tables for an agent."""
   return reverb_server.signatures(
-    agent.collect_data_spec, agent.horizon, agent.actor_network
+    agent.collect_data_spec, agent.horizon, agent.acting_network
   )
 
 
@@ -73,7 +74,7 @@ def check_server(connection, specs: dict[str, Any], config: str) -> None:
     reverb_client.MismatchError,
     reverb_client.UnreachableError,
   ) as error:
-    raise gin_files.ConfigError(str(error)) from error
+    raise ConfigError(str(error)) from error
 
 
 def adapt(settings: experiment.Settings) -> None:
@@ -85,15 +86,13 @@ def adapt(settings: experiment.Settings) -> None:
     ConfigError: for what cannot do without, with the fix.
   """
   if settings.dataset is not None:
-    raise gin_files.ConfigError(
-      'run.dataset is read by one process: use qwr_tf.train.'
-    )
+    raise ConfigError('run.dataset is read by one process: use qwr_tf.train.')
   try:
     made = gin.query_parameter('iterate.minibatches_fn').configurable.wrapped
   except ValueError:  # Nothing is bound: it is PerMinibatch.
     return
   if made is whole_table.WholeTable:
-    raise gin_files.ConfigError(
+    raise ConfigError(
       'iterate.minibatches_fn = @WholeTable needs the table in its own '
       'process; a Reverb server gives windows one minibatch at a time: set '
       'iterate.minibatches_fn = @PerMinibatch, or use qwr_tf.train.'

@@ -80,14 +80,27 @@ def action_map(space: gymnasium.Space) -> Callable[[np.ndarray], Any]:
   if isinstance(space, spaces.Discrete):
     start = space.start
     return lambda action: int(action + start)
-  box = _bounded_float_box(space)
-  low, high = box.low, box.high
-  scale, offset = high / 2 - low / 2, high / 2 + low / 2
+  low, high = action_bounds(space)
+  scale, offset = action_scale(space)
   if np.all(scale == 1) and np.all(offset == 0):
     return lambda action: np.minimum(np.maximum(action, low), high)
   return lambda action: np.minimum(
     np.maximum(action * scale + offset, low), high
   )
+
+
+def action_scale(space: gymnasium.Space) -> tuple[np.ndarray, np.ndarray]:
+  """(scale, offset): an agent's action a in a Box is a * scale + offset there.
+
+  Args:
+    space: the environment's action space, a Box.
+
+  Raises:
+    ValueError: as `action_spec` does.
+  """
+  box = _bounded_float_box(space)
+  # Halves, as the difference of the bounds may overflow.
+  return box.high / 2 - box.low / 2, box.high / 2 + box.low / 2
 
 
 def action_bounds(space: gymnasium.Space) -> tuple[np.ndarray, np.ndarray]:

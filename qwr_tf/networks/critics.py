@@ -36,7 +36,8 @@ class Critic(network.Network):
   @property
   def normalizer(self):
     """Of observations, or None."""
-    return self.encoder.normalizer
+    encoder = getattr(self, 'encoder', None)
+    return encoder and encoder.normalizer
 
   def outputs(self, observation: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
     """What the critic learns from.

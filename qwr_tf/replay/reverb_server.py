@@ -16,7 +16,8 @@ from qwr_tf.replay import packing
 EXPERIENCE = 'experience'
 # Each interaction once: what the learner has not counted yet.
 ARRIVALS = 'arrivals'
-# What the newest policy acts with; one item.
+# What the newest policy acts with, in the order of `acting_variables`; one
+# item.
 VARIABLES = 'variables'
 # One item once training has ended, and the roles with it.
 ENDED = 'ended'
@@ -42,18 +43,6 @@ class Arrival(NamedTuple):
   row: Any
   session: Any
   number: Any
-
-
-class Policy(NamedTuple):
-  """What collectors act with.
-
-  Attributes:
-    variables: values, in the order of `acting_variables`.
-    interactions: that it has learned from.
-  """
-
-  variables: Any
-  interactions: Any
 
 
 def acting_variables(network: tf.Module) -> list[tf.Variable]:
@@ -82,10 +71,7 @@ def signatures(
       for name, spec in row.items()
     },
     ARRIVALS: Arrival(row=row, session=number, number=number),
-    VARIABLES: Policy(
-      variables=tuple(tf.TensorSpec(v.shape, v.dtype) for v in variables),
-      interactions=number,
-    ),
+    VARIABLES: tuple(tf.TensorSpec(v.shape, v.dtype) for v in variables),
     ENDED: tf.TensorSpec([], tf.bool),
     CONFIGURATION: tf.TensorSpec([None], tf.uint8),  # Text in UTF-8.
   }

@@ -1,5 +1,6 @@
 """D4RL's normalised scores: 0 is a random policy, 100 an expert."""
 
+from qwr_tf.environments import env_names
 from qwr_tf.reporting import published
 
 # Returns of D4RL's random and expert policies (d4rl/infos.py), on gym's v2 of
@@ -33,7 +34,7 @@ def normalised(
   Returns:
     100 (score - random) / (expert - random); None where the two are unknown.
   """
-  scale = reference or _REFERENCE.get(published.task(environment))
+  scale = reference or _REFERENCE.get(env_names.task(environment))
   if scale is None:
     return None
   return 100.0 * published.normalised(score, scale)

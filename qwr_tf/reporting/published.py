@@ -2,11 +2,11 @@
 
 import csv
 import pathlib
-import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from qwr_tf.gin_files import ConfigError
+from qwr_tf.environments import env_names
+from qwr_tf.errors import ConfigError
 
 # Of a checkout; a wheel has no results.
 DEFAULT_PATH = (
@@ -95,14 +95,6 @@ def _number(row: dict[str, str]) -> Number:
   return Number(**cells)
 
 
-def task(environment: str) -> str:
-  """'ALE/Pong-v5' is Pong, 'HalfCheetah-v4' HalfCheetah.
-
-  Other collections' names stay with the games: MinAtar/Breakout is no Breakout.
-  """
-  return re.sub(r'^(\w+:)?(ALE/)?|-v\d+$', '', environment)
-
-
 def at_budget(
   numbers: Sequence[Number], interactions: int, dataset: str = ''
 ) -> list[Number]:
@@ -154,7 +146,7 @@ def beside(
   if not DEFAULT_PATH.exists():
     return []
   numbers = load(DEFAULT_PATH)
-  name, lines = task(environment), []
+  name, lines = env_names.task(environment), []
   others = at_budget(numbers, interactions, dataset)
   others = [n for n in others if n.task == name]
   if others:

@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from qwr_tf.gin_files import ConfigError
+from qwr_tf.environments import env_names
+from qwr_tf.errors import ConfigError
 from qwr_tf.reporting import published
 from qwr_tf.reporting import results
 
@@ -77,11 +78,8 @@ class Run:
 
   def _progress(self, e: Evaluation) -> int:
     """Interactions; gradient steps where learning began without any."""
-    return (
-      e.actor_steps or e.critic_steps
-      if self.setting.dataset
-      else (e.interactions)
-    )
+    learned = e.actor_steps or e.critic_steps
+    return learned if self.setting.dataset else e.interactions
 
   @property
   def switch(self) -> int | None:
@@ -167,7 +165,7 @@ class Experiment:
         (int(part), '') if part.isdigit() else (0, part)
         for part in re.split(r'(\d+)', environment)
       ]
-      return order.get(published.task(environment), len(order)), parts
+      return order.get(env_names.task(environment), len(order)), parts
 
     return sorted({run.environment for run in self.runs}, key=place)
 

@@ -1,5 +1,6 @@
 """Pictures of an experiment: learning curves, final scores, profiles."""
 
+import io
 import pathlib
 import textwrap
 from collections.abc import Sequence
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from qwr_tf.atomic_files import write_atomically
 from qwr_tf.reporting import report_tables
 from qwr_tf.reporting import score_figures
 from qwr_tf.reporting.published import Number
@@ -65,9 +67,9 @@ def write(
       names(experiment, numbers), draw, strict=False
     ):
       figure = draw[ending](pyplot, experiment, numbers)
-      temporary = folder / f'.{name}.tmp.png'
-      figure.savefig(temporary, dpi=120)
-      temporary.replace(folder / name)
+      picture = io.BytesIO()
+      figure.savefig(picture, format='png', dpi=120)
+      write_atomically(folder / name, picture.getvalue())
       pyplot.close(figure)
       paths.append(folder / name)
   return paths

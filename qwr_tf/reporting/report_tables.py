@@ -7,6 +7,7 @@ anywhere but raw rows and the table of published numbers.
 import functools
 from collections.abc import Callable, Iterable, Sequence
 
+from qwr_tf.environments import env_names
 from qwr_tf.reporting import published
 from qwr_tf.reporting import scores
 from qwr_tf.reporting.published import Number
@@ -99,7 +100,7 @@ def _by_method(numbers: Sequence[Number]) -> dict[str, dict[str, Number]]:
 
 def rivals(experiment: Experiment, numbers: Sequence[Number]) -> list[Number]:
   """What was published for this budget about tasks measured here."""
-  tasks = {published.task(e) for e in experiment.environments}
+  tasks = {env_names.task(e) for e in experiment.environments}
   datasets = {setting.dataset for setting in experiment.settings}
   found = [
     n
@@ -117,8 +118,8 @@ def overview(experiment: Experiment, numbers: Sequence[Number]) -> str:
   """Medians per setting and environment, published ones below."""
   found = rivals(experiment, numbers)
   environments = experiment.environments
-  measured = {published.task(e) for e in environments}
-  tasks = [published.task(e) for e in environments]
+  measured = {env_names.task(e) for e in environments}
+  tasks = [env_names.task(e) for e in environments]
   missing = dict.fromkeys(n.task for n in found if n.task not in measured)
   rows = []
   for setting in experiment.settings:
@@ -198,7 +199,7 @@ def same_algorithms(
   return [
     n
     for n in rivals(experiment, numbers)
-    if n.task == published.task(environment) and n.algorithm in run_here
+    if n.task == env_names.task(environment) and n.algorithm in run_here
   ]
 
 
@@ -265,7 +266,7 @@ def _strata(experiment, setting, action, tasks, scale) -> list[list[float]]:
   """
   strata: dict[str, list[float]] = {}
   for environment in experiment.environments:
-    task = published.task(environment)
+    task = env_names.task(environment)
     finals = experiment.finals(setting, environment, action)
     if task in strata and finals:
       return []

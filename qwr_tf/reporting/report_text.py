@@ -3,6 +3,7 @@
 import collections
 from collections.abc import Mapping, Sequence
 
+from qwr_tf.environments import env_names
 from qwr_tf.reporting import factor_tables
 from qwr_tf.reporting import published
 from qwr_tf.reporting import report_tables
@@ -111,7 +112,7 @@ def _provenance(experiment: Experiment) -> str:
 def _normalised(experiment: Experiment, numbers: Sequence[Number]) -> list[str]:
   """The index of the MuJoCo tasks and the human-normalised Atari scores."""
   games = {n.task for n in numbers if n.algorithm == 'human'}
-  played = [published.task(e) for e in experiment.environments]
+  played = [env_names.task(e) for e in experiment.environments]
   parts = []
   if set(played) & set(published.INDEX_TASKS) and (
     experiment.of_a_preset or set(played) >= set(published.INDEX_TASKS)

@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from qwr_tf.atomic_files import write_atomically
-from qwr_tf.gin_files import ConfigError
+from qwr_tf.errors import ConfigError
 
 COLUMNS = (
   'experiment',

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from qwr_tf.environments import env_names
 from qwr_tf.reporting import published
 from qwr_tf.reporting import report_tables
 from qwr_tf.reporting import scores
@@ -166,12 +167,12 @@ def _bar_legend(figure, columns, experiment, methods) -> None:
 def profile_strata(experiment, numbers) -> dict[Setting, list[list[float]]]:
   """Normalised final scores of the settings that have all scaled tasks."""
   scale = published.scales(numbers)
-  scaled = [e for e in experiment.environments if published.task(e) in scale]
+  scaled = [e for e in experiment.environments if env_names.task(e) in scale]
   found = {}
   for setting in experiment.learned:
     strata = [
       [
-        published.normalised(score, scale[published.task(environment)])
+        published.normalised(score, scale[env_names.task(environment)])
         for score in experiment.finals(setting, environment, 'mode')
       ]
       for environment in scaled
@@ -198,7 +199,7 @@ def profile(pyplot, experiment: Experiment, numbers: Sequence[Number]):
   tasks = ', '.join(
     e
     for e in experiment.environments
-    if published.task(e) in published.scales(numbers)
+    if env_names.task(e) in published.scales(numbers)
   )
   left_out = ''
   if len(found) < len(every):

@@ -1,4 +1,4 @@
-"""Policies as SavedModels that plain TensorFlow can serve."""
+"""Policies as files: SavedModels that plain TensorFlow serves, TFLite, ONNX."""
 
 from qwr_tf.serving.exporter import KINDS
 from qwr_tf.serving.exporter import export

@@ -11,7 +11,7 @@ from qwr_tf import environments
 from qwr_tf import experiment
 from qwr_tf import numpy_actor
 from qwr_tf import offline
-from qwr_tf.gin_files import ConfigError
+from qwr_tf.errors import ConfigError
 from qwr_tf.gin_files import describe
 from qwr_tf.serving import signatures
 
@@ -38,7 +38,7 @@ def visited_observations(
   env = experiment.load_environment(environment, seed=seed)
   if environment == environments.NO_SIMULATOR:
     return _logged_observations(agent, env.env.action_space, number, seed)
-  act = numpy_actor.NumpyActor(agent.actor_network)
+  act = numpy_actor.NumpyActor(agent.acting_network)
   rng = np.random.default_rng(seed)
   with env:
     step = env.reset()
@@ -155,6 +155,6 @@ def bare_network(agent) -> Callable[[tf.Tensor], tf.Tensor]:
 
   @tf.function(input_signature=[spec])
   def call(observation):
-    return signatures.mode_of(agent.actor_network(observation)[0])
+    return signatures.mode_of(agent.acting_network(observation)[0])
 
   return call

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow as tf
 
-from qwr_tf.gin_files import ConfigError
+from qwr_tf.errors import ConfigError
 from qwr_tf.gin_files import describe
 from qwr_tf.serving import int8_weights
 from qwr_tf.serving import last_layer
@@ -141,7 +141,7 @@ def _mode_function(agent, action_space):
     autograph=False,
   )
   module = tf.Module()
-  module.policy_variables = agent.actor_network.variables
+  module.policy_variables = agent.acting_network.variables
   return function, module
 
 

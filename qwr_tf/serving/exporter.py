@@ -19,7 +19,7 @@ from tf_agents.specs import tensor_spec
 from qwr_tf import checkpoints
 from qwr_tf import environments
 from qwr_tf import experiment
-from qwr_tf.gin_files import ConfigError
+from qwr_tf.errors import ConfigError
 from qwr_tf.gin_files import describe
 from qwr_tf.serving import checks
 from qwr_tf.serving import conversions

@@ -7,11 +7,11 @@ from typing import Any
 
 from tf_agents.specs import tensor_spec
 
+from qwr_tf import algorithms
 from qwr_tf import environments
-from qwr_tf.gin_files import ConfigError
+from qwr_tf.errors import ConfigError
 from qwr_tf.serving import signatures
 from qwr_tf.serving import versions
-from qwr_tf.sweeping import run_rows
 
 # What is handed on from run.json.
 _FACTS = (
@@ -83,7 +83,7 @@ def metadata(facts: Mapping[str, Any], agent, env) -> dict[str, Any]:
 
 def _algorithm(config: str, agent) -> str:
   try:
-    return run_rows.algorithm_of(config)
+    return algorithms.algorithm_of(config)
   except ConfigError:  # Slots filled in a way that has no name.
     return type(agent).__name__
 
@@ -92,4 +92,4 @@ def _distribution(agent) -> str:
   """The name tfp gives to the exported distribution."""
   spec = agent.time_step_spec.observation
   observation = tensor_spec.zero_spec_nest(spec, outer_dims=[1])
-  return type(agent.policy_distribution(observation)).__name__.strip('_')
+  return type(agent.acting_network(observation)[0]).__name__.strip('_')

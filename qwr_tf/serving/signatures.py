@@ -2,7 +2,7 @@
 
 Actions go in and out in the environment's own units; what the agent does with
 observations (normalising, scaling pixels) is inside. All of it is traced from
-the agent's interfaces: `actor_network` and `q_values`.
+the agent's interfaces: `acting_network` and `q_values`.
 """
 
 from collections.abc import Callable
@@ -14,6 +14,7 @@ import tensorflow_probability as tfp
 from tf_agents.distributions import utils as distribution_utils
 from tf_agents.specs import tensor_spec
 
+from qwr_tf import environments
 from qwr_tf.agents import action_sets
 
 SERVING_DEFAULT = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
@@ -26,11 +27,10 @@ class ActionUnits:
     """Takes gymnasium's action space: Discrete or a bounded Box."""
     self._start = getattr(space, 'start', None)
     if self._start is None:
-      self._low = np.asarray(space.low, np.float32)
-      self._high = np.asarray(space.high, np.float32)
-      # As environments.spaces.action_map, so that both agree to the last bit.
-      self._scale = self._high / 2 - self._low / 2
-      self._offset = self._high / 2 + self._low / 2
+      self._low, self._high, self._scale, self._offset = (
+        np.asarray(x, np.float32)
+        for x in (space.low, space.high, *environments.action_scale(space))
+      )
 
   def to_environment(self, action: tf.Tensor) -> tf.Tensor:
     """Shifts a discrete action; scales and clips a continuous one."""
@@ -40,10 +40,10 @@ class ActionUnits:
     return tf.clip_by_value(scaled, self._low, self._high)
 
   def to_agent(self, action: tf.Tensor) -> tf.Tensor:
-    """The inverse, without the clip."""
+    """The inverse, without the clip; 0 where the bounds leave no choice."""
     if self._start is not None:
       return action - tf.constant(self._start, action.dtype)
-    return (action - self._offset) / self._scale
+    return tf.math.divide_no_nan(action - self._offset, self._scale)
 
 
 class PolicyFunctions:
@@ -115,7 +115,7 @@ class PolicyFunctions:
     return {'values': values[0]}
 
   def _policy(self, observation: tf.Tensor):
-    return self._agent.actor_network(observation)[0]
+    return self._agent.acting_network(observation)[0]
 
 
 def critic_signature(agent) -> str | None:

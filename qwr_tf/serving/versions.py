@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from qwr_tf import atomic_files
 from qwr_tf import checkpoint_files
-from qwr_tf.gin_files import ConfigError
+from qwr_tf.errors import ConfigError
 
 # TensorFlow leaves this folder of a SavedModel to its users.
 EXTRA = 'assets.extra'

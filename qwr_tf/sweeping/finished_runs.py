@@ -7,7 +7,7 @@ run's folder does.
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
-from qwr_tf.gin_files import ConfigError
+from qwr_tf.errors import ConfigError
 from qwr_tf.reporting import results
 from qwr_tf.sweeping import run_rows
 

@@ -3,12 +3,12 @@
 import csv
 import json
 import pathlib
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from qwr_tf import algorithms
 from qwr_tf import gin_files
-from qwr_tf.gin_files import ConfigError
+from qwr_tf.errors import ConfigError
 from qwr_tf.reporting import results
 from qwr_tf.reporting.results import COLUMNS
 from qwr_tf.reporting.results import Row
@@ -17,57 +17,6 @@ _VERSIONS = ('python', 'tensorflow', 'tf_agents', 'gymnasium', 'mujoco')
 
 # What has a column of its own; ENVIRONMENT and GAME are the presets' macros.
 _IN_COLUMNS = ('run.environment', 'run.dataset', 'ENVIRONMENT', 'GAME')
-
-_BACKUPS = {
-  '@log_sum_exp_backup': 'QWR-LSE',
-  '@max_backup': 'QWR-MAX',
-  '@mean_backup': 'QWR-AVG',
-}
-
-
-def _bound(values: Mapping[str, str], name: str, default: str = '') -> str:
-  """A value behind its macro, a function without scope and module."""
-  value = values.get(name, default)
-  if value.startswith('%'):
-    value = values.get(value[1:], '')
-  return re.sub(r'^@[\w./]*[./]', '@', value)
-
-
-def algorithm_of(config: str) -> str:
-  """The name in the column `algorithm`, from the slots a config fills.
-
-  Args:
-    config: gin's own text of the configuration.
-
-  Raises:
-    ConfigError: if the slots are none of the family's known members.
-  """
-  values = gin_files.values(config)
-  agent = _bound(values, 'make_agent.agent_class', '@QwrAgent').strip('@')
-
-  def slot(name: str, default: str = '') -> str:
-    return _bound(values, f'{agent}.{name}', default)
-
-  if _bound(values, 'iterate.actor_steps') == '0':
-    return 'DQN'
-  if _bound(values, 'iterate.critic_steps') == '0':
-    returns = slot('estimate_fn') == '@return_estimates'
-    return 'RWR' if returns or agent == 'AwrAgent' else 'BC'
-  if agent in ('AwrAgent', 'AwacAgent'):
-    return agent.removesuffix('Agent').upper()
-  backup = slot('backup_fn', '@log_sum_exp_backup')
-  copies = slot('regression_actions') == '@stored_actions'
-  if (
-    agent == 'QwrAgent'
-    and copies
-    and slot('baseline_fn') == ('@critic_baseline')
-  ):
-    return 'CRR'
-  if agent != 'QwrAgent' or copies or backup not in _BACKUPS:
-    raise ConfigError(
-      'the configuration is no known algorithm; name it with --algorithm.'
-    )
-  return _BACKUPS[backup]
 
 
 def changes(before: str, now: str) -> list[str]:
@@ -188,7 +137,7 @@ def _common(
     known[name] = facts.get(name)
   known |= {
     'experiment': experiment,
-    'algorithm': algorithm or algorithm_of(facts['config']),
+    'algorithm': algorithm or algorithms.algorithm_of(facts['config']),
     'bindings': own_bindings(facts.get('bindings', ())),
     'host_cores': facts.get('host_cores'),
     'threads': facts.get('threads'),

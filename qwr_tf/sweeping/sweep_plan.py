@@ -5,12 +5,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from qwr_tf import algorithms
 from qwr_tf import environments
 from qwr_tf import experiment
 from qwr_tf import gin_files
 from qwr_tf import offline
 from qwr_tf import run_folder
-from qwr_tf.gin_files import ConfigError
+from qwr_tf.errors import ConfigError
 from qwr_tf.reporting import results
 from qwr_tf.sweeping import finished_runs
 from qwr_tf.sweeping import grid
@@ -123,7 +124,7 @@ def _row(recipe: Recipe, settings, bindings, config: str) -> results.Row:
   """What identifies rows of any seed."""
   return dict.fromkeys(results.COLUMNS, '') | {
     'experiment': recipe.path.stem,
-    'algorithm': recipe.algorithm or run_rows.algorithm_of(config),
+    'algorithm': recipe.algorithm or algorithms.algorithm_of(config),
     'preset': pathlib.Path(recipe.gin_file).stem,
     'bindings': run_rows.own_bindings(bindings),
     'dataset': _dataset_name(settings),
