@@ -510,7 +510,7 @@ def test_an_evaluation_depends_on_its_number_alone():
   )
   actor = networks.ActorNetwork(*specs)
   actor.create_variables()
-  agent = types.SimpleNamespace(actor_network=actor)
+  agent = types.SimpleNamespace(acting_network=actor)
 
   def scores(number, seed=0, before=()):
     envs = [environments.load('BitFlip-20') for _ in range(2)]

@@ -113,7 +113,7 @@ def _bindings(*bindings):
 
 def _note_export(agent, facts, output):
   """In the place of an export, which takes a second; see serving_test.py."""
-  assert agent.actor_network.variables
+  assert agent.acting_network.variables
   output.mkdir()
   (output / 'facts.json').write_text(json.dumps(facts))
 

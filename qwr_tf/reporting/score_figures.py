@@ -117,7 +117,8 @@ def _own_bar(axis, y, finals) -> None:
   low, middle, high = np.percentile(finals, [25, 50, 75])
   spread = [[middle - low], [high - middle]] if len(finals) > 1 else None
   _bar(axis, y, middle, spread, COLOURS[0])
-  axis.plot(finals, [y - 0.2] * len(finals), '.', color='0.1', ms=5, zorder=3)
+  (dots,) = axis.plot(finals, [y - 0.2] * len(finals), '.', color='0.1', ms=5)
+  dots.set(zorder=3, clip_on=False)  # A score of 0 may lie on the frame.
   if interval := scores.bootstrap([finals]):
     axis.plot(interval, [y + 0.2] * 2, color=COLOURS[1], lw=1.6, zorder=3)
     middle = scores.iqm(finals)
