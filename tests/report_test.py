@@ -915,6 +915,16 @@ def test_curves_of_two_data_sets_are_in_panels_of_their_own():
   assert chunks == [settings[:2], settings[2:]]
 
 
+def test_profiles_begin_at_one_and_end_at_zero(tmp_path):
+  number = published.load(published.DEFAULT_PATH)
+  path = _csv(tmp_path / 'e.csv', _run(-50.0), _run(900.0, seed=1))
+  (experiment,) = report_data.load([path])
+  figure, close = _figure(experiment, number, score_figures.profile)
+  ((line,),) = [axis.lines for axis in figure.axes]
+  assert list(line.get_ydata()[[0, -1]]) == [1.0, 0.0]
+  close(figure)
+
+
 def test_profiles_are_of_the_mode_action(tmp_path):
   # SAC at 1M, 11321, counts as 1; sampled, a run has 100 less.
   runs = [_run(11321.0), _run(22642.0, seed=1)]

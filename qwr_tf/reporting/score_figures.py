@@ -217,10 +217,14 @@ def profile(pyplot, experiment: Experiment, numbers: Sequence[Number]):
 
 
 def _thresholds(found) -> np.ndarray:
-  """From the lowest score, or 0, to a little above the highest."""
+  """From a little below the lowest score, or 0, to as much above the highest.
+
+  So that every line begins at 1, but for scores of 0, and ends at 0.
+  """
   known = np.concatenate([np.concatenate(strata) for strata in found.values()])
   top, low = max(0.0, known.max()), min(0.0, known.min())
-  return np.linspace(low, 1.1 * top + 0.02, 201)
+  below = 1.1 * low - 0.02 if low else 0.0
+  return np.linspace(below, 1.1 * top + 0.02, 201)
 
 
 def _profile_lines(found, labels, thresholds) -> Iterator[tuple]:
