@@ -80,7 +80,7 @@ def _start(module, *arguments, bindings=_TINY, **environment):
   )
 
 
-def _end(process, seconds=400):
+def _end(process, seconds=900):
   out, err = process.communicate(timeout=seconds)
   return process.returncode, out, err
 
@@ -116,7 +116,7 @@ def test_a_launched_run_comes_to_its_end_though_roles_die(tmp_path):
 
 
 def _wait_for_rows(folder, count, run):
-  end = time.monotonic() + 200
+  end = time.monotonic() + 600
   while time.monotonic() < end and run.poll() is None:
     file = folder / 'metrics.csv'
     if file.exists() and len(file.read_text().splitlines()) > count:
