@@ -4,10 +4,14 @@ import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import tensorflow as tf
 from absl import flags
+from tf_agents.trajectories import trajectory
 
 from benchmarks import ablation
+from benchmarks import advantage_calibration
 from benchmarks import bitflip
 from qwr_tf import gin_files
 from qwr_tf.errors import ConfigError
@@ -66,6 +70,55 @@ def test_unknown_factor(_parsed):
   _parsed('factors', ['T = 4'])
   with pytest.raises(ConfigError, match='T = 4: not one of default, no norm'):
     ablation.main()
+
+
+def test_td_errors_end_with_their_episodes():
+  # Two steps to a terminal state, its final observation, then an episode that
+  # is cut after three: rows 3, 4, 5 and the final observation 6.
+  rows = trajectory.Trajectory(
+    step_type=tf.constant([0, 1, 2, 0, 1, 1, 2, 0]),
+    observation=(),
+    action=(),
+    policy_info=(),
+    next_step_type=tf.constant([1, 2, 0, 1, 1, 2, 0, 1]),
+    reward=tf.constant([1.0, 2.0, 99.0, 3.0, 4.0, 5.0, 99.0, 6.0]),
+    discount=tf.constant([1.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]),
+  )
+  values = np.float32([10, 20, 30, 40, 50, 60, 70, 80])
+  decisions, errors = advantage_calibration.td_errors(rows, values, 0.5, 2)
+  np.testing.assert_array_equal(decisions, [0, 1, 3, 4, 5])
+  np.testing.assert_allclose(
+    errors,
+    [
+      1 + 2 / 2 - 10,  # Terminal: nothing after it.
+      2 - 20,
+      3 + 4 / 2 + 60 / 4 - 40,
+      4 + 5 / 2 + 70 / 4 - 50,
+      5 + 70 / 2 - 60,  # Cut: its final observation has a value.
+    ],
+  )
+
+
+def test_slope_of_a_line_with_noise():
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=4000)
+  y = 3.0 + 0.25 * x + rng.normal(size=4000)
+  estimate, error = advantage_calibration.slope(x, y)
+  assert estimate == pytest.approx(np.cov(x, y)[0, 1] / np.var(x, ddof=1))
+  # Independent noise: sigma / (std of x * sqrt n).
+  assert error == pytest.approx(1 / np.sqrt(4000), rel=0.4)
+  assert abs(estimate - 0.25) < 3 * error
+
+
+def test_slope_says_more_of_neighbours_that_depend_on_each_other():
+  rng = np.random.default_rng(0)
+  x, noise = (np.repeat(rng.normal(size=200), 20) for _ in range(2))
+  _, error = advantage_calibration.slope(x, noise)
+  assert error > 2 / np.sqrt(4000)  # 200 independent ones, not 4000.
+
+
+def test_slope_on_advantages_that_are_all_alike():
+  assert np.isnan(advantage_calibration.slope(np.ones(50), np.arange(50.0))[0])
 
 
 # Of its own flags two benchmarks can have the same.

@@ -1,0 +1,209 @@
+"""Do the critic's advantages hold on decisions that it was not trained on?
+
+    python -m benchmarks.advantage_calibration --root_dirs=runs/...,runs/...
+        [--decisions=6000]
+
+The final policy of each finished run plays on, and Q(s, a) - V(s) is compared
+with what came of the action: the n-step TD error of V, n = T of the run. Where
+V is the policy's value, the error's expectation given (s, a) is the advantage,
+so that the slope of the errors on the advantages is 1 for those that hold and
+0 for noise. Adds a row per run to results/benchmarks/advantage_calibration.csv.
+"""
+
+import qwr_tf  # noqa: F401 (first: it quiets TensorFlow)
+
+# isort: split
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from absl import flags
+from tf_agents.specs import tensor_spec
+from tf_agents.trajectories import time_step as ts
+from tf_agents.trajectories import trajectory
+
+from benchmarks import raw_rows
+from qwr_tf import collect
+from qwr_tf import command
+from qwr_tf import experiment
+from qwr_tf import provenance
+from qwr_tf import replay
+from qwr_tf import serving
+from qwr_tf.agents import action_sets
+from qwr_tf.errors import ConfigError
+from qwr_tf.ops import backups
+from qwr_tf.ops import returns
+from qwr_tf.serving import metadata
+
+_ROOT_DIRS = flags.DEFINE_list('root_dirs', [], 'Folders of finished runs.')
+_DECISIONS = flags.DEFINE_integer(
+  'decisions', 6000, 'How long each policy plays.', lower_bound=100
+)
+
+_SEED = 2**30  # Of what is played; no run has it.
+_CHUNK_ROWS = 256  # Through the networks at once.
+_SAMPLES = 32  # Behind a V(s) where actions cannot be enumerated.
+_BLOCKS = 20  # Of consecutive decisions: neighbours are not independent.
+
+
+class Values(NamedTuple):
+  """Of rows in time order, float [N] each.
+
+  Attributes:
+    q_values: Q(s, a) of the action that was taken.
+    state_values: V(s), the mean of Q under the policy.
+    other_state_values: the same from other samples. The noise of one V in
+      both the advantage and the error would look like an advantage that holds.
+  """
+
+  q_values: np.ndarray
+  state_values: np.ndarray
+  other_state_values: np.ndarray
+
+
+def values(agent, rows: trajectory.Trajectory, seed: tf.Tensor) -> Values:
+  """Asks the critic about rows [N, ...]."""
+
+  def state_values(seed: tf.Tensor) -> tf.Tensor:
+    if tensor_spec.is_discrete(agent.action_spec):
+      actions = action_sets.enumerated_behavior_actions(agent, rows, seed)
+    else:
+      actions = action_sets.sampled_behavior_actions(
+        agent, rows, seed, num_actions=_SAMPLES
+      )
+    q_values = agent.q_values(rows.observation, actions.actions)
+    return backups.mean_backup(q_values, actions.log_weights)
+
+  taken = agent.q_values(rows.observation, rows.action[tf.newaxis])[0]
+  one, other = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
+  found = taken, state_values(one), state_values(other)
+  return Values(*(value.numpy() for value in found))
+
+
+def td_errors(
+  rows: trajectory.Trajectory,
+  state_values: np.ndarray,
+  gamma: float,
+  num_steps: int,
+) -> tuple[np.ndarray, np.ndarray]:
+  """N-step returns less V(s), where an episode ends in between shorter ones.
+
+  Args:
+    rows: [N, ...] in time order, final observations among them.
+    state_values: V, float [N].
+    gamma: discount per step.
+    num_steps: n.
+
+  Returns:
+    (rows [M] that have n rows after them and an action, errors [M]).
+  """
+  count = len(state_values)
+  first = np.flatnonzero(rows.step_type.numpy() != ts.StepType.LAST)
+  first = first[first + num_steps < count]
+  windows = first[:, np.newaxis] + np.arange(num_steps)
+  targets = returns.lambda_returns(
+    tf.gather(rows.reward, windows),
+    gamma * tf.gather(rows.discount, windows),
+    tf.gather(tf.constant(state_values), windows + 1),
+    tf.gather(rows.is_last(), windows),
+    td_lambda=1.0,
+  )
+  return first, targets[:, 0].numpy() - state_values[first]
+
+
+def slope(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+  """Least squares with an intercept: (slope of y on x, its standard error).
+
+  The error is the jackknife's over blocks of consecutive entries.
+  """
+  if np.ptp(x) == 0.0:
+    return np.nan, np.nan
+
+  def fit(keep: np.ndarray) -> float:
+    return float(np.polyfit(x[keep], y[keep], 1)[0])
+
+  everything = np.arange(len(x))
+  left_out = np.array(
+    [
+      fit(np.setdiff1d(everything, block))
+      for block in np.array_split(everything, _BLOCKS)
+    ]
+  )
+  squares = np.sum((left_out - left_out.mean()) ** 2)
+  return fit(everything), float(np.sqrt(squares * (_BLOCKS - 1) / _BLOCKS))
+
+
+def play(agent, environment: str) -> list[trajectory.Trajectory]:
+  """What the sampling policy does in the environment it was trained in."""
+  decisions = _DECISIONS.value
+  table = replay.ReplayTable(agent.collect_data_spec, decisions)
+  with experiment.load_environment(environment, seed=_SEED) as env:
+    collect.Collector(
+      env,
+      agent,
+      table,
+      seed=_SEED,
+      env_steps=decisions,
+      first_env_steps=decisions,
+      whole_episodes=False,
+      on_policy=False,
+      update_normalizer=False,
+    )()
+  return [*table.chunks(_CHUNK_ROWS)]
+
+
+def row_of(root_dir: pathlib.Path) -> dict[str, object]:
+  """A run's row."""
+  facts = metadata.run_facts(root_dir)
+  agent = serving.load_agent(root_dir, facts)
+  chunks = play(agent, facts['environment'])
+  seed = tf.constant([_SEED, 0])
+  found = [
+    values(agent, chunk, seed + [0, i]) for i, chunk in enumerate(chunks)
+  ]
+  q_values, state_values, others = map(np.concatenate, zip(*found, strict=True))
+  rows = tf.nest.map_structure(
+    lambda *pieces: tf.concat(pieces, axis=0),
+    *(chunk._replace(observation=()) for chunk in chunks),
+  )
+  gamma = agent._gamma
+  decisions, errors = td_errors(rows, others, gamma, agent.horizon)
+  advantages = (q_values - state_values)[decisions]
+  estimate, standard_error = slope(advantages, errors)
+  played = returns.episode_lambda_returns(
+    rows.reward,
+    gamma * rows.discount,
+    tf.roll(tf.constant(others), -1, axis=0),
+    rows.is_last(),
+    td_lambda=1.0,
+  ).numpy()
+  return {
+    **{name: facts.get(name) for name in ('preset', 'environment')},
+    'bindings': '; '.join(facts.get('bindings', ())),
+    'run_seed': facts['seed'],
+    'run_commit': facts.get('commit'),
+    'interactions': facts.get('interactions'),
+    'decisions': len(decisions),
+    'td_steps': agent.horizon,
+    'slope': f'{estimate:.4f}',
+    'slope_standard_error': f'{standard_error:.4f}',
+    'advantage_std': f'{advantages.std():.4f}',
+    'td_error_std': f'{errors.std():.4f}',
+    'mean_q_value': f'{q_values[decisions].mean():.4f}',
+    'mean_discounted_return': f'{played[decisions].mean():.4f}',
+  }
+
+
+def main() -> None:
+  """Prints the rows and adds them to the file."""
+  if not _ROOT_DIRS.value:
+    raise ConfigError('--root_dirs is missing: folders of finished runs.')
+  for root_dir in _ROOT_DIRS.value:
+    row = {**row_of(pathlib.Path(root_dir)), **provenance.facts()}
+    raw_rows.add(raw_rows.path_of('advantage_calibration'), [row])
+    print(row, flush=True)
+
+
+if __name__ == '__main__':
+  command.run(main)
