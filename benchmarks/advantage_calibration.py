@@ -153,11 +153,10 @@ def play(agent, environment: str) -> list[trajectory.Trajectory]:
   return [*table.chunks(_CHUNK_ROWS)]
 
 
-def row_of(root_dir: pathlib.Path) -> dict[str, object]:
-  """A run's row."""
-  facts = metadata.run_facts(root_dir)
-  agent = serving.load_agent(root_dir, facts)
-  chunks = play(agent, facts['environment'])
+def calibration(
+  agent, chunks: list[trajectory.Trajectory]
+) -> dict[str, object]:
+  """What the critic expected of these rows, and what came, by column."""
   seed = tf.constant([_SEED, 0])
   found = [
     values(agent, chunk, seed + [0, i]) for i, chunk in enumerate(chunks)
@@ -179,11 +178,6 @@ def row_of(root_dir: pathlib.Path) -> dict[str, object]:
     td_lambda=1.0,
   ).numpy()
   return {
-    **{name: facts.get(name) for name in ('preset', 'environment')},
-    'bindings': '; '.join(facts.get('bindings', ())),
-    'run_seed': facts['seed'],
-    'run_commit': facts.get('commit'),
-    'interactions': facts.get('interactions'),
     'decisions': len(decisions),
     'td_steps': agent.horizon,
     'slope': f'{estimate:.4f}',
@@ -192,6 +186,20 @@ def row_of(root_dir: pathlib.Path) -> dict[str, object]:
     'td_error_std': f'{errors.std():.4f}',
     'mean_q_value': f'{q_values[decisions].mean():.4f}',
     'mean_discounted_return': f'{played[decisions].mean():.4f}',
+  }
+
+
+def row_of(root_dir: pathlib.Path) -> dict[str, object]:
+  """A run's row."""
+  facts = metadata.run_facts(root_dir)
+  agent = serving.load_agent(root_dir, facts)
+  return {
+    **{name: facts.get(name) for name in ('preset', 'environment')},
+    'bindings': '; '.join(facts.get('bindings', ())),
+    'run_seed': facts['seed'],
+    'run_commit': facts.get('commit'),
+    'interactions': facts.get('interactions'),
+    **calibration(agent, play(agent, facts['environment'])),
   }
 
 
