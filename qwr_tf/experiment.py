@@ -27,10 +27,10 @@ from qwr_tf.agents import whole_table  # noqa: F401, gin files name it.
 from qwr_tf.errors import ConfigError
 
 gin.external_configurable(
-  tf.keras.optimizers.legacy.Adam, 'Adam', module='tf.keras.optimizers'
+  tf.keras.optimizers.legacy.Adam, 'Adam', module='tf.keras.optimizers.legacy'
 )
 gin.external_configurable(
-  tf.keras.optimizers.legacy.SGD, 'SGD', module='tf.keras.optimizers'
+  tf.keras.optimizers.legacy.SGD, 'SGD', module='tf.keras.optimizers.legacy'
 )
 gin.external_configurable(
   tf.keras.optimizers.schedules.PolynomialDecay,

@@ -98,7 +98,7 @@ def _errors_name_the_fix(place: str) -> Iterator[None]:
     ) from error
   except Exception as error:  # An `import` in a gin file raises anything.
     message = describe(error)
-    raise ConfigError(f'gin: {message}{_near(message)}') from error
+    raise ConfigError(f'gin: {message}{_hint(message)}') from error
   finally:
     logging.disable(before)
 
@@ -134,8 +134,8 @@ def describe(error: Exception) -> str:
   return head
 
 
-def _near(message: str) -> str:
-  """Names like the unknown one that gin's message is about."""
+def _hint(message: str) -> str:
+  """What to write instead of the name that gin's message is about."""
   if match := re.search(
     r"Configurable '(.+)' doesn't have a parameter named '(\w+)'", message
   ):
@@ -145,6 +145,8 @@ def _near(message: str) -> str:
     name = re.split('[./]', match[1])[-1]
     near = difflib.get_close_matches(name, _names(), n=5)
     near = [name for name in near if _is_configurable(name)]
+  elif 'Ambiguous selector' in message:
+    return ' Write more of the name, or leave out the import of the other one.'
   else:
     return ''
   return f' Near it: {", ".join(near)}.' if near else ''

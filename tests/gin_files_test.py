@@ -1,7 +1,10 @@
 """Finding and reading gin files, and what is said about wrong ones."""
 
 import logging
+import os
 import pathlib
+import subprocess
+import sys
 
 import gin
 import pytest
@@ -34,6 +37,29 @@ def test_finds_by_bare_name_and_by_path(tmp_path, monkeypatch):
   assert gin_files.find('bitflip.gin') == _FOLDER / 'bitflip.gin'
   assert gin_files.find(str(own)) == own
   assert gin_files.find('own.gin').resolve() == own
+
+
+def test_gin_s_own_names_for_tensorflow_may_be_there():
+  """gin.tf has another Adam, which presets then cannot tell from ours."""
+  program = (
+    'import gin.tf.external_configurables\n'
+    'from qwr_tf import experiment\n'
+    'from qwr_tf import gin_files\n'
+    'gin_files.parse([], ["legacy.Adam.epsilon = 1e-3"])\n'
+    'try:\n'
+    '  gin_files.parse([], ["Adam.epsilon = 1e-3"])\n'
+    'except gin_files.ConfigError as error:\n'
+    '  print(error)\n'
+  )
+  result = subprocess.run(
+    [sys.executable, '-c', program],
+    capture_output=True,
+    text=True,
+    check=True,
+    env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)},
+  )
+  assert 'keras.optimizers.legacy.Adam' in result.stdout
+  assert 'Write more of the name' in result.stdout
 
 
 def test_unknown_file_lists_the_known_ones():
