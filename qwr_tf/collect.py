@@ -68,7 +68,8 @@ class Collector:
       update_normalizer: off where a learner elsewhere does it.
 
     Raises:
-      ConfigError: for on_policy, if an iteration would be cut.
+      ConfigError: for on_policy, if an iteration would be cut; a call raises
+        it where that is not known before.
     """
     self._env = env
     self._agent = agent
@@ -105,6 +106,15 @@ class Collector:
         f'run.replay_capacity = {interactions} or more.'
       )
 
+  def _check_kept(self, interactions: int) -> None:
+    kept = int(self._table.num_frames())
+    if kept != interactions:
+      raise ConfigError(
+        f'Collector.on_policy: the table keeps {kept} of {interactions} '
+        'interactions, as final observations take rows, too; raise '
+        'ReplayTable.rows_per_interaction (2 always suffices).'
+      )
+
   @property
   def env_steps(self) -> int:
     """Interactions per call, but for the first."""
@@ -131,6 +141,8 @@ class Collector:
       self._check_capacity(interactions)  # There may be no time limit.
       self._table.clear()
     self._store(frames)
+    if self._on_policy:
+      self._check_kept(interactions)
     return Collected(interactions, returns, time.perf_counter() - start)
 
   def state(self) -> dict[str, Any]:

@@ -116,7 +116,8 @@ class Settings:
       alone, 'NoSimulator'.
     interactions: environment steps in all.
     replay_capacity: interactions the table keeps; None, with a data set, is
-      all there will be.
+      its steps and `interactions`. Where whole iterations make more of those,
+      the oldest logged steps make room.
     dataset: logged steps that the table begins with, a file or a folder;
       '{environment}' in it is the environment's name. See `datasets`.
     offline_iterations: those before the first interaction. With a data set,

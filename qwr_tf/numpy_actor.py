@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from qwr_tf.networks import actors
+from qwr_tf.networks import normalizer as normalizer_lib
 from qwr_tf.networks import q_actors
 
 # (observation, generator or None for the mode) -> (action, dist_params).
@@ -29,11 +30,19 @@ class NumpyActor:
       actor_network: an `ActorNetwork` or an `EpsilonGreedyActor`. Its layers
         decide whether NumPy can do the forward pass; where not (convolutions),
         a compiled TensorFlow function does.
+
+    Raises:
+      NotImplementedError: for other actors and heads, subclasses that act
+        otherwise among them.
     """
     self._network = actor_network
     self._outputs: Callable[[np.ndarray], np.ndarray] = self._compiled()
     chain = actor_network.chain
-    self._supported = chain is not None and all(map(_is_known, chain))
+    self._supported = (
+      chain is not None
+      and all(map(_is_known, chain))
+      and type(actor_network.normalizer) in _NORMALIZERS
+    )
     self.refresh()
 
   def refresh(self) -> None:
@@ -169,21 +178,32 @@ def _categorical(logits, rng):
   return np.argmax(noisy, axis=-1).astype(np.int32), {'logits': logits}
 
 
-def _head(network) -> Act:
-  """The NumPy relative of what an actor makes of its outputs.
+_NORMALIZERS = (type(None), normalizer_lib.ObservationNormalizer)
 
-  Raises:
-    NotImplementedError: for a head that has none.
-  """
-  if isinstance(network, q_actors.EpsilonGreedyActor):
+_HEADS: dict[type, Callable] = {
+  actors.TanhMeanGaussianHead: lambda head: _tanh_mean(head.scale.numpy()),
+  actors.GaussianHead: lambda head: _gaussian(head.scale),
+  actors.CategoricalHead: lambda head: _categorical,
+}
+
+
+def _head(network) -> Act:
+  """The NumPy relative of what an actor makes of its outputs."""
+  unknown = network
+  if _acts_as(network, q_actors.EpsilonGreedyActor):
     return _epsilon_greedy(float(network.epsilon()))
-  head = network.head
-  if isinstance(head, actors.TanhMeanGaussianHead):
-    return _tanh_mean(head.scale.numpy())
-  if isinstance(head, actors.GaussianHead):
-    return _gaussian(head.scale)
-  if isinstance(head, actors.CategoricalHead):
-    return _categorical
+  if _acts_as(network, actors.ActorNetwork):
+    unknown = network.head
+    if type(unknown) in _HEADS:
+      return _HEADS[type(unknown)](unknown)
   raise NotImplementedError(
-    f'{type(head).__name__} cannot act in NumPy yet: add it to {__name__}.'
+    f'{type(unknown).__name__} cannot act in NumPy yet: add it to {__name__}.'
+  )
+
+
+def _acts_as(network, base: type) -> bool:
+  """Whether it is of this class and overrides nothing that is copied here."""
+  return isinstance(network, base) and all(
+    getattr(type(network), name) is getattr(base, name)
+    for name in ('chain', 'outputs', 'distribution')
   )

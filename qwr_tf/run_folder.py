@@ -124,15 +124,19 @@ class RunFolder:
         stack.enter_context(run_lock.held(self.path))
         self.check(overwrite)
         known = self._read()
-        for folder in ('', '*/'):  # Of a process that was killed.
-          for old in self.path.glob(folder + _HALF_WRITTEN):
-            _delete(old)
+        self._clear_half_written()
         if known is None or overwrite:
           self._clear()
         else:
           self._resumed = known.get('resumed', [])
           self._changes = self._changes_since(known)
       yield
+
+  def _clear_half_written(self) -> None:
+    """Deletes what a process was writing when it was killed."""
+    for folder in (self.path, self.checkpoints, self.path / 'policy'):
+      for old in folder.glob(_HALF_WRITTEN):
+        _delete(old)
 
   def _clear(self) -> None:
     """Makes it the folder of a run that has not begun."""

@@ -326,6 +326,24 @@ def test_on_policy_wants_a_table_that_holds_one_call():
   collector(**settings | {'env_steps': 3})
 
 
+def test_on_policy_wants_rows_for_all_final_observations():
+  setup = _Setup(capacity=6)
+  table = ReplayTable(
+    setup.agent.collect_data_spec, 6, rows_per_interaction=1.0
+  )
+  collector = collect.Collector(
+    setup.env,
+    setup.agent,
+    table,
+    env_steps=6,
+    whole_episodes=True,
+    on_policy=True,
+    seed=0,
+  )
+  with pytest.raises(ConfigError, match='raise ReplayTable.rows_per_interac'):
+    collector()
+
+
 def test_samples_are_a_function_of_the_seed():
   first, again, other = (_Setup(env_steps=6, seed=s) for s in (0, 0, 1))
   for setup in (first, again, other):

@@ -168,6 +168,18 @@ def test_rows_by_hand(layout, chunk_steps, request):
   assert summary.mu == 'from logged actions'
 
 
+@pytest.mark.parametrize('chunk_steps', [1, 4, 100])
+def test_an_episode_without_an_end_adds_nothing_to_the_next(
+  minari, chunk_steps
+):
+  path = minari(truncations=np.zeros(3, bool))
+  with h5py.File(path / 'data' / 'main_data.hdf5', 'r+') as file:
+    file['episode_2/truncations'][-1] = True
+  summary, _ = _fill(path, chunk_steps=chunk_steps)
+  # 1 + 2 + 4 and 64 + 128; 8 + 16 + 32 was not recorded to its end.
+  assert (summary.episodes, summary.mean_return) == (2, (7 + 192) / 2)
+
+
 @pytest.mark.parametrize('layout', ['d4rl', 'minari'])
 @pytest.mark.parametrize('chunk_steps', [1, 4, 100])
 def test_a_time_limit_may_count_as_terminal(layout, chunk_steps, request):

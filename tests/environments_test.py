@@ -53,6 +53,20 @@ def _scripted(*steps, **kwargs):
   return env
 
 
+class _InfoEnv(ScriptedEnv):
+  """Tells of its episodes what it likes."""
+
+  def step(self, action):
+    return *super().step(action)[:4], {'episode': 3}
+
+
+def test_what_an_environment_says_of_its_episodes_is_its_own():
+  env = environments.GymnasiumWrapper(_InfoEnv([_step(1.0, terminated=True)]))
+  env.reset()
+  assert env.step(np.array(0)).is_last()
+  assert env.episode_return is None
+
+
 # Specs and the TF-Agents contract
 
 

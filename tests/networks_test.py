@@ -513,6 +513,7 @@ def test_the_default_scale_is_the_papers():
 
 _INTEGERS = tensor_spec.BoundedTensorSpec([2], tf.int32, 0, 3)
 _FROM_ONE = tensor_spec.BoundedTensorSpec([], tf.int32, 1, 3)
+_WIDE = tensor_spec.BoundedTensorSpec([2], tf.float32, -1, [1, 2])
 _NUMBER = tensor_spec.BoundedTensorSpec([], tf.float32, -1, 1)
 _MATRIX = tensor_spec.BoundedTensorSpec([2, 2], tf.float32, -1, 1)
 
@@ -526,6 +527,8 @@ _MATRIX = tensor_spec.BoundedTensorSpec([2, 2], tf.float32, -1, 1)
     (networks.CategoricalHead, _FROM_ONE, 'must start at 0'),
     (networks.GaussianHead, _DISCRETE, 'Use CategoricalHead'),
     (networks.TanhMeanGaussianHead, _DISCRETE, 'Use CategoricalHead'),
+    (networks.GaussianHead, _WIDE, 'must be -1 and 1, not .*RescaleAction'),
+    (networks.TanhMeanGaussianHead, _WIDE, 'must be -1 and 1, not'),
     (networks.GaussianHead, _NUMBER, 'Flatten it'),
     (networks.GaussianHead, _MATRIX, 'Flatten it'),
   ],

@@ -397,11 +397,62 @@ def test_epsilon_greedy_acts_on_normalised_observations():
   assert actor.normalizer is normalizer  # Which a collector updates.
 
 
-def test_an_unknown_head_names_the_module_to_extend():
-  class Head(networks.GaussianHead.__mro__[1]):
-    projection = tf.keras.layers.Dense(2)
+class _ShiftedHead(networks.GaussianHead):
+  """Means other than the head's that it inherits from."""
 
-  actor = _actor(_CONTINUOUS)
-  actor.head = Head()
-  with pytest.raises(NotImplementedError, match='Head cannot act.*numpy_actor'):
+  def __call__(self, features):
+    return super().__call__(features + 5.0)
+
+
+class _ShiftedActor(networks.ActorNetwork):
+  """The same, an actor."""
+
+  def distribution(self, observation):
+    return super().distribution(observation + 5.0)
+
+
+class _ShiftedOutputs(networks.ActorNetwork):
+  """Outputs that are not those of its layers alone."""
+
+  def outputs(self, observation):
+    return super().outputs(observation) + 5.0
+
+
+def test_an_unknown_head_names_the_module_to_extend():
+  with pytest.raises(
+    NotImplementedError, match='_ShiftedHead cannot act.*numpy'
+  ):
+    numpy_actor.NumpyActor(_actor(_CONTINUOUS, head_fn=_ShiftedHead))
+
+
+@pytest.mark.parametrize('actor_class', [_ShiftedActor, _ShiftedOutputs])
+def test_an_unknown_actor_names_the_module_to_extend(actor_class):
+  actor = actor_class(_OBSERVATION, _CONTINUOUS)
+  with pytest.raises(NotImplementedError, match='_Shifted.* cannot act in Num'):
     numpy_actor.NumpyActor(actor)
+
+
+class _ClippedNormalizer(networks.ObservationNormalizer):
+  """A normaliser that does more."""
+
+  def __call__(self, observation):
+    return tf.clip_by_value(super().__call__(observation), -0.1, 0.1)
+
+
+def test_tensorflow_applies_a_normalizer_that_numpy_does_not_know():
+  actor = _actor(_CONTINUOUS, normalizer=_ClippedNormalizer(_OBSERVATION))
+  observations = _observations(_OBSERVATION)
+  actions, _ = numpy_actor.NumpyActor(actor)(observations, None)
+  modes = actor(observations)[0].mode()
+  np.testing.assert_allclose(actions, modes, rtol=1e-5)
+
+
+def test_epsilon_of_one_still_has_the_critics_mode():
+  critic_fn = functools.partial(networks.DiscreteQNetwork, torso_fn=_TORSO)
+  actor, _ = _greedy_actor(critic_fn, 1.0)
+  observations = _observations(_OBSERVATION)
+  best = np.argmax(actor.outputs(tf.constant(observations)), axis=-1)
+  assert len(set(best)) > 1
+  np.testing.assert_array_equal(actor(observations)[0].mode(), best)
+  modes, _ = numpy_actor.NumpyActor(actor)(observations, None)
+  np.testing.assert_array_equal(modes, best)

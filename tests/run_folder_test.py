@@ -174,6 +174,11 @@ def test_half_written_files_of_a_killed_process_go(run):
   (run.path / 'checkpoints' / '.00000003.123.tmp' / 'state.json').touch()
   _claim(run.path)
   assert _contents(run.path) == before
+  (run.path / 'notes').mkdir()
+  mine = run.path / 'notes' / '.mine.tmp'
+  mine.touch()
+  _claim(run.path)
+  assert mine.exists()
 
 
 def test_rows_of_a_checkpoint_replace_later_ones(run):

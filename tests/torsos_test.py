@@ -110,6 +110,14 @@ def test_pixels_are_divided_by_255(torso_fn):
 
 
 @_TORSOS
+def test_images_of_floats_are_refused(torso_fn):
+  # In 0 ... 1, as they may be, they would be divided by 255 once more.
+  spec = tf.TensorSpec([84, 84, 4], tf.float32)
+  with pytest.raises(ValueError, match='uint8 in 0..255, not float32'):
+    torsos.Encoder(spec, torso_fn, None)
+
+
+@_TORSOS
 def test_layers_equal_numpy(torso_fn):
   torso = _built(torso_fn)
   inputs = _images(2)

@@ -105,8 +105,10 @@ class EpisodeReturns:
   def add(self, chunk: Steps) -> None:
     """Takes in the next steps."""
     totals = self._so_far + np.cumsum(chunk.reward, dtype=np.float64)
-    ends = np.flatnonzero(chunk.terminal | chunk.timeout)
-    self.all += np.diff(totals[ends], prepend=0.0).tolist()
+    whole = chunk.terminal | chunk.timeout
+    ends = np.flatnonzero(whole | chunk.cut)
+    episodes = np.diff(totals[ends], prepend=0.0)
+    self.all += episodes[whole[ends]].tolist()
     self._so_far = float(totals[-1] - (totals[ends[-1]] if len(ends) else 0.0))
 
   def mean(self) -> float | None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium
@@ -66,6 +67,10 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
     self._name = env.spec.id if env.spec else type(env.unwrapped).__name__
     self.seed(_any_seed() if seed is None else seed)
     self._has_lives = env.has_wrapper_attr('goes_on')
+    self._has_scores = any(
+      isinstance(e, gymnasium.wrappers.RecordEpisodeStatistics)
+      for e in _layers(env)
+    )
     self._timeout_is_terminal = timeout_is_terminal
     self._num_steps = 0
     self._episode_return: float | None = None
@@ -115,11 +120,9 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
     Only clipping (gymnasium's ClipReward) is made up for: what was clipped
     already stays as it is, where a scale would be applied twice.
     """
-    env = self._env
-    while isinstance(env, gymnasium.Wrapper):
+    for env in _layers(self._env):
       if isinstance(env, gymnasium.wrappers.ClipReward):
         rewards = np.asarray(env.func(rewards))
-      env = env.env
     return rewards
 
   def should_reset(self, current_time_step: ts.TimeStep) -> bool:
@@ -228,7 +231,7 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
     observation, reward, terminated, truncated, info = self._env.step(
       self._to_env_action(action)
     )
-    if 'episode' in info:
+    if self._has_scores and 'episode' in info:
       self._episode_return = float(info['episode']['r'])
     # Copies: some environments write the next one into the same array.
     observation = np.array(observation, self._dtype)
@@ -257,6 +260,14 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
           f'{self._name}: NaN or Inf in the {name} of step {self._num_steps}',
           tensors,
         )
+
+
+def _layers(env: gymnasium.Env) -> Iterator[gymnasium.Env]:
+  """The environment's wrappers, the outermost first, and what they wrap."""
+  while isinstance(env, gymnasium.Wrapper):
+    yield env
+    env = env.env
+  yield env
 
 
 def _any_seed() -> int:

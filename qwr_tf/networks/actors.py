@@ -53,13 +53,20 @@ class CategoricalHead(tf.Module):
 
 
 def _vector_size(action_spec: types.BoundedTensorSpec, head: str) -> int:
-  """Entries of an action; raises ValueError unless it is a float vector."""
+  """Entries of an action; ValueError unless a float vector within +-1."""
   if not tensor_spec.is_continuous(action_spec) or action_spec.shape.rank != 1:
     discrete = tensor_spec.is_discrete(action_spec)
     fix = 'Use CategoricalHead' if discrete else 'Flatten it in the environment'
     raise ValueError(
       f'{head} is for one continuous action vector; this environment has '
       f'{action_spec}. {fix}.'
+    )
+  low, high = action_spec.minimum, action_spec.maximum
+  if np.any(low != -1.0) or np.any(high != 1.0):
+    raise ValueError(
+      f'{head}: the bounds of actions must be -1 and 1, not {low} and {high}. '
+      'Scale them in the environment, as `environments.load` and '
+      'gymnasium.wrappers.RescaleAction do.'
     )
   return action_spec.shape[0]
 

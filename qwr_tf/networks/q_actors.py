@@ -35,8 +35,8 @@ class LinearEpsilon(tf.Module):
     )
 
   def __call__(self) -> tf.Tensor:
-    """Epsilon now, float scalar."""
-    return self._schedule(self._critic_steps)
+    """Epsilon now, float scalar; never quite 1, so that there is a mode."""
+    return tf.minimum(self._schedule(self._critic_steps), 1.0 - 1e-5)
 
 
 class EpsilonGreedyActor(actors.Actor):

@@ -110,12 +110,14 @@ class Encoder(tf.Module):
     """Creates the torso; the normaliser is shared, not copied.
 
     Raises:
-      ValueError: if the torso makes no vectors of such observations.
+      ValueError: if the torso makes no vectors of such observations, or
+        scales images that are not uint8.
     """
     super().__init__(name='Encoder')
     self._observation_rank = observation_spec.shape.rank
     self.normalizer = normalizer
     self.torso = torso_fn()
+    _check_dtype(self.torso, observation_spec)
     self.width = _width(self.torso, observation_spec.shape)
 
   def __call__(self, observation: tf.Tensor) -> tf.Tensor:
@@ -136,6 +138,17 @@ _FIXES = {
   '@nature_torso, as in atari.gin',
 }
 _OTHER_FIX = 'wrap the environment in gymnasium.wrappers.FlattenObservation'
+
+
+def _check_dtype(torso: tf.keras.Sequential, spec: types.TensorSpec) -> None:
+  """Raises ValueError for images that may be in 0..1 already."""
+  scales = isinstance(torso.layers[0], tf.keras.layers.Rescaling)
+  if scales and spec.dtype != tf.uint8:
+    raise ValueError(
+      f'the torso takes images of uint8 in 0..255, not {spec.dtype.name}; '
+      'make them so in the environment, for instance with '
+      'gymnasium.wrappers.TransformObservation.'
+    )
 
 
 def _width(torso: tf.keras.Sequential, shape: tf.TensorShape) -> int:
