@@ -21,6 +21,7 @@ from tf_agents.drivers import py_driver
 from tf_agents.policies import py_tf_eager_policy
 from tf_agents.train import learner
 
+from qwr_tf import environments
 from qwr_tf import experiment
 from qwr_tf import replay
 from qwr_tf import serving
@@ -41,6 +42,8 @@ def run(
   """Trains on; returns the folder of the new version."""
   versions.check(output)  # Before the work, not after it.
   facts = metadata.run_facts(root_dir)
+  if facts['environment'] == environments.NO_SIMULATOR:
+    raise ConfigError(f'{root_dir} has no environment to go on in.')
   agent = serving.load_agent(root_dir, facts)
   agent.initialize()
   # As the run's configuration, which has been parsed, makes it.
@@ -96,6 +99,8 @@ def main() -> None:
   parser.add_argument('--output', required=True, type=pathlib.Path)
   parser.add_argument('--iterations', type=int, default=10)
   flags = parser.parse_args()
+  if flags.iterations < 1:
+    parser.error('--iterations must be 1 or more')
   try:
     version = run(flags.root_dir, flags.output, iterations=flags.iterations)
   except ConfigError as error:

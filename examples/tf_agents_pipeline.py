@@ -150,9 +150,14 @@ def main() -> None:
   parser.add_argument('--environment', default='BitFlip-8')
   parser.add_argument('--iterations', type=int, default=40)
   flags = parser.parse_args()
-  path, score = run(
-    flags.root_dir, flags.environment, iterations=flags.iterations
-  )
+  if flags.iterations < 1:
+    parser.error('--iterations must be 1 or more')
+  try:
+    path, score = run(
+      flags.root_dir, flags.environment, iterations=flags.iterations
+    )
+  except ValueError as error:  # Of the environment.
+    parser.error(str(error))
   print(f'policy  {path}')
   print(f'score   {score:.1f}')
 

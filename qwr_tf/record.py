@@ -165,7 +165,7 @@ def _arguments() -> tuple[recording.SavedPolicy | None, str]:
   if _SAVED_MODEL.value:
     saved = recording.SavedPolicy(pathlib.Path(_SAVED_MODEL.value))
   environment = _ENV.value or (saved and saved.metadata.get('environment'))
-  if not environment:
+  if not environment or environment == environments.NO_SIMULATOR:
     raise ConfigError('--env is missing, for instance --env=HalfCheetah-v4.')
   return saved, environment
 

@@ -31,7 +31,7 @@ _README = flags.DEFINE_string(
   None,
   'File whose section between results:begin and results:end is rewritten, and '
   'that of factors:begin, if it has one; '
-  'default README.md in the folder above --output, if there is one.',
+  'default README.md in this folder, if --output is the default.',
 )
 _PUBLISHED = flags.DEFINE_string(
   'published',
@@ -102,7 +102,9 @@ def main(arguments: Sequence[str]) -> None:
   paths = _files(pathlib.Path(argument) for argument in arguments)
   output = pathlib.Path(_OUTPUT.value)
   _refuse_a_part(paths, output)
-  readme = _given_or_there(_README.value, output / '..' / 'README.md')
+  is_the_projects = _OUTPUT.value == _OUTPUT.default
+  above = pathlib.Path('README.md') if is_the_projects else None
+  readme = _given_or_there(_README.value, above)
   numbers = _given_or_there(_PUBLISHED.value, published.DEFAULT_PATH)
   for path in write(paths, output, readme, numbers):
     print(os.path.normpath(path))
@@ -129,11 +131,11 @@ def _refuse_a_part(paths: Sequence[pathlib.Path], output: pathlib.Path) -> None:
 
 
 def _given_or_there(
-  given: str | None, default: pathlib.Path
+  given: str | None, default: pathlib.Path | None
 ) -> pathlib.Path | None:
   if given:
     return pathlib.Path(given)
-  return default if default.exists() else None
+  return default if default and default.exists() else None
 
 
 def _arguments(argv: list[str]) -> list[str]:

@@ -95,7 +95,9 @@ def _collect(path: pathlib.Path) -> None:
   added = finished_runs.collect(
     path, runs_dir, _wanted, _ALGORITHM.value, _REPLACE.value
   )
-  runs = len({results.identity(row) for row in added})
+  runs = len(
+    {results.identity(r) for r in added if r['algorithm'] != results.DATA}
+  )
   print(f'{len(added)} rows of {runs} runs added to {path}')
 
 

@@ -65,7 +65,8 @@ def _folder(
 ) -> run_folder.RunFolder:
   facts = {
     'command': shlex.join(['python', '-m', _module(), *sys.argv[1:]]),
-    'preset': pathlib.Path(command.GIN_FILE.value[0]).stem,
+    # Rows of several files are no rows of the first one.
+    'preset': '+'.join(pathlib.Path(f).stem for f in command.GIN_FILE.value),
     'bindings': command.GIN_BINDINGS.value,
     'environment': settings.environment,
     'seed': _SEED.value,

@@ -533,7 +533,11 @@ def test_a_run_without_a_simulator_ends_with_a_policy(cli, tmp_path):
   action = serve(tf.constant(np.full([1, 17], 1e9, np.float32)))['action']
   assert np.all(np.abs(action) <= 2) and np.all(action[:, 1:] >= -1)
   exporter.export_run(tmp_path / 'run', tmp_path / 'run' / 'policy')
-  assert (tmp_path / 'run' / 'policy' / '2').exists()
+  path = tmp_path / 'run' / 'policy' / '2' / 'assets.extra' / 'metadata.json'
+  facts = json.loads(path.read_text())
+  # Nothing tries to make it again and to play in it.
+  assert facts['gymnasium_spec'] is None
+  assert facts['not_described'] == 'it stands for logged data'
   assert cli(
     '--gin_file=offline_mujoco.gin', '--root_dir=run', *_bindings(
       *_TINY[:-1], *_NO_CHEETAH, 'run.offline_iterations=3',

@@ -282,6 +282,7 @@ def test_scores_are_recorded_and_clipped_rewards_learned_from(cli, tmp_path):
     (('--policy=random', '--saved_model=x'), 'either --saved_model'),
     (('--policy=expert',), 'value should be one of <random>'),
     (('--policy=random',), '--env is missing'),
+    (('--policy=random', '--env=NoSimulator'), '--env is missing'),
     (('--policy=random', '--env=HalfCheeta-v4'), 'near it: HalfCheetah-v4'),
     (('--policy=random', '--env=BitFlip-5', '--episodes=0'), 'episodes=0'),
     (('--policy=random', '--env=BitFlip-5', '--episodes=1', '--steps=2'),

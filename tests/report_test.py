@@ -755,6 +755,25 @@ def test_human_normalised(tmp_path):
   ]
 
 
+def test_a_game_without_a_random_score_has_no_scale(tmp_path):
+  numbers = published.load(published.DEFAULT_PATH)
+  numbers = [n for n in numbers if (n.task, n.algorithm) != ('Pong', 'random')]
+  assert published.games(numbers) == {
+    'Boxing', 'Breakout', 'Freeway', 'Gopher', 'Seaquest',
+  }  # fmt: skip
+
+
+def test_the_readme_is_that_of_the_default_output_alone(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  flags.FLAGS.mark_as_parsed()
+  monkeypatch.setattr(flags.FLAGS['output'], 'value', 'other')
+  (tmp_path / 'README.md').write_text(_README)
+  _csv(tmp_path / 'a.csv', _run(50.0))
+  for _ in range(2):  # Before there is such a folder, and when there is one.
+    report.main(['a.csv'])
+    assert (tmp_path / 'README.md').read_text() == _README
+
+
 # Files
 
 

@@ -294,6 +294,11 @@ def test_a_client_s_errors_are_one_line(client, ask):
   for arguments, arrays, wanted in [
     (['--observations=nowhere.npy'], {}, 2),
     (['--seed=one'], {'observations': zeros}, 2),
+    (
+      [f'--seed=1,{2**64}', '--signature=sample'],
+      {'observations': zeros},
+      {rest_client: 1, grpc_client: 2},
+    ),
     ([], {}, 2),
     (['--nonsense'], {'observations': zeros}, 2),
     ([], {'observations': np.float32(0)}, {rest_client: 2, grpc_client: 1}),

@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 import gin
+import gymnasium
 import numpy as np
 import policies
 import pytest
@@ -584,3 +585,11 @@ def test_actions_that_are_not_finite_are_refused(exports):
     q_values(
       observation=tf.zeros([1, 376]), action=tf.fill([1, 17], float('nan'))
     )
+
+
+def test_an_element_without_a_choice_has_no_range():
+  bounds = np.array([-1.0, 0.0], 'f'), np.array([1.0, 0.0], 'f')
+  space = gymnasium.spaces.Box(*bounds)
+  assert checks.relative_to_range(0.5, space) == 0.25
+  nothing = gymnasium.spaces.Box(bounds[0][1:], bounds[1][1:])
+  assert checks.relative_to_range(0.0, nothing) == 0.0

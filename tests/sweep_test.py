@@ -775,6 +775,21 @@ def test_collect_only(tmp_path):
   assert len(results.read(path)) == 6
 
 
+def test_a_run_without_a_simulator_has_no_rows(tmp_path, caplog):
+  _run_folder(tmp_path / 'runs' / 'played')
+  _run_folder(tmp_path / 'runs' / 'logged', final=(None, None, None))
+  assert len(_collect(tmp_path / 't.csv', tmp_path, lambda facts: True)) == 3
+  (message,) = caplog.messages
+  assert 'logged has no scores' in message
+
+
+def test_a_data_sets_row_is_not_counted_as_a_run(tmp_path, monkeypatch, capsys):
+  _run_folder(tmp_path / 'runs' / 'r', data=_DATA)
+  _set_flags(monkeypatch, tmp_path, collect_only=True, results='t.csv')
+  sweep.main()
+  assert '4 rows of 1 runs added' in capsys.readouterr().out
+
+
 def test_two_folders_of_one_run_are_refused(tmp_path):
   for name, commit in (('old', 'a'), ('new', 'b')):
     _run_folder(tmp_path / 'runs' / name, commit=commit)

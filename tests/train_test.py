@@ -301,6 +301,13 @@ def _trained(cli, folder, *arguments):
   return [[row[name] for name in _TRAINING] for row in rows], rows
 
 
+def test_a_run_bears_the_names_of_all_its_gin_files(cli, tmp_path):
+  (tmp_path / 'mine.gin').write_text('QwrAgent.gamma = 0.5')
+  _trained(cli, tmp_path / 'run', '--gin_file=mine.gin')
+  facts = json.loads((tmp_path / 'run' / 'run.json').read_text())
+  assert facts['preset'] == 'bitflip+mine'
+
+
 def test_evaluating_does_not_change_training(cli, tmp_path):
   often, rows = _trained(cli, tmp_path / 'often')
   seldom, others = _trained(

@@ -112,7 +112,7 @@ def run() -> int:
     return 0
   except grpc.RpcError as error:
     message, code = f'{error.code().name}: {error.details()}', 1
-  except (OSError, ValueError) as error:  # Of a file, or a number that is none.
+  except (OSError, ValueError, OverflowError) as error:  # Of a file, a number.
     message, code = str(error), 2
   print(f'error: {" ".join(message.split())}', file=sys.stderr)
   return code

@@ -70,7 +70,8 @@ def _shared(config: str) -> str:
 def _replay(role, config: str) -> None:
   settings = experiment.settings()
   run = train.path(config, settings)
-  folder = run.with_name(f'{run.name}-replay')
+  absolute = run.resolve()  # '.' has a name then.
+  folder = absolute.with_name(f'{absolute.name}-replay')
   with interruption.Interruption() as interrupted:
     role.run(
       *(settings, _shared(config), flags.FLAGS.seed, _port(), folder),

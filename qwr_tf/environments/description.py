@@ -9,6 +9,8 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium import wrappers
 
+from qwr_tf.environments import no_simulator
+
 # What a learner sees and what counts its scores; a policy is played without.
 _FOR_LEARNING = ('ClipReward', 'LifeLossTerminal', 'RecordEpisodeStatistics')
 
@@ -49,6 +51,8 @@ def _spec(env: gymnasium.Env) -> dict[str, Any]:
   spec = env.unwrapped.spec
   if spec is None:
     raise ValueError('the environment was not made by gymnasium.make')
+  if spec.id == no_simulator.NO_SIMULATOR:
+    raise ValueError('it stands for logged data')
   kwargs = {k: v for k, v in spec.kwargs.items() if k != 'render_mode'}
   entry_point: Any = spec.entry_point
   if callable(entry_point):

@@ -126,6 +126,15 @@ def scales(numbers: Sequence[Number]) -> dict[str, Scale]:
   return found
 
 
+def games(numbers: Sequence[Number]) -> set[str]:
+  """Tasks with a score of random play and one of a human."""
+  random, human = (
+    {n.task for n in numbers if n.algorithm == name}
+    for name in ('random', 'human')
+  )
+  return random & human
+
+
 def normalised(score: float, scale: Scale) -> float:
   """Where a score lies between 0 and 1 of its task."""
   zero, one = scale
@@ -152,8 +161,7 @@ def beside(
   if others:
     each = (f'{n.algorithm} {n.score:g} ({n.source})' for n in others)
     lines.append(f'published at {interactions} interactions: {", ".join(each)}')
-  humans = {n.task for n in numbers if n.algorithm == 'human'}
-  if name in humans:
+  if name in games(numbers):
     zero, one = scale = scales(numbers)[name]
     lines.append(
       f'human-normalised: {normalised(score, scale):.3f} (0 is random play, '

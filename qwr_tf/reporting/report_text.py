@@ -111,7 +111,7 @@ def _provenance(experiment: Experiment) -> str:
 
 def _normalised(experiment: Experiment, numbers: Sequence[Number]) -> list[str]:
   """The index of the MuJoCo tasks and the human-normalised Atari scores."""
-  games = {n.task for n in numbers if n.algorithm == 'human'}
+  games = published.games(numbers)
   played = [env_names.task(e) for e in experiment.environments]
   parts = []
   if set(played) & set(published.INDEX_TASKS) and (

@@ -132,8 +132,12 @@ def actions(agent, action_space, observations: np.ndarray) -> np.ndarray:
 
 
 def relative_to_range(mean: float, action_space) -> float:
-  """A mean difference of actions, as a share of the smallest range."""
-  return float(mean / np.min(action_space.high - action_space.low))
+  """A mean difference of actions, as a share of the smallest range.
+
+  An element whose bounds leave no choice has none.
+  """
+  ranges = action_space.high - action_space.low
+  return float(mean / np.min(ranges, where=ranges > 0.0, initial=np.inf))
 
 
 def latency(function: Callable[[], Any], seconds: float = 0.5) -> float:

@@ -4,8 +4,9 @@ A row names a preset but not what the preset said, which may have changed; the
 run's folder does.
 """
 
+import logging
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from qwr_tf.errors import ConfigError
 from qwr_tf.reporting import results
@@ -42,10 +43,7 @@ def collect(
   data: dict[tuple[str, ...], results.Row] = {}
   folders: dict[tuple[str, ...], pathlib.Path] = {}
   groups: dict[Group, tuple[pathlib.Path, str]] = {}
-  for folder in sorted(file.parent for file in runs_dir.glob('*/run.json')):
-    facts = run_rows.finished(folder)
-    if facts is None or not wanted(facts):
-      continue
+  for folder, facts in _finished(runs_dir, wanted):
     found = run_rows.rows(folder, path.stem, algorithm)
     identity = results.identity(found[0])
     if folders.setdefault(identity, folder) != folder:
@@ -66,6 +64,19 @@ def collect(
     for row in run_rows.data_rows(folder, path.stem):
       data.setdefault((*results.identity(row), row['return_mode']), row)
   return results.add(path, [*rows, *data.values()], replace)
+
+
+def _finished(
+  runs_dir: pathlib.Path, wanted: Callable[[dict], bool]
+) -> Iterator[tuple[pathlib.Path, dict]]:
+  for folder in sorted(file.parent for file in runs_dir.glob('*/run.json')):
+    facts = run_rows.finished(folder)
+    if facts is None or not wanted(facts):
+      continue
+    if run_rows.has_scores(facts):
+      yield folder, facts
+    else:
+      logging.warning('%s has no scores: nothing was played.', folder)
 
 
 def refuse_changed(

@@ -51,6 +51,11 @@ def finished(folder: pathlib.Path) -> dict[str, Any] | None:
   return facts if isinstance(facts, dict) and facts.get('finished') else None
 
 
+def has_scores(facts: Mapping[str, Any]) -> bool:
+  """Whether a finished run was evaluated; without a simulator none is."""
+  return facts.get('scores', {}).get('eval_return_mode', 0.0) is not None
+
+
 def latest_interactions(folder: pathlib.Path) -> int:
   """How far a run's metrics.csv is."""
   try:
