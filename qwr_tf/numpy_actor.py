@@ -32,8 +32,8 @@ class NumpyActor:
         a compiled TensorFlow function does.
 
     Raises:
-      NotImplementedError: for other actors and heads, subclasses that act
-        otherwise among them.
+      NotImplementedError: for other actors, subclasses that act otherwise
+        among them, and for heads of any other type.
     """
     self._network = actor_network
     self._outputs: Callable[[np.ndarray], np.ndarray] = self._compiled()

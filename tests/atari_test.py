@@ -1,8 +1,6 @@
 """Atari: the preprocessing against NumPy, ends of episodes, bad input."""
 
 import json
-import os
-import subprocess
 import sys
 
 import ale_py
@@ -494,21 +492,12 @@ def test_rendering_shows_the_games_screen():
   assert image.shape == (210, 160, 3) and image.dtype == np.uint8
 
 
-def test_loading_prints_nothing():
+def test_loading_prints_nothing(run_program):
   program = (
     'from qwr_tf import environments\n'
     'environments.load("ALE/Pong-v5", seed=0).reset()\n'
   )
-  result = subprocess.run(
-    [sys.executable, '-c', program],
-    capture_output=True,
-    text=True,
-    env={
-      **os.environ,
-      'TF_CPP_MIN_LOG_LEVEL': '3',  # TensorFlow's own lines about CUDA.
-      'PYTHONPATH': os.pathsep.join(sys.path),
-    },
-  )
+  result = run_program(program)
   assert (result.returncode, result.stdout + result.stderr) == (0, '')
 
 

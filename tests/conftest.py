@@ -1,5 +1,9 @@
 """What every test file may rely on."""
 
+import os
+import subprocess
+import sys
+
 import gin
 import pytest
 
@@ -10,3 +14,22 @@ def _own_configuration():
   gin.clear_config()
   yield
   gin.clear_config()
+
+
+@pytest.fixture
+def run_program():
+  """Runs a text as a Python program of its own; see `subprocess.run`."""
+
+  def run(program: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+      [sys.executable, '-c', program],
+      capture_output=True,
+      text=True,
+      env={
+        **os.environ,
+        'TF_CPP_MIN_LOG_LEVEL': '3',  # TensorFlow's own lines about CUDA.
+        'PYTHONPATH': os.pathsep.join(sys.path),
+      },
+    )
+
+  return run

@@ -115,6 +115,19 @@ def test_a_launched_run_comes_to_its_end_though_roles_die(tmp_path):
   assert not (tmp_path / 'run-replay').exists()
 
 
+def test_the_folder_of_the_table_is_beside_any_run(tmp_path, monkeypatch):
+  (tmp_path / 'run').mkdir()
+  monkeypatch.chdir(tmp_path / 'run')
+  monkeypatch.setattr(roles.train, 'path', lambda *_: pathlib.Path('.'))
+  monkeypatch.setattr(roles, '_port', lambda: 1)
+  monkeypatch.setattr(experiment, 'settings', lambda: None)
+  flags.FLAGS.mark_as_parsed()
+  given = []
+  role_module = types.SimpleNamespace(run=lambda *args: given.extend(args))
+  roles._replay(role_module, '')
+  assert tmp_path / 'run-replay' in given
+
+
 def _wait_for_rows(folder, count, run):
   end = time.monotonic() + 600
   while time.monotonic() < end and run.poll() is None:

@@ -2,8 +2,6 @@
 
 import json
 import math
-import os
-import subprocess
 import sys
 
 import gymnasium
@@ -419,7 +417,7 @@ def test_rendering_needs_its_mode():
   env.close()
 
 
-def test_loading_prints_nothing():
+def test_loading_prints_nothing(run_program):
   program = (
     'from qwr_tf import environments\n'
     'environments.load("HalfCheetah-v4").reset()\n'
@@ -427,18 +425,8 @@ def test_loading_prints_nothing():
     'if importlib.util.find_spec("Box2D"):\n'
     '  environments.load("LunarLander-v3").reset()\n'
   )
-  result = subprocess.run(
-    [sys.executable, '-c', program],
-    capture_output=True,
-    text=True,
-    check=True,
-    env={
-      **os.environ,
-      'TF_CPP_MIN_LOG_LEVEL': '3',  # TensorFlow's own lines about CUDA.
-      'PYTHONPATH': os.pathsep.join(sys.path),
-    },
-  )
-  assert result.stdout + result.stderr == ''
+  result = run_program(program)
+  assert (result.returncode, result.stdout + result.stderr) == (0, '')
 
 
 # BitFlip

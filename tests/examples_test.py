@@ -13,6 +13,7 @@ from tf_agents.trajectories import time_step as ts
 from examples import continue_training
 from examples import tf_agents_pipeline
 from qwr_tf import serving
+from qwr_tf.errors import ConfigError
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +49,29 @@ def test_going_on_begins_with_what_it_is_given(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit, match='2'):
       continue_training.main()
     assert message in capsys.readouterr().err
+
+
+def test_there_is_no_going_on_without_an_environment(tmp_path):
+  facts = {'config': '', 'environment': 'NoSimulator', 'seed': 0}
+  (tmp_path / 'run.json').write_text(json.dumps(facts))
+  with pytest.raises(ConfigError, match='no environment to go on in'):
+    continue_training.run(tmp_path, tmp_path / 'next')
+
+
+@pytest.mark.parametrize(
+  ('example', 'arguments', 'message'),
+  [
+    (continue_training, ('--output=o', '--iterations=0'), 'must be 1 or more'),
+    (tf_agents_pipeline, ('--iterations=0',), 'must be 1 or more'),
+    (tf_agents_pipeline, ('--environment=BitFlop-5',), "'BitFlop-5'"),
+  ],
+)
+def test_bad_flags(example, arguments, message, tmp_path, monkeypatch, capsys):
+  argv = ['example', f'--root_dir={tmp_path / "run"}', *arguments]
+  monkeypatch.setattr(sys, 'argv', argv)
+  with pytest.raises(SystemExit, match='2'):
+    example.main()
+  assert message in capsys.readouterr().err
 
 
 def test_going_on_is_in_the_environment_of_the_run(tmp_path, monkeypatch):

@@ -1,10 +1,7 @@
 """Finding and reading gin files, and what is said about wrong ones."""
 
 import logging
-import os
 import pathlib
-import subprocess
-import sys
 
 import gin
 import pytest
@@ -39,7 +36,7 @@ def test_finds_by_bare_name_and_by_path(tmp_path, monkeypatch):
   assert gin_files.find('own.gin').resolve() == own
 
 
-def test_gin_s_own_names_for_tensorflow_may_be_there():
+def test_gin_s_own_names_for_tensorflow_may_be_there(run_program):
   """gin.tf has another Adam, which presets then cannot tell from ours."""
   program = (
     'import gin.tf.external_configurables\n'
@@ -51,13 +48,8 @@ def test_gin_s_own_names_for_tensorflow_may_be_there():
     'except gin_files.ConfigError as error:\n'
     '  print(error)\n'
   )
-  result = subprocess.run(
-    [sys.executable, '-c', program],
-    capture_output=True,
-    text=True,
-    check=True,
-    env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)},
-  )
+  result = run_program(program)
+  assert result.returncode == 0, result.stderr
   assert 'keras.optimizers.legacy.Adam' in result.stdout
   assert 'Write more of the name' in result.stdout
 

@@ -772,6 +772,10 @@ def test_the_readme_is_that_of_the_default_output_alone(tmp_path, monkeypatch):
   for _ in range(2):  # Before there is such a folder, and when there is one.
     report.main(['a.csv'])
     assert (tmp_path / 'README.md').read_text() == _README
+  monkeypatch.setattr(flags.FLAGS['output'], 'value', 'results')
+  report.main(['a.csv'])
+  text = (tmp_path / 'README.md').read_text()
+  assert 'old' not in text and '[results](results/README.md)' in text
 
 
 # Files

@@ -142,8 +142,8 @@ _OTHER_FIX = 'wrap the environment in gymnasium.wrappers.FlattenObservation'
 
 def _check_dtype(torso: tf.keras.Sequential, spec: types.TensorSpec) -> None:
   """Raises ValueError for images that may be in 0..1 already."""
-  scales = [isinstance(x, tf.keras.layers.Rescaling) for x in torso.layers]
-  if any(scales[:1]) and spec.dtype != tf.uint8:
+  scales = any(isinstance(x, tf.keras.layers.Rescaling) for x in torso.layers)
+  if scales and spec.dtype != tf.uint8:
     raise ValueError(
       f'the torso takes images of uint8 in 0..255, not {spec.dtype.name}; '
       'make them so in the environment, for instance with '

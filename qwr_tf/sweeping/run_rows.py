@@ -52,7 +52,10 @@ def finished(folder: pathlib.Path) -> dict[str, Any] | None:
 
 
 def has_scores(facts: Mapping[str, Any]) -> bool:
-  """Whether a finished run was evaluated; without a simulator none is."""
+  """Whether a finished run was evaluated; without a simulator none is.
+
+  One whose run.json says nothing of it is damaged, which `rows` tells.
+  """
   return facts.get('scores', {}).get('eval_return_mode', 0.0) is not None
 
 
