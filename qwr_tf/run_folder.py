@@ -74,6 +74,15 @@ class RunFolder:
     """What was bound on the command line."""
     return self._facts.get('bindings', ())
 
+  def recorded(self, name: str) -> Any:
+    """A fact of the run as run.json has it; None if it has none."""
+    return (self._read() or {}).get(name)
+
+  def add_fact(self, name: str, value: Any) -> None:
+    """Adds to what run.json says of the run; None adds nothing."""
+    if value is not None:
+      self._facts[name] = value
+
   def finished(self) -> dict[str, Any] | None:
     """run.json of a finished run with the same configuration, or None."""
     known = self._read()

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import gin
 from absl import flags
 
 from qwr_tf import command
@@ -28,6 +29,7 @@ from qwr_tf import strategies
 from qwr_tf import training_run
 from qwr_tf import video
 from qwr_tf.errors import ConfigError
+from qwr_tf.networks import precision
 from qwr_tf.reporting import published
 
 flags.declare_key_flag('gin_file')
@@ -111,6 +113,10 @@ def _train(
 ) -> dict[str, Any]:
   folder.check(_OVERWRITE.value)
   placement = strategies.from_flags()
+  recorded = None if _OVERWRITE.value else folder.recorded('dtype_policy')
+  folder.add_fact(
+    'dtype_policy', precision.keep_dtype_policy(gin.config_str(), recorded)
+  )
   parts = experiment.build(settings, _SEED.value, *placement, experience_fn)
   with contextlib.ExitStack() as stack:
     screen = None

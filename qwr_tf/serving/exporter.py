@@ -21,6 +21,7 @@ from qwr_tf import environments
 from qwr_tf import experiment
 from qwr_tf.errors import ConfigError
 from qwr_tf.gin_files import describe
+from qwr_tf.networks import precision
 from qwr_tf.serving import checks
 from qwr_tf.serving import conversions
 from qwr_tf.serving import metadata
@@ -135,8 +136,10 @@ def _agent(facts: Mapping[str, Any], float32: bool):
   gin.clear_config()
   config = facts['config']
   if float32:
-    config = re.sub(r"(dtype_policy) = '\w+'", r"\1 = 'float32'", config)
+    dtype_policy = r"(\bdtype_policy) = ('\w+'|@\w+\(\))"
+    config = re.sub(dtype_policy, r"\1 = 'float32'", config)
   gin.parse_config(config)
+  precision.keep_dtype_policy(config, facts.get('dtype_policy'))
   with experiment.load_environment(facts['environment']) as env:
     return experiment.agent_for(env, seed=facts['seed'])
 
