@@ -41,6 +41,8 @@ lint: setup
 	@$(PYTHON_BIN) -m ruff check $(LINTED)
 	@echo '== types'
 	@$(PYTHON_BIN) -m mypy --config-file .ci/mypy.ini
+	@echo '== rooms'
+	@.venv/bin/lint-imports .ci/importlinter.ini --no-cache --no-logo
 
 test: lint
 	@echo '== tests'

@@ -43,6 +43,7 @@ _EXTRAS = {
 _EXTRAS['all'] = sorted(sum(_EXTRAS.values(), []))
 _EXTRAS['test'] = [
   'build',
+  'import-linter',
   'mypy==1.10.1',  # Newer ones clash with tf-agents' typing-extensions.
   'pytest',
   'pytest-xdist',

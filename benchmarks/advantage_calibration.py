@@ -10,7 +10,7 @@ so that the slope of the errors on the advantages is 1 for those that hold and
 0 for noise. Adds a row per run to results/benchmarks/advantage_calibration.csv.
 """
 
-import qwr_tf  # noqa: F401 (first: it quiets TensorFlow)
+from qwr_tf.config import startup  # noqa: F401, before TensorFlow.
 
 # isort: split
 import pathlib
@@ -24,17 +24,17 @@ from tf_agents.trajectories import time_step as ts
 from tf_agents.trajectories import trajectory
 
 from benchmarks import raw_rows
-from qwr_tf import collect
-from qwr_tf import command
-from qwr_tf import experiment
-from qwr_tf import provenance
 from qwr_tf import replay
 from qwr_tf import serving
+from qwr_tf.acting import collect
 from qwr_tf.agents import action_sets
-from qwr_tf.errors import ConfigError
+from qwr_tf.config import command
+from qwr_tf.config.errors import ConfigError
 from qwr_tf.ops import backups
 from qwr_tf.ops import returns
+from qwr_tf.runs import provenance
 from qwr_tf.serving import metadata
+from qwr_tf.training import experiment
 
 _ROOT_DIRS = flags.DEFINE_list('root_dirs', [], 'Folders of finished runs.')
 _DECISIONS = flags.DEFINE_integer(

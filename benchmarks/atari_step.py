@@ -12,7 +12,7 @@ says how long the training of 100K interactions takes. Adds rows to
 results/benchmarks/atari_step.csv.
 """
 
-import qwr_tf  # noqa: F401 (first: it quiets TensorFlow)
+from qwr_tf.config import startup  # noqa: F401, before TensorFlow.
 
 # isort: split
 import resource
@@ -28,13 +28,13 @@ from tf_agents.trajectories import time_step as ts
 from tf_agents.trajectories import trajectory
 
 from benchmarks import raw_rows
-from qwr_tf import experiment
-from qwr_tf import gin_files
-from qwr_tf import provenance
 from qwr_tf.agents import exact_reuse
 from qwr_tf.agents import minibatches
 from qwr_tf.agents import qwr_agent
+from qwr_tf.config import gin_files
 from qwr_tf.replay import ReplayTable
+from qwr_tf.runs import provenance
+from qwr_tf.training import experiment
 
 _GIN_FILE = flags.DEFINE_string(
   'gin_file', 'atari_100k_paper.gin', 'Preset of the steps.'

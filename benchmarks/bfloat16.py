@@ -17,14 +17,14 @@ from absl import app
 from absl import flags
 from matplotlib import figure
 
-import qwr_tf  # noqa: F401 (first: it quiets TensorFlow)
-from qwr_tf import collect
 from qwr_tf import environments
-from qwr_tf import experiment
-from qwr_tf import gin_files
+from qwr_tf.acting import collect
 from qwr_tf.agents import qwr_agent
-from qwr_tf.atomic_files import write_atomically
+from qwr_tf.config import gin_files
+from qwr_tf.config import startup  # noqa: F401, before TensorFlow.
 from qwr_tf.replay import ReplayTable
+from qwr_tf.runs.atomic_files import write_atomically
+from qwr_tf.training import experiment
 
 _GAME = flags.DEFINE_string('game', 'Pong', 'As in ALE/<Game>-v5.')
 _ROWS = flags.DEFINE_integer('rows', 5_000, 'Interactions in the table.')

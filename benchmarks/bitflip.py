@@ -17,11 +17,11 @@ from collections.abc import Sequence
 
 from absl import flags
 
-import qwr_tf  # noqa: F401 (first: it quiets TensorFlow)
-from qwr_tf import command
-from qwr_tf import sweep_flags
-from qwr_tf.errors import ConfigError
+from qwr_tf.config import command
+from qwr_tf.config import startup  # noqa: F401, before TensorFlow.
+from qwr_tf.config.errors import ConfigError
 from qwr_tf.reporting import report_data
+from qwr_tf.sweeping import sweep_flags
 from qwr_tf.sweeping import sweep_plan
 from qwr_tf.sweeping import sweep_run
 

@@ -9,7 +9,7 @@ which no run makes at once, takes 2 s or more: training stops that long, by
 default every 120 s.
 """
 
-import qwr_tf  # noqa: F401 (first: it quiets TensorFlow)
+from qwr_tf.config import startup  # noqa: F401, before TensorFlow.
 
 # isort: split
 import pathlib
@@ -23,12 +23,12 @@ from absl import app
 from absl import flags
 
 from benchmarks import raw_rows
-from qwr_tf import checkpoints
-from qwr_tf import experiment
-from qwr_tf import gin_files
-from qwr_tf import metrics
-from qwr_tf import provenance
 from qwr_tf import replay
+from qwr_tf.config import gin_files
+from qwr_tf.runs import checkpoints
+from qwr_tf.runs import provenance
+from qwr_tf.training import experiment
+from qwr_tf.training import metrics
 
 _PRESETS = flags.DEFINE_list(
   'presets', ['mujoco_100k', 'atari_100k'], 'Gin files without their ending.'

@@ -12,13 +12,13 @@ import statistics
 from absl import app
 from absl import flags
 
-import qwr_tf  # noqa: F401 (first: it quiets TensorFlow)
 from benchmarks import environment_speed
-from qwr_tf import collect
 from qwr_tf import environments
-from qwr_tf import experiment
-from qwr_tf import gin_files
+from qwr_tf.acting import collect
+from qwr_tf.config import gin_files
+from qwr_tf.config import startup  # noqa: F401, before TensorFlow.
 from qwr_tf.replay import replay_table
+from qwr_tf.training import experiment
 
 _ENVIRONMENTS = flags.DEFINE_list(
   'environments', ['HalfCheetah-v4', 'Hopper-v4'], 'MuJoCo environments.'

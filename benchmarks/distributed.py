@@ -32,7 +32,7 @@ from absl import flags
 
 from benchmarks import counted_environment
 from benchmarks import raw_rows
-from qwr_tf import provenance
+from qwr_tf.runs import provenance
 
 _WHAT = flags.DEFINE_enum(
   'what',

@@ -7,7 +7,7 @@ the checkpoint's on 1000 states that the policy visits, and adds rows to
 results/benchmarks/exports.csv. The bars are those of export/check_policy.py.
 """
 
-import qwr_tf  # noqa: F401 (first: it quiets TensorFlow)
+from qwr_tf.config import startup  # noqa: F401, before TensorFlow.
 
 # isort: split
 import pathlib
@@ -20,12 +20,12 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks import raw_rows
-from qwr_tf import experiment
-from qwr_tf import provenance
 from qwr_tf import serving
+from qwr_tf.runs import provenance
 from qwr_tf.serving import checks
 from qwr_tf.serving import conversions
 from qwr_tf.serving import metadata
+from qwr_tf.training import experiment
 
 _RESULTS = raw_rows.path_of('exports')
 _STATES = 1000

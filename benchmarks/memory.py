@@ -14,11 +14,11 @@ import sys
 import tempfile
 
 from benchmarks import raw_rows
-from qwr_tf import command
-from qwr_tf import provenance
 from qwr_tf import train
-from qwr_tf import training_run
-from qwr_tf.errors import ConfigError
+from qwr_tf.config import command
+from qwr_tf.config.errors import ConfigError
+from qwr_tf.runs import provenance
+from qwr_tf.training import training_run
 
 _LIMIT_MB = 50.0
 

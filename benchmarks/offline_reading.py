@@ -21,12 +21,12 @@ import numpy as np
 from absl import app
 from absl import flags
 
-import qwr_tf  # noqa: F401 (first: it quiets TensorFlow)
 from benchmarks import raw_rows
 from qwr_tf import datasets
-from qwr_tf import experiment
-from qwr_tf import gin_files
-from qwr_tf import provenance
+from qwr_tf.config import gin_files
+from qwr_tf.config import startup  # noqa: F401, before TensorFlow.
+from qwr_tf.runs import provenance
+from qwr_tf.training import experiment
 
 _TRANSITIONS = flags.DEFINE_integer('transitions', 1_000_000, 'Logged steps.')
 _READ = flags.DEFINE_string('read', None, 'A data set to read; internal.')

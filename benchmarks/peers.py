@@ -25,7 +25,7 @@ from absl import app
 from absl import flags
 
 from benchmarks import raw_rows
-from qwr_tf import provenance
+from qwr_tf.runs import provenance
 
 _PEERS = flags.DEFINE_list(
   'peers', ['qwr_tf', 'tf_agents_sac', 'sb3_sac', 'sbx_sac'], 'Who runs.'
@@ -44,8 +44,8 @@ INTERACTIONS = 3000
 # The paper's network and settings; the first iteration compiles.
 QWR = f"""
 import json, time
-import qwr_tf
-from qwr_tf import experiment, gin_files
+from qwr_tf.config import gin_files, startup
+from qwr_tf.training import experiment
 gin_files.parse(['mujoco_100k_paper.gin'], [])
 parts = experiment.build(experiment.settings(), 0)
 next(parts.iterations)
@@ -71,9 +71,9 @@ rate = {INTERACTIONS} / (time.perf_counter() - start)
 # Of TF-Agents: its agent, drivers and replay buffer; see tf_agents_sac.py.
 TF_AGENTS = f"""
 import json, time
-import qwr_tf
+from qwr_tf.config import gin_files, startup
 from benchmarks import tf_agents_sac
-from qwr_tf import experiment, gin_files
+from qwr_tf.training import experiment
 gin_files.parse(['mujoco_100k_paper.gin'], [])
 env = experiment.load_environment('HalfCheetah-v4', seed=0)
 agent = tf_agents_sac.make_agent(env)

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from qwr_tf.atomic_files import write_atomically
+from qwr_tf.runs.atomic_files import write_atomically
 
 _FOLDER = pathlib.Path(__file__).resolve().parents[1] / 'results'
 

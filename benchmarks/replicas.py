@@ -22,7 +22,7 @@ from absl import app
 from absl import flags
 
 from benchmarks import raw_rows
-from qwr_tf import provenance
+from qwr_tf.runs import provenance
 
 _CASES = flags.DEFINE_list(
   'cases', ['gaussian', 'discrete', 'images', 'awr', 'awac'], 'Which.'
@@ -38,7 +38,7 @@ def _start(
   what: str, case: str, steps: int, **environment: str
 ) -> subprocess.Popen:
   return subprocess.Popen(
-    [sys.executable, 'tests/replica_checks.py', what, case, str(steps)],
+    [sys.executable, 'tests/agents/replica_checks.py', what, case, str(steps)],
     cwd=_ROOT,
     env={**os.environ, 'PYTHONPATH': str(_ROOT), **environment},
     stdout=subprocess.PIPE,

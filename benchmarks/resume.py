@@ -25,8 +25,8 @@ from absl import app
 from absl import flags
 
 from benchmarks import raw_rows
-from qwr_tf import provenance
-from tests import killed_runs
+from qwr_tf.runs import provenance
+from tests.training import killed_runs
 
 _RUNS = flags.DEFINE_list(
   'runs', ['bitflip', 'halfcheetah', 'pong'], 'Which runs.'

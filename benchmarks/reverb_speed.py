@@ -5,7 +5,7 @@ reader in the server's process goes around the network. Seconds are those of all
 threads of the server, or of whoever writes and reads: what one core would do.
 """
 
-import qwr_tf  # noqa: F401 (first: it quiets TensorFlow)
+from qwr_tf.config import startup  # noqa: F401, before TensorFlow.
 
 # isort: split
 import os
@@ -21,10 +21,10 @@ import tensorflow as tf
 from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import trajectory
 
-from qwr_tf.replay import reverb_client
-from qwr_tf.replay import reverb_server
-from qwr_tf.replay import reverb_table
-from qwr_tf.replay import reverb_writer
+from qwr_tf.distributed import reverb_client
+from qwr_tf.distributed import reverb_server
+from qwr_tf.distributed import reverb_table
+from qwr_tf.distributed import reverb_writer
 
 _BATCH = 256
 _BATCHES = 200

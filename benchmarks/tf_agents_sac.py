@@ -11,11 +11,6 @@ skipped.
 """
 
 import os
-
-import qwr_tf  # noqa: F401 (it quiets TensorFlow)
-
-os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
-
 import pathlib
 import statistics
 import time
@@ -37,15 +32,16 @@ from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import time_step as ts
 from tf_agents.utils import common
 
-from qwr_tf import command
-from qwr_tf import evaluate
-from qwr_tf import experiment
-from qwr_tf import gin_files
-from qwr_tf import provenance
-from qwr_tf.errors import ConfigError
+from qwr_tf.acting import evaluate
+from qwr_tf.config import command
+from qwr_tf.config import gin_files
+from qwr_tf.config import startup  # noqa: F401, before TensorFlow.
+from qwr_tf.config.errors import ConfigError
 from qwr_tf.reporting import results
+from qwr_tf.runs import provenance
 from qwr_tf.sweeping import run_rows
 from qwr_tf.sweeping import sweep_plan
+from qwr_tf.training import experiment
 
 _ENVIRONMENTS = flags.DEFINE_list(
   'environments', ['HalfCheetah-v4', 'Hopper-v4'], 'MuJoCo environments.'

@@ -8,7 +8,7 @@ no random numbers, no distributions, no weights, no logs. Floor and steps are
 timed in turns in one process, so that the ratio holds on a busy machine too.
 """
 
-import qwr_tf  # noqa: F401 (first: it quiets TensorFlow)
+from qwr_tf.config import startup  # noqa: F401, before TensorFlow.
 
 # isort: split
 import statistics
@@ -19,12 +19,12 @@ import tensorflow as tf
 from absl import app
 from absl import flags
 
-from qwr_tf import collect
 from qwr_tf import environments
-from qwr_tf import experiment
-from qwr_tf import gin_files
+from qwr_tf.acting import collect
 from qwr_tf.agents import qwr_agent
+from qwr_tf.config import gin_files
 from qwr_tf.replay import replay_table
+from qwr_tf.training import experiment
 
 _GIN_FILE = flags.DEFINE_string(
   'gin_file', 'mujoco_100k_paper.gin', 'Preset of the steps.'

@@ -22,12 +22,12 @@ from tf_agents.policies import py_tf_eager_policy
 from tf_agents.train import learner
 
 from qwr_tf import environments
-from qwr_tf import experiment
 from qwr_tf import replay
 from qwr_tf import serving
-from qwr_tf.errors import ConfigError
+from qwr_tf.config.errors import ConfigError
 from qwr_tf.serving import metadata
 from qwr_tf.serving import versions
+from qwr_tf.training import experiment
 
 
 def run(

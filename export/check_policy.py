@@ -7,6 +7,9 @@ checkpoint the policy came from, on states that the policy visits. Exit codes:
 0 all within the tolerances, 2 bad input, 1 not the same policy.
 """
 
+from qwr_tf.config import startup  # noqa: F401, before TensorFlow.
+
+# isort: split
 import qwr_tf  # noqa: F401 (first: it quiets TensorFlow)
 
 # isort: split
@@ -20,14 +23,14 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from qwr_tf import command
-from qwr_tf import experiment
 from qwr_tf import serving
-from qwr_tf.errors import ConfigError
+from qwr_tf.config import command
+from qwr_tf.config.errors import ConfigError
 from qwr_tf.serving import checks
 from qwr_tf.serving import conversions
 from qwr_tf.serving import metadata
 from qwr_tf.serving import versions
+from qwr_tf.training import experiment
 
 _POLICY = flags.DEFINE_string(
   'policy', None, 'A version, or a folder of them, whose newest is taken.'

@@ -10,13 +10,16 @@ environment's own units, and normalising is inside. `greedy_policy/` and
 `collect_policy/` are for TF-Agents.
 """
 
+from qwr_tf.config import startup  # noqa: F401, before TensorFlow.
+
+# isort: split
 import pathlib
 
 from absl import flags
 
-from qwr_tf import command
 from qwr_tf import serving
-from qwr_tf.errors import ConfigError
+from qwr_tf.config import command
+from qwr_tf.config.errors import ConfigError
 
 _ROOT_DIR = flags.DEFINE_string('root_dir', None, 'Folder of a finished run.')
 _OUTPUT = flags.DEFINE_string(

@@ -8,6 +8,9 @@ when training has ended, when one cannot go on, or at Ctrl-C. Exit codes: 0
 training has ended, 2 bad input, 1 anything else.
 """
 
+from qwr_tf.config import startup  # noqa: F401, before TensorFlow.
+
+# isort: split
 import dataclasses
 import os
 import signal
@@ -18,14 +21,14 @@ from collections.abc import Callable, Sequence
 
 from absl import flags
 
-from qwr_tf import command
-from qwr_tf import interruption
-from qwr_tf import strategies
-from qwr_tf import train
+from qwr_tf.config import command
+from qwr_tf.config.errors import ConfigError
 from qwr_tf.distributed import role_flags
-from qwr_tf.errors import ConfigError
+from qwr_tf.training import interruption
+from qwr_tf.training import strategies
+from qwr_tf.training import training_command
 
-flags.adopt_module_key_flags(train)
+flags.adopt_module_key_flags(training_command)
 flags.adopt_module_key_flags(role_flags)
 _COLLECTORS = flags.DEFINE_integer(
   'collectors', 1, 'Processes that act.', lower_bound=1
@@ -185,7 +188,7 @@ def _names(*modules) -> list[str]:
 
 def processes(collectors: int) -> tuple[Process, list[Process], Process]:
   """(replay, collectors, learner) for the flags of this process."""
-  ours = _names(train, role_flags)
+  ours = _names(training_command, role_flags)
   of_learner = set(_names(strategies)) | {'video'}
   common = _given([name for name in ours if name not in of_learner])
   base = [sys.executable, '-m', 'qwr_tf.distributed', *common]
@@ -212,7 +215,7 @@ def _say(line: str) -> None:
 def main() -> None:
   """One run from flags to the end of all roles."""
   # Faults are told once, not by every role.
-  if train.is_finished(train.configuration()):
+  if training_command.is_finished(training_command.configuration()):
     return
   launcher = Launcher(*processes(_COLLECTORS.value), _say)
   with interruption.Interruption(launcher.stop_at_once) as interrupted:

@@ -10,6 +10,9 @@ parameters of the policy's distribution as infos/dist_params. Exit codes: 0
 done, 2 bad input, 1 anything else.
 """
 
+from qwr_tf.config import startup  # noqa: F401, before TensorFlow.
+
+# isort: split
 import contextlib
 import itertools
 import pathlib
@@ -25,13 +28,14 @@ import tensorflow as tf
 import tqdm
 from absl import flags
 
-from qwr_tf import command
 from qwr_tf import datasets
 from qwr_tf import environments
-from qwr_tf import experiment
-from qwr_tf import provenance
-from qwr_tf import recording
-from qwr_tf.errors import ConfigError
+from qwr_tf.acting import recording
+from qwr_tf.config import command
+from qwr_tf.config.errors import ConfigError
+from qwr_tf.runs import provenance
+from qwr_tf.serving import saved_policy
+from qwr_tf.training import experiment
 
 _SAVED_MODEL = flags.DEFINE_string(
   'saved_model', None, 'Policy to record: a version, or a folder of versions.'
@@ -90,7 +94,7 @@ class _Tally:
           return
 
 
-def _policy(env, saved: recording.SavedPolicy | None) -> recording.Policy:
+def _policy(env, saved: saved_policy.SavedPolicy | None) -> recording.Policy:
   if saved is None:
     return recording.random_policy(env.action_space, _FIRST_SEED.value)
   saved.check_observation(env.observation_space.shape, env.spec.id)
@@ -155,7 +159,7 @@ def _metadata(env, path: pathlib.Path, environment: str, policy: str):
   return content
 
 
-def _arguments() -> tuple[recording.SavedPolicy | None, str]:
+def _arguments() -> tuple[saved_policy.SavedPolicy | None, str]:
   """The policy, None for the random one, and the environment's name."""
   if bool(_SAVED_MODEL.value) == bool(_POLICY.value):
     raise ConfigError('give either --saved_model or --policy=random.')
@@ -163,14 +167,14 @@ def _arguments() -> tuple[recording.SavedPolicy | None, str]:
     raise ConfigError('give either --episodes or --steps.')
   saved = None
   if _SAVED_MODEL.value:
-    saved = recording.SavedPolicy(pathlib.Path(_SAVED_MODEL.value))
+    saved = saved_policy.SavedPolicy(pathlib.Path(_SAVED_MODEL.value))
   environment = _ENV.value or (saved and saved.metadata.get('environment'))
   if not environment or environment == environments.NO_SIMULATOR:
     raise ConfigError('--env is missing, for instance --env=HalfCheetah-v4.')
   return saved, environment
 
 
-def _environment(saved: recording.SavedPolicy | None, name: str):
+def _environment(saved: saved_policy.SavedPolicy | None, name: str):
   """The environment of the run's scores, or one of another name.
 
   Raises:

@@ -7,6 +7,9 @@ quoted and says what was run, without scores. Exit codes: 0 done, 2 bad input, 1
 anything else.
 """
 
+from qwr_tf.config import startup  # noqa: F401, before TensorFlow.
+
+# isort: split
 import os
 import pathlib
 import sys
@@ -14,14 +17,14 @@ from collections.abc import Iterable, Sequence
 
 from absl import flags
 
-from qwr_tf import command
-from qwr_tf.atomic_files import write_atomically
-from qwr_tf.errors import ConfigError
+from qwr_tf.config import command
+from qwr_tf.config.errors import ConfigError
 from qwr_tf.reporting import published
 from qwr_tf.reporting import readme as readme_lib
 from qwr_tf.reporting import report_data
 from qwr_tf.reporting import report_figures
 from qwr_tf.reporting import report_text
+from qwr_tf.runs.atomic_files import write_atomically
 
 _OUTPUT = flags.DEFINE_string(
   'output', 'results', 'Folder of README.md and figures.'

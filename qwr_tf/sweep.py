@@ -10,16 +10,19 @@ input, 1 a run failed (the others went on). By default --seeds is 0, --results
 results/<gin_file>.csv.
 """
 
+from qwr_tf.config import startup  # noqa: F401, before TensorFlow.
+
+# isort: split
 import pathlib
 
 from absl import flags
 
-from qwr_tf import command
-from qwr_tf import sweep_flags
-from qwr_tf.errors import ConfigError
+from qwr_tf.config import command
+from qwr_tf.config.errors import ConfigError
 from qwr_tf.reporting import results
 from qwr_tf.sweeping import finished_runs
 from qwr_tf.sweeping import run_rows
+from qwr_tf.sweeping import sweep_flags
 from qwr_tf.sweeping import sweep_plan
 from qwr_tf.sweeping import sweep_run
 

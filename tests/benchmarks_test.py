@@ -13,8 +13,8 @@ from tf_agents.trajectories import trajectory
 from benchmarks import ablation
 from benchmarks import advantage_calibration
 from benchmarks import bitflip
-from qwr_tf import gin_files
-from qwr_tf.errors import ConfigError
+from qwr_tf.config import gin_files
+from qwr_tf.config.errors import ConfigError
 from qwr_tf.sweeping import run_rows
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -125,7 +125,7 @@ def test_slope_on_advantages_that_are_all_alike():
 _SAC = """
 import numpy as np
 from benchmarks import tf_agents_sac
-from qwr_tf import experiment
+from qwr_tf.training import experiment
 env = experiment.load_environment('Hopper-v4', seed=0)
 act = tf_agents_sac.Act(tf_agents_sac.make_agent(env))
 observations = np.ones([2, 11], np.float32)

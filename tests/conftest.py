@@ -1,5 +1,8 @@
 """What every test file may rely on."""
 
+from qwr_tf.config import startup  # noqa: F401, before TensorFlow.
+
+# isort: split
 import os
 import subprocess
 import sys

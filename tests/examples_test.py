@@ -5,7 +5,6 @@ import sys
 
 import gin
 import numpy as np
-import policies
 import pytest
 import tensorflow as tf
 from tf_agents.trajectories import time_step as ts
@@ -13,7 +12,8 @@ from tf_agents.trajectories import time_step as ts
 from examples import continue_training
 from examples import tf_agents_pipeline
 from qwr_tf import serving
-from qwr_tf.errors import ConfigError
+from qwr_tf.config.errors import ConfigError
+from tests.serving import policies
 
 
 @pytest.fixture(autouse=True)

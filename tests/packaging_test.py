@@ -24,8 +24,8 @@ import qwr_tf
 package = pathlib.Path(qwr_tf.__file__).parent
 assert package == installed / 'qwr_tf', package
 assert (package / 'gin_configs' / sys.argv[2]).is_file()
-if importlib.util.find_spec('qwr_tf.gin_files'):
-  from qwr_tf import gin_files
+if importlib.util.find_spec('qwr_tf.config.gin_files'):
+  from qwr_tf.config import gin_files
   found = pathlib.Path(gin_files.find(sys.argv[2]))
   assert found == package / 'gin_configs' / sys.argv[2], found
 """

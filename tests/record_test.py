@@ -14,13 +14,14 @@ from absl import flags
 from absl.testing import flagsaver
 from scipy import stats
 
-from qwr_tf import command
 from qwr_tf import datasets
 from qwr_tf import environments
-from qwr_tf import experiment
-from qwr_tf import gin_files
 from qwr_tf import record
-from qwr_tf import recording
+from qwr_tf.acting import recording
+from qwr_tf.config import command
+from qwr_tf.config import gin_files
+from qwr_tf.serving import saved_policy
+from qwr_tf.training import experiment
 
 
 @pytest.fixture(autouse=True)
@@ -387,7 +388,7 @@ def test_nan_leaves_nothing(cli, tmp_path, monkeypatch):
 
 
 def test_the_first_seed_is_of_the_samples_too(tmp_path):
-  saved = recording.SavedPolicy(_saved(tmp_path / 'policy'))
+  saved = saved_policy.SavedPolicy(_saved(tmp_path / 'policy'))
   seeds = []
   saved.sampler = seeds.append
   saved.check_observation = saved.check_actions = lambda *_: None

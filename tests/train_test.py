@@ -26,18 +26,18 @@ from absl import app
 from absl.testing import flagsaver
 from gymnasium import spaces
 
-from qwr_tf import checkpoints
-from qwr_tf import command
 from qwr_tf import environments
-from qwr_tf import evaluate
-from qwr_tf import experiment
-from qwr_tf import gin_files
-from qwr_tf import metrics
-from qwr_tf import numpy_actor
-from qwr_tf import run_lock
 from qwr_tf import serving
 from qwr_tf import train
-from qwr_tf import training_run
+from qwr_tf.acting import evaluate
+from qwr_tf.acting import numpy_actor
+from qwr_tf.config import command
+from qwr_tf.config import gin_files
+from qwr_tf.runs import checkpoints
+from qwr_tf.runs import run_lock
+from qwr_tf.training import experiment
+from qwr_tf.training import metrics
+from qwr_tf.training import training_run
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _TINY = (
@@ -497,7 +497,7 @@ def test_nan_in_a_loss_names_the_column(cli, tmp_path, monkeypatch):
   assert [row['q_mean'] for row in _rows(tmp_path / 'run')] == ['0.0', 'nan']
 
 
-# Going on. tests/resume_test.py kills real processes.
+# Going on. tests/training/resume_test.py kills real processes.
 
 _FIVE = (
   '--gin_file=mujoco_100k.gin',

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from qwr_tf import atomic_files
 from qwr_tf.datasets import minari_layout
 from qwr_tf.datasets import steps
+from qwr_tf.runs import atomic_files
 
 
 class Episode(NamedTuple):

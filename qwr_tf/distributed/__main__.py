@@ -5,21 +5,20 @@ the Reverb server; nothing else is shared. README.md beside this file has the
 commands. Exit codes: 0 training has ended, 2 bad input, 1 anything else.
 """
 
-import os
+from qwr_tf.config import startup  # noqa: F401, before TensorFlow.
 
-# As in qwr_tf.train.
-os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
-
+# isort: split
 from absl import flags
 
-from qwr_tf import command
-from qwr_tf import experiment
-from qwr_tf import interruption
-from qwr_tf import train
+from qwr_tf import serving
+from qwr_tf.config import command
+from qwr_tf.config.errors import ConfigError
 from qwr_tf.distributed import role_flags
-from qwr_tf.errors import ConfigError
+from qwr_tf.training import experiment
+from qwr_tf.training import interruption
+from qwr_tf.training import training_command
 
-flags.adopt_module_key_flags(train)
+flags.adopt_module_key_flags(training_command)
 flags.adopt_module_key_flags(role_flags)
 _ROLE = flags.DEFINE_enum(
   'role',
@@ -55,7 +54,7 @@ def _port() -> int:
 
 
 def _connection():
-  from qwr_tf.replay import reverb_client
+  from qwr_tf.distributed import reverb_client
 
   return reverb_client.Connection(
     role_flags.SERVER.value, role_flags.SERVER_SECONDS.value
@@ -69,7 +68,7 @@ def _shared(config: str) -> str:
 
 def _replay(role, config: str) -> None:
   settings = experiment.settings()
-  run = train.path(config, settings)
+  run = training_command.run_path(config, settings)
   absolute = run.resolve()  # '.' has a name then.
   folder = absolute.with_name(f'{absolute.name}-replay')
   with interruption.Interruption() as interrupted:
@@ -100,7 +99,7 @@ def _learner(role, config: str) -> None:
     _connection(), _shared(config), role_flags.WAIT_SECONDS.value
   )
   with learner.watched():
-    train.run(config, learner.experience)
+    training_command.run(config, serving.export, learner.experience)
     learner.finish()
 
 
@@ -108,10 +107,10 @@ def main() -> None:
   """One role, to its end."""
   if _ROLE.value is None:
     raise ConfigError('--role is missing: replay, collector or learner.')
-  config = train.configuration()
+  config = training_command.configuration()
   _port()  # A fault of the flag is told before anything is built.
   replay_role, collector_role, learner_role = _reverb()
-  from qwr_tf.replay import reverb_client
+  from qwr_tf.distributed import reverb_client
 
   try:
     if _ROLE.value == 'replay':

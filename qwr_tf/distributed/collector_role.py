@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from qwr_tf import collect
-from qwr_tf import experiment
+from qwr_tf.acting import collect
+from qwr_tf.distributed import reverb_client
+from qwr_tf.distributed import reverb_server
+from qwr_tf.distributed import reverb_writer
 from qwr_tf.distributed import role
-from qwr_tf.replay import reverb_client
-from qwr_tf.replay import reverb_server
-from qwr_tf.replay import reverb_writer
+from qwr_tf.training import experiment
 
 _SECONDS_BETWEEN_LOOKS = 0.05
 _MOST_SECONDS_BETWEEN_LOOKS = 1.0

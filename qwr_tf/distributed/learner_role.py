@@ -10,13 +10,13 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from qwr_tf import collect
-from qwr_tf import deadlines
-from qwr_tf import experiment
+from qwr_tf.acting import collect
+from qwr_tf.distributed import reverb_client
+from qwr_tf.distributed import reverb_server
+from qwr_tf.distributed import reverb_table
 from qwr_tf.distributed import role
-from qwr_tf.replay import reverb_client
-from qwr_tf.replay import reverb_server
-from qwr_tf.replay import reverb_table
+from qwr_tf.training import deadlines
+from qwr_tf.training import experiment
 
 _SECONDS_BETWEEN_LOOKS = 0.05
 _SECONDS_BETWEEN_WATCHES = 2.0

@@ -4,11 +4,11 @@ import pathlib
 import shutil
 import time
 
-from qwr_tf import experiment
+from qwr_tf.config.errors import ConfigError
+from qwr_tf.distributed import reverb_client
+from qwr_tf.distributed import reverb_server
 from qwr_tf.distributed import role
-from qwr_tf.errors import ConfigError
-from qwr_tf.replay import reverb_client
-from qwr_tf.replay import reverb_server
+from qwr_tf.training import experiment
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 # After the end: for roles that sleep, or play a step that takes long.

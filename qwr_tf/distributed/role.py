@@ -4,13 +4,13 @@ from typing import Any, NamedTuple
 
 import gin
 
-from qwr_tf import experiment
-from qwr_tf import gin_files
 from qwr_tf.agents import exact_reuse
 from qwr_tf.agents import whole_table
-from qwr_tf.errors import ConfigError
-from qwr_tf.replay import reverb_client
-from qwr_tf.replay import reverb_server
+from qwr_tf.config import gin_files
+from qwr_tf.config.errors import ConfigError
+from qwr_tf.distributed import reverb_client
+from qwr_tf.distributed import reverb_server
+from qwr_tf.training import experiment
 
 # Interactions between a collector's looks at the server.
 CHUNK_ENV_STEPS = 50

@@ -1,5 +1,8 @@
 """D4RL's normalised scores: 0 is a random policy, 100 an expert."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from qwr_tf.environments import env_names
 from qwr_tf.reporting import published
 
@@ -38,3 +41,37 @@ def normalised(
   if scale is None:
     return None
   return 100.0 * published.normalised(score, scale)
+
+
+def data_set_lines(
+  results: Mapping[str, Any], environment: str, score: float | None
+) -> list[str]:
+  """The data set's mean return, and both on D4RL's scale.
+
+  Args:
+    results: of run.json.
+    environment: its name.
+    score: the run's own, if it has one.
+
+  Returns:
+    Lines to print; none for a run without a data set.
+  """
+  data = results.get('data')
+  if data is None:
+    return []
+  mean = data['mean_return']
+  of = '-' if mean is None else f'{mean:.1f}'
+  found = [
+    f'data    {data["name"]}: mean return {of} of {data["episodes"]} episodes, '
+    f'{data["transitions"]} transitions, mu {data["mu"]}'
+  ]
+  if score is None:
+    return found
+  scaled = normalised(environment, score, data['reference'])
+  if scaled is not None:
+    line = f'd4rl-normalised: {scaled:.1f}'
+    if mean is not None:
+      own = normalised(environment, mean, data['reference'])
+      line += f', the data {own:.1f}'
+    found.append(f'{line} (0 is random play, 100 an expert)')
+  return found

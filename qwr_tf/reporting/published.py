@@ -5,8 +5,8 @@ import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from qwr_tf.config.errors import ConfigError
 from qwr_tf.environments import env_names
-from qwr_tf.errors import ConfigError
 
 # Of a checkout; a wheel has no results.
 DEFAULT_PATH = (

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from qwr_tf.errors import ConfigError
+from qwr_tf.config.errors import ConfigError
 from qwr_tf.reporting import factor_tables
 from qwr_tf.reporting import report_tables
 from qwr_tf.reporting.published import Number

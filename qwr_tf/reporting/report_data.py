@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from qwr_tf.config.errors import ConfigError
 from qwr_tf.environments import env_names
-from qwr_tf.errors import ConfigError
 from qwr_tf.reporting import published
 from qwr_tf.reporting import results
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from qwr_tf.atomic_files import write_atomically
 from qwr_tf.reporting import report_tables
 from qwr_tf.reporting import score_figures
 from qwr_tf.reporting.published import Number
 from qwr_tf.reporting.report_data import Experiment
 from qwr_tf.reporting.report_data import Run
 from qwr_tf.reporting.report_data import Setting
+from qwr_tf.runs.atomic_files import write_atomically
 
 _TITLES = {
   '': 'Learning curves',

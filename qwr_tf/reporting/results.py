@@ -15,8 +15,8 @@ import pathlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from qwr_tf.atomic_files import write_atomically
-from qwr_tf.errors import ConfigError
+from qwr_tf.config.errors import ConfigError
+from qwr_tf.runs.atomic_files import write_atomically
 
 COLUMNS = (
   'experiment',

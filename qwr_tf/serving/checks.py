@@ -8,12 +8,12 @@ import numpy as np
 import tensorflow as tf
 
 from qwr_tf import environments
-from qwr_tf import experiment
-from qwr_tf import numpy_actor
-from qwr_tf import offline
-from qwr_tf.errors import ConfigError
-from qwr_tf.gin_files import describe
+from qwr_tf.acting import numpy_actor
+from qwr_tf.acting import offline
+from qwr_tf.config.errors import ConfigError
+from qwr_tf.config.gin_files import describe
 from qwr_tf.serving import signatures
+from qwr_tf.training import experiment
 
 # What the same weights may differ by in float32.
 TOLERANCE = 1e-6

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow as tf
 
-from qwr_tf.errors import ConfigError
-from qwr_tf.gin_files import describe
+from qwr_tf.config.errors import ConfigError
+from qwr_tf.config.gin_files import describe
 from qwr_tf.serving import int8_weights
 from qwr_tf.serving import last_layer
 from qwr_tf.serving import signatures

@@ -16,18 +16,18 @@ from absl import logging as absl_logging
 from tf_agents.policies import policy_saver
 from tf_agents.specs import tensor_spec
 
-from qwr_tf import checkpoints
 from qwr_tf import environments
-from qwr_tf import experiment
-from qwr_tf.errors import ConfigError
-from qwr_tf.gin_files import describe
+from qwr_tf.config.errors import ConfigError
+from qwr_tf.config.gin_files import describe
 from qwr_tf.networks import precision
+from qwr_tf.runs import checkpoints
 from qwr_tf.serving import checks
 from qwr_tf.serving import conversions
 from qwr_tf.serving import metadata
 from qwr_tf.serving import signatures
 from qwr_tf.serving import versions
 from qwr_tf.serving import warmup
+from qwr_tf.training import experiment
 
 # As TF-Agents' PolicySavedModelTrigger names them.
 GREEDY_POLICY, COLLECT_POLICY = 'greedy_policy', 'collect_policy'

@@ -7,9 +7,9 @@ from typing import Any
 
 from tf_agents.specs import tensor_spec
 
-from qwr_tf import algorithms
 from qwr_tf import environments
-from qwr_tf.errors import ConfigError
+from qwr_tf.config import algorithms
+from qwr_tf.config.errors import ConfigError
 from qwr_tf.serving import signatures
 from qwr_tf.serving import versions
 

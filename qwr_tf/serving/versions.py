@@ -11,9 +11,9 @@ import re
 import shutil
 from collections.abc import Callable
 
-from qwr_tf import atomic_files
-from qwr_tf import checkpoint_files
-from qwr_tf.errors import ConfigError
+from qwr_tf.config.errors import ConfigError
+from qwr_tf.runs import atomic_files
+from qwr_tf.runs import checkpoint_files
 
 # TensorFlow leaves this folder of a SavedModel to its users.
 EXTRA = 'assets.extra'

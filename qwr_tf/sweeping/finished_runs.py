@@ -8,7 +8,7 @@ import logging
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from qwr_tf.errors import ConfigError
+from qwr_tf.config.errors import ConfigError
 from qwr_tf.reporting import results
 from qwr_tf.sweeping import run_rows
 

@@ -6,9 +6,9 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from qwr_tf import algorithms
-from qwr_tf import gin_files
-from qwr_tf.errors import ConfigError
+from qwr_tf.config import algorithms
+from qwr_tf.config import gin_files
+from qwr_tf.config.errors import ConfigError
 from qwr_tf.reporting import results
 from qwr_tf.reporting.results import COLUMNS
 from qwr_tf.reporting.results import Row

@@ -5,17 +5,17 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from qwr_tf import algorithms
 from qwr_tf import environments
-from qwr_tf import experiment
-from qwr_tf import gin_files
-from qwr_tf import offline
-from qwr_tf import run_folder
-from qwr_tf.errors import ConfigError
+from qwr_tf.acting import offline
+from qwr_tf.config import algorithms
+from qwr_tf.config import gin_files
+from qwr_tf.config.errors import ConfigError
 from qwr_tf.reporting import results
+from qwr_tf.runs import run_folder
 from qwr_tf.sweeping import finished_runs
 from qwr_tf.sweeping import grid
 from qwr_tf.sweeping import run_rows
+from qwr_tf.training import experiment
 
 
 def still_says(gin_file: str, facts: Mapping[str, Any]) -> bool:

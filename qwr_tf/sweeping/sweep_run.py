@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import tqdm
 
-from qwr_tf.errors import ConfigError
+from qwr_tf.config.errors import ConfigError
 from qwr_tf.reporting import results
 from qwr_tf.sweeping import grid
 from qwr_tf.sweeping import run_rows

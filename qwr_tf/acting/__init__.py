@@ -1,0 +1,1 @@
+"""Whatever steps an environment: collecting, evaluating, recording."""

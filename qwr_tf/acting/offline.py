@@ -1,0 +1,135 @@
+"""Learning from a data set: line 5 of Algorithm 2 does nothing, or not yet."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+from tf_agents.specs import tensor_spec
+
+from qwr_tf import datasets
+from qwr_tf import environments
+from qwr_tf import replay
+from qwr_tf.acting import collect
+
+
+class OfflineFirst:
+  """A collector that waits while a data set alone is learned from."""
+
+  def __init__(
+    self,
+    collector: collect.Collector,
+    offline_iterations: int,
+    data: datasets.Summary,
+  ):
+    """Wraps a collector.
+
+    Args:
+      collector: first called after so many iterations.
+      offline_iterations: those before.
+      data: what the table began with.
+    """
+    self._collector = collector
+    self._left = offline_iterations
+    self._facts = json.loads(json.dumps(facts(data)))
+
+  def __call__(self) -> collect.Collected:
+    """Nothing, or one iteration's interactions."""
+    if self._left:
+      self._left -= 1
+      return collect.Collected(0, [], 0.0)
+    return self._collector()
+
+  def state(self) -> dict[str, Any]:
+    """The collector's, and how long it still waits, for a checkpoint."""
+    return {
+      'left': self._left,
+      'data': self._facts,
+      'collector': self._collector.state(),
+    }
+
+  def restore(self, state: Mapping[str, Any]) -> None:
+    """Goes back to where `state` was called.
+
+    Raises:
+      ValueError: if it was another data set.
+    """
+    if state['data'] != self._facts:
+      raise ValueError(
+        f'the data set was {state["data"]} when the run began, is {self._facts}'
+      )
+    self._left = state['left']
+    self._collector.restore(state['collector'])
+
+
+def open_data_set(
+  path: str, environment: str, seed: int = 0
+) -> datasets.DataSet:
+  """Opens a data set, and warns if it is another environment's.
+
+  Args:
+    path: file or folder; '{environment}' in it is the environment's name.
+    environment: as for `environments.load`.
+    seed: of what the data set draws anew.
+
+  Raises:
+    ValueError: in one line, if it cannot be read.
+  """
+  name = environments.env_id(environment)
+  data = datasets.DataSet(path.replace('{environment}', name), seed=seed)
+  recorded = data.environment or name
+  is_played = name != environments.NO_SIMULATOR
+  if is_played and environments.task(recorded) != environments.task(name):
+    logging.warning(
+      '%s was recorded in %s; run.environment is %s.', data.path, recorded, name
+    )
+  return data
+
+
+def fill(data: datasets.DataSet, table, agent, env) -> datasets.Summary:
+  """Reads a data set into an empty table, and statistics of its observations.
+
+  Args:
+    data: from `open_data_set`.
+    table: a `replay.ReplayTable` of the agent's rows.
+    agent: whose mu is asked for, and whose normaliser learns.
+    env: the `GymnasiumWrapper` whose actions were logged; it says what they
+      were paid and what a time limit is.
+
+  Raises:
+    ValueError: in one line with file, episode and field.
+  """
+  try:
+    return data.fill(
+      table,
+      environments.action_bounds(env.env.action_space),
+      behavior_scale=_constant_scale(agent),
+      normalizer=agent.acting_network.normalizer,
+      reward_fn=env.clipped,
+      timeout_is_terminal=env.timeout_is_terminal,
+    )
+  except tf.errors.InvalidArgumentError as error:
+    if replay.OTHER_STACKS not in error.message:
+      raise
+    raise ValueError(
+      f'{data.path}, observations: {replay.OTHER_STACKS}'
+    ) from error
+
+
+def _constant_scale(agent) -> np.ndarray | None:
+  """The deviation [A] of mu, if the table keeps none."""
+  spec = agent.collect_data_spec.policy_info
+  names = set(spec['dist_params'])
+  if names != {'loc'}:
+    return None
+  zeros = tensor_spec.zero_spec_nest(spec, outer_dims=[1])
+  return agent.behavior_distribution(zeros).stddev().numpy()[0]
+
+
+def facts(data: datasets.Summary | None) -> dict[str, Any]:
+  """What run.json says of the data set: its name, and all of the summary."""
+  if data is None:
+    return {}
+  return {'dataset': data.name, 'data': data._asdict()}

@@ -1,0 +1,86 @@
+"""Policies whose steps are logged, and the episodes they play."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from qwr_tf import datasets
+
+# Observation to (action in the environment's units, parameters of mu).
+Policy = Callable[[np.ndarray], tuple[Any, dict[str, np.ndarray]]]
+
+
+def random_policy(action_space, seed: int) -> Policy:
+  """Uniformly random actions.
+
+  Args:
+    action_space: gymnasium's own.
+    seed: of the actions.
+
+  Returns:
+    A policy; only discrete actions have parameters the agents know.
+  """
+  action_space.seed(seed)
+  num_actions = getattr(action_space, 'n', None)
+  params = {}
+  if num_actions is not None:
+    params['logits'] = np.zeros([num_actions], np.float32)
+  return lambda _: (action_space.sample(), params)
+
+
+def play(env, policy: Policy, seed: int) -> Iterator[datasets.Episode]:
+  """Yields episodes without end, the i-th reset with seed + i.
+
+  Args:
+    env: gymnasium's own.
+    policy: acts.
+    seed: of the first reset.
+
+  Raises:
+    FloatingPointError: for NaN or Inf in a step.
+  """
+  while True:
+    yield _episode(env, policy, seed)
+    seed += 1
+
+
+def _episode(env, policy: Policy, seed: int) -> datasets.Episode:
+  observation, _ = env.reset(seed=seed)
+  observations, actions, params = [np.array(observation)], [], []
+  rewards, terminations, truncations = [], [], []
+  over = False
+  while not over:
+    action, own = policy(observation)
+    action = np.asarray(action, env.action_space.dtype)
+    observation, reward, terminated, truncated, _ = env.step(
+      action if action.ndim else action.item()
+    )
+    over = terminated or truncated
+    actions.append(action)
+    params.append(own)
+    observations.append(np.array(observation))
+    rewards.append(float(reward))
+    terminations.append(bool(terminated))
+    truncations.append(bool(truncated))
+  params.append(policy(observation)[1])
+  episode = datasets.Episode(
+    np.stack(observations).astype(env.observation_space.dtype),
+    np.stack(actions),
+    np.array(rewards),
+    np.array(terminations),
+    np.array(truncations),
+    {name: np.stack([p[name] for p in params]) for name in params[0]},
+    seed,
+  )
+  _check_finite(episode)
+  return episode
+
+
+def _check_finite(episode: datasets.Episode) -> None:
+  for name in ('observations', 'actions', 'rewards'):
+    if not np.isfinite(getattr(episode, name)).all():
+      raise FloatingPointError(
+        f'NaN or Inf in the {name} of the episode with seed {episode.seed}; '
+        'nothing was written.'
+      )

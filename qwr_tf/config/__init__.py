@@ -1,0 +1,1 @@
+"""What the user wrote: gin files, values, errors and exit codes."""

@@ -1,0 +1,89 @@
+"""How every `python -m qwr_tf...` ends: exit code 0, 1 or 2, and one line."""
+
+import errno
+import sys
+import warnings
+from collections.abc import Callable
+
+from absl import app
+from absl import flags
+from absl import logging
+
+from qwr_tf.config.errors import ConfigError
+
+# Of every command that reads a configuration; one adopts them with
+# `flags.declare_key_flag`.
+GIN_FILE = flags.DEFINE_multi_string(
+  'gin_file',
+  [],
+  'Path, or bare name of a file in gin_configs/; later files override',
+)
+GIN_BINDINGS = flags.DEFINE_multi_string(
+  'gin_bindings',
+  [],
+  'Overrides the files, such as "run.environment=\'Hopper-v4\'"',
+)
+
+# Disk full, over quota, not writable, broken.
+_OF_STORAGE = (
+  errno.ENOSPC,
+  errno.EDQUOT,
+  errno.EROFS,
+  errno.EACCES,
+  errno.EIO,
+)
+
+
+def run(main: Callable[[], None]) -> None:
+  """Parses flags, calls main, exits.
+
+  0: done. 2: bad input, flags included (absl's own exit is 1). 1: anything
+  else; NaN while running and an interruption with one line, the unexpected
+  with its traceback.
+  """
+  # AutoGraph's translation of tf_agents compares with literals.
+  warnings.filterwarnings('ignore', '"is not" with a literal', SyntaxWarning)
+  app.run(lambda _: guarded(main), flags_parser=parse_flags)
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+  """Parses flags; exits with 2 if they are wrong, with 0 after --help."""
+  try:
+    rest = flags.FLAGS(argv)
+  except flags.Error as error:
+    _exit(2, f'{error} (--help lists the flags)')
+  except SystemExit:  # absl has printed help, and would exit with 1.
+    sys.exit(0)
+  if len(rest) > 1:
+    _exit(2, f'not a flag: {rest[1]!r} (--help lists the flags)')
+  if flags.FLAGS['verbosity'].using_default_value:
+    # absl's default shows what other libraries log for their own authors.
+    logging.set_verbosity(logging.WARNING)
+  return rest
+
+
+def guarded(main: Callable[[], None]) -> None:
+  """Calls main; turns the expected errors into one line and an exit code."""
+  try:
+    main()
+  except ConfigError as error:
+    _exit(2, str(error))
+  except FloatingPointError as error:
+    _exit(1, str(error))
+  except KeyboardInterrupt as error:
+    _exit(1, str(error) or 'interrupted.')
+  except (FileExistsError, NotADirectoryError) as error:
+    _exit(2, f'{error.filename}: {error.strerror}; choose another folder.')
+  except OSError as error:
+    if error.errno not in _OF_STORAGE:
+      raise
+    _exit(
+      1,
+      f'{error.filename or "writing"}: {error.strerror}; what was complete is '
+      'still there, and the same command goes on from it.',
+    )
+
+
+def _exit(code: int, message: str) -> None:
+  print(f'error: {" ".join(message.split())}', file=sys.stderr)
+  sys.exit(code)

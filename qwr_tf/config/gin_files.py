@@ -1,0 +1,271 @@
+"""Where gin files are found, how they are read, and errors in one line."""
+
+import contextlib
+import difflib
+import functools
+import itertools
+import logging
+import pathlib
+import re
+import sys
+import tokenize
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import gin
+
+from qwr_tf.config import gin_values
+from qwr_tf.config.errors import ConfigError
+
+_PACKAGE = pathlib.Path(__file__).resolve().parents[1]
+
+# In a wheel they stand inside the package, in a checkout beside it.
+_FOLDERS = (_PACKAGE / 'gin_configs', _PACKAGE.parent / 'gin_configs')
+
+# Parameters that no binding reaches, and what sets them.
+_PASSED = {
+  r'(\w+Agent|make_agent|Collector|load_environment|DataSet)\.seed': '--seed',
+  r'ReplayTable\.capacity': 'run.replay_capacity',
+}
+
+
+def find(name: str) -> pathlib.Path:
+  """Path of a gin file given by path or by bare name.
+
+  Raises:
+    ConfigError: if there is none; lists the ones that come with the package.
+  """
+  for candidate in (pathlib.Path(name), *(f / name for f in _FOLDERS)):
+    if candidate.is_file():
+      return candidate
+  known = sorted(p.name for f in _FOLDERS for p in f.glob('*.gin'))
+  raise ConfigError(
+    f'gin file {name!r} not found; give a path or one of {", ".join(known)}.'
+  )
+
+
+def parse(files: Sequence[str], bindings: Sequence[str]) -> str:
+  """Reads files and bindings into gin, in place of what it held.
+
+  Args:
+    files: paths or bare names; later ones override. They may include files
+      that stand beside them.
+    bindings: override the files.
+
+  Returns:
+    The configuration as text: the same one for the same values, in whatever
+    order they were given.
+
+  Raises:
+    ConfigError: for an unknown file or binding, a value that does not fit, or
+      a syntax error.
+  """
+  paths = [find(name) for name in files]
+  for folder in (*_FOLDERS, *(path.parent for path in paths)):
+    _search_in(folder.resolve())
+  gin.clear_config()
+  for path in paths:
+    with _errors_name_the_fix(str(path)):
+      gin.parse_config_file(str(path))
+  with _errors_name_the_fix('--gin_bindings'):
+    gin.parse_config(bindings)
+    gin.finalize()
+    _check_one_each(bindings)
+    _check_macros(bindings)
+    _check_passed()
+    _check_agent()
+  return gin.config_str()
+
+
+@functools.cache
+def _search_in(folder: pathlib.Path) -> None:
+  gin.add_config_file_search_path(str(folder))
+
+
+@contextlib.contextmanager
+def _errors_name_the_fix(place: str) -> Iterator[None]:
+  before = logging.root.manager.disable
+  logging.disable(logging.CRITICAL)  # gin reports every folder it tries.
+  try:
+    yield
+  except ConfigError:
+    raise
+  except UnicodeDecodeError as error:
+    raise ConfigError(f'{place}: is no text file.') from error
+  except tokenize.TokenError as error:
+    raise ConfigError(
+      f'{place}: a bracket or a quotation mark is not closed.'
+    ) from error
+  except Exception as error:  # An `import` in a gin file raises anything.
+    message = describe(error)
+    raise ConfigError(f'gin: {message}{_hint(message)}') from error
+  finally:
+    logging.disable(before)
+
+
+def describe(error: Exception) -> str:
+  """An error in one line, with the innermost place gin has added to it."""
+  if isinstance(error, SyntaxError):
+    place = f'{error.filename or "bindings"} line {error.lineno}'
+    text = f'{place}: {error.text or ""}'.strip(': \n')
+    message = error.msg
+    if token := re.search("Failed to parse token '(.+)'", message):
+      message = (
+        f'{token[1]} is no value; text needs quotation marks, a function an @ '
+        'before it'
+      )
+    return f'{message} ({text})'
+  # Keras says first where it was, TensorFlow's kernels how they are called.
+  text = re.sub(r'Exception encountered when .*\n+|{{.*?}} ', '', str(error))
+  lines = [line.strip() for line in text.strip('"\n ').splitlines()]
+  head = lines[0] if lines else type(error).__name__
+  if macro := re.match(r"No bindings specified for '(.+)/gin.macro'", head):
+    return f'%{macro[1]} is used but nothing sets it.'
+  for place, text in itertools.pairwise([*lines[1:], '']):
+    if call := re.match(r"In call to configurable '([\w.]+)'", place):
+      head = re.sub(
+        r".* multiple values for keyword argument '(\w+)'",
+        r'sets \1 itself; leave it out.',
+        head,
+      )
+      return head if head.startswith(call[1]) else f'{call[1]}: {head}'
+    if place.startswith('In '):
+      return f'{head} ({place[3:]}: {text})'
+  return head
+
+
+def _hint(message: str) -> str:
+  """What to write instead of the name that gin's message is about."""
+  if match := re.search(
+    r"Configurable '(.+)' doesn't have a parameter named '(\w+)'", message
+  ):
+    known, _ = gin_values.parameters(match[1])
+    near = difflib.get_close_matches(match[2], known)
+  elif match := re.search(r"No configurable matching .*?'@?([\w./]+)", message):
+    name = re.split('[./]', match[1])[-1]
+    near = difflib.get_close_matches(name, _names(), n=5)
+    near = [name for name in near if _is_configurable(name)]
+  elif 'Ambiguous selector' in message:
+    return ' Write more of the name, or leave out the import of the other one.'
+  else:
+    return ''
+  return f' Near it: {", ".join(near)}.' if near else ''
+
+
+def _names() -> set[str]:
+  """Names this package defines or imports, configurables among them."""
+  modules = [m for n, m in list(sys.modules.items()) if n.startswith('qwr_tf.')]
+  return {'run', 'Adam', *(name for module in modules for name in vars(module))}
+
+
+def _is_configurable(name: str) -> bool:
+  try:
+    return bool(gin.get_configurable(name))
+  except (KeyError, ValueError):
+    return False
+
+
+def _check_one_each(bindings: Sequence[str]) -> None:
+  """Catches several bindings in one text, which a run's identity leaves out."""
+  for binding in bindings:
+    delegate = gin.config.ParserDelegate(skip_unknown=True)
+    statements = list(gin.config_parser.ConfigParser(binding, delegate))
+    if len(statements) > 1:
+      raise ConfigError(
+        f'{" ".join(binding.split())!r} is more than one; give one '
+        '--gin_bindings for each.'
+      )
+
+
+def _check_macros(bindings: Sequence[str]) -> None:
+  """Catches `batch_size=8` for `iterate.batch_size=8`: a macro nobody uses."""
+  config = gin.config_str()
+  for binding in bindings:
+    match = re.match(r'\s*(\w+)\s*=', binding)
+    if match and not re.search(rf'%{match[1]}\b', config):
+      known = re.findall(rf'^(\S+\.{match[1]}) = ', config, re.MULTILINE)
+      raise ConfigError(
+        f'gin: {match[1]!r} is no parameter; write configurable.parameter'
+        f'{", such as " * bool(known)}{" or ".join(known)}.'
+      )
+
+
+def _check_passed() -> None:
+  """Catches what would change nothing: the trainer passes it itself."""
+  for name, instead in _PASSED.items():
+    pattern = rf'^\S*?\b({name}) = '
+    if match := re.search(pattern, gin.config_str(), re.MULTILINE):
+      raise ConfigError(f'gin: {match[1]} changes nothing; use {instead}.')
+
+
+def _check_agent() -> None:
+  """Raises ConfigError for parameters of an agent that is not made.
+
+  Some would be read all the same: a relative calls what it is derived from.
+  """
+  bound = values(gin.config_str())
+  made = bound.get('make_agent.agent_class', '@QwrAgent')
+  made = re.split(r'[./@]', made)[-1]
+  for name in bound:
+    owner, _, parameter = name.rpartition('.')
+    owner = re.split(r'[./]', owner)[-1]
+    if owner.endswith('Agent') and owner != made:
+      raise ConfigError(
+        f"gin: {name} is another agent's; use {made}.{parameter}, and no "
+        'preset of another agent.'
+      )
+
+
+def _name(binding: str) -> str:
+  return binding.partition('=')[0].strip()
+
+
+def _is_called(name: str, bound: str) -> bool:
+  """Whether `bound` is the name, maybe with modules in front."""
+  return bound == name or bound.endswith(f'.{name}')
+
+
+def unread(bindings: Sequence[str]) -> list[str]:
+  """Names of bindings whose values no function has been called with so far."""
+
+  def without_scope(name: str) -> str:
+    return '.'.join(re.split(r'[./]', name)[-2:])
+
+  given = values(gin.config_str())
+  read = {
+    (without_scope(name), value)
+    for name, value in values(gin.operative_config_str()).items()
+  }
+  return [
+    name
+    for name, value in given.items()
+    if '.' in name
+    and any(_is_called(name, _name(b)) for b in bindings)
+    and (without_scope(name), value) not in read
+  ]
+
+
+@gin.config.register_finalize_hook
+def _check_values(config: dict[tuple[str, str], dict[str, Any]]) -> None:
+  if problem := gin_values.problem(config):
+    raise ConfigError(problem)
+
+
+def values(config: str) -> dict[str, str]:
+  """{name: value} of a configuration as text, as `parse` returns it."""
+  # gin breaks long values into indented lines.
+  lines = re.sub(r'\\?\n +', ' ', config).splitlines()
+  pairs = (line.partition('=') for line in lines if line[:1] not in '# ')
+  return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def differences(
+  there: Mapping[str, str], here: Mapping[str, str]
+) -> dict[str, str]:
+  """{name: 'name: value there, value here'} of the values that differ."""
+  return {
+    name: f'{name}: {there.get(name, "not set")} there, '
+    f'{here.get(name, "not set")} here'
+    for name in {**here, **there}
+    if there.get(name) != here.get(name)
+  }

@@ -1,0 +1,52 @@
+"""What a command sets before TensorFlow and NumPy are imported.
+
+Commands import this module first. Importing `qwr_tf` or any other module of
+the package leaves the host program's environment alone.
+"""
+
+import os
+import sys
+
+_ENVIRONMENT = {
+  # No lines about CUDA on a machine without a GPU.
+  'TF_CPP_MIN_LOG_LEVEL': '3',
+  # oneDNN's kernels on every processor. By itself TensorFlow takes them on
+  # newer ones only: others need twice the time for a convolution, and kernels
+  # that treat NaN otherwise.
+  'TF_ENABLE_ONEDNN_OPTS': '1',
+  # Acting multiplies matrices for one observation; threads only get in the way.
+  'OPENBLAS_NUM_THREADS': '1',
+}
+
+
+def _set_environment() -> None:
+  """Sets the variables that the user has not set."""
+  for name, value in _ENVIRONMENT.items():
+    os.environ.setdefault(name, value)
+
+
+def _silence_gym() -> None:
+  """Removes the page about gym's age, which TF-Agents' import prints."""
+  try:
+    from gym_notices import notices
+  except ImportError:
+    return
+  notices.notices.clear()
+
+
+def _shorten_interruptions() -> None:
+  """Ctrl-C while TensorFlow is imported ends with one line (exit code 130)."""
+  excepthook = sys.excepthook
+
+  def one_line(kind, error, traceback):
+    if issubclass(kind, KeyboardInterrupt):
+      print('error: interrupted.', file=sys.stderr)
+    else:
+      excepthook(kind, error, traceback)
+
+  sys.excepthook = one_line
+
+
+_set_environment()
+_silence_gym()
+_shorten_interruptions()

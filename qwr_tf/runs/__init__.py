@@ -1,0 +1,1 @@
+"""A run on disk: folder, lock, checkpoints and provenance."""

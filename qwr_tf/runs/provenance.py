@@ -1,0 +1,70 @@
+"""What a score depends on beside its configuration."""
+
+import importlib.metadata
+import os
+import pathlib
+import platform
+import subprocess
+from typing import Any
+
+_VERSIONS_OF = (
+  'tensorflow',
+  'tf-agents',
+  'tensorflow-probability',
+  'gymnasium',
+  'mujoco',
+  'ale-py',
+  'numpy',
+)
+
+
+def facts() -> dict[str, Any]:
+  """Commit, threads and versions, by name."""
+  return {'commit': commit(), 'threads': threads(), **versions()}
+
+
+def threads() -> int:
+  """Threads of one TensorFlow operation: as asked for, else all cores."""
+  asked_for = os.environ.get('TF_NUM_INTRAOP_THREADS', '')
+  if asked_for.isdigit() and int(asked_for):
+    return int(asked_for)
+  if hasattr(os, 'sched_getaffinity'):  # Not on macOS.
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
+
+
+def versions() -> dict[str, str]:
+  """Of Python and of the libraries a score may depend on."""
+  found = {'python': platform.python_version()}
+  for name in _VERSIONS_OF:
+    try:
+      found[name.replace('-', '_')] = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+      found[name.replace('-', '_')] = ''
+  return found
+
+
+def commit() -> str:
+  """The checkout's commit, with '-dirty' if it has changes; '' outside one.
+
+  Changes in results/ do not count: they are what is measured.
+  """
+  folder = pathlib.Path(__file__).resolve().parents[1]
+
+  def git(*arguments: str) -> str:
+    return subprocess.run(
+      ['git', '-C', str(folder), *arguments],
+      capture_output=True,
+      text=True,
+      check=True,
+      timeout=10,
+    ).stdout.strip()
+
+  try:
+    if not (folder.parent / '.git').exists():
+      return ''  # Installed inside somebody else's checkout.
+    places = '--', ':/', ':(top,exclude)results'
+    changed = git('status', '--porcelain', '--untracked-files=no', *places)
+    return git('rev-parse', '--short=12', 'HEAD') + '-dirty' * bool(changed)
+  except (OSError, subprocess.SubprocessError):
+    return ''

@@ -1,0 +1,100 @@
+"""An exported policy that acts in an environment."""
+
+import pathlib
+import textwrap
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from qwr_tf import environments
+from qwr_tf.acting import recording
+from qwr_tf.config.errors import ConfigError
+from qwr_tf.serving import metadata
+from qwr_tf.serving import versions
+
+
+class SavedPolicy:
+  """An exported policy, which plain TensorFlow loads."""
+
+  def __init__(self, path: pathlib.Path):
+    """Loads a version, or the newest one of a folder of versions.
+
+    Raises:
+      ConfigError: if there is none, or it cannot be read.
+    """
+    self.path = versions.newest(path)
+    self.metadata = metadata.read(self.path)
+    try:
+      self._signatures = tf.saved_model.load(str(self.path)).signatures
+    except (OSError, ValueError, LookupError, tf.errors.OpError) as error:
+      reason = ' '.join(str(error).split())
+      raise ConfigError(f'{self.path} cannot be read: {reason}') from error
+
+  def mode(self) -> recording.Policy:
+    """The most likely action; a point has no parameters."""
+    serve = self._signature('serving_default')
+    return lambda observation: (_only(serve(observation), 'action'), {})
+
+  def sampler(self, seed: int) -> recording.Policy:
+    """Samples; the n-th depends on the seed and n alone.
+
+    Raises:
+      ConfigError: if the export has the mode action only.
+    """
+    sample = self._signature('sample')
+    distribution = self._signature('distribution')
+    numbers = iter(range(2**62))
+
+    def act(observation: np.ndarray):
+      pair = tf.constant([seed, next(numbers)], tf.int64)
+      outputs = distribution(observation)
+      params = {name: outputs[name].numpy()[0] for name in outputs}
+      return _only(sample(observation, seed=pair), 'action'), params
+
+    return act
+
+  def check_observation(self, shape: tuple[int, ...], environment: str) -> None:
+    """Raises ConfigError for observations of another shape."""
+    wanted = self._observation('serving_default').shape[1:]
+    if tuple(wanted) != tuple(shape):
+      raise ConfigError(
+        f'{self.path} is for observations {tuple(wanted)}, {environment} has '
+        f'{tuple(shape)}; choose another --env.'
+      )
+
+  def check_actions(self, env) -> None:
+    """Raises ConfigError for an environment with other actions.
+
+    Args:
+      env: gymnasium's own.
+    """
+    wanted = self.metadata.get('action_space')
+    if wanted != environments.describe(env)['action_space']:
+      raise ConfigError(
+        f'{self.path} is for the action_space '
+        f'{textwrap.shorten(str(wanted), 150)}, {env.spec.id} has '
+        f'{textwrap.shorten(str(env.action_space), 150)}; choose another --env.'
+      )
+
+  def _observation(self, name: str) -> tf.TensorSpec:
+    _, inputs = self._signatures[name].structured_input_signature
+    return inputs['observation']
+
+  def _signature(self, name: str) -> Callable:
+    """A signature that takes one observation."""
+    if name not in self._signatures:
+      raise ConfigError(
+        f'{self.path} has no signature {name!r}; export it anew, or record '
+        'the mode action (--mode_action).'
+      )
+    function, dtype = self._signatures[name], self._observation(name).dtype
+    return lambda observation, **more: function(
+      observation=tf.constant(np.asarray(observation)[np.newaxis], dtype),
+      **more,
+    )
+
+
+def _only(outputs, name: str) -> np.ndarray:
+  """The one element of a batch of one."""
+  return outputs[name].numpy()[0]

@@ -1,0 +1,111 @@
+"""What NaN or Inf stopped training at: its name, its step, its batch."""
+
+import io
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from qwr_tf.agents import finite
+from qwr_tf.agents import regression_agent
+from qwr_tf.runs import atomic_files
+
+NAME = 'offending_batch.npz'
+
+
+# What NaN or Inf ends training with; gin may put a class of its own around.
+ERRORS = (FloatingPointError, tf.errors.InvalidArgumentError)
+
+
+def explain(error: Exception, parts, folder: pathlib.Path) -> str:
+  """Writes the offending batch; returns what to tell of it.
+
+  Args:
+    error: one of `ERRORS`.
+    parts: the run's `agent` and `table`.
+    folder: of the run.
+
+  Raises:
+    Exception: the error itself, if it is about something else.
+  """
+  step = finite.bad_step(error)
+  if step is None and not isinstance(error, FloatingPointError):
+    raise error
+  message, tensors = str(error), getattr(error, 'tensors', None)
+  if step is not None:
+    tensors = of_step(parts.agent, parts.table, step)
+    message = (
+      f'NaN or Inf in {first_not_finite(tensors) or "the gradients"} of '
+      f'{_number(parts.agent, step)}; lower the learning rates or look at the '
+      'rewards'
+    )
+  return f'{message}; see {write(folder, tensors)}' if tensors else message
+
+
+def _number(agent, step: finite.BadStep) -> str:
+  if _is_critic(agent, step):
+    return f'critic step {step.critic_steps + 1}'
+  return f'actor step {step.actor_steps + 1}'
+
+
+def _is_critic(agent, step: finite.BadStep) -> bool:
+  return step.network == agent.critic_network.name
+
+
+def of_step(agent, table, step: finite.BadStep) -> dict[str, np.ndarray]:
+  """The numbers of the step that was not taken, in the order they are made.
+
+  They are made anew from the step's windows. Those of `WholeTable`, which come
+  from all rows, differ.
+
+  Args:
+    agent: with the weights it had before the step.
+    table: which read the step's windows last.
+    step: from `finite.bad_step`.
+
+  Returns:
+    Arrays by name: weights, windows [B, T + 1, ...], and what became of them.
+  """
+  windows = table.gather(table.latest_starts, agent.horizon + 1)
+  tensors = {'window_starts': table.latest_starts.read_value()}
+  is_critic = _is_critic(agent, step)
+  network = agent.critic_network if is_critic else agent.actor_network
+  tensors |= {f'{network.name}/{v.name}': v.value() for v in network.variables}
+  for name in windows._fields:
+    leaves = tf.nest.flatten(getattr(windows, name))
+    tensors |= {f'{name}{i or ""}': leaf for i, leaf in enumerate(leaves)}
+  numbers = _critic_numbers if is_critic else _actor_numbers
+  tensors |= numbers(agent, windows, step)
+  return {name: np.asarray(tensor) for name, tensor in tensors.items()}
+
+
+def _critic_numbers(agent, windows, step) -> dict[str, tf.Tensor]:
+  seed = agent.seed_for(regression_agent.CRITIC_STREAM, step.critic_steps)
+  targets = agent.td_targets(windows, seed)
+  return {'td_targets': targets, **agent.critic_loss(windows, targets[:, 0])}
+
+
+def _actor_numbers(agent, windows, step) -> dict[str, tf.Tensor]:
+  seed = agent.seed_for(regression_agent.ACTOR_STREAM, step.actor_steps)
+  actions, weights, scalars = agent.regression(windows, seed)
+  loss = agent.actor_loss(windows, actions, weights)
+  return {'actions': actions.actions, 'weights': weights, **scalars, **loss}
+
+
+def first_not_finite(tensors: Mapping[str, np.ndarray]) -> str:
+  """Name of the first tensor with NaN or Inf; '' if none has."""
+  for name, tensor in tensors.items():
+    if tensor.dtype.kind == 'f' and not np.isfinite(tensor).all():
+      return name
+  return ''
+
+
+def write(folder: pathlib.Path, tensors: Mapping[str, Any]) -> pathlib.Path:
+  """Writes the tensors into a run's folder; returns the file."""
+  content = io.BytesIO()
+  # Names with a slash would be folders to unzip.
+  np.savez(content, **{n.replace('/', '.'): t for n, t in tensors.items()})
+  atomic_files.write_atomically(folder / NAME, content.getvalue())
+  return folder / NAME

@@ -1,0 +1,295 @@
+"""From a gin configuration to environments, agent, table and loop."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import gin
+import tensorflow as tf
+from tf_agents.specs import tensor_spec
+from tf_agents.trajectories import time_step as ts
+
+from qwr_tf import datasets
+from qwr_tf import environments
+from qwr_tf import networks
+from qwr_tf import replay
+from qwr_tf.acting import collect
+from qwr_tf.acting import evaluate
+from qwr_tf.acting import numpy_actor
+from qwr_tf.acting import offline
+from qwr_tf.agents import awac_agent  # noqa: F401, gin files name it.
+from qwr_tf.agents import awr_agent  # noqa: F401, gin files name it.
+from qwr_tf.agents import exact_reuse  # noqa: F401, gin files name it.
+from qwr_tf.agents import qwr_agent
+from qwr_tf.agents import whole_table  # noqa: F401, gin files name it.
+from qwr_tf.config import gin_files
+from qwr_tf.config.errors import ConfigError
+
+gin.external_configurable(
+  tf.keras.optimizers.legacy.Adam, 'Adam', module='tf.keras.optimizers.legacy'
+)
+gin.external_configurable(
+  tf.keras.optimizers.legacy.SGD, 'SGD', module='tf.keras.optimizers.legacy'
+)
+gin.external_configurable(
+  tf.keras.optimizers.schedules.PolynomialDecay,
+  'PolynomialDecay',
+  module='tf.keras.optimizers.schedules',
+)
+gin.external_configurable(environments.atari_id, 'atari_id')
+load_environment = gin.external_configurable(
+  environments.load, 'load_environment'
+)
+
+# Offsets that keep the random streams of one seed apart.
+_EVALUATION_SEED, _ACTING_SEED = 10_000, 20_000
+MAX_SEED_OFFSET = 20_000
+MAX_SEED = 2**31 - 1 - MAX_SEED_OFFSET
+
+
+@gin.configurable
+def make_agent(
+  time_step_spec: ts.TimeStep,
+  action_spec,
+  *,
+  seed: int,
+  agent_class: Callable = qwr_agent.QwrAgent,
+  actor_network: Callable = networks.ActorNetwork,
+  critic_network: Callable = networks.GatedQNetwork,
+  critic_wrapper: Callable | None = None,
+  normalizer: Callable | None = None,
+  actor_optimizer: tf.keras.optimizers.legacy.Optimizer | None = None,
+  critic_optimizer: tf.keras.optimizers.legacy.Optimizer | None = None,
+):
+  """Networks, optimisers and the agent around them.
+
+  Args:
+    time_step_spec: of the environment, tensors.
+    action_spec: of the environment, tensors.
+    seed: of the initial weights and of all sampling while training.
+    agent_class: `QwrAgent` or a relative.
+    actor_network: called with the observation and action specs.
+    critic_network: likewise.
+    critic_wrapper: a critic made of such critics, for instance @TwinCritic;
+      see `networks.critic_wrappers`.
+    normalizer: called with the observation spec and shared by both networks;
+      None feeds observations as they are.
+    actor_optimizer: default Adam, 1e-4.
+    critic_optimizer: default Adam, 5e-4.
+
+  Returns:
+    The agent.
+  """
+  # Keras seeds initial weights from Python's random numbers, not TensorFlow's.
+  tf.keras.utils.set_random_seed(seed)
+  adam = tf.keras.optimizers.legacy.Adam
+  observation_spec = time_step_spec.observation
+  shared = normalizer(observation_spec) if normalizer else None
+  if critic_wrapper is not None:
+    critic_network = functools.partial(critic_wrapper, critic_fn=critic_network)
+  return agent_class(
+    time_step_spec,
+    action_spec,
+    actor_network(observation_spec, action_spec, normalizer=shared),
+    critic_network(observation_spec, action_spec, normalizer=shared),
+    actor_optimizer=actor_optimizer or adam(1e-4),
+    critic_optimizer=critic_optimizer or adam(5e-4),
+    seed=seed,
+  )
+
+
+def agent_for(env, seed: int):
+  """The agent of the configuration for a PyEnvironment."""
+  time_step_spec = tensor_spec.from_spec(env.time_step_spec())
+  action_spec = tensor_spec.from_spec(env.action_spec())
+  return make_agent(time_step_spec, action_spec, seed=seed)
+
+
+@gin.configurable('run')
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """What a run is, beside its algorithm; `run.<name>` in gin.
+
+  Attributes:
+    environment: a name for `environments.load`; where there are logged data
+      alone, 'NoSimulator'.
+    interactions: environment steps in all.
+    replay_capacity: interactions the table keeps; None, with a data set, is
+      its steps and `interactions`. Where whole iterations make more of those,
+      the oldest logged steps make room.
+    dataset: logged steps that the table begins with, a file or a folder;
+      '{environment}' in it is the environment's name. See `datasets`.
+    offline_iterations: those before the first interaction. With a data set,
+      they are counted in actor steps where others count interactions.
+    eval_every_env_steps: interactions between evaluations while training.
+    eval_episodes: episodes of each evaluation, for the mode action and again
+      sampled.
+    final_eval_episodes: the same at the end.
+    eval_environments: episodes played at once.
+    log_every_env_steps: interactions between rows of metrics.csv.
+    checkpoint_every_seconds: wall clock between checkpoints, which stand at
+      the ends of iterations; 0 makes one at each end.
+  """
+
+  environment: str = gin.REQUIRED
+  interactions: int = 100_000
+  replay_capacity: int | None = 50_000
+  dataset: str | None = None
+  offline_iterations: int = 0
+  eval_every_env_steps: int = 5_000
+  eval_episodes: int = 5
+  final_eval_episodes: int = 10
+  eval_environments: int = 1
+  log_every_env_steps: int = 1_000
+  checkpoint_every_seconds: float = 120.0
+
+
+def settings() -> Settings:
+  """The settings gin holds.
+
+  Raises:
+    ConfigError: if one is missing.
+  """
+  try:
+    found = Settings()
+  except RuntimeError as error:
+    raise ConfigError(
+      f'{gin_files.describe(error)}. Give it in a gin file or with '
+      '--gin_bindings, such as "run.environment=\'HalfCheetah-v4\'".'
+    ) from error
+  if found.dataset is None and (
+    found.offline_iterations or found.replay_capacity is None
+  ):
+    raise ConfigError(
+      'run.dataset is missing; give the path of a data set, such as '
+      '--gin_bindings="run.dataset=\'datasets/HalfCheetah-v4/random-v0\'".'
+    )
+  if not found.interactions and not found.offline_iterations:
+    raise ConfigError('run.interactions must be more than 0, not 0.')
+  if found.environment == environments.NO_SIMULATOR and found.interactions:
+    raise ConfigError(
+      'run.interactions must be 0 without a simulator; offline_mujoco.gin and '
+      'its like learn from run.dataset alone.'
+    )
+  return found
+
+
+@gin.configurable
+def by_environment(values: dict, default: Any) -> Any:
+  """The run's own entry of a table, such as of published step sizes.
+
+  Args:
+    values: by task, 'Ant' for any version of it.
+    default: for environments that the table lacks.
+  """
+  return values.get(environments.task(settings().environment), default)
+
+
+class RunParts(NamedTuple):
+  """All that a run is made of.
+
+  Attributes:
+    agent: the agent.
+    table: where its steps are.
+    collector: acts for the table, if only later.
+    iterations: the generator of Algorithm 2.
+    evaluator: plays episodes in an environment of its own; None without a
+      simulator.
+    data: what the table began with; None if with nothing.
+  """
+
+  agent: qwr_agent.QwrAgent
+  table: replay.Table
+  collector: collect.Collector | offline.OfflineFirst
+  iterations: Iterator
+  evaluator: evaluate.Evaluator | None
+  data: datasets.Summary | None = None
+
+  @property
+  def data_return(self) -> float | None:
+    """Mean return of the data set; None without."""
+    return self.data.mean_return if self.data else None
+
+
+def build(
+  settings: Settings,
+  seed: int,
+  strategy: tf.distribute.Strategy | None = None,
+  jit: bool = False,
+  experience_fn: Callable | None = None,
+) -> RunParts:
+  """Builds everything for one run from the settings and gin.
+
+  Args:
+    settings: of the run.
+    seed: of everything random.
+    strategy: in whose scope the agent is made, the table not; default
+      TensorFlow's own.
+    jit: whether loss and gradients are compiled with XLA.
+    experience_fn: where experience comes from, (settings, env, agent, seed) ->
+      (table, collector, `datasets.Summary` or None); default
+      `own_experience`.
+
+  Raises:
+    ConfigError: in one line, if the environment or a slot does not fit.
+  """
+  try:
+    strategy = strategy or tf.distribute.get_strategy()
+    experience_fn = experience_fn or own_experience
+    return _build(settings, seed, strategy, jit, experience_fn)
+  except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
+    raise ConfigError(gin_files.describe(error)) from error
+
+
+def score_environment(settings: Settings, seed: int, **kwargs):
+  """An environment like that of the run which gives the score itself."""
+  name = settings.environment
+  kwargs |= environments.score_settings(name)
+  return load_environment(name, seed=seed, **kwargs)
+
+
+def own_experience(settings: Settings, env, agent, seed: int):
+  """This process acts, and keeps what came of it, beside what was logged."""
+  source = None
+  if settings.dataset is not None:
+    source = offline.open_data_set(settings.dataset, settings.environment, seed)
+  table = replay.ReplayTable(
+    agent.collect_data_spec, _capacity(settings, source)
+  )
+  acting = collect.Collector(env, agent, table, seed=seed + _ACTING_SEED)
+  if source is None:
+    return table, acting, None
+  data = offline.fill(source, table, agent, env)
+  waits = settings.offline_iterations
+  return table, offline.OfflineFirst(acting, waits, data), data
+
+
+def _capacity(settings: Settings, source: datasets.DataSet | None) -> int:
+  if settings.replay_capacity is None and source is not None:
+    return source.steps + settings.interactions
+  return settings.replay_capacity or 0
+
+
+def _build(
+  settings: Settings, seed: int, strategy, jit: bool, experience_fn: Callable
+) -> RunParts:
+  env = load_environment(settings.environment, seed=seed)
+  with strategy.scope():
+    agent = agent_for(env, seed=seed)
+  agent.replicas.jit_compile = jit
+  table, collector, data = experience_fn(settings, env, agent, seed)
+  evaluator = _evaluator(settings, agent, seed + _EVALUATION_SEED)
+  iterations = qwr_agent.iterate(agent, table, collector)
+  return RunParts(agent, table, collector, iterations, evaluator, data)
+
+
+def _evaluator(settings: Settings, agent, seed: int):
+  if settings.environment == environments.NO_SIMULATOR:
+    return None
+  envs = [
+    score_environment(settings, seed + i)
+    for i in range(settings.eval_environments)
+  ]
+  act = numpy_actor.NumpyActor(agent.acting_network)
+  return evaluate.Evaluator(envs, act, seed=seed)

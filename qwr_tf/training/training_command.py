@@ -1,0 +1,174 @@
+"""Flags and steps of every command that trains.
+
+`qwr_tf.train` is the plain one; the learner of a distributed run is another,
+with experience that comes from elsewhere.
+"""
+
+import contextlib
+import pathlib
+import shlex
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import gin
+from absl import flags
+
+from qwr_tf.config import command
+from qwr_tf.config import gin_files
+from qwr_tf.config.errors import ConfigError
+from qwr_tf.networks import precision
+from qwr_tf.reporting import d4rl
+from qwr_tf.reporting import published
+from qwr_tf.runs import run_folder
+from qwr_tf.training import experiment
+from qwr_tf.training import strategies
+from qwr_tf.training import training_run
+from qwr_tf.training import video
+
+flags.declare_key_flag('gin_file')
+flags.declare_key_flag('gin_bindings')
+flags.adopt_module_key_flags(strategies)
+_ROOT_DIR = flags.DEFINE_string(
+  'root_dir', None, 'Folder of the run; default runs/<what identifies it>.'
+)
+_SEED = flags.DEFINE_integer(
+  'seed',
+  0,
+  'Of everything random.',
+  lower_bound=0,
+  upper_bound=experiment.MAX_SEED,
+)
+_OVERWRITE = flags.DEFINE_bool(
+  'overwrite', False, 'Delete the run that root_dir holds and start anew.'
+)
+_VIDEO = flags.DEFINE_bool(
+  'video', False, 'Film an episode of the final policy (video.mp4).'
+)
+
+
+def run_path(config: str, settings: experiment.Settings) -> pathlib.Path:
+  """The run's folder: what --root_dir says, or what identifies the run."""
+  if _ROOT_DIR.value:
+    return pathlib.Path(_ROOT_DIR.value)
+  return run_folder.default_path(
+    command.GIN_FILE.value[0], settings.environment, _SEED.value, config
+  )
+
+
+def _folder(
+  where: pathlib.Path, config: str, settings: experiment.Settings
+) -> run_folder.RunFolder:
+  facts = {
+    'command': shlex.join(['python', '-m', _module(), *sys.argv[1:]]),
+    # Rows of several files are no rows of the first one.
+    'preset': '+'.join(pathlib.Path(f).stem for f in command.GIN_FILE.value),
+    'bindings': command.GIN_BINDINGS.value,
+    'environment': settings.environment,
+    'seed': _SEED.value,
+    'config': config,
+  }
+  return run_folder.RunFolder(where, facts)
+
+
+def _module() -> str:
+  is_package = pathlib.Path(sys.argv[0]).name == '__main__.py'
+  return 'qwr_tf.distributed' if is_package else 'qwr_tf.train'
+
+
+def _report(
+  where: pathlib.Path, environment: str, results: dict[str, Any]
+) -> None:
+  scores, interactions = results['scores'], results['interactions']
+  print(f'run     {where}')
+  print(f'curve   {where / "learning_curve.png"}')
+  print(f'policy  {where / "policy"}')
+  if (where / 'video.mp4').exists():
+    print(f'video   {where / "video.mp4"}')
+  score = scores['eval_return_mode']
+  if score is None:
+    print('score   none, as there is no simulator')
+  else:
+    print(
+      f'score   {score:.1f} with the mode action, '
+      f'{scores["eval_return_sampled"]:.1f} sampled '
+      f'({scores["eval_episodes"]} episodes each, {interactions} interactions)'
+    )
+  for line in d4rl.data_set_lines(results, environment, score):
+    print(line)
+  data_set = results.get('dataset', '')
+  if score is not None:
+    for line in published.beside(environment, interactions, score, data_set):
+      print(line)
+
+
+def _train(
+  folder: run_folder.RunFolder,
+  settings: experiment.Settings,
+  export_fn: Callable,
+  experience_fn: Callable | None,
+) -> dict[str, Any]:
+  folder.check(_OVERWRITE.value)
+  placement = strategies.from_flags()
+  recorded = None if _OVERWRITE.value else folder.recorded('dtype_policy')
+  folder.add_fact(
+    'dtype_policy', precision.keep_dtype_policy(gin.config_str(), recorded)
+  )
+  parts = experiment.build(settings, _SEED.value, *placement, experience_fn)
+  with contextlib.ExitStack() as stack:
+    screen = None
+    if _VIDEO.value:  # Closed in any case: else EGL complains as Python ends.
+      screen = video.screen(settings, _SEED.value)
+      stack.callback(screen.close)
+    stack.enter_context(folder.claimed(_OVERWRITE.value))
+    training = training_run.Run(settings, parts, folder, export_fn, screen)
+    strategies.check_agreement(placement, training.iteration)
+    results = training.train()
+  strategies.check_agreement(placement, training.iteration)
+  return results
+
+
+def configuration() -> str:
+  """What the flags say, as text; gin holds it.
+
+  Raises:
+    ConfigError: if they say nothing, or something wrong.
+  """
+  if not command.GIN_FILE.value:
+    raise ConfigError(
+      '--gin_file is missing, for instance --gin_file=mujoco_100k.gin.'
+    )
+  return gin_files.parse(command.GIN_FILE.value, command.GIN_BINDINGS.value)
+
+
+def is_finished(config: str) -> bool:
+  """Whether there is nothing left to do; prints the results if so."""
+  settings = experiment.settings()
+  where = run_path(config, settings)
+  finished = _folder(where, config, settings).finished()
+  if not finished or _OVERWRITE.value:
+    return False
+  print('This run is finished; --overwrite starts it anew.')
+  _report(where, settings.environment, finished)
+  return True
+
+
+def run(
+  config: str, export_fn: Callable, experience_fn: Callable | None = None
+) -> None:
+  """One run from flags to score, unless it is finished.
+
+  Args:
+    config: the text that `configuration` returned.
+    export_fn: writes the final policy, as in `training_run.Run`.
+    experience_fn: as in `experiment.build`.
+  """
+  if is_finished(config):
+    return
+  settings = experiment.settings()
+  where = run_path(config, settings)
+  with strategies.folder_for(where, _OVERWRITE.value) as own:
+    folder = _folder(own, config, settings)
+    results = _train(folder, settings, export_fn, experience_fn)
+  if strategies.is_first_worker():
+    _report(where, settings.environment, results)

@@ -1,0 +1,224 @@
+"""Replicas with shares of a minibatch make the steps of one device with all.
+
+Each case runs in a process of its own (replica_checks.py): logical devices
+are given to a process before it computes anything.
+"""
+
+import functools
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from qwr_tf.agents import replicas
+from qwr_tf.ops import cross_replica
+from tests.agents import replica_checks
+
+_ROOT = pathlib.Path(__file__).resolve().parents[2]
+_STEPS = 3
+
+
+def _start(what, cases, **environment):
+  return subprocess.Popen(
+    [
+      sys.executable,
+      'tests/agents/replica_checks.py',
+      what,
+      cases,
+      str(_STEPS),
+    ],
+    cwd=_ROOT,
+    env={
+      **os.environ,
+      'PYTHONPATH': str(_ROOT),
+      'TF_CPP_MIN_LOG_LEVEL': '3',
+      **environment,
+    },
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def _result(run):
+  out, err = run.communicate(timeout=600)
+  assert run.returncode == 0, err[-3000:]
+  return json.loads(out.splitlines()[-1])
+
+
+# The others are in benchmarks/replicas.py. AWAC's replicas draw actions of the
+# policy each for themselves: other numbers than one device's, so that only the
+# replicas can be compared.
+_EXACT = ['gaussian', 'images']
+_CASES = [*_EXACT, 'awac', 'stock', 'ops']
+
+
+@functools.cache
+def _all_checked():
+  return _result(_start('main', ','.join(_CASES)))
+
+
+def _checked(case):
+  return _all_checked()[case]
+
+
+@pytest.mark.parametrize('case', _EXACT)
+def test_replicas_together_make_the_step_of_one_device(case):
+  found = _checked(case)
+  assert found['gradients'] < 1e-6
+  one, two = found['first_scalars']
+  for name, value in one.items():
+    assert two[name] == pytest.approx(value, rel=1e-5, abs=1e-6), name
+
+
+@pytest.mark.parametrize('case', [*_EXACT, 'awac'])
+def test_replicas_stay_equal_bit_by_bit(case):
+  found = _checked(case)
+  assert found['replicas'] == 2
+  assert found['weights_on_both']
+  assert found['differ'] == []
+  assert found['critic_steps'] == [_STEPS, _STEPS]
+
+
+@pytest.mark.parametrize('case', _EXACT)
+def test_replicas_report_the_losses_of_one_device(case):
+  one, two = _checked(case)['scalars']
+  for name, value in one.items():
+    assert two[name] == pytest.approx(value, rel=1e-2, abs=1e-3), name
+
+
+def test_a_stock_learner_trains_on_replicas():
+  found = _checked('stock')
+  one, two = found['losses']
+  assert len(one) == _STEPS
+  assert two == pytest.approx(one, rel=1e-5)
+  assert found['apart'] < 1e-6
+  assert found['differ'] == []
+  assert found['train_steps'] == [_STEPS, _STEPS]
+
+
+def test_the_table_is_on_the_host_outside_the_strategy():
+  found = _checked('gaussian')
+  assert found['devices_of_table'] == ['CPU:0']
+  assert not found['table_is_distributed']
+
+
+def test_a_batch_that_replicas_cannot_share_is_refused():
+  class _Three:
+    num_replicas_in_sync = 3
+
+  shared = replicas.Replicas()
+  shared._strategy = _Three()
+  with pytest.raises(ValueError, match='256 .* 3 replicas.* multiple of 3'):
+    shared.check_batch_size(256)
+  shared.check_batch_size(255)
+
+
+# 1 in one replica and 3 in the other; by hand.
+@pytest.mark.parametrize(
+  ('name', 'expected'),
+  [
+    ('total', [4, 4]),
+    ('mean', [2, 2]),
+    ('masked_mean', [2.5, 2.5]),  # (1 + 2 + 3 + 4) / 4, not (2 + 4) / 2.
+    ('part', [0.5, 1.5]),
+    ('maximum', [3, 3]),
+    ('exp_of_log_sum_exp', [4, 4]),  # Of log 1 and log 3.
+    ('share', [0.75, 0.25]),  # Three entries that count, and one.
+    ('tiled', [[1, 2, 1, 2], [3, 4, 3, 4]]),
+    ('own', [[[1, 2]], [[3, 4]]]),
+    ('softmax_weights', [[[0.5]], [[1.5]]]),  # 1 and 3 over their mean, 2.
+  ],
+)
+def test_what_replicas_know_of_each_other(name, expected):
+  for found, wanted in zip(_checked('ops')[name], expected, strict=True):
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  'name', ['own_seed', 'policy_actions', 'target_policy_actions']
+)
+def test_replicas_draw_with_seeds_of_their_own(name):
+  one, other = _checked('ops')[name]
+  assert one != other
+
+
+def test_one_device_is_left_alone():
+  shared = replicas.Replicas()
+  x = tf.constant([1.0, 2.0])
+  assert shared.split(x) is x
+  assert shared.one(x) is x
+  assert shared.run(lambda y: y, x) is x
+  assert replicas.together(lambda: x) is x
+  for fn in (
+    cross_replica.total,
+    cross_replica.mean,
+    cross_replica.part,
+    cross_replica.maximum,
+    cross_replica.log_sum_exp,
+    cross_replica.tiled,
+    cross_replica.own,
+    cross_replica.own_seed,
+  ):
+    assert fn(x) is x
+  assert cross_replica.share(x) is None
+
+
+# XLA
+
+
+def _programs(case):
+  """(name, function, arguments) of what a step computes."""
+  training = replica_checks.Training(
+    case, tf.distribute.get_strategy(), tf.keras.optimizers.legacy.Adam
+  )
+  agent = training.agent
+  windows = training.table.sample(8, agent.horizon + 1, [0, 1])
+  seed = tf.constant([1, 2])
+  targets = agent.td_targets(windows, seed)[:, 0]
+  actions, weights, _ = agent.regression(windows, seed)
+  critic, actor = agent._take_critic_step, agent._take_actor_step
+  yield 'targets', agent.td_targets, (windows, seed)
+  yield 'regression', agent.regression, (windows, seed)
+  yield 'critic', critic.loss_and_gradients, (windows, targets)
+  yield 'actor', actor.loss_and_gradients, (windows, actions, weights)
+
+
+def _compiled(fn, arguments):
+  """(Fn compiled by XLA, its inputs): tensors, the nests stay outside."""
+
+  def flat(*tensors):
+    return tf.nest.flatten(fn(*tf.nest.pack_sequence_as(arguments, tensors)))
+
+  return tf.function(flat, jit_compile=True), tf.nest.flatten(arguments)
+
+
+@pytest.mark.parametrize('case', ['gaussian', 'discrete', 'images'])
+def test_compiled_programs_are_the_same_and_fit_for_a_tpu(case):
+  for name, fn, arguments in _programs(case):
+    compiled, inputs = _compiled(fn, arguments)
+    # XLA draws other normal deviates from a seed.
+    if case != 'gaussian' or name in ('critic', 'actor'):
+      results = tf.nest.flatten(fn(*arguments)), compiled(*inputs)
+      for pair in zip(*results, strict=True):
+        # A gradient of a table may be rows of it.
+        ours, theirs = (tf.convert_to_tensor(x).numpy() for x in pair)
+        scale = max(1.0, np.abs(ours).max())
+        np.testing.assert_allclose(theirs, ours, 1e-5, 1e-5 * scale, name)
+    text = compiled.experimental_get_compiler_ir(*inputs)(stage='hlo')
+    assert 'custom-call' not in text and 'custom_call' not in text
+    assert '<=' not in text  # A size that is only known when it runs.
+    assert 'outfeed' not in text
+
+
+def test_the_switch_compiles():
+  switch = replicas.Replicas()
+  is_graph = switch.compiled(lambda: tf.constant(tf.executing_eagerly()))
+  assert is_graph()
+  switch.jit_compile = True
+  assert not is_graph()

@@ -1,0 +1,486 @@
+"""A run's folder: two runs never share one, nothing is lost."""
+
+import contextlib
+import csv
+import fcntl
+import hashlib
+import json
+import os
+import pathlib
+import socket
+import stat
+import subprocess
+
+import pytest
+
+from qwr_tf.runs import atomic_files
+from qwr_tf.runs import provenance
+from qwr_tf.runs import run_folder
+from qwr_tf.runs import run_lock
+from qwr_tf.config.errors import ConfigError
+
+_CONFIG = (
+  '# Parameters for iterate:\n'
+  'iterate.batch_size = 256\n'
+  'iterate.minibatches_fn = \\\n'
+  '    @PerMinibatch\n'
+)
+_FACTS = {'config': _CONFIG, 'environment': 'BitFlip-20', 'seed': 0}
+
+
+def _folder(path, **changes):
+  return run_folder.RunFolder(path, _FACTS | changes)
+
+
+def _claim(path, overwrite=False, **changes):
+  folder = _folder(path, **changes)
+  with folder.claimed(overwrite):
+    pass
+  return folder
+
+
+@pytest.fixture(name='run')
+def _run(tmp_path):
+  """The folder of a finished run with everything in it."""
+  folder = _claim(tmp_path / 'run')
+  folder.write_config(_CONFIG)
+  folder.add_row({'iteration': 1}, ['iteration'])
+  (folder.path / 'tensorboard').mkdir()
+  (folder.path / 'tensorboard' / 'events').touch()
+  folder.write_json({'finished': True})
+  return folder
+
+
+def _contents(path):
+  return {
+    str(p.relative_to(path)): p.read_bytes()
+    for p in path.rglob('*')
+    if p.is_file()
+  }
+
+
+def test_default_path():
+  digest = hashlib.sha256(b'x.y = 3').hexdigest()[:8]
+  path = run_folder.default_path('conf/pong.gin', 'ALE/Pong-v5', 4, 'x.y = 3')
+  assert path == pathlib.Path(f'runs/pong-ALE_Pong-v5-s4-{digest}')
+
+
+@pytest.fixture(name='calls')
+def _calls(monkeypatch):
+  """What waits for the disk, and when the new takes the old one's name."""
+  found, fsync, replace = [], os.fsync, os.replace
+
+  def synced(descriptor):
+    is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+    found.append('folder' if is_folder else 'file')
+    fsync(descriptor)
+
+  def replaced(*paths):
+    found.append('replace')
+    replace(*paths)
+
+  monkeypatch.setattr(os, 'fsync', synced)
+  monkeypatch.setattr(os, 'replace', replaced)
+  return found
+
+
+def test_content_is_on_the_disk_before_its_name_and_then_that(tmp_path, calls):
+  atomic_files.write_atomically(tmp_path / 'file', 'new')
+  assert calls == ['file', 'replace', 'folder']
+  calls.clear()
+  with atomic_files.new_folder(tmp_path / 'folder') as new:
+    (new / 'file').write_text('new')
+  assert calls == ['file', 'folder', 'replace', 'folder']
+
+
+@pytest.mark.parametrize('call', ['fsync', 'replace'])
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch, call):
+  file = tmp_path / 'f'
+  atomic_files.write_atomically(file, 'old')
+
+  def fail(*_):
+    raise OSError(28, 'disk full')
+
+  monkeypatch.setattr(os, call, fail)
+  with pytest.raises(OSError, match='disk full'):
+    atomic_files.write_atomically(file, 'new')
+  assert _contents(tmp_path) == {'f': b'old'}
+
+
+def test_claims_a_missing_and_an_empty_folder(tmp_path):
+  _claim(tmp_path / 'a' / 'b')
+  (tmp_path / 'c').mkdir()
+  _claim(tmp_path / 'c')
+  for path in (tmp_path / 'a' / 'b', tmp_path / 'c'):
+    assert json.loads((path / 'run.json').read_text())['seed'] == 0
+
+
+def test_finished_run_is_found_by_the_same_configuration_alone(run):
+  assert _folder(run.path).finished()['finished'] is True
+  assert _folder(run.path, seed=1).finished() is None
+  assert _folder(run.path, config='').finished() is None
+  run.write_json({'finished': False})
+  assert _folder(run.path).finished() is None
+
+
+@pytest.mark.parametrize(
+  ('changes', 'difference'),
+  [
+    ({'seed': 3}, 'seed: 0 there, 3 here'),
+    ({'environment': 'X-v1'}, 'environment: BitFlip-20 there, X-v1 here'),
+    (
+      {'config': _CONFIG.replace('256', '8')},
+      'iterate.batch_size: 256 there, 8 here',
+    ),
+    (
+      {'config': _CONFIG.replace('PerMinibatch', 'Other')},
+      'iterate.minibatches_fn: @PerMinibatch there, @Other here',
+    ),
+    (
+      {'config': _CONFIG + 'iterate.rounds = 2\n'},
+      'iterate.rounds: not set there, 2 here',
+    ),
+  ],
+)
+def test_another_run_is_refused_and_kept(run, changes, difference):
+  before = _contents(run.path)
+  with pytest.raises(ConfigError) as caught:
+    _claim(run.path, **changes)
+  # The one difference, and nothing beside it.
+  assert f'holds another run: {difference}. Choose' in str(caught.value)
+  assert '--overwrite' in str(caught.value)
+  assert _contents(run.path) == before
+
+
+def test_unfinished_run_keeps_what_it_has(run, tmp_path):
+  run.write_json({'finished': False})
+  before = _contents(run.path)
+  folder = _claim(run.path)
+  assert _contents(run.path) == before
+  # Rows without a checkpoint: somebody has deleted it.
+  with pytest.raises(ConfigError, match='but no checkpoint.*--overwrite'):
+    folder.begin()
+  assert _contents(run.path) == before
+  _claim(tmp_path / 'new').begin()
+  assert (tmp_path / 'new' / 'config.gin').read_text() == _CONFIG
+
+
+def test_half_written_files_of_a_killed_process_go(run):
+  run.write_json({'finished': False})
+  before = _contents(run.path)
+  (run.path / '.metrics.csv.123.tmp').touch()
+  (run.path / 'checkpoints').mkdir()
+  (run.path / 'checkpoints' / '.00000003.123.tmp').mkdir()
+  (run.path / 'checkpoints' / '.00000003.123.tmp' / 'state.json').touch()
+  _claim(run.path)
+  assert _contents(run.path) == before
+  (run.path / 'notes').mkdir()
+  mine = run.path / 'notes' / '.mine.tmp'
+  mine.touch()
+  _claim(run.path)
+  assert mine.exists()
+
+
+def test_rows_of_a_checkpoint_replace_later_ones(run):
+  columns = ['iteration', 'critic_loss']
+  checkpoint = json.loads(json.dumps(run.state()))
+  text = (run.path / 'metrics.csv').read_text()
+  run.add_row({'iteration': 2, 'critic_loss': 0.1}, columns)
+  run.write_json({'finished': False})
+  folder = _folder(run.path)
+  with folder.claimed(overwrite=False):
+    folder.restore(checkpoint)
+    folder.go_on(['iteration'], interactions=1000)
+  assert (run.path / 'metrics.csv').read_text() == text
+  folder.add_row({'iteration': 2, 'critic_loss': 1 / 3}, columns)
+  rows = list(csv.DictReader((run.path / 'metrics.csv').open()))
+  assert [row['iteration'] for row in rows] == ['1', '2']
+  assert float(rows[1]['critic_loss']) == 1 / 3
+  facts = json.loads((run.path / 'run.json').read_text())
+  assert facts['resumed'] == [{'interactions': 1000}]
+
+
+def test_other_versions_are_told_and_recorded(run, monkeypatch, caplog):
+  run.write_json({'finished': False})
+  threads = provenance.threads()
+  monkeypatch.setattr(provenance, 'threads', lambda: 77)
+  folder = _folder(run.path)
+  with caplog.at_level('WARNING'), folder.claimed(overwrite=False):
+    folder.go_on(['iteration'], interactions=1000)
+  (warning,) = caplog.messages
+  assert warning.endswith(f'threads was {threads}, is 77.')
+  facts = json.loads((run.path / 'run.json').read_text())
+  assert facts['resumed'] == [{'interactions': 1000, 'threads': 77}]
+
+
+def test_overwrite_removes_what_a_run_wrote_and_nothing_else(run):
+  (run.path / 'notes.txt').write_text('mine')
+  (run.path / 'checkpoints' / '00000001').mkdir(parents=True)
+  _claim(run.path, overwrite=True, seed=1)
+  assert set(_contents(run.path)) == {'run.json', 'notes.txt'}
+  assert not (run.path / 'checkpoints').exists()
+  facts = json.loads((run.path / 'run.json').read_text())
+  assert facts['seed'] == 1
+  assert 'finished' not in facts
+
+
+# One process at a time.
+
+
+@pytest.mark.parametrize('overwrite', [False, True])
+def test_a_folder_in_use_is_refused_and_kept(run, overwrite):
+  run.write_json({'finished': False})
+  with _folder(run.path).claimed(overwrite=False):
+    before = _contents(run.path)
+    with pytest.raises(ConfigError, match=f'in use by process {os.getpid()} '):
+      _claim(run.path, overwrite)
+    assert _contents(run.path) == before
+  _claim(run.path, overwrite)
+  assert not (run.path / run_lock.NAME).exists()
+
+
+def test_a_lock_that_a_killed_process_left_is_taken_over(tmp_path):
+  (tmp_path / run_lock.NAME).write_text('123 on another')
+  _claim(tmp_path)
+  assert set(_contents(tmp_path)) == {'run.json'}
+
+
+def test_a_start_that_was_killed_is_no_obstacle(tmp_path):
+  # Before run.json was complete.
+  (tmp_path / run_lock.NAME).write_text('123 on another')
+  (tmp_path / '.run.json.123.tmp').write_text('{')
+  _claim(tmp_path)
+  assert set(_contents(tmp_path)) == {'run.json'}
+
+
+@pytest.mark.parametrize('overwrite', [False, True])
+@pytest.mark.parametrize(
+  ('name', 'text'),
+  [
+    ('thesis.tex', 'years of work'),
+    ('run.json', '[]'),
+    ('run.json', '{"config": "of another program"}'),
+    ('run.json', 'not JSON'),
+  ],
+)
+def test_what_is_no_run_is_refused_and_kept(tmp_path, name, text, overwrite):
+  (tmp_path / name).write_text(text)
+  with pytest.raises(ConfigError, match='choose another --root_dir'):
+    _claim(tmp_path, overwrite)
+  assert _contents(tmp_path) == {name: text.encode()}
+
+
+@pytest.mark.parametrize('below', ['', 'run'])
+def test_a_file_is_no_folder(tmp_path, below):
+  file = tmp_path / 'file'
+  file.write_text('mine')
+  with pytest.raises(ConfigError, match='choose another --root_dir'):
+    _claim(file / below, overwrite=True)
+  assert file.read_text() == 'mine'
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
+  # Permissions do not hold for everyone who runs tests (root).
+  def deny(*_, **__):
+    raise PermissionError(13, 'Permission denied')
+
+  monkeypatch.setattr(pathlib.Path, 'mkdir', deny)
+  with pytest.raises(ConfigError, match='Permission denied.*--root_dir'):
+    _claim(tmp_path / 'run')
+
+
+def test_metrics_are_complete_after_every_row(tmp_path):
+  folder = _claim(tmp_path)
+  columns = ['iteration', 'train_return', 'eval_return_mode']
+  first = {'iteration': 1, 'train_return': None, 'eval_return_mode': 0.5}
+  folder.add_row(first, columns)
+  folder.add_row({'iteration': 2, 'train_return': -1.25}, columns)
+  text = (tmp_path / 'metrics.csv').read_text()
+  assert text == ('iteration,train_return,eval_return_mode\n1,,0.5\n2,-1.25,\n')
+  assert list(csv.DictReader(text.splitlines()))[1]['eval_return_mode'] == ''
+
+
+def test_run_json_says_what_a_score_depends_on(run):
+  facts = json.loads((run.path / 'run.json').read_text())
+  assert facts['host_cores'] == os.cpu_count()
+  assert facts['versions']['tensorflow'].startswith('2.')
+  assert facts['environment'] == 'BitFlip-20'
+  assert not list(run.path.glob('.*'))
+
+
+def test_threads(monkeypatch):
+  monkeypatch.setenv('TF_NUM_INTRAOP_THREADS', '3')
+  assert provenance.threads() == 3
+  monkeypatch.delenv('TF_NUM_INTRAOP_THREADS')
+  assert provenance.threads() == len(os.sched_getaffinity(0))
+
+
+def test_commit_is_the_checkout_s():
+  root = pathlib.Path(__file__).resolve().parents[2]
+  if not (root / '.git').exists():
+    assert provenance.commit() == ''
+    return
+  head = subprocess.check_output(
+    ['git', '-C', str(root), 'rev-parse', 'HEAD'], text=True
+  )
+  assert provenance.commit().removesuffix('-dirty') == head[:12]
+
+
+def test_rows_are_no_change_of_the_checkout(tmp_path, monkeypatch):
+  for name in ('qwr_tf/runs/provenance.py', 'results/rows.csv'):
+    path = tmp_path / name
+    path.parent.mkdir(parents=True)
+    path.write_text('1\n')
+  for arguments in (
+    ('init', '-q'),
+    ('add', '-A'),
+    ('-c', 'user.name=a', '-c', 'user.email=a@b.c', 'commit', '-qm', 'all'),
+  ):
+    subprocess.run(['git', '-C', str(tmp_path), *arguments], check=True)
+  code = tmp_path / 'qwr_tf' / 'runs' / 'provenance.py'
+  monkeypatch.setattr(provenance, '__file__', str(code))
+  assert len(provenance.commit()) == 12
+  (tmp_path / 'results' / 'rows.csv').write_text('2\n')
+  assert not provenance.commit().endswith('-dirty')
+  code.write_text('2\n')
+  assert provenance.commit().endswith('-dirty')
+
+
+def test_a_folder_stays_until_the_new_one_is_full(tmp_path):
+  (tmp_path / 'f').mkdir()
+  (tmp_path / 'f' / 'a').write_text('old')
+  with (
+    pytest.raises(RuntimeError),
+    atomic_files.new_folder(tmp_path / 'f') as new,
+  ):
+    (new / 'a').write_text('new')
+    raise RuntimeError
+  assert _contents(tmp_path) == {'f/a': b'old'}
+
+
+def test_overwriting_removes_film_and_batch(run):
+  for name in ('video.mp4', 'offending_batch.npz'):
+    (run.path / name).touch()
+  _claim(run.path, overwrite=True)
+  assert set(_contents(run.path)) == {'run.json'}
+
+
+@pytest.mark.parametrize('has_checkpoints', [False, True])
+def test_an_overwriting_that_is_cut_leaves_no_finished_run(
+  run, monkeypatch, has_checkpoints
+):
+  if has_checkpoints:
+    (run.checkpoints / '00000001').mkdir(parents=True)
+
+  def killed(_):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(run_folder, '_delete', killed)
+  with pytest.raises(KeyboardInterrupt):
+    _claim(run.path, overwrite=True)
+  assert not run.checkpoints.exists()
+  if not has_checkpoints:
+    assert _folder(run.path).finished() is None
+
+
+def test_other_library_versions_are_told(run, caplog):
+  run.write_json({'finished': False})
+  facts = json.loads((run.path / 'run.json').read_text())
+  facts['versions']['numpy'] = '0.1'
+  (run.path / 'run.json').write_text(json.dumps(facts))
+  with caplog.at_level('WARNING'):
+    _claim(run.path)
+  (warning,) = caplog.messages
+  assert 'numpy was 0.1, is ' in warning
+
+
+def test_a_value_that_is_not_set_here_is_named(run):
+  config = _CONFIG.replace('iterate.batch_size = 256\n', '')
+  assert config != _CONFIG
+  with pytest.raises(ConfigError, match='batch_size: 256 there, not set here'):
+    _claim(run.path, config=config)
+
+
+def test_a_run_that_began_meanwhile_is_seen(run, monkeypatch):
+  held = run_lock.held
+  run.write_json({'finished': False})
+
+  @contextlib.contextmanager
+  def late(path):
+    run_folder.RunFolder(path, _FACTS | {'seed': 3}).write_json({})
+    with held(path):
+      yield
+
+  monkeypatch.setattr(run_lock, 'held', late)
+  with pytest.raises(ConfigError, match='holds another run: seed'):
+    _claim(run.path)
+
+
+def test_the_lock_s_text_is_its_holder_s_alone(tmp_path):
+  (tmp_path / run_lock.NAME).write_text('9' * 200)
+  with run_lock.held(tmp_path):
+    found = (tmp_path / run_lock.NAME).read_text()
+  assert found == f'{os.getpid()} on {socket.gethostname()}'
+
+
+def test_the_lock_file_goes_before_the_lock(tmp_path, monkeypatch):
+  close, there = os.close, []
+
+  def closed(descriptor):
+    there.append((tmp_path / run_lock.NAME).exists())
+    close(descriptor)
+
+  with run_lock.held(tmp_path):
+    monkeypatch.setattr(os, 'close', closed)
+  assert there == [False]
+
+
+def test_the_lock_of_a_deleted_file_is_none(tmp_path, monkeypatch):
+  flock, path = fcntl.flock, tmp_path / run_lock.NAME
+
+  def late(descriptor, how):
+    monkeypatch.setattr(fcntl, 'flock', flock)
+    path.unlink()  # Its holder ended between the opening and this.
+    flock(descriptor, how)
+
+  monkeypatch.setattr(fcntl, 'flock', late)
+  with run_lock.held(tmp_path):
+    assert path.exists()
+
+
+def test_threads_are_those_of_the_affinity(monkeypatch):
+  monkeypatch.delenv('TF_NUM_INTRAOP_THREADS', raising=False)
+  monkeypatch.setattr(os, 'sched_getaffinity', lambda _: {5}, raising=False)
+  assert provenance.threads() == 1
+
+
+@pytest.mark.parametrize('place', ['checkout', 'checkout/lib'])
+def test_no_commit_where_git_fails_or_is_another_s(
+  tmp_path, monkeypatch, place
+):
+  # git refuses an empty .git; a package inside another's checkout.
+  monkeypatch.setattr(
+    provenance, '__file__', str(tmp_path / place / 'q' / 'runs' / 'p.py')
+  )
+  (tmp_path / place / 'q').mkdir(parents=True)
+  (tmp_path / 'checkout' / '.git').mkdir(exist_ok=True)
+  if place != 'checkout':
+    (tmp_path / 'checkout' / '.git').rmdir()
+    for command in (
+      ['init', '-q'],
+      [
+        '-c',
+        'user.name=a',
+        '-c',
+        'user.email=a@b',
+        'commit',
+        '-q',
+        '--allow-empty',
+        '-m',
+        'x',
+      ],
+    ):
+      subprocess.run(
+        ['git', '-C', str(tmp_path / 'checkout'), *command], check=True
+      )
+  assert provenance.commit() == ''

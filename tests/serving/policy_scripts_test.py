@@ -1,0 +1,504 @@
+"""The scripts around exported policies: export, check, run."""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import gin
+import gymnasium
+import imageio
+import numpy as np
+import pytest
+import tensorflow as tf
+from gymnasium import spaces
+
+from export import run_policy
+from qwr_tf import environments
+from qwr_tf import serving
+from qwr_tf.serving import exporter
+from qwr_tf.serving import metadata
+from qwr_tf.serving import signatures
+from qwr_tf.serving import versions
+from tests.serving import policies
+
+_ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope='module', name='bitflip')
+def _bitflip(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('run')
+  run = policies.make_run(folder, 'bitflip.gin', environment='BitFlip-8')
+  serving.export_run(folder, folder / 'policy')
+  gin.clear_config()
+  return run
+
+
+@pytest.fixture(name='play')
+def _play(monkeypatch, capsys):
+  """Runs run_policy in this process: (exit code, stdout, stderr)."""
+
+  def play(*arguments):
+    argv = ['run_policy.py', *map(str, arguments)]
+    monkeypatch.setattr(sys, 'argv', argv)
+    return run_policy.run(), *capsys.readouterr()
+
+  return play
+
+
+# Playing
+
+
+_BLOCKED = """
+import runpy, sys
+for name in sys.argv.pop(1).split(','):
+  sys.modules[name] = None  # Importing it would fail.
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name='__main__')
+"""
+
+
+def _run_without(blocked, *arguments):
+  script = str(_ROOT / 'export' / 'run_policy.py')
+  return subprocess.run(
+    [sys.executable, '-c', _BLOCKED, blocked, script, *map(str, arguments)],
+    capture_output=True,
+    text=True,
+  )
+
+
+def test_playing_needs_tensorflow_and_gymnasium_only(bitflip):
+  # qwr_tf is there for BitFlip alone, which is its own.
+  done = _run_without(
+    'tf_agents,tensorflow_probability,gin,reverb',
+    f'--policy={bitflip.folder}/policy',
+    '--episodes=1',
+  )
+  assert done.returncode == 0, done.stderr
+  assert done.stderr == ''
+  # The same game in the wrapper that policies are trained in.
+  with environments.load('BitFlip-8', seed=0) as env:
+    step, total = env.reset(), 0.0
+    while not step.is_last():
+      batch = tf.nest.map_structure(lambda x: tf.constant(x)[tf.newaxis], step)
+      step = env.step(bitflip.agent.policy.action(batch).action[0].numpy())
+      total += float(step.reward)
+  assert done.stdout.split() == ['episode', '1', f'{total:.1f}'] + [
+    'mean',
+    f'{total:.1f}',
+    '+-',
+    '0.0',
+  ]
+
+
+@pytest.mark.parametrize(
+  'name, preset',
+  [('Hopper-v4', 'mujoco_100k.gin'), ('ALE/Pong-v5', 'atari_100k_paper.gin')],
+)
+def test_playing_needs_nothing_of_this_project(name, preset, tmp_path):
+  run = policies.make_run(tmp_path / 'run', preset, environment=name)
+  # An export but for what TF-Agents alone reads, which takes seconds.
+  version = tmp_path / 'policy' / '1'
+  functions = signatures.signatures(run.agent, run.space)
+  exporter.save_signatures(functions, version)
+  facts = metadata.run_facts(run.folder)
+  with environments.load(name, **environments.score_settings(name)) as env:
+    content = {'format': 'x', **metadata.metadata(facts, run.agent, env)}
+  (version / versions.EXTRA).mkdir()
+  (version / versions.EXTRA / versions.METADATA).write_text(json.dumps(content))
+  done = _run_without(
+    'tf_agents,tensorflow_probability,gin,reverb,qwr_tf',
+    f'--policy={version.parent}',
+    '--episodes=1',
+  )
+  assert done.returncode == 0, done.stderr
+  assert done.stderr == ''
+  assert re.fullmatch(r'episode   1  \S+\nmean    \S+ \+- 0.0\n', done.stdout)
+
+
+def test_the_seed_decides_what_is_sampled(bitflip, play):
+  def returns(seed):
+    code, out, _ = play(
+      f'--policy={bitflip.folder}/policy', '--sample', f'--seed={seed}'
+    )
+    assert code == 0
+    return out
+
+  assert returns(1) == returns(1) != returns(2)
+  assert len(returns(1).splitlines()) == 11
+
+
+def test_the_newest_version_is_played(tmp_path):
+  for name in ('2', '10', '11.bak', 'x'):
+    (tmp_path / name / 'assets.extra').mkdir(parents=True)
+    (tmp_path / name / 'assets.extra' / 'metadata.json').write_text('{}')
+  (tmp_path / '12').mkdir()  # Somebody else's.
+  assert run_policy._version(tmp_path).name == '10'
+  assert run_policy._version(tmp_path / '2').name == '2'
+
+
+def _metadata(env):
+  return {'environment': 'this one', **environments.describe(env)}
+
+
+@pytest.mark.parametrize(
+  'name',
+  ['ALE/Pong-v5', 'HalfCheetah-v4', 'BitFlip-7', 'CartPole-v1'],
+)
+def test_the_environment_is_made_again(name):
+  settings = environments.score_settings(name)
+  with environments.load(name, seed=3, **settings) as env:
+    described = json.loads(json.dumps(_metadata(env.env)))
+    again = run_policy.make_environment(described, None, None)
+    step = env.reset()
+    np.testing.assert_array_equal(
+      again.reset(seed=3)[0].astype(step.observation.dtype), step.observation
+    )
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+      if env.action_spec().dtype == np.int32:
+        action = rng.integers(0, env.action_spec().maximum + 1, dtype=np.int32)
+      else:
+        action = rng.uniform(-1, 1, env.action_spec().shape).astype(np.float32)
+      step = env.step(action)
+      observation, reward, terminated, truncated, _ = again.step(action)
+      np.testing.assert_array_equal(
+        observation.astype(step.observation.dtype), step.observation
+      )
+      assert np.float32(reward) == step.reward
+      assert (terminated or truncated) == step.is_last()
+      if step.is_last():
+        break
+    again.close()
+
+
+def test_settings_of_the_run_are_part_of_it():
+  name = 'ALE/Breakout-v5'
+  settings = dict(noop_max=5, max_episode_steps=77, terminal_on_life_loss=True)
+  with environments.load(name, **settings) as env:
+    described = environments.describe(env.env)
+  assert [w['name'] for w in described['wrappers']] == [
+    'AtariPreprocessing',
+    'TimeLimit',
+    'FrameStackObservation',
+    'ChannelsLast',
+  ]
+  preprocessing, limit, *_ = (w['kwargs'] for w in described['wrappers'])
+  assert preprocessing['noop_max'] == 5
+  assert limit == {'max_episode_steps': 77}
+  assert described['render_fps'] == 15
+
+
+class _Odd(gymnasium.Env):
+  observation_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+  action_space = spaces.Discrete(2)
+
+  def __init__(self, thing):
+    del thing
+
+
+gymnasium.register('Odd-v0', entry_point=_Odd)
+
+
+def test_what_cannot_be_described_is_said_when_it_is_played():
+  with environments.load('Odd-v0', thing=object()) as env:
+    described = _metadata(env.env)
+  assert described['gymnasium_spec'] is None
+  with pytest.raises(run_policy.InputError, match='not JSON serializable.*--e'):
+    run_policy.make_environment(described, None, None)
+  with environments.load('Odd-v0', thing=[1]) as env:
+    spec = environments.describe(env.env)['gymnasium_spec']
+  assert spec['entry_point'] == f'{__name__}:_Odd'
+
+
+@pytest.mark.parametrize('name', ['clip.mp4', 'clip.gif'])
+def test_video(name, tmp_path):
+  with run_policy.video(tmp_path / name, 20) as show:
+    for i in range(20):
+      show(np.full([33, 40, 3], 8 * i, np.uint8))
+    assert not (tmp_path / name).exists()
+  assert [p.name for p in tmp_path.iterdir()] == [name]
+  frames = imageio.mimread(tmp_path / name)
+  assert len(frames) == 20
+  assert np.abs(frames[10][..., :3].mean() - 80) < 8
+
+
+def test_a_video_removes_what_a_killed_process_left(tmp_path, monkeypatch):
+  def film():
+    with run_policy.video(tmp_path / 'x.gif', 20) as show:
+      show(np.zeros([20, 30, 3], np.uint8))
+
+  with monkeypatch.context() as patches:
+    moves = []
+    patches.setattr(os, 'getpid', lambda: 7)
+    patches.setattr(os, 'replace', lambda *paths: moves.append(paths))
+    film()
+  ((left, _),) = moves
+  others = {'y.gif', '.x.gif', '.y.7.tmp.gif'}
+  for name in (left.name, *others):
+    (tmp_path / name).touch()
+  film()
+  assert {p.name for p in tmp_path.iterdir()} == {'x.gif', *others}
+
+
+def test_the_video_shows_an_episode(tmp_path):
+  images = []
+  env = gymnasium.make('ALE/Pong-v5', render_mode='rgb_array')
+  env = gymnasium.wrappers.TimeLimit(env, 7)
+  play = run_policy.returns(env, lambda o: np.array(0), 1, 0, images.append)
+  assert next(play) == 0.0
+  assert len(images) == 7
+  assert images[0].shape == (210, 160, 3)
+
+
+# What it refuses
+
+
+@pytest.mark.parametrize(
+  'arguments, message',
+  [
+    (['--policy=nowhere'], 'nowhere holds no exported policy'),
+    (['--policy={}', '--environment=CartPole-v1'], 'has the observation_space'),
+    (['--policy={}', '--environment=BitFlip-9'], 'BitFlip'),
+    (['--policy={}', '--environment=Nope-v0'], "doesn't exist"),
+    (['--policy={}', '--environment=no_such:X-v0'], 'no_such'),
+    (['--policy={}', '--video=x.mp4'], 'render_mode'),
+    (['--policy={}', '--episodes=0'], '--episodes must be 1 or more'),
+    (['--policy={}', f'--seed={2**63}'], '--seed from 0 to 2**63 - 1'),
+    (['--policy={}', '--nonsense'], 'unrecognized arguments: --nonsense'),
+  ],
+)
+def test_bad_input_is_one_line(arguments, message, bitflip, play):
+  policy = bitflip.folder / 'policy'
+  code, out, err = play(*(a.format(policy) for a in arguments))
+  assert (code, out) == (2, '')
+  assert message in err
+  assert err.startswith('error: ') and err.count('\n') == 1
+
+
+def _without_a_screen():
+  # As OpenGL's Python binding has it.
+  raise AttributeError("'NoneType' object has no attribute 'glGetError'")
+
+
+def _with_wrong_images():
+  return np.zeros([9, 9, 1], np.uint8)
+
+
+@pytest.mark.parametrize(
+  ('render', 'message'),
+  [
+    (_without_a_screen, "AttributeError: 'NoneType'.*MUJOCO_GL=egl"),
+    (_with_wrong_images, 'x.gif cannot be written: .*pip install imageio'),
+  ],
+)
+def test_what_cannot_be_drawn_or_written(
+  render, message, bitflip, play, tmp_path, monkeypatch
+):
+  def make(metadata, name, render_mode):
+    env = gymnasium.make('BitFlip-8')
+    if render_mode:
+      monkeypatch.setattr(env, 'render', render, raising=False)
+    return env
+
+  monkeypatch.setattr(run_policy, '_make', make)
+  policy = bitflip.folder / 'policy'
+  film = tmp_path / 'x.gif'
+  code, out, err = play(f'--policy={policy}', f'--video={film}')
+  assert (code, out) == (2, '')
+  assert re.search(message, err)
+  assert err.startswith('error: ') and err.count('\n') == 1
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_export_is_one_line(bitflip, play, tmp_path):
+  policy = shutil.copytree(bitflip.folder / 'policy', tmp_path / 'policy')
+  (data,) = policy.glob('1/variables/variables.data*')
+  data.write_bytes(data.read_bytes()[:1000])
+  code, out, err = play(f'--policy={policy}')
+  assert (code, out) == (2, '')
+  assert 'cannot be' in err
+  assert err.startswith('error: ') and err.count('\n') == 1
+
+
+def test_spaces_that_differ():
+  box = {'type': 'Box', 'shape': [2], 'dtype': 'float32'}
+  action = {'type': 'Discrete', 'n': 2, 'start': 0}
+  metadata = {
+    'environment': 'x',
+    'observation_space': box,
+    'action_space': action,
+  }
+  env = _Odd(None)
+  run_policy.check_spaces(env, metadata)
+  bounded = box | {'low': [-1.0, -1.0], 'high': [1.0, 2.0]}
+  for name, other in [
+    ('observation_space', box | {'shape': [3]}),
+    ('observation_space', box | {'dtype': 'uint8'}),
+    ('observation_space', action),
+    ('observation_space', bounded),
+    ('action_space', action | {'n': 3}),
+    ('action_space', action | {'start': 1}),
+    ('action_space', box),
+  ]:
+    with pytest.raises(run_policy.InputError, match=name):
+      run_policy.check_spaces(env, metadata | {name: other})
+
+
+# Exporting and checking
+
+_EXPORT_AND_CHECK = """
+import json, pathlib, sys
+from absl import flags
+from absl.testing import flagsaver
+from export import check_policy, export_policy
+from qwr_tf.config import command
+command.parse_flags(['x'])
+run = pathlib.Path(sys.argv[1])
+for kind in ('tflite', 'onnx'):
+  with flagsaver.flagsaver(root_dir=str(run), format=kind):
+    export_policy.main()
+for kind in ('policy', 'tflite', 'onnx'):
+  with flagsaver.flagsaver(policy=str(run / kind), states=40):
+    check_policy.main()
+
+def refused(policy, **flags):
+  with flagsaver.flagsaver(policy=str(policy), states=40, **flags):
+    try:
+      command.guarded(check_policy.main)
+    except SystemExit as ended:
+      assert ended.code == 2
+
+(run / 'tflite/1/policy_float32.tflite').write_bytes(b'TFL')
+(run / 'onnx/1/policy.onnx').write_bytes(b'ONNX')
+refused(run / 'tflite')
+refused(run / 'onnx')
+(run / 'elsewhere').mkdir()
+(run / 'policy').rename(run / 'elsewhere/policy')
+refused(run / 'elsewhere/policy')
+facts = json.loads((run / 'run.json').read_text())
+other = json.dumps(facts | {'environment': 'BitFlip-9'})
+(run / 'elsewhere/run.json').write_text(other)
+refused(run / 'elsewhere/policy')
+(data,) = (run / 'elsewhere/policy/1/variables').glob('variables.data*')
+data.write_bytes(data.read_bytes()[:1000])
+refused(run / 'elsewhere/policy', run=str(run))
+(run / 'elsewhere/policy/1/variables/variables.index').unlink()
+refused(run / 'elsewhere/policy', run=str(run))
+"""
+
+
+def test_bad_flags_of_the_check_are_one_line():
+  done = subprocess.run(
+    [sys.executable, 'export/check_policy.py', '--policy=x', '--states=0'],
+    capture_output=True,
+    text=True,
+    cwd=_ROOT,
+    # As a user has it: no word to TensorFlow to be quiet.
+    env={k: v for k, v in os.environ.items() if k != 'TF_CPP_MIN_LOG_LEVEL'},
+  )
+  assert done.returncode == 2
+  assert done.stderr.startswith('error: flag --states=0: ')
+  assert done.stderr.rstrip().count('\n') == 0
+
+
+def test_exporting_and_checking(bitflip, tmp_path):
+  run = tmp_path / 'run'
+  shutil.copytree(bitflip.folder, run)
+  done = subprocess.run(
+    [sys.executable, '-c', _EXPORT_AND_CHECK, str(run)],
+    capture_output=True,
+    text=True,
+    cwd=_ROOT,
+  )
+  lines = done.stdout.splitlines()
+  assert lines.count('the same policy as the checkpoint') == 3, done.stderr
+  assert lines[:2] == [f'policy  {run}/tflite/1', f'policy  {run}/onnx/1']
+  assert f'policy  {run}/policy/1, saved_model' in lines
+  for start, count in [
+    ('signature  q_values: observation float32 [B, 9]', 1),
+    ('latency  B = 64', 4),  # A SavedModel, two .tflite, an .onnx.
+    ('difference  serving_default action: 0.0e+00', 1),
+    ('same action  100.00 %', 3),
+  ]:
+    assert sum(line.startswith(start) for line in lines) == count, start
+  assert done.returncode == 0, done.stderr
+  errors = [e for e in done.stderr.splitlines() if e.startswith('error: ')]
+  for error, message in zip(
+    errors,
+    [
+      'policy_float32.tflite cannot be loaded',
+      'policy.onnx cannot be loaded',
+      'does not lie in its run; give that with --run.',
+      'does not come from .*elsewhere: another environment; give',
+      'policy/1 cannot be loaded.*export the policy again.',
+      'policy/1 cannot be loaded.*export the policy again.',
+    ],
+    strict=True,
+  ):
+    assert re.search(message, error), done.stderr
+
+
+def test_the_first_reset_is_seeded_and_no_other():
+  seeds = []
+
+  class Env(gymnasium.Env):
+    observation_space = spaces.Box(-1.0, 1.0, (1,))
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+      seeds.append(seed)
+      return np.zeros([1]), {}
+
+    def step(self, action):
+      return np.zeros([1]), 1.0, True, False, {}
+
+  found = run_policy.returns(Env(), lambda _: np.array(1), 3, 5)
+  assert list(found) == [1.0] * 3
+  assert seeds == [5, None, None]  # Else it would be one episode, thrice.
+
+
+def test_pictures_last_as_long_as_they_should(tmp_path):
+  with run_policy.video(tmp_path / 'x.gif', 20) as show:
+    for i in range(3):
+      show(np.full([20, 30, 3], 80 * i, np.uint8))
+  assert imageio.v3.immeta(tmp_path / 'x.gif')['duration'] == 50  # ms
+
+
+def test_another_environment_has_its_own_limit():
+  limit = {
+    'name': 'TimeLimit',
+    'entry_point': 'gymnasium.wrappers:TimeLimit',
+    'kwargs': {'max_episode_steps': 7},
+  }
+  made = {
+    'gymnasium_spec': {
+      'id': 'CartPole-v1',
+      'entry_point': 'gymnasium.envs.classic_control.cartpole:CartPoleEnv',
+      'kwargs': {},
+    },
+    'wrappers': [limit],
+  }
+  assert run_policy._make(made, None, None).spec.max_episode_steps == 7
+  assert (
+    run_policy._make(made, 'CartPole-v1', None).spec.max_episode_steps == 500
+  )
+
+
+def test_each_sample_has_a_seed_of_its_own():
+  policy = run_policy.Policy.__new__(run_policy.Policy)
+  policy._batch = lambda observation: observation
+  pairs = []
+
+  def sample(observation, seed):
+    pairs.append(seed.numpy().tolist())
+    return {'action': tf.zeros([1])}
+
+  policy.signatures = {'sample': sample}
+  act = policy.sampler(7)
+  for _ in range(3):
+    act(np.zeros([1]))
+  assert pairs == [[7, 0], [7, 1], [7, 2]]
