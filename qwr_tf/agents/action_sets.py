@@ -1,9 +1,8 @@
 """Action sets: the actions an expectation of Algorithm 2 is taken over.
 
-An action set is n actions per state with log-weights that sum to one in
-probability. Every source below is a function (agent, steps, seed) -> ActionSet
-and can fill the slots of line 12 (backup), line 18 (regression) and line 19
-(baseline). `steps` is a Trajectory with outer shape [...], one time step each.
+An action set is n actions per state with log-weights whose exponentials sum to
+one. An action source is a function States [...] -> ActionSet. It fills line 12
+(backup), line 18 (regression) or line 19 (baseline).
 """
 
 from collections.abc import Callable
@@ -12,10 +11,11 @@ from typing import NamedTuple
 import gin
 import tensorflow as tf
 from tf_agents.specs import tensor_spec
-from tf_agents.trajectories import trajectory
 from tf_agents.typing import types
 
-from qwr_tf.ops import cross_replica
+from qwr_tf.agents import replicas
+from qwr_tf.agents.states import States
+from qwr_tf.agents.states import all_actions
 
 
 class ActionSet(NamedTuple):
@@ -31,10 +31,38 @@ class ActionSet(NamedTuple):
   log_weights: tf.Tensor
 
 
-def _sampled(distribution, num_actions: int, outer_rank: int, seed):
+ActionSource = Callable[[States], ActionSet]
+
+
+@gin.configurable
+def sampled_behavior_actions(states: States, num_actions: int = 4) -> ActionSet:
+  """N fresh samples from the stored mu(.|s); never the taken action."""
+  # Replicas together draw what one device would for the whole minibatch.
+  mu = states.behavior(replicas.tiled)
+  samples = _samples(mu, num_actions, states, states.seed)
+  return samples._replace(actions=replicas.own(samples.actions))
+
+
+@gin.configurable
+def sampled_policy_actions(states: States, num_actions: int = 1) -> ActionSet:
+  """N samples from the policy being trained (AWAC, CRR)."""
+  seed = replicas.own_seed(states.seed)
+  return _samples(states.policy(), num_actions, states, seed)
+
+
+@gin.configurable
+def sampled_target_policy_actions(
+  states: States, num_actions: int = 1
+) -> ActionSet:
+  """N samples from the target network of the policy (CRR's backup)."""
+  seed = replicas.own_seed(states.seed)
+  return _samples(states.target_policy(), num_actions, states, seed)
+
+
+def _samples(distribution, num_actions: int, states: States, seed) -> ActionSet:
   actions = distribution.sample(num_actions, seed=seed)
   log_weights = tf.fill(
-    [num_actions] + [1] * outer_rank,
+    [num_actions] + [1] * states.outer_rank,
     -tf.math.log(tf.cast(num_actions, tf.float32)),
   )
   # Nothing flows back into the distribution (and tfp must not recognise its
@@ -42,148 +70,71 @@ def _sampled(distribution, num_actions: int, outer_rank: int, seed):
   return ActionSet(tf.stop_gradient(actions), log_weights)
 
 
-def all_actions(action_spec: types.BoundedTensorSpec, outer_rank: int):
-  """Every value of a discrete action, [n, 1, ...] with outer_rank ones."""
-  if not tensor_spec.is_discrete(action_spec):
-    raise ValueError(
-      'Only discrete actions can be enumerated; for a continuous action space '
-      'use @sampled_behavior_actions or @sampled_policy_actions.'
-    )
-  actions = tf.range(action_spec.maximum + 1, dtype=action_spec.dtype)
-  return tf.reshape(actions, [-1] + [1] * outer_rank)
-
-
-def _enumerated(agent, steps: trajectory.Trajectory, distribution) -> ActionSet:
-  """All actions with their probabilities."""
-  # Complains about continuous actions before logits are missed.
-  actions = all_actions(agent.action_spec, _outer_rank(steps))
-  log_probs = tf.nn.log_softmax(distribution.logits)  # [..., n]
-  return ActionSet(actions, tf.stop_gradient(_sample_axis_first(log_probs)))
-
-
-def _sample_axis_first(x: tf.Tensor) -> tf.Tensor:
-  rank = x.shape.rank
-  return tf.transpose(x, [rank - 1, *range(rank - 1)])
-
-
-def _outer_rank(steps: trajectory.Trajectory) -> int:
-  return steps.step_type.shape.rank
-
-
 @gin.configurable
-def sampled_behavior_actions(
-  agent, steps: trajectory.Trajectory, seed: types.Seed, num_actions: int = 4
-) -> ActionSet:
-  """N fresh samples from the stored mu(.|s); never the taken action."""
-  # Replicas together draw what one device would for the whole minibatch.
-  info = cross_replica.tiled(steps.policy_info)
-  distribution = agent.behavior_distribution(info)
-  sampled = _sampled(distribution, num_actions, _outer_rank(steps), seed)
-  return sampled._replace(actions=cross_replica.own(sampled.actions))
-
-
-@gin.configurable
-def enumerated_behavior_actions(
-  agent, steps: trajectory.Trajectory, seed: types.Seed
-) -> ActionSet:
+def enumerated_behavior_actions(states: States) -> ActionSet:
   """All discrete actions, weighted by the stored mu(a|s)."""
-  del seed
-  mu = agent.behavior_distribution(steps.policy_info)
-  return _enumerated(agent, steps, mu)
+  return _enumerated(states, states.behavior)
 
 
 @gin.configurable
-def enumerated_uniform_actions(
-  agent, steps: trajectory.Trajectory, seed: types.Seed
-) -> ActionSet:
+def enumerated_policy_actions(states: States) -> ActionSet:
+  """All discrete actions, weighted by the policy being trained."""
+  return _enumerated(states, states.policy)
+
+
+@gin.configurable
+def enumerated_target_policy_actions(states: States) -> ActionSet:
+  """All discrete actions, weighted by the target network of the policy."""
+  return _enumerated(states, states.target_policy)
+
+
+def _enumerated(states: States, distribution_fn: Callable) -> ActionSet:
+  # Complains about continuous actions before logits are missed.
+  actions = all_actions(states.action_spec, states.outer_rank)
+  log_probs = tf.nn.log_softmax(distribution_fn().logits)  # [..., n]
+  rank = log_probs.shape.rank
+  log_probs = tf.transpose(log_probs, [rank - 1, *range(rank - 1)])
+  return ActionSet(actions, tf.stop_gradient(log_probs))
+
+
+@gin.configurable
+def enumerated_uniform_actions(states: States) -> ActionSet:
   """All discrete actions with equal weights (the authors' code on Gopher)."""
-  del seed
-  actions = all_actions(agent.action_spec, _outer_rank(steps))
+  actions = all_actions(states.action_spec, states.outer_rank)
   num_actions = tf.cast(actions.shape[0], tf.float32)
   log_weights = tf.zeros(actions.shape) - tf.math.log(num_actions)
   return ActionSet(actions, log_weights)
 
 
 @gin.configurable
-def sampled_policy_actions(
-  agent, steps: trajectory.Trajectory, seed: types.Seed, num_actions: int = 1
-) -> ActionSet:
-  """N samples from the policy being trained (AWAC, CRR)."""
-  distribution = agent.policy_distribution(steps.observation)
-  seed = cross_replica.own_seed(seed)
-  return _sampled(distribution, num_actions, _outer_rank(steps), seed)
-
-
-@gin.configurable
-def sampled_target_policy_actions(
-  agent, steps: trajectory.Trajectory, seed: types.Seed, num_actions: int = 1
-) -> ActionSet:
-  """N samples from the target network of the policy (CRR's backup)."""
-  distribution = agent.target_policy_distribution(steps.observation)
-  seed = cross_replica.own_seed(seed)
-  return _sampled(distribution, num_actions, _outer_rank(steps), seed)
-
-
-@gin.configurable
-def enumerated_policy_actions(
-  agent, steps: trajectory.Trajectory, seed: types.Seed
-) -> ActionSet:
-  """All discrete actions, weighted by the policy being trained."""
-  del seed
-  policy = agent.policy_distribution(steps.observation)
-  return _enumerated(agent, steps, policy)
-
-
-@gin.configurable
-def enumerated_target_policy_actions(
-  agent, steps: trajectory.Trajectory, seed: types.Seed
-) -> ActionSet:
-  """All discrete actions, weighted by the target network of the policy."""
-  del seed
-  policy = agent.target_policy_distribution(steps.observation)
-  return _enumerated(agent, steps, policy)
-
-
-@gin.configurable
 def greedy_actions(
-  agent,
-  steps: trajectory.Trajectory,
-  seed: types.Seed,
-  candidates: Callable | None = None,
+  states: States, candidates: ActionSource | None = None
 ) -> ActionSet:
   """The best of a set by the critic being trained, weight one (double Q).
 
-  In the backup the target network then says what the action is worth that the
-  other one chose, whatever F is (van Hasselt et al. 2016).
+  In the backup the target network then evaluates the action that the critic
+  chose, whatever F is (van Hasselt et al. 2016).
 
   Args:
-    agent: its critic chooses.
-    steps: the states.
-    seed: of the candidates.
+    states: [...].
     candidates: source of the set; default all actions, or 4 samples from mu.
   """
-  candidates = candidates or default(agent.action_spec)
-  options = candidates(agent, steps, seed)
-  q_values = agent.q_values(steps.observation, options.actions)  # [n, ...]
-  best = tf.argmax(q_values, axis=0)[tf.newaxis]  # [1, ...]
-  outer_rank = _outer_rank(steps)
-  for _ in agent.action_spec.shape:
+  options = (candidates or default(states.action_spec))(states)
+  best = tf.argmax(states.q_values(options.actions), axis=0)[tf.newaxis]
+  for _ in states.action_spec.shape:
     best = best[..., tf.newaxis]
   chosen = tf.experimental.numpy.take_along_axis(options.actions, best, axis=0)
-  return ActionSet(chosen, tf.zeros([1] * (1 + outer_rank)))
+  return ActionSet(chosen, tf.zeros([1] * (1 + states.outer_rank)))
 
 
 @gin.configurable
-def stored_actions(
-  agent, steps: trajectory.Trajectory, seed: types.Seed
-) -> ActionSet:
+def stored_actions(states: States) -> ActionSet:
   """The one action that was taken, weight one (AWR, AWAC, BC)."""
-  del agent, seed
-  log_weights = tf.zeros([1] * (1 + _outer_rank(steps)))
-  return ActionSet(steps.action[tf.newaxis], log_weights)
+  log_weights = tf.zeros([1] * (1 + states.outer_rank))
+  return ActionSet(states.taken[tf.newaxis], log_weights)
 
 
-def default(action_spec: types.BoundedTensorSpec):
+def default(action_spec: types.BoundedTensorSpec) -> ActionSource:
   """The paper's source: all discrete actions, or 4 samples from mu."""
   if tensor_spec.is_discrete(action_spec):
     return enumerated_behavior_actions

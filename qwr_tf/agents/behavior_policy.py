@@ -1,8 +1,9 @@
 """The policy that collects and writes what it was (mu) beside each action."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import gin
+import tensorflow as tf
 from tf_agents.distributions import utils as distribution_utils
 from tf_agents.policies import actor_policy
 from tf_agents.policies import greedy_policy
@@ -93,28 +94,41 @@ def policies_of(time_step_spec, action_spec, actor_network) -> Policies:
   return evaluation_policy, collect_policy
 
 
-# What line 5 is filled with: (agent, time_step_spec, action_spec) -> Policies.
+# Slots of line 5: who acts.
+
+
+class Actors(NamedTuple):
+  """What can act: the networks of line 21 and line 14, and the steps made.
+
+  Attributes:
+    actor_network: the network of line 21.
+    critic_network: the critic being trained.
+    critic_steps: critic steps made so far, int64 variable.
+  """
+
+  actor_network: Any
+  critic_network: Any
+  critic_steps: tf.Variable
 
 
 @gin.configurable
-def actor_policies(agent, time_step_spec, action_spec) -> Policies:
+def actor_policies(actors: Actors, time_step_spec, action_spec) -> Policies:
   """The network of line 21 acts.
 
   Raises:
     ValueError: if there is none.
   """
-  network = agent.actor_network
-  if isinstance(network, q_actors.NoActor):
+  if isinstance(actors.actor_network, q_actors.NoActor):
     raise ValueError(
       'There is no actor that could act: policies_fn = '
       '@epsilon_greedy_policies acts on the critic.'
     )
-  return policies_of(time_step_spec, action_spec, network)
+  return policies_of(time_step_spec, action_spec, actors.actor_network)
 
 
 @gin.configurable
 def epsilon_greedy_policies(
-  agent,
+  actors: Actors,
   time_step_spec,
   action_spec,
   initial_epsilon: float = 1.0,
@@ -124,20 +138,43 @@ def epsilon_greedy_policies(
   """The critic acts: its best action, or any with probability epsilon (DQN).
 
   Args:
-    agent: its critic acts and its critic steps count.
+    actors: the critic acts, its steps count.
     time_step_spec: of the environment.
     action_spec: discrete.
     initial_epsilon: before the first critic step.
     final_epsilon: from the end of the decay on.
-    decay_critic_steps: critic steps over which epsilon falls, on a line.
+    decay_critic_steps: critic steps over which epsilon falls linearly.
   """
-  epsilon = q_actors.LinearEpsilon(
-    agent.critic_steps,
+  epsilon = LinearEpsilon(
+    actors.critic_steps,
     initial=initial_epsilon,
     final=final_epsilon,
     decay_critic_steps=decay_critic_steps,
   )
   network = q_actors.EpsilonGreedyActor(
-    time_step_spec.observation, action_spec, agent.critic_network, epsilon
+    time_step_spec.observation, action_spec, actors.critic_network, epsilon
   )
   return policies_of(time_step_spec, action_spec, network)
+
+
+class LinearEpsilon(tf.Module):
+  """Probability of a random action, falling with the critic's steps."""
+
+  def __init__(
+    self,
+    critic_steps: tf.Variable,
+    *,
+    initial: float,
+    final: float,
+    decay_critic_steps: int,
+  ):
+    """Falls from initial to final over decay_critic_steps critic steps."""
+    super().__init__(name='LinearEpsilon')
+    self._critic_steps = critic_steps
+    self._schedule = tf.keras.optimizers.schedules.PolynomialDecay(
+      float(initial), decay_critic_steps, float(final)
+    )
+
+  def __call__(self) -> tf.Tensor:
+    """Epsilon now, float scalar; never quite 1, so that there is a mode."""
+    return tf.minimum(self._schedule(self._critic_steps), 1.0 - 1e-5)

@@ -1,28 +1,29 @@
-"""When the numbers of lines 11-13 and 17-20 are made: for each minibatch."""
+"""Minibatches of both phases (lines 11 and 17), one for each gradient step."""
 
 from collections.abc import Callable
+from typing import Any
 
 import gin
 import tensorflow as tf
 
 from qwr_tf import replay
-from qwr_tf.agents import regression_agent
+from qwr_tf.agents.streams import Stream
 
 
 @gin.configurable
 class PerMinibatch:
-  """Targets and weights are made for each minibatch as it is drawn.
+  """Minibatches of windows, for which targets and weights are made anew.
 
-  The draws of a phase are known when it begins: they depend on the agent's
-  seed and on how many steps it has made, nothing else.
+  The draws of a phase depend on the agent's seed and on the number of steps
+  it has made, nothing else.
   """
 
   def __init__(self, agent, table: replay.Table, batch_size: int):
-    """Remembers where numbers come from.
+    """Prepares draws from a table.
 
     Args:
-      agent: makes the numbers.
-      table: which windows are drawn from.
+      agent: to be trained.
+      table: windows are drawn from it.
       batch_size: windows in a minibatch.
 
     Raises:
@@ -33,46 +34,51 @@ class PerMinibatch:
     self._table = table
     self._batch_size = batch_size
 
-  def critic_phase(self, num_steps: int):
-    """Returns step i -> (windows, targets [B]), lines 11-13."""
-    agent = self._agent
-    windows = self._windows(regression_agent.CRITIC_DRAWS, num_steps)
+  def critic_phase(self, num_steps: tf.Tensor) -> Callable[[tf.Tensor], dict]:
+    """Returns step i -> arguments of `QwrAgent.train_critic`."""
+    windows = self._windows(Stream.CRITIC_DRAWS, num_steps)
+    return lambda i: {'experience': windows(i), 'seed': self._critic_seed()}
 
-    def targets(experience, seed):
-      return agent.td_targets(experience, seed)[:, 0]
+  def actor_phase(self, num_steps: tf.Tensor) -> Callable[[tf.Tensor], dict]:
+    """Returns step i -> arguments of `QwrAgent.train_actor`."""
+    windows = self._windows(Stream.ACTOR_DRAWS, num_steps)
+    return lambda i: {'experience': windows(i), 'seed': self._actor_seed()}
 
-    def draw(i):
-      experience = windows(i)
-      step = agent.critic_steps.read_value()
-      seed = agent.seed_for(regression_agent.CRITIC_STREAM, step)
-      return experience, agent.replicas.run(targets, experience, seed)
+  def redraw(
+    self, stream: Stream, steps_before: int, num_steps: int, i: int
+  ) -> tuple[tf.Tensor, Any]:
+    """The windows of a step whose phase is over or was interrupted.
 
-    return draw
+    Args:
+      stream: of the phase's draws.
+      steps_before: gradient steps of both kinds before the phase.
+      num_steps: of the phase.
+      i: number of the step in the phase.
 
-  def actor_phase(self, num_steps: int):
-    """Returns step i -> (windows, actions, weights, scalars), lines 17-20."""
-    agent = self._agent
-    windows = self._windows(regression_agent.ACTOR_DRAWS, num_steps)
+    Returns:
+      (window starts [B], windows [B, T + 1]) as the table has them.
+    """
+    seed = self._agent.seed_for(stream, steps_before)
+    shape = [num_steps, self._batch_size]
+    return self._table.redraw(shape, self._agent.horizon + 1, seed, i)
 
-    def draw(i):
-      experience = windows(i)
-      step = agent.actor_steps.read_value()
-      seed = agent.seed_for(regression_agent.ACTOR_STREAM, step)
-      numbers = agent.replicas.run(agent.regression, experience, seed)
-      actions, weights, scalars = numbers
-      return experience, actions, weights, agent.replicas.one(scalars)
-
-    return draw
-
-  def _windows(self, stream: int, num_steps: int) -> Callable:
+  def _windows(self, stream: Stream, num_steps: tf.Tensor) -> Callable:
     """Step i -> windows [B, T + 1], or each replica's share of them."""
     agent = self._agent
     shape, seed = self._draws(stream, num_steps)
     windows = self._table.windows(shape, agent.horizon + 1, seed)
     return lambda i: agent.replicas.split(windows(i))
 
-  def _draws(self, stream: int, num_steps: int) -> tuple[list, tf.Tensor]:
-    """Shape and seed of what a whole phase draws."""
+  def _draws(self, stream: Stream, num_steps) -> tuple[list, tf.Tensor]:
+    """Shape and seed of the draws of a whole phase."""
     agent = self._agent
-    steps = agent.critic_steps + agent.actor_steps
-    return [num_steps, self._batch_size], agent.seed_for(stream, steps)
+    steps_before = agent.critic_steps + agent.actor_steps
+    return [num_steps, self._batch_size], agent.seed_for(stream, steps_before)
+
+  def _critic_seed(self) -> tf.Tensor:
+    agent = self._agent
+    return agent.seed_for(Stream.CRITIC, agent.critic_steps.read_value())
+
+  def _actor_seed(self) -> tf.Tensor:
+    agent = self._agent
+    return agent.seed_for(Stream.ACTOR, agent.actor_steps.read_value())

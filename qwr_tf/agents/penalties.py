@@ -1,36 +1,37 @@
-"""What line 21 adds to the loss beside the regression.
+"""Terms that line 21 adds to the regression's loss.
 
-A penalty is a function (agent, policy) -> [B] or scalar, of the policy's
-distribution at the states of a minibatch.
+A penalty is a function (policy, states) -> [B] or scalar: of the distribution
+being trained at the states of a minibatch, and of the states themselves.
 """
 
 import gin
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from qwr_tf.agents.states import Distribution
+from qwr_tf.agents.states import States
+
 
 @gin.configurable
-def no_penalty(agent, policy: tfp.distributions.Distribution) -> tf.Tensor:
+def no_penalty(policy: Distribution, states: States) -> tf.Tensor:
   """Zero: the regression alone."""
-  del agent, policy
   return tf.zeros([])
 
 
 @gin.configurable
 def action_bound_penalty(
-  agent, policy: tfp.distributions.Distribution, coefficient: float = 10.0
+  policy: Distribution, states: States, coefficient: float = 10.0
 ) -> tf.Tensor:
   """Half the squared distance of the mean from the bounds +-1, [B] (AWR).
 
   Args:
-    agent: not used.
     policy: over action vectors.
-    coefficient: multiplies it; more of it keeps the mean inside.
+    states: not used.
+    coefficient: factor; larger keeps the mean inside.
 
   Raises:
     ValueError: for a policy over discrete actions.
   """
-  del agent
   if isinstance(policy, tfp.distributions.Categorical):
     raise ValueError(
       'Discrete actions have no bounds; use @logits_penalty or @no_penalty.'
@@ -42,19 +43,18 @@ def action_bound_penalty(
 
 @gin.configurable
 def logits_penalty(
-  agent, policy: tfp.distributions.Distribution, coefficient: float = 1e-3
+  policy: Distribution, states: States, coefficient: float = 1e-3
 ) -> tf.Tensor:
   """Half the squared norm of the logits, [B] (AWR on LunarLander).
 
   Args:
-    agent: not used.
     policy: over discrete actions.
-    coefficient: multiplies it; more of it keeps the policy random.
+    states: not used.
+    coefficient: factor; larger keeps the policy random.
 
   Raises:
     ValueError: for a policy over action vectors.
   """
-  del agent
   if not isinstance(policy, tfp.distributions.Categorical):
     raise ValueError(
       'Continuous actions have no logits; use @action_bound_penalty or '
@@ -65,7 +65,7 @@ def logits_penalty(
 
 @gin.configurable
 def weight_decay(
-  agent, policy: tfp.distributions.Distribution, coefficient: float = 1e-4
+  policy: Distribution, states: States, coefficient: float = 1e-4
 ) -> tf.Tensor:
   """Half the squared norm of the actor's variables, scalar (AWAC).
 
@@ -73,6 +73,6 @@ def weight_decay(
   code uses; Keras' AdamW decays apart from the gradient, by 1e-4 times the
   step size, which is next to nothing.
   """
-  del policy
-  variables = agent.actor_network.trainable_variables
-  return coefficient * tf.add_n([tf.nn.l2_loss(v) for v in variables])
+  return coefficient * tf.add_n(
+    [tf.nn.l2_loss(v) for v in states.actor_variables]
+  )

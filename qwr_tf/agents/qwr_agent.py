@@ -1,43 +1,131 @@
 """Q-Value Weighted Regression, Algorithm 2 of Kozakowski et al. (2021).
 
-The lines of Algorithm 2 are named where they stand. Slots hold what its
-relatives (AWR, RWR, AWAC, CRR, BC, DQN) do differently; none of them is asked
-for by name here.
+`iterate` is the algorithm, `QwrAgent` its two updates; both name the lines of
+Algorithm 2. Slots hold what its relatives (AWR, RWR, AWAC, CRR, BC, DQN) do
+differently.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import gin
 import tensorflow as tf
+from tf_agents.agents import tf_agent
+from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import trajectory
 from tf_agents.typing import types
+from tf_agents.utils import common
 
 from qwr_tf import replay
 from qwr_tf.agents import action_sets
 from qwr_tf.agents import advantages as advantages_lib
 from qwr_tf.agents import behavior_policy
+from qwr_tf.agents import gradients
 from qwr_tf.agents import minibatches
 from qwr_tf.agents import penalties
-from qwr_tf.agents import regression_agent
+from qwr_tf.agents import replicas
 from qwr_tf.agents import step_counts
 from qwr_tf.agents import target_updates
 from qwr_tf.agents import windows
+from qwr_tf.agents.action_sets import ActionSet
+from qwr_tf.agents.states import Networks
+from qwr_tf.agents.states import States
+from qwr_tf.agents.states import distribution
+from qwr_tf.agents.streams import Stream
+from qwr_tf.networks import critics
 from qwr_tf.ops import backups
 from qwr_tf.ops import losses
+from qwr_tf.ops import reductions
 from qwr_tf.ops import returns
 from qwr_tf.ops import weights as weights_lib
 
 
 @gin.configurable
-class QwrAgent(regression_agent.RegressionAgent):
+def iterate(
+  agent: 'QwrAgent',
+  table: replay.Table,
+  collect: Callable[[], Any],
+  *,
+  minibatches_fn: Callable = minibatches.PerMinibatch,
+  steps_fn: Callable = step_counts.fixed_steps,
+  critic_steps: int = 1000,
+  actor_steps: int = 1000,
+  rounds: int = 1,
+  batch_size: int = 256,
+) -> 'Iterations':
+  """Algorithm 2, lines 4-22; both phases are one compiled graph loop.
+
+  Args:
+    agent: with its networks.
+    table: of steps; some `minibatches_fn` need a `replay.ReplayTable`.
+    collect: line 5, adds to the table; returns something with `interactions`,
+      their number, which is yielded.
+    minibatches_fn: lines 11 and 17, (agent, table, batch_size) ->
+      `minibatches.PerMinibatch` or a relative.
+    steps_fn: lines 7 and 16, (interactions of line 5, steps) -> steps.
+    critic_steps: line 7.
+    actor_steps: line 16.
+    rounds: pairs of phases per iteration (AWAC, CRR: many, of one step).
+    batch_size: B, of both phases.
+
+  Returns:
+    An iterator of (what collect returned, metrics of the iteration by name).
+    Metrics are means over the gradient steps; those whose name ends in `_max`,
+    which must not be negative, are the largest.
+  """
+  source = minibatches_fn(agent, table, batch_size)
+
+  def critic_phase(num_steps):
+    minibatch = source.critic_phase(num_steps)
+    totals = tf.zeros([len(agent.critic_metrics)])
+    for i in tf.range(num_steps):  # Line 7
+      agent.update_target(i)  # Lines 8-9
+      metrics = agent.train_critic(**minibatch(i))  # Lines 11-14
+      totals = _add(totals, metrics, agent.critic_metrics)
+    return _averages(totals, num_steps, agent.critic_metrics)
+
+  def actor_phase(num_steps):
+    minibatch = source.actor_phase(num_steps)
+    totals = tf.zeros([len(agent.actor_metrics)])
+    for i in tf.range(num_steps):  # Line 16
+      metrics = agent.train_actor(**minibatch(i))  # Lines 17-21
+      totals = _add(totals, metrics, agent.actor_metrics)
+    return _averages(totals, num_steps, agent.actor_metrics)
+
+  @agent.replicas.function
+  def train_phases(critic, actor):
+    names = agent.critic_metrics + agent.actor_metrics
+    totals = tf.zeros([len(names)])
+    for _ in tf.range(rounds):
+      phases = tf.concat([critic_phase(critic), actor_phase(actor)], axis=0)
+      metrics = dict(zip(names, tf.unstack(phases), strict=True))
+      totals = _add(totals, metrics, names)
+    agent.count_train_steps(rounds * (critic + actor))
+    averages = _averages(totals, rounds, names)
+    return dict(zip(names, tf.unstack(averages), strict=True))
+
+  def iterations():
+    while True:  # Line 4
+      collected = collect()  # Line 5
+      steps = [
+        steps_fn(collected.interactions, n) for n in (critic_steps, actor_steps)
+      ]
+      result.begin(steps)
+      yield collected, train_phases(*steps)  # Lines 6-22
+
+  result = Iterations(agent, source, iterations())
+  return result
+
+
+@gin.configurable
+class QwrAgent(tf_agent.TFAgent):
   """A critic that backs up over mu, an actor that regresses onto its samples.
 
   The defaults are the paper's (Table 4). `train` takes windows of `horizon` +
   1 steps from any TF-Agents replay buffer and makes one critic and one actor
-  step; `iterate` below runs the whole of Algorithm 2. Experience has the mu
-  that `collect_policy` writes; continuous actions have bounds of +-1, at which
-  the environment clips.
+  step; `iterate` runs the whole of Algorithm 2. Experience has the mu that
+  `collect_policy` writes; continuous actions have bounds of +-1, at which the
+  environment clips.
   """
 
   def __init__(
@@ -52,13 +140,13 @@ class QwrAgent(regression_agent.RegressionAgent):
     gamma: float = 0.99,
     td_lambda: float = 0.95,
     horizon: int = 3,
-    backup_actions: Callable | None = None,
-    backup_fn: Callable = backups.log_sum_exp_backup,
+    backup_actions: action_sets.ActionSource | None = None,
+    backup_fn: backups.Backup = backups.log_sum_exp_backup,
     target_update_fn: Callable = target_updates.hard_update,
-    regression_actions: Callable | None = None,
+    regression_actions: action_sets.ActionSource | None = None,
     estimate_fn: Callable = advantages_lib.critic_estimates,
     baseline_fn: Callable = advantages_lib.mean_estimate,
-    weight_fn: Callable = weights_lib.exp_weights,
+    weight_fn: weights_lib.WeightFn = weights_lib.exp_weights,
     max_weight: float = 20.0,
     penalty_fn: Callable = penalties.no_penalty,
     policies_fn: Callable = behavior_policy.actor_policies,
@@ -80,19 +168,19 @@ class QwrAgent(regression_agent.RegressionAgent):
       gamma: discount per step.
       td_lambda: weight of longer returns in the critic's target, in [0, 1].
       horizon: T, the steps in a window ("margin" in the authors' code).
-      backup_actions: line 12, where the actions behind a state value come
-        from; see `action_sets`. Default: all, or 4 samples from mu.
-      backup_fn: line 13, F; see `backups`.
+      backup_actions: line 12, source of the actions behind a state value; see
+        `action_sets`. Default: all, or 4 samples from mu.
+      backup_fn: line 13, F; see `ops.backups`.
       target_update_fn: lines 8-9; see `target_updates`.
       regression_actions: line 18, like `backup_actions`.
-      estimate_fn: line 20, what stands for Q(s, a_j); see `advantages`.
-      baseline_fn: line 19, what stands for V(s).
+      estimate_fn: line 20, stands for Q(s, a_j); see `advantages`.
+      baseline_fn: line 19, stands for V(s).
       weight_fn: line 20, advantages to weights; see `ops.weights`.
       max_weight: clips the weights; not in the paper, in its code.
       penalty_fn: line 21, added to the loss (AWR, AWAC); see `penalties`.
       policies_fn: line 5, who acts; see `behavior_policy.actor_policies`.
       seed: of all sampling while training.
-      debug_summaries: `train` writes its scalars as summaries.
+      debug_summaries: `train` writes its metrics as summaries.
       summarize_grads_and_vars: gradient steps write summaries of both.
       train_step_counter: counts calls of `train` and steps of `iterate`.
       name: of the module and its summaries.
@@ -102,9 +190,12 @@ class QwrAgent(regression_agent.RegressionAgent):
     """
     if horizon < 1:
       raise ValueError(f'horizon must be 1 or more, not {horizon}.')
-    self._gamma = gamma
-    self._td_lambda = td_lambda
+    tf.Module.__init__(self, name=name)
     default_actions = action_sets.default(action_spec)
+    self.gamma = gamma
+    self.td_lambda = td_lambda
+    self.horizon = horizon
+    self.max_weight = max_weight
     self._backup_actions = backup_actions or default_actions
     self._backup_fn = backup_fn
     self._target_update_fn = target_update_fn
@@ -112,24 +203,33 @@ class QwrAgent(regression_agent.RegressionAgent):
     self._estimate_fn = estimate_fn
     self._baseline_fn = baseline_fn
     self._weight_fn = weight_fn
-    self._max_weight = max_weight
     self._penalty_fn = penalty_fn
+    self._seed = tf.constant([seed, 0], tf.int32)
+    self.replicas = replicas.Replicas()
+    self.critic_steps = _counter('critic_steps')
+    self.actor_steps = _counter('actor_steps')
+    self.target_updates = _counter('target_updates')
+    observation_spec = time_step_spec.observation
+    self._make_networks(actor_network, critic_network, observation_spec)
+    self._actor_optimizer = actor_optimizer
+    self._critic_optimizer = critic_optimizer
+    actors = behavior_policy.Actors(
+      actor_network, critic_network, self.critic_steps
+    )
+    policy, collect_policy = policies_fn(actors, time_step_spec, action_spec)
+    self._make_target_actor(observation_spec)
     super().__init__(
       time_step_spec,
       action_spec,
-      actor_network,
-      critic_network,
-      actor_optimizer=actor_optimizer,
-      critic_optimizer=critic_optimizer,
-      policies_fn=policies_fn,
-      horizon=horizon,
-      seed=seed,
+      policy,
+      collect_policy,
+      train_sequence_length=horizon + 1,
       debug_summaries=debug_summaries,
       summarize_grads_and_vars=summarize_grads_and_vars,
       train_step_counter=train_step_counter,
-      name=name,
     )
-    self._check_slots()
+    self._make_gradient_steps()
+    self._try_slots()
 
   # Lines 8-14: the critic.
 
@@ -139,162 +239,446 @@ class QwrAgent(regression_agent.RegressionAgent):
     changed = self._target_update_fn(online, target, step, self.critic_steps)
     self.target_updates.assign_add(tf.cast(changed, tf.int64))
 
-  def state_values(self, steps, mask, seed: types.Seed) -> tf.Tensor:
-    """Lines 12-13, F: values of steps [...] as the critic has them, [...]."""
-    # Line 12: n actions for each state, from the policy stored with it.
-    actions = self._backup_actions(self, steps, seed)  # [n, ...]
-    outputs = self.target_outputs(steps.observation, actions.actions)
-    # Line 13: F.
-    return self._target_network.backup(
-      self._backup_fn, outputs, actions.log_weights, mask, seed
-    )
+  def train_critic(self, **minibatch: Any) -> dict[str, tf.Tensor]:
+    """Lines 12-14 on all replicas; arguments and result of `critic_update`."""
+    metrics = self.replicas.run(self.critic_update, **minibatch)
+    self.critic_steps.assign_add(1)
+    return self.replicas.one(metrics)
 
-  def td_targets(self, experience, seed: types.Seed) -> tf.Tensor:
-    """Of every step in windows [B, T + 1]: [B, T] and the critic's own axes."""
-    next_steps = tf.nest.map_structure(lambda x: x[:, 1:], experience)
-    mask = windows.bootstraps(experience)
-    # Line 13: the lambda-return of F.
+  def critic_update(
+    self,
+    experience: trajectory.Trajectory,
+    seed: types.Seed,
+    q_vectors: tf.Tensor | None = None,
+    td_targets: tf.Tensor | None = None,
+    weights: tf.Tensor | None = None,
+  ) -> dict[str, tf.Tensor]:
+    """Lines 12-14: one gradient step of the critic.
+
+    Args:
+      experience: windows [B, T + 1].
+      seed: stateless seed, int [2].
+      q_vectors: outputs of the target network for all actions, [B, T, ...],
+        where they are cached.
+      td_targets: of the first steps, [B] and the critic's own axes, where they
+        are known; else they are made here.
+      weights: of the windows, float [B].
+
+    Returns:
+      Scalars by name.
+    """
+    if td_targets is None:  # Lines 12-13
+      td_targets = self.td_targets(experience, seed, q_vectors)[:, 0]
+    steps = windows.first_steps(experience)
+    mask = windows.transition_mask(steps)
+    return self._critic_step(mask, steps, td_targets, weights)  # Line 14
+
+  def td_targets(
+    self,
+    experience: trajectory.Trajectory,
+    seed: types.Seed,
+    q_vectors: tf.Tensor | None = None,
+  ) -> tf.Tensor:
+    """Lines 12-13: targets of windows, [B, T] and the critic's own axes."""
+    states = self.states(windows.next_steps(experience), seed)
+    if q_vectors is not None:
+      states = states.cached(q_vectors, of_target=True)
+    mask = windows.bootstrap_mask(experience)
     targets = returns.lambda_returns(
       experience.reward[:, :-1],
-      self._gamma * experience.discount[:, :-1],
-      self.state_values(next_steps, mask, seed),
+      self.gamma * experience.discount[:, :-1],
+      self.state_values(states, replicas.batch(mask)),
       experience.is_last()[:, :-1],
-      self._td_lambda,
-      self._target_network.bellman,
+      self.td_lambda,
+      self._critic_network.representation.bellman,
     )
     return tf.stop_gradient(targets)
 
-  def critic_loss(self, experience, td_targets, weights=None):
-    """Line 14 on the first steps of windows, scalars by name.
+  def state_values(self, states: States, batch: reductions.Batch) -> tf.Tensor:
+    """F: values of states [...], [...] and the critic's own axes."""
+    # Line 12: n actions for each state, from the policy stored with it.
+    actions = self._backup_actions(states)  # [n, ...]
+    # Line 13: F over the target network's values.
+    outputs = states.target_outputs(actions.actions)
+    return self._critic_network.representation.backup(
+      self._backup_fn, outputs, actions.log_weights, batch, states.seed
+    )
 
-    Args:
-      experience: windows, [B, T + 1] or at least [B, 1].
-      td_targets: of the first steps: `td_targets`' [:, 0], or float [B].
-      weights: of the elements, float [B].
-    """
-    first = windows.first_step(experience)
-    taken = first.action[tf.newaxis]
-    outputs = self.critic_outputs(first.observation, taken)  # [1, B]
-    elements = self._critic_network.losses(outputs, td_targets[tf.newaxis])[0]
-    q_values = self._critic_network.values(outputs)[0]  # [B]
-    mask = windows.mask_of(first)
+  def critic_loss(
+    self,
+    steps: trajectory.Trajectory,
+    td_targets: tf.Tensor,
+    weights: tf.Tensor | None = None,
+  ) -> dict[str, tf.Tensor]:
+    """Line 14 for steps [B], scalars by name; arguments of `critic_update`."""
+    representation = self._critic_network.representation
+    inputs = steps.observation, steps.action[tf.newaxis]
+    outputs = self._critic_network(inputs)[0]  # [1, B]
+    errors = representation.losses(outputs, td_targets[tf.newaxis])[0]
+    q_values = representation.values(outputs)[0]
+    mask = windows.transition_mask(steps)
     return {
-      'critic_loss': losses.masked_mean(elements, mask, weights),
-      'q_mean': losses.masked_mean(q_values, mask),
+      'critic_loss': reductions.masked_mean(errors, mask, weights),
+      'q_mean': reductions.masked_mean(q_values, mask),
     }
 
   # Lines 17-21: the actor.
 
-  def advantages(
-    self, experience: trajectory.Trajectory, seed: types.Seed
-  ) -> tuple[action_sets.ActionSet, tf.Tensor]:
-    """Lines 18-20: (actions, their advantages [n, B])."""
-    first = windows.first_step(experience)
-    seeds = tf.random.experimental.stateless_split(seed, 3)
-    # Line 18: n actions from the policy stored with the state.
-    actions = self._regression_actions(self, first, seeds[0])  # [n, B]
-    # Lines 19-20: their advantages.
-    estimates = self._estimate_fn(self, experience, actions, seeds[1])
-    baseline = self._baseline_fn(
-      self, experience, actions, estimates, seeds[2]
-    )  # [B]
-    return actions, estimates - baseline  # [n, B]
+  def train_actor(self, **minibatch: Any) -> dict[str, tf.Tensor]:
+    """Lines 18-21 on all replicas; arguments and result of `actor_update`."""
+    metrics = self.replicas.run(self.actor_update, **minibatch)
+    self.actor_steps.assign_add(1)
+    return self.replicas.one(metrics)
 
-  def weigh(self, advantages, log_weights, mask):
-    """Line 20: normalised, exponentiated, clipped; (weights, scalars)."""
-    raw = self._weight_fn(advantages, log_weights, mask)  # [n, B]
-    weights = tf.stop_gradient(tf.minimum(raw, self._max_weight))
-    return weights, weights_lib.weight_scalars(
-      advantages, weights, log_weights, mask, self._max_weight
+  def actor_update(
+    self,
+    experience: trajectory.Trajectory,
+    seed: types.Seed,
+    q_vectors: tf.Tensor | None = None,
+    regression: tuple[ActionSet, tf.Tensor, dict] | None = None,
+    weights: tf.Tensor | None = None,
+  ) -> dict[str, tf.Tensor]:
+    """Lines 18-21: one gradient step of the actor.
+
+    Args:
+      experience: windows [B, T + 1].
+      seed: stateless seed, int [2].
+      q_vectors: outputs of the critic for all actions at the first steps,
+        [B, ...], where they are cached.
+      regression: the result of `regression`, where it is known.
+      weights: of the windows, float [B].
+
+    Returns:
+      Scalars by name.
+    """
+    if regression is None:  # Lines 18-20
+      regression = self.regression(experience, seed, q_vectors)
+    actions, regression_weights, metrics = regression
+    steps = windows.first_steps(experience)
+    mask = windows.transition_mask(steps)
+    return metrics | self._actor_step(  # Line 21
+      mask, steps, actions, regression_weights, weights
     )
 
   def regression(
-    self, experience: trajectory.Trajectory, seed: types.Seed
-  ) -> tuple[action_sets.ActionSet, tf.Tensor, dict[str, tf.Tensor]]:
-    """Lines 18-20: (actions, weights [n, B], scalars by name)."""
-    actions, advantages = self.advantages(experience, seed)
-    mask = windows.mask_of(windows.first_step(experience))
-    return actions, *self.weigh(advantages, actions.log_weights, mask)
+    self,
+    experience: trajectory.Trajectory,
+    seed: types.Seed,
+    q_vectors: tf.Tensor | None = None,
+  ) -> tuple[ActionSet, tf.Tensor, dict[str, tf.Tensor]]:
+    """Lines 18-20: (actions [n, B], weights [n, B], scalars by name)."""
 
-  def actor_loss(self, experience, actions, regression_weights, weights=None):
-    """Line 21 with what `regression` returned. As `critic_loss`."""
-    first = windows.first_step(experience)
-    policy = self.policy_distribution(first.observation)
-    log_probs = policy.log_prob(actions.actions)  # [n, B]
-    elements = losses.weighted_log_likelihood_losses(
-      log_probs, regression_weights, actions.log_weights
+    def window_returns(seed):
+      targets = self.td_targets(experience, seed)[:, 0]
+      return self._critic_network.representation.means(targets)
+
+    steps = windows.first_steps(experience)
+    states = self.states(steps, seed, window_returns)
+    if q_vectors is not None:
+      states = states.cached(q_vectors, of_target=False)
+    actions, advantages = self.advantages(states)
+    batch = replicas.batch(windows.transition_mask(steps))
+    weights, metrics = self.weigh(advantages, actions.log_weights, batch)
+    return actions, weights, metrics
+
+  def advantages(self, states: States) -> tuple[ActionSet, tf.Tensor]:
+    """Lines 18-20: (actions, their advantages [n, B]) at states [B]."""
+    seeds = tf.random.experimental.stateless_split(states.seed, 3)
+    # Line 18: n actions from the policy stored with the state.
+    actions = self._regression_actions(states.with_seed(seeds[0]))  # [n, B]
+    # Lines 19-20: their advantages.
+    estimates = self._estimate_fn(states.with_seed(seeds[1]), actions)
+    baseline = self._baseline_fn(
+      states.with_seed(seeds[2]), actions, estimates
     )  # [B]
-    elements += self._penalty_fn(self, policy)
-    mask = windows.mask_of(first)
-    return {'actor_loss': losses.masked_mean(elements, mask, weights)}
+    return actions, estimates - baseline
+
+  def weigh(
+    self, advantages: tf.Tensor, log_weights: tf.Tensor, batch: reductions.Batch
+  ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    """Line 20: (weights normalised, exponentiated and clipped, scalars)."""
+    raw = self._weight_fn(advantages, log_weights, batch)  # [n, B]
+    weights = tf.stop_gradient(tf.minimum(raw, self.max_weight))
+    return weights, weights_lib.weight_metrics(
+      advantages, weights, log_weights, batch, self.max_weight
+    )
+
+  def actor_loss(
+    self,
+    steps: trajectory.Trajectory,
+    actions: ActionSet,
+    regression_weights: tf.Tensor,
+    weights: tf.Tensor | None = None,
+  ) -> dict[str, tf.Tensor]:
+    """Line 21 for steps [B], scalars by name.
+
+    Args:
+      steps: one time step for each state.
+      actions: and
+      regression_weights: as `regression` returns them.
+      weights: of the states, float [B].
+    """
+    policy = distribution(self._actor_network, steps.observation)
+    elements = losses.weighted_log_likelihood_losses(
+      policy.log_prob(actions.actions), regression_weights, actions.log_weights
+    )  # [B]
+    elements += self._penalty_fn(policy, self.states(steps, self._seed))
+    mask = windows.transition_mask(steps)
+    return {'actor_loss': reductions.masked_mean(elements, mask, weights)}
+
+  # Networks and seeds.
+
+  def q_values(self, observation, actions) -> tf.Tensor:
+    """Q(s, a) for actions [n, ...], float [n, ...], no gradient."""
+    outputs = self._critic_network((observation, actions))[0]
+    values = self._critic_network.representation.values(outputs)
+    return tf.stop_gradient(values)
+
+  def behavior_distribution(self, policy_info):
+    """mu(.|s) from what was stored."""
+    return self._collect_policy.restore_distribution(policy_info)
+
+  def seed_for(self, stream: int, step: tf.Tensor) -> tf.Tensor:
+    """A stateless seed that only (seed, stream, step) decide, int32 [2]."""
+    fold_in = tf.random.experimental.stateless_fold_in
+    step = tf.cast(step, tf.int32)  # tfp takes no other seeds.
+    return fold_in(fold_in(self._seed, int(stream)), step)
+
+  def count_train_steps(self, steps: tf.Tensor) -> None:
+    """Adds to TF-Agents' own counter."""
+    self.train_step_counter.assign_add(tf.cast(steps, tf.int64))
+
+  @property
+  def actor_network(self):
+    """The network of line 21."""
+    return self._actor_network
+
+  @property
+  def acting_network(self):
+    """The network that acts: the one of line 21, or one made of the critic."""
+    return self._collect_policy.actor_network
+
+  @property
+  def critic_network(self):
+    """The critic being trained."""
+    return self._critic_network
+
+  @property
+  def target_network(self):
+    """The critic's target network."""
+    return self._target_network
+
+  @property
+  def target_variables(self) -> list[tf.Variable]:
+    """Variables that lines 8-9 change, of the critic's and actor's copies."""
+    return self._online_and_target_variables()[1]
+
+  def states(
+    self,
+    steps: trajectory.Trajectory,
+    seed: types.Seed,
+    returns_fn: Callable[[types.Seed], tf.Tensor] | None = None,
+  ) -> States:
+    """States of steps [...] as the slots see them; see `States`."""
+    networks = Networks(
+      self._actor_network,
+      self._critic_network,
+      self._target_actor,
+      self._target_network,
+      self._collect_policy.restore_distribution,
+      self.action_spec,
+    )
+    return States(networks, steps, seed, returns_fn)
+
+  def _online_and_target_variables(self):
+    """Variables of critic and actor, and of their targets."""
+    online = self._critic_network, self._actor_network
+    targets = self._target_network, self._target_actor
+    return tuple(
+      sum([list(n.trainable_variables) for n in networks], [])
+      for networks in (online, targets)
+    )
+
+  def _make_networks(self, actor_network, critic_network, spec) -> None:
+    if not isinstance(critic_network, critics.Critic):
+      raise ValueError(
+        'critic_network must be a qwr_tf.networks.Critic, for instance '
+        f'GatedQNetwork, not {type(critic_network).__name__}.'
+      )
+    if actor_network.state_spec:
+      raise ValueError(
+        'actor_network must not have a state; use a network without '
+        f'recurrent layers, not {type(actor_network).__name__}.'
+      )
+    self._actor_network = actor_network
+    self._critic_network = critic_network
+    self._target_network = critic_network.copy(name='TargetCritic')
+    actor_network.create_variables(spec)
+    critic_network.create_variables()
+    self._target_network.create_variables()
+
+  def _make_target_actor(self, spec) -> None:
+    self._target_actor = self._actor_network.copy(name='TargetActor')
+    self._target_actor.create_variables(spec)
+    common.soft_variables_update(*self._online_and_target_variables())
+
+  def _make_gradient_steps(self) -> None:
+    counts = self.critic_steps, self.actor_steps
+    writes = self.summarize_grads_and_vars
+    shared = (
+      self.replicas,
+      counts,
+      self.train_step_counter if writes else None,
+    )
+    self._critic_step = gradients.GradientStep(
+      self.critic_loss,
+      'critic_loss',
+      self._critic_network,
+      self._critic_optimizer,
+      *shared,
+    )
+    self._actor_step = gradients.GradientStep(
+      self.actor_loss,
+      'actor_loss',
+      self._actor_network,
+      self._actor_optimizer,
+      *shared,
+    )
+
+  def _try_slots(self) -> None:
+    """Computes both losses once: a slot that does not fit fails here.
+
+    The names of their scalars are the names of the training metrics.
+    """
+    experience = tensor_spec.zero_spec_nest(
+      self.collect_data_spec, outer_dims=[1, self.horizon + 1]
+    )
+    critic, actor = self._losses(experience, self.seed_for(Stream.CHECK, 0))
+    self.critic_metrics = tuple(critic)
+    self.actor_metrics = tuple(actor)
+
+  # TF-Agents' interface.
+
+  def _losses(self, experience, seed, weights=None):
+    """Scalars of both losses, without a gradient step."""
+    steps = windows.first_steps(experience)
+    td_targets = self.td_targets(experience, seed)[:, 0]
+    actions, regression_weights, metrics = self.regression(experience, seed)
+    return self.critic_loss(steps, td_targets, weights), {
+      **metrics,
+      **self.actor_loss(steps, actions, regression_weights, weights),
+    }
+
+  def _train(
+    self,
+    experience: trajectory.Trajectory,
+    weights: tf.Tensor | None = None,
+  ) -> tf_agent.LossInfo:
+    windows.check(experience, self.horizon + 1, weights)
+    step = self.critic_steps.read_value()
+    self.update_target(step)
+    critic = self.train_critic(
+      experience=experience,
+      seed=self.seed_for(Stream.CRITIC, step),
+      weights=weights,
+    )
+    actor = self.train_actor(
+      experience=experience,
+      seed=self.seed_for(Stream.ACTOR, self.actor_steps),
+      weights=weights,
+    )
+    if self.debug_summaries:
+      for name, value in {**critic, **actor}.items():
+        tf.summary.scalar(f'{self.name}/{name}', value, self.train_step_counter)
+    self.train_step_counter.assign_add(1)
+    return _loss_info(critic, actor)
+
+  def _loss(
+    self,
+    experience: trajectory.Trajectory,
+    weights: tf.Tensor | None = None,
+    training: bool = False,
+  ) -> tf_agent.LossInfo:
+    windows.check(experience, self.horizon + 1, weights)
+    seed = self.seed_for(Stream.CRITIC, self.critic_steps)
+    return _loss_info(*self._losses(experience, seed, weights))
 
 
-@gin.configurable
-def iterate(
-  agent: QwrAgent,
-  table: replay.Table,
-  collect: Callable[[], Any],
-  *,
-  minibatches_fn: Callable = minibatches.PerMinibatch,
-  steps_fn: Callable = step_counts.fixed_steps,
-  critic_steps: int = 1000,
-  actor_steps: int = 1000,
-  rounds: int = 1,
-  batch_size: int = 256,
-) -> Iterator[tuple[Any, dict[str, tf.Tensor]]]:
-  """Algorithm 2, lines 4-22; both phases are one compiled graph loop.
+class RegressionLossInfo(NamedTuple):
+  """Losses that `train` reports beside their sum."""
 
-  Args:
-    agent: with its networks.
-    table: of steps; some `minibatches_fn` want a `replay.ReplayTable`.
-    collect: line 5, adds to the table; whatever it returns is yielded.
-    minibatches_fn: lines 11-13 and 17-20, (agent, table, batch_size) ->
-      `minibatches.PerMinibatch` or a relative: when the numbers are made.
-    steps_fn: lines 7 and 16, (what collect returned, steps) -> steps.
-    critic_steps: line 7.
-    actor_steps: line 16.
-    rounds: pairs of phases per iteration (AWAC, CRR: many, of one step).
-    batch_size: B, of both phases.
+  critic_loss: tf.Tensor
+  actor_loss: tf.Tensor
 
-  Returns:
-    An iterator of (what collect returned, means over the steps by name).
-  """
-  source = minibatches_fn(agent, table, batch_size)
-  critic_names = regression_agent.CRITIC_SCALARS
-  actor_names = regression_agent.ACTOR_SCALARS
-  names = critic_names + actor_names
 
-  def critic_phase(num_steps):
-    draw = source.critic_phase(num_steps)
-    sums = tf.zeros([len(critic_names)])
-    for i in tf.range(num_steps):  # Line 7
-      agent.update_target(i)  # Lines 8-9
-      experience, targets = draw(i)  # Lines 11-13
-      scalars = agent.critic_step(experience, targets)  # Line 14
-      sums += tf.stack([scalars[name] for name in critic_names])
-    return sums / tf.cast(tf.maximum(num_steps, 1), tf.float32)
+class Iterations:
+  """The iterations of Algorithm 2, one after the other."""
 
-  def actor_phase(num_steps):
-    draw = source.actor_phase(num_steps)
-    sums = tf.zeros([len(actor_names)])
-    for i in tf.range(num_steps):  # Line 16
-      experience, actions, weights, scalars = draw(i)  # Lines 17-20
-      scalars |= agent.actor_step(experience, actions, weights)  # Line 21
-      sums += tf.stack([scalars[name] for name in actor_names])
-    return sums / tf.cast(tf.maximum(num_steps, 1), tf.float32)
+  def __init__(self, agent: QwrAgent, source, iterator: Iterator):
+    """Wraps an iterator of (what line 5 collected, metrics by name)."""
+    self._agent = agent
+    self._source = source
+    self._iterator = iterator
 
-  @agent.replicas.function
-  def train_phases(critic, actor):
-    sums = tf.zeros([len(names)])
-    for _ in tf.range(rounds):
-      sums += tf.concat([critic_phase(critic), actor_phase(actor)], axis=0)
-    agent.count_train_steps(rounds * (critic + actor))
-    return dict(zip(names, tf.unstack(sums / rounds), strict=True))
+  def __iter__(self) -> 'Iterations':
+    return self
 
-  def iterations():
-    while True:  # Line 4
-      collected = collect()  # Line 5
-      steps = [steps_fn(collected, n) for n in (critic_steps, actor_steps)]
-      yield collected, train_phases(*steps)  # Lines 6-22
+  def __next__(self) -> tuple[Any, dict[str, tf.Tensor]]:
+    return next(self._iterator)
 
-  return iterations()
+  def begin(self, steps) -> None:
+    """Remembers the counts of gradient steps before an iteration."""
+    agent = self._agent
+    self._before = [int(n) for n in (agent.critic_steps, agent.actor_steps)]
+    self._steps = [int(n) for n in steps]
+
+  def redraw(self, bad_step: gradients.BadStep) -> tuple[tf.Tensor, Any]:
+    """Draws the windows of a step that was not taken once more.
+
+    Args:
+      bad_step: of the newest iteration.
+
+    Returns:
+      (window starts [B], windows [B, T + 1]).
+    """
+    is_critic = bad_step.network == self._agent.critic_network.name
+    kind = 0 if is_critic else 1
+    counts = bad_step.critic_steps, bad_step.actor_steps
+    since = [n - before for n, before in zip(counts, self._before, strict=True)]
+    i = since[kind] % self._steps[kind]
+    stream = Stream.CRITIC_DRAWS if is_critic else Stream.ACTOR_DRAWS
+    return self._source.redraw(stream, sum(counts) - i, self._steps[kind], i)
+
+
+def _is_maximum(names: tuple[str, ...]) -> list[bool]:
+  return [name.endswith('_max') for name in names]
+
+
+def _add(totals, metrics: dict[str, tf.Tensor], names: tuple[str, ...]):
+  """Adds the metrics of a step; of a maximum, the larger one is kept."""
+  values = tf.stack([metrics[name] for name in names])
+  larger = tf.maximum(totals, values)
+  return tf.where(_is_maximum(names), larger, totals + values)
+
+
+def _averages(totals, num_steps, names: tuple[str, ...]):
+  """Means over the steps of a phase, and maxima."""
+  steps = tf.cast(tf.maximum(num_steps, 1), tf.float32)
+  return tf.where(_is_maximum(names), totals, totals / steps)
+
+
+def _counter(name: str) -> tf.Variable:
+  """A count of steps, which replicas make together."""
+  once = tf.VariableAggregation.ONLY_FIRST_REPLICA
+  return tf.Variable(
+    0, trainable=False, dtype=tf.int64, aggregation=once, name=name
+  )
+
+
+def _loss_info(critic: dict, actor: dict) -> tf_agent.LossInfo:
+  # A stock Learner adds up the results of replicas.
+  critic_loss = replicas.part(critic['critic_loss'])
+  actor_loss = replicas.part(actor['actor_loss'])
+  return tf_agent.LossInfo(
+    critic_loss + actor_loss, RegressionLossInfo(critic_loss, actor_loss)
+  )

@@ -1,14 +1,21 @@
-"""Where the steps of an agent are made: on one device, or on replicas of it.
+"""Replicas of `tf.distribute` that train one agent together.
 
 The table, the loops and the counts of Algorithm 2 stay on the host; targets,
 weights and gradient steps go to the replicas, each with its share of the
-minibatch.
+minibatch. The class is for the host. The functions below it are for code that
+runs in a replica; with one replica, and outside `strategy.run`, each returns
+its argument.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
+from tf_agents.typing import types
+
+from qwr_tf.ops import reductions
+
+_SUM = tf.distribute.ReduceOp.SUM
 
 
 class Replicas:
@@ -50,20 +57,20 @@ class Replicas:
 
     return within_scope
 
-  def run(self, fn: Callable, *arguments: Any) -> Any:
+  def run(self, fn: Callable, **arguments: Any) -> Any:
     """Calls fn on every replica; in a replica, and by default, just here.
 
     Args:
       fn: of tensors.
-      *arguments: what `split` or `run` returned, or the same for all replicas.
+      **arguments: what `split` returned, or the same for all replicas.
 
     Returns:
       What fn returns, a value per replica; for `run` and `one`.
     """
     if self._is_default or _is_in_replica():
-      return fn(*arguments)
+      return fn(**arguments)
     with self._strategy.scope():
-      return self._strategy.run(fn, args=arguments)
+      return self._strategy.run(fn, kwargs=arguments)
 
   def split(self, batch: Any, axis: int = 0) -> Any:
     """Shares of a minibatch, a nest of tensors, for `run`.
@@ -134,6 +141,25 @@ def _is_in_replica() -> bool:
   )
 
 
+def _share(x: tf.Tensor, axis: int, context) -> tf.Tensor:
+  size = x.shape[axis]
+  if size == 1:
+    return x
+  parts = context.num_replicas_in_sync
+  return tf.split(x, parts, axis)[context.replica_id_in_sync_group]
+
+
+# For code that runs in a replica.
+
+
+def _context() -> tf.distribute.ReplicaContext | None:
+  """The context of a replica among others, else None."""
+  context = tf.distribute.get_replica_context()
+  if context is None or context.num_replicas_in_sync == 1:
+    return None
+  return context
+
+
 def together(fn: Callable[[], Any]) -> Any:
   """Calls fn once for all replicas, to change variables on all of them."""
   if _is_in_replica():
@@ -142,9 +168,75 @@ def together(fn: Callable[[], Any]) -> Any:
   return fn()
 
 
-def _share(x: tf.Tensor, axis: int, context) -> tf.Tensor:
-  size = x.shape[axis]
-  if size == 1:
-    return x
-  parts = context.num_replicas_in_sync
-  return tf.split(x, parts, axis)[context.replica_id_in_sync_group]
+def total(values: Any) -> Any:
+  """Sums over the replicas, of a nest of tensors."""
+  context = _context()
+  return context.all_reduce(_SUM, values) if context else values
+
+
+def batch(mask: tf.Tensor | None) -> reductions.Batch:
+  """The minibatch of which this replica holds the share with this mask."""
+  context = _context()
+  if context is None:
+    return reductions.Batch(mask)
+  return reductions.Batch(
+    mask,
+    total,
+    lambda value: context.all_gather(value[tf.newaxis], axis=0),
+    context.num_replicas_in_sync,
+  )
+
+
+def part(value: tf.Tensor) -> tf.Tensor:
+  """A value whose total over the replicas is the mean of theirs."""
+  context = _context()
+  return value / context.num_replicas_in_sync if context else value
+
+
+def share(mask: tf.Tensor) -> tf.Tensor | None:
+  """Fraction of all entries that count which this replica holds.
+
+  A mean over the whole minibatch is the sum over replicas of the share times
+  the mean over the entries of each.
+
+  Args:
+    mask: 1 for the entries that count, float [B].
+
+  Returns:
+    float scalar; None if there is one replica.
+  """
+  if _context() is None:
+    return None
+  count = tf.reduce_sum(mask)
+  return tf.math.divide_no_nan(count, total(count))
+
+
+def tiled(values: Any) -> Any:
+  """This replica's rows [B, ...] in the place of each one's, [R * B, ...].
+
+  Every replica draws for all these rows, with one seed, and takes its `own`:
+  together they hold what one device would have drawn for the whole minibatch.
+  """
+  context = _context()
+  if context is None:
+    return values
+  copies = context.num_replicas_in_sync
+  return tf.nest.map_structure(lambda x: tf.concat([x] * copies, 0), values)
+
+
+def own(values: tf.Tensor) -> tf.Tensor:
+  """This replica's rows of [n, R * B, ...], [n, B, ...]."""
+  context = _context()
+  if context is None:
+    return values
+  of_each = tf.stack(tf.split(values, context.num_replicas_in_sync, axis=1))
+  return tf.gather(of_each, context.replica_id_in_sync_group)
+
+
+def own_seed(seed: types.Seed) -> types.Seed:
+  """A seed for numbers that no other replica draws."""
+  context = _context()
+  if context is None:
+    return seed
+  number = tf.cast(context.replica_id_in_sync_group, tf.int32)
+  return tf.random.experimental.stateless_fold_in(seed, number)

@@ -1,7 +1,7 @@
-"""How the target network follows the critic (Algorithm 2, lines 8-9).
+"""Updates of the target networks (Algorithm 2, lines 8-9).
 
-Each returns whether the target changed, bool scalar: until it does, what was
-computed with the target can be kept.
+Each returns whether the target changed, bool scalar: values computed with the
+target stay valid until it does.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,6 @@ def hard_update(
     critic_steps: critic steps since training began.
     period_train_steps: critic steps between copies.
   """
-  del critic_steps
   return _copy_every(period_train_steps, source, target, step)
 
 
@@ -43,7 +42,6 @@ def periodic_update(
   period_train_steps: int = 100,
 ) -> tf.Tensor:
   """As `hard_update`, counted over all phases (DQN, CRR: phases of a step)."""
-  del step
   return _copy_every(period_train_steps, source, target, critic_steps)
 
 
@@ -67,7 +65,6 @@ def polyak_update(
   target_update_tau: float = 5e-3,
 ) -> tf.Tensor:
   """Moves the target by tau towards the source at every step (AWAC)."""
-  del step, critic_steps
   replicas.together(
     lambda: common.soft_variables_update(source, target, tau=target_update_tau)
   )

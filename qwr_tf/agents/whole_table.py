@@ -1,26 +1,28 @@
-"""The numbers of lines 11-13 and 17-20, made for the whole table at once."""
+"""Targets and weights of a whole table, made once a phase (AWR, RWR)."""
+
+from collections.abc import Callable
 
 import gin
 import tensorflow as tf
-from tf_agents.trajectories import time_step as ts
-from tf_agents.trajectories import trajectory
 from tf_agents.typing import types
 
 from qwr_tf import replay
-from qwr_tf.agents import action_sets
-from qwr_tf.agents import regression_agent
+from qwr_tf.agents import replicas
 from qwr_tf.agents import windows
+from qwr_tf.agents.action_sets import ActionSet
+from qwr_tf.agents.streams import Stream
+from qwr_tf.ops import reductions
 from qwr_tf.ops import returns as returns_lib
 
 
 @gin.configurable
 class WholeTable:
-  """Targets and weights of every row, once a phase (AWR, RWR).
+  """Minibatches whose targets and weights were made for the whole table.
 
-  The target network says what states are worth as lines 8-9 have it at step 0
-  of the phase: with `hard_update` it is the critic as the phase begins. The
-  lambda-returns go to the end of each episode, with no horizon, and weights are
-  normalised over all that is kept instead of over a minibatch.
+  State values are those of the target network at step 0 of the phase (lines
+  8-9): with `hard_update` the critic as the phase begins. Lambda-returns go to
+  the end of each episode, with no horizon, and weights are normalised over the
+  whole table instead of over a minibatch.
   """
 
   def __init__(
@@ -30,14 +32,14 @@ class WholeTable:
     batch_size: int,
     chunk_rows: int = 10_000,
   ):
-    """Remembers where numbers come from.
+    """Prepares draws from a table.
 
     Args:
-      agent: makes the numbers.
+      agent: to be trained.
       table: its rows have an order.
       batch_size: steps in a minibatch.
       chunk_rows: rows that go through a network at once; fewer need less
-        memory. Where a backup has one scale for many states, these are they.
+        memory. A backup whose scale is a minibatch's takes it over a chunk.
 
     Raises:
       ValueError: if replicas cannot share a minibatch equally.
@@ -48,65 +50,74 @@ class WholeTable:
     self._batch_size = batch_size
     self._chunk_rows = chunk_rows
 
-  def critic_phase(self, num_steps: int):
-    """Returns step i -> (steps [B, 1], targets [B]), lines 11-13."""
+  def critic_phase(self, num_steps: tf.Tensor) -> Callable[[tf.Tensor], dict]:
+    """Returns step i -> arguments of `QwrAgent.train_critic`."""
     first, end = self._table.row_range()
-    starts = self._starts(regression_agent.CRITIC_DRAWS, num_steps)
-    seed = self._seed(regression_agent.CRITIC_STREAM)
+    starts = self._starts(Stream.CRITIC_DRAWS, num_steps)
+    seed = self._seed(Stream.CRITIC)
     returns = self._returns(first, end, seed)
 
-    def draw(i):
-      rows = starts[i] - first
-      split = self._agent.replicas.split
-      return split(self._table.gather(starts[i], 1)), split(
-        tf.gather(returns, rows)
-      )
+    def minibatch(i):
+      td_targets = tf.gather(returns, starts[i] - first)
+      return self._minibatch(starts[i], seed) | {
+        'td_targets': self._agent.replicas.split(td_targets)
+      }
 
-    return draw
+    return minibatch
 
-  def actor_phase(self, num_steps: int):
-    """Returns step i -> (steps, actions, weights, scalars), lines 17-20."""
+  def actor_phase(self, num_steps: tf.Tensor) -> Callable[[tf.Tensor], dict]:
+    """Returns step i -> arguments of `QwrAgent.train_actor`."""
     first, end = self._table.row_range()
-    starts = self._starts(regression_agent.ACTOR_DRAWS, num_steps)
-    seed = self._seed(regression_agent.ACTOR_STREAM)
+    starts = self._starts(Stream.ACTOR_DRAWS, num_steps)
+    seed = self._seed(Stream.ACTOR)
     returns = self._returns(first, end, seed)
-    actions, advantages, counts = self._advantages(first, returns, seed)
+    actions, advantages, is_transition = self._advantages(first, returns, seed)
     # Final observations count neither in the normalisation nor in the means.
-    kept = tf.where(counts)[:, 0]
-    place = tf.cumsum(tf.cast(counts, tf.int64)) - 1
+    kept = tf.where(is_transition)[:, 0]
+    place = tf.cumsum(tf.cast(is_transition, tf.int64)) - 1
     actions, advantages = tf.nest.map_structure(
       lambda x: tf.gather(x, kept, axis=1), (actions, advantages)
     )
-    weights, scalars = self._agent.weigh(advantages, actions.log_weights, None)
+    weights, metrics = self._agent.weigh(
+      advantages, actions.log_weights, reductions.WHOLE
+    )
 
-    def draw(i):
+    def minibatch(i):
       places = tf.gather(place, starts[i] - first)
-      chosen_actions, chosen_weights = tf.nest.map_structure(
+      chosen = tf.nest.map_structure(
         lambda x: tf.gather(x, places, axis=1), (actions, weights)
       )
-      split = self._agent.replicas.split
-      steps = split(self._table.gather(starts[i], 1))
-      chosen = split((chosen_actions, chosen_weights), axis=1)
-      return steps, *chosen, dict(scalars)
+      regression = *self._agent.replicas.split(chosen, axis=1), dict(metrics)
+      return self._minibatch(starts[i], seed) | {'regression': regression}
 
-    return draw
+    return minibatch
+
+  def redraw(self, stream: Stream, steps_before: int, num_steps: int, i: int):
+    """As in `PerMinibatch`."""
+    seed = self._agent.seed_for(stream, steps_before)
+    return self._table.redraw([num_steps, self._batch_size], 2, seed, i)
+
+  def _minibatch(self, starts: tf.Tensor, seed: types.Seed) -> dict:
+    experience = self._agent.replicas.split(self._table.gather(starts, 1))
+    return {'experience': experience, 'seed': seed}
 
   def _returns(self, first, end, seed: types.Seed) -> tf.Tensor:
     """Lambda-returns of rows first ... end - 1 in time order, [N]."""
     agent = self._agent
-    # The critic's steps move the target, as often as there are steps. Here it
-    # is looked at after the first move, and put back.
+    representation = agent.critic_network.representation
+    # The critic's steps move the target, once for each of them. The values are
+    # those after the first move, which is then taken back.
     target = agent.target_variables
     before = [variable.read_value() for variable in target]
     agent.update_target(tf.constant(0))
 
     def chunk(numbers):
       pairs = self._table.gather(numbers, 2)
-      following = tf.nest.map_structure(lambda x: x[:, 1], pairs)
-      mask = windows.bootstraps(pairs)[:, 0]
-      values = agent.state_values(following, mask, _folded_in(seed, numbers))
-      values = agent.critic_network.means(values)
-      steps = windows.first_step(pairs)
+      batch = replicas.batch(windows.bootstrap_mask(pairs)[:, 0])
+      next_steps = tf.nest.map_structure(lambda x: x[:, 1], pairs)
+      states = agent.states(next_steps, _folded_in(seed, numbers))
+      values = representation.means(agent.state_values(states, batch))
+      steps = windows.first_steps(pairs)
       return steps.reward, steps.discount, values, steps.is_last()
 
     rows = self._by_chunks(
@@ -124,30 +135,25 @@ class WholeTable:
     agent = self._agent
 
     def chunk(numbers):
-      steps = self._table.gather(numbers, 2)
-      episodes = _one_step_episodes(steps, tf.gather(returns, numbers - first))
-      actions, advantages = agent.advantages(
-        episodes, _folded_in(seed, numbers)
+      steps = windows.first_steps(self._table.gather(numbers, 2))
+      chunk_returns = tf.gather(returns, numbers - first)
+      states = agent.states(
+        steps, _folded_in(seed, numbers), lambda seed: chunk_returns
       )
+      actions, advantages = agent.advantages(states)
       log_weights = actions.log_weights + tf.zeros_like(advantages)
-      every = tf.broadcast_to(
-        actions.actions,
-        tf.concat(
-          [tf.shape(advantages), agent.action_spec.shape.as_list()], axis=0
-        ),
+      shape = tf.concat(
+        [tf.shape(advantages), agent.action_spec.shape.as_list()], axis=0
       )
-      counts = ~windows.first_step(episodes).is_boundary()
-      sets = tf.nest.map_structure(
-        _rows_first, (every, log_weights, advantages)
-      )
-      return *sets, counts
+      sets = tf.broadcast_to(actions.actions, shape), log_weights, advantages
+      rows = tf.nest.map_structure(_rows_first, sets)
+      return *rows, ~steps.is_boundary()
 
     dtypes = (agent.action_spec.dtype, tf.float32, tf.float32, tf.bool)
-    size = tf.size(returns, tf.int64)
-    rows = self._by_chunks(chunk, first, size, dtypes)
-    *sets, counts = rows
-    every, log_weights, advantages = map(_rows_first, sets)
-    return action_sets.ActionSet(every, log_weights), advantages, counts
+    rows = self._by_chunks(chunk, first, tf.size(returns, tf.int64), dtypes)
+    *sets, is_transition = rows
+    actions, log_weights, advantages = map(_rows_first, sets)
+    return ActionSet(actions, log_weights), advantages, is_transition
 
   def _by_chunks(self, fn, first, size, dtypes):
     """Maps fn over row numbers [C] of all rows; results [N, ...]."""
@@ -166,11 +172,11 @@ class WholeTable:
       results,
     )
 
-  def _seed(self, stream: int) -> types.Seed:
+  def _seed(self, stream: Stream) -> types.Seed:
     agent = self._agent
     return agent.seed_for(stream, agent.critic_steps + agent.actor_steps)
 
-  def _starts(self, stream: int, num_steps: int) -> tf.Tensor:
+  def _starts(self, stream: Stream, num_steps: tf.Tensor) -> tf.Tensor:
     shape = [num_steps, self._batch_size]
     return self._table.sample_starts(shape, self._seed(stream))
 
@@ -184,20 +190,3 @@ def _folded_in(seed: types.Seed, numbers: tf.Tensor) -> types.Seed:
 def _rows_first(x: tf.Tensor) -> tf.Tensor:
   """[n, N, ...] to [N, n, ...] and back."""
   return tf.transpose(x, [1, 0, *range(2, x.shape.rank)])
-
-
-def _one_step_episodes(
-  pairs: trajectory.Trajectory, returns: tf.Tensor
-) -> trajectory.Trajectory:
-  """Windows [N, 2] whose first step pays the rest of its episode and ends.
-
-  Whatever asks for the return of such a window (`return_estimates`) is told
-  the one that was computed along the whole episode.
-  """
-  return pairs._replace(
-    reward=tf.stack([returns, returns], axis=1),
-    discount=tf.zeros_like(pairs.discount),
-    next_step_type=tf.fill(
-      tf.shape(pairs.next_step_type), tf.constant(ts.StepType.LAST)
-    ),
-  )

@@ -1,8 +1,13 @@
-"""What windows of experience [B, T + 1] say about their steps."""
+"""Windows of experience [B, T + 1]: their steps and masks."""
+
+import operator
 
 import tensorflow as tf
 from tf_agents.trajectories import trajectory
 from tf_agents.typing import types
+
+_FIRST = operator.itemgetter((slice(None), 0))
+_NEXT = operator.itemgetter((slice(None), slice(1, None)))
 
 
 def check(
@@ -35,17 +40,22 @@ def check(
     )
 
 
-def first_step(experience: trajectory.Trajectory) -> trajectory.Trajectory:
-  """The step a window starts with, [B, T + 1] -> [B]."""
-  return tf.nest.map_structure(lambda x: x[:, 0], experience)
+def first_steps(experience: trajectory.Trajectory) -> trajectory.Trajectory:
+  """The steps windows start with, [B, T + 1] -> [B]."""
+  return tf.nest.map_structure(_FIRST, experience)
 
 
-def mask_of(step: trajectory.Trajectory) -> tf.Tensor:
+def next_steps(experience: trajectory.Trajectory) -> trajectory.Trajectory:
+  """The steps after the first, [B, T + 1] -> [B, T]."""
+  return tf.nest.map_structure(_NEXT, experience)
+
+
+def transition_mask(steps: trajectory.Trajectory) -> tf.Tensor:
   """1 for real transitions, 0 for final observations; float [B]."""
-  return tf.cast(~step.is_boundary(), tf.float32)
+  return tf.cast(~steps.is_boundary(), tf.float32)
 
 
-def bootstraps(experience: trajectory.Trajectory) -> tf.Tensor:
+def bootstrap_mask(experience: trajectory.Trajectory) -> tf.Tensor:
   """Which states after a window's steps count for a scale of the minibatch.
 
   Those of the episode the window starts in, unless they are terminal, and

@@ -47,9 +47,7 @@ class ReverbTable:
     self._data_spec = data_spec
     self._iterators: dict[int, Any] = {}
     with tf.device('/cpu:0'):
-      # The windows read last: what training stopped at, if it had to. Those of
-      # a server have no row numbers.
-      self.latest_starts = tf.Variable(tf.zeros([0], tf.int64), False)
+      # The windows of the newest step; a server cannot draw them again.
       self._latest = tf.nest.map_structure(
         lambda s: tf.Variable(
           tf.zeros([0, 0, *s.shape], s.dtype),
@@ -63,11 +61,9 @@ class ReverbTable:
     self, shape, num_steps: int, seed: types.Seed
   ) -> Callable[[tf.Tensor], trajectory.Trajectory]:
     """As `ReplayTable.windows`; the server draws, no seed decides."""
-    del num_steps, seed  # Windows were written as long as they are.
     iterator = self._iterator(int(shape[1]))
 
     def read(i) -> trajectory.Trajectory:
-      del i
       batch = packing.unpack(iterator.get_next(), self._data_spec)
       tf.nest.map_structure(lambda v, x: v.assign(x), self._latest, batch)
       return batch
@@ -91,10 +87,12 @@ class ReverbTable:
       self._iterators[batch_size] = iter(dataset)
     return self._iterators[batch_size]
 
-  def gather(self, starts: tf.Tensor, num_steps: int) -> trajectory.Trajectory:
-    """The windows that were read last, whatever is asked for."""
-    del starts, num_steps
-    return tf.nest.map_structure(lambda v: v.value(), self._latest)
+  def redraw(
+    self, shape, num_steps: int, seed: types.Seed, i: int
+  ) -> tuple[tf.Tensor, trajectory.Trajectory]:
+    """(no starts, as a server has no row numbers; the newest windows)."""
+    latest = tf.nest.map_structure(lambda v: v.value(), self._latest)
+    return tf.zeros([0], tf.int64), latest
 
   def files(self) -> 'ServerFiles':
     """What goes into checkpoints: a word to the server."""

@@ -14,7 +14,6 @@ from qwr_tf.networks.critics import ValueNetwork
 from qwr_tf.networks.normalizer import ObservationNormalizer
 from qwr_tf.networks.precision import fastest_dtype_policy
 from qwr_tf.networks.q_actors import EpsilonGreedyActor
-from qwr_tf.networks.q_actors import LinearEpsilon
 from qwr_tf.networks.q_actors import NoActor
 from qwr_tf.networks.q_networks import ConcatQNetwork
 from qwr_tf.networks.q_networks import DiscreteQNetwork
@@ -29,7 +28,6 @@ __all__ = [
   'EpsilonGreedyActor',
   'GatedQNetwork',
   'GaussianHead',
-  'LinearEpsilon',
   'NoActor',
   'NoCritic',
   'ObservationNormalizer',

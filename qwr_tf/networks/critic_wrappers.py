@@ -11,7 +11,7 @@ import tensorflow as tf
 from tf_agents.typing import types
 
 from qwr_tf.networks import critics
-from qwr_tf.ops import categorical
+from qwr_tf.ops import representations
 
 
 class _Wrapper(critics.Critic):
@@ -20,7 +20,6 @@ class _Wrapper(critics.Critic):
   def __init__(self, observation_spec, action_spec, members, name):
     super().__init__((observation_spec, action_spec), state_spec=(), name=name)
     self.members = members
-    self.value_scale = members[0].value_scale
     self.is_action_value = members[0].is_action_value
 
   @property
@@ -58,20 +57,13 @@ class TwinCritic(_Wrapper):
       for _ in range(num_critics)
     ]
     super().__init__(observation_spec, action_spec, members, name)
+    value_scale = members[0].representation.value_scale
+    self.representation = representations.Minimum(value_scale)
 
   def outputs(self, observation: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
     """Values of each critic, float [n, ..., critics]."""
     outputs = [member((observation, actions))[0] for member in self.members]
     return tf.stack(outputs, axis=-1)
-
-  def values(self, outputs: tf.Tensor) -> tf.Tensor:
-    """The minimum, float [n, ...]."""
-    return tf.reduce_min(outputs, axis=-1)
-
-  def losses(self, outputs: tf.Tensor, td_targets: tf.Tensor) -> tf.Tensor:
-    """The sum of the critics' losses towards one target, float [n, ...]."""
-    errors = super().losses(outputs, td_targets[..., tf.newaxis])
-    return tf.reduce_sum(errors, axis=-1)
 
 
 @gin.configurable
@@ -115,44 +107,13 @@ class RemCritic(_Wrapper):
       )
     ]
     super().__init__(observation_spec, action_spec, members, name)
-    self._num_heads = num_heads
+    self.representation = representations.RandomMixture(
+      members[0].representation.value_scale, num_heads
+    )
 
   def outputs(self, observation: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
     """Values of each head, float [n, ..., K]."""
     return self.members[0]((observation, actions))[0]
-
-  def values(self, outputs: tf.Tensor) -> tf.Tensor:
-    """The mean over heads, float [n, ...]."""
-    return tf.reduce_mean(outputs, axis=-1)
-
-  def mixture(self, seed: types.Seed) -> tf.Tensor:
-    """Weights of the heads: uniform numbers over their sum, float [K]."""
-    draws = tf.random.stateless_uniform([self._num_heads], seed)
-    return draws / tf.reduce_sum(draws)
-
-  def backup(self, backup_fn, outputs, log_weights, mask, seed) -> tf.Tensor:
-    """F of a random mixture, and the mixture, [..., 1 + K]."""
-    mixture = self.mixture(seed)
-    mixed = tf.linalg.matvec(outputs, mixture)  # [n, ...]
-    values = backup_fn(mixed, log_weights, mask)[..., tf.newaxis]
-    shape = tf.concat([tf.shape(values)[:-1], tf.shape(mixture)], axis=0)
-    return tf.concat([values, tf.broadcast_to(mixture, shape)], axis=-1)
-
-  def bellman(self, rewards, discounts, returns) -> tf.Tensor:
-    """Adds the reward to the target; the mixture stays."""
-    values = super().bellman(rewards, discounts, returns[..., 0])
-    return tf.concat([values[..., tf.newaxis], returns[..., 1:]], axis=-1)
-
-  def means(self, td_targets: tf.Tensor) -> tf.Tensor:
-    """Targets without the mixture."""
-    return td_targets[..., 0]
-
-  def losses(self, outputs: tf.Tensor, td_targets: tf.Tensor) -> tf.Tensor:
-    """Squared errors of the mixture, float [n, ...]; of the mean if none."""
-    if td_targets.shape.rank < outputs.shape.rank:
-      return super().losses(self.values(outputs), td_targets)
-    mixed = tf.reduce_sum(outputs * td_targets[..., 1:], axis=-1)
-    return super().losses(mixed, td_targets[..., 0])
 
 
 @gin.configurable
@@ -213,45 +174,9 @@ class DistributionalCritic(_Wrapper):
       )
     ]
     super().__init__(observation_spec, action_spec, members, name)
-    self.atoms = tf.linspace(float(min_value), float(max_value), num_atoms)
+    atoms = tf.linspace(float(min_value), float(max_value), num_atoms)
+    self.representation = representations.Categorical(atoms=atoms)
 
   def outputs(self, observation: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
     """Logits of the atoms, float [n, ..., atoms]."""
     return self.members[0]((observation, actions))[0]
-
-  def values(self, outputs: tf.Tensor) -> tf.Tensor:
-    """Expected returns, float [n, ...]."""
-    return categorical.mean(tf.nn.softmax(outputs), self.atoms)
-
-  def backup(self, backup_fn, outputs, log_weights, mask, seed) -> tf.Tensor:
-    """The distribution behind F, float [..., atoms]."""
-    del seed
-    probabilities = tf.nn.softmax(outputs)  # [n, ..., atoms]
-    q_values = categorical.mean(probabilities, self.atoms)  # [n, ...]
-    with tf.GradientTape() as tape:
-      tape.watch(q_values)
-      values = backup_fn(q_values, log_weights, mask)  # [...]
-    shares = tape.gradient(values, q_values)[..., tf.newaxis]
-    mixture = tf.reduce_sum(shares * probabilities, axis=0)  # [..., atoms]
-    shift = values - categorical.mean(mixture, self.atoms)
-    return categorical.project(
-      mixture, self.atoms + shift[..., tf.newaxis], self.atoms
-    )
-
-  def bellman(self, rewards, discounts, returns) -> tf.Tensor:
-    """The distribution of r + discount Z on the same atoms."""
-    discounted = discounts[..., tf.newaxis] * self.atoms
-    locations = rewards[..., tf.newaxis] + discounted
-    return categorical.project(returns, locations, self.atoms)
-
-  def means(self, td_targets: tf.Tensor) -> tf.Tensor:
-    """Expected returns, float [...]."""
-    return categorical.mean(td_targets, self.atoms)
-
-  def losses(self, outputs: tf.Tensor, td_targets: tf.Tensor) -> tf.Tensor:
-    """Cross entropies, float [n, ...]; a number counts as a point mass."""
-    if td_targets.shape.rank < outputs.shape.rank:
-      locations = td_targets[..., tf.newaxis]
-      certain = tf.ones_like(locations)
-      td_targets = categorical.project(certain, locations, self.atoms)
-    return tf.nn.softmax_cross_entropy_with_logits(td_targets, outputs)

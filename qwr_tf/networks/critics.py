@@ -15,23 +15,22 @@ from tf_agents.typing import types
 
 from qwr_tf.networks import discrete_actions
 from qwr_tf.networks import torsos
-from qwr_tf.ops import returns as returns_lib
+from qwr_tf.ops import representations
 
 
 class Critic(network.Network):
-  """What the agent asks of a critic; most need only `outputs`.
+  """A network of values; subclasses define `outputs`.
 
-  `outputs` may return whatever the critic learns from (several heads, logits of
-  a distribution); `values` turns that into one number per action. What it is
-  trained towards is its own as well: numbers here, anything with leading axes
-  [B, T] elsewhere. `losses` takes plain numbers, [n, B], from every critic.
+  `outputs` may be numbers, several heads or the logits of a distribution:
+  `representation` has the arithmetic that makes values, targets and losses of
+  them.
   """
 
   # Whether the values are Q(s, a); V(s) otherwise.
   is_action_value = True
 
-  # Values are this times what the loss is measured in.
-  value_scale = 1.0
+  # See `ops.representations`.
+  representation = representations.Numbers()
 
   @property
   def normalizer(self):
@@ -40,7 +39,7 @@ class Critic(network.Network):
     return encoder and encoder.normalizer
 
   def outputs(self, observation: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
-    """What the critic learns from.
+    """Outputs for n actions per state.
 
     Args:
       observation: [...] and the observation's own axes.
@@ -61,50 +60,7 @@ class Critic(network.Network):
     training: bool = False,
   ):
     """Returns (`outputs` of (observation, actions), network_state)."""
-    del step_type, training
     return self.outputs(*inputs), network_state
-
-  def values(self, outputs: tf.Tensor) -> tf.Tensor:
-    """`outputs` to values, float [n, ...]."""
-    return outputs
-
-  def backup(
-    self,
-    backup_fn: Callable,
-    outputs: tf.Tensor,
-    log_weights: tf.Tensor,
-    mask: tf.Tensor | None,
-    seed: types.Seed,
-  ) -> tf.Tensor:
-    """Line 13: F over the outputs for n actions per state.
-
-    Args:
-      backup_fn: F, see `ops.backups`.
-      outputs: of the target network, [n, ...] and the critic's own axes.
-      log_weights: of the actions, broadcasts to [n, ...].
-      mask: bool [...], handed to F.
-      seed: for critics that draw something.
-
-    Returns:
-      State values as the critic learns them, [...] and its own axes.
-    """
-    del seed
-    return backup_fn(self.values(outputs), log_weights, mask)
-
-  def bellman(
-    self, rewards: tf.Tensor, discounts: tf.Tensor, returns: tf.Tensor
-  ) -> tf.Tensor:
-    """Rewards + discounts, both [B], times what `backup` returned."""
-    return returns_lib.discounted_sum(rewards, discounts, returns)
-
-  def means(self, td_targets: tf.Tensor) -> tf.Tensor:
-    """What the critic is trained towards as numbers, float [...]."""
-    return td_targets
-
-  def losses(self, outputs: tf.Tensor, td_targets: tf.Tensor) -> tf.Tensor:
-    """Loss per element of td_targets [n, ...] (line 14)."""
-    errors = tf.math.squared_difference(outputs, td_targets)
-    return errors / self.value_scale**2
 
 
 def value_head(
@@ -189,7 +145,7 @@ class GatedQNetwork(Critic):
       )
     self._head = value_head(num_outputs, output_limit)
     self._num_outputs = num_outputs
-    self.value_scale = value_scale
+    self.representation = representations.Numbers(value_scale)
 
   def outputs(self, observation: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
     """Values, float [n, ...]."""
@@ -203,7 +159,7 @@ class GatedQNetwork(Critic):
     for layer in self._post_gate:
       hidden = layer(hidden)
     outputs = head_outputs(self._head(hidden), self._num_outputs)
-    return self.value_scale * squash.unflatten(outputs)
+    return self.representation.value_scale * squash.unflatten(outputs)
 
 
 @gin.configurable
@@ -229,12 +185,14 @@ class ValueNetwork(Critic):
     self.encoder = torsos.Encoder(observation_spec, torso_fn, normalizer)
     self._head = value_head(num_outputs, output_limit)
     self._num_outputs = num_outputs
-    self.value_scale = value_scale
+    self.representation = representations.Numbers(value_scale)
     self._action_rank = action_spec.shape.rank
 
   def outputs(self, observation: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
     """V(s) for each of the n actions: float [n, ...]."""
-    raw = self.value_scale * self._head(self.encoder(observation))
+    raw = self.representation.value_scale * self._head(
+      self.encoder(observation)
+    )
     outer = tf.shape(actions)[: tf.rank(actions) - self._action_rank]
     shape = tf.broadcast_dynamic_shape(outer, tf.shape(raw)[:-1])
     outputs = tf.broadcast_to(raw, tf.concat([shape, tf.shape(raw)[-1:]], 0))
@@ -244,6 +202,8 @@ class ValueNetwork(Critic):
 @gin.configurable
 class NoCritic(Critic):
   """Zero for everything and nothing to learn (RWR, BC)."""
+
+  representation = representations.Nothing()
 
   def __init__(
     self,
@@ -260,7 +220,6 @@ class NoCritic(Critic):
     Raises:
       ValueError: if it is to be made of several numbers.
     """
-    del value_scale, normalizer
     if num_outputs:
       raise ValueError(
         'NoCritic has nothing to learn; remove make_agent.critic_wrapper.'
@@ -279,8 +238,3 @@ class NoCritic(Critic):
       )
     )
     return tf.zeros(tf.broadcast_dynamic_shape(actions, states))
-
-  def losses(self, outputs: tf.Tensor, td_targets: tf.Tensor) -> tf.Tensor:
-    """Zeros, as nothing could change them."""
-    del td_targets
-    return tf.zeros_like(outputs)

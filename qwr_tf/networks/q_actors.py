@@ -1,5 +1,7 @@
 """Acting without an actor: on the critic's values (DQN)."""
 
+from collections.abc import Callable
+
 import gin
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -16,29 +18,6 @@ MIN_PROBABILITY = 1e-8
 _INSTEAD = 'Use a preset with an actor.'
 
 
-class LinearEpsilon(tf.Module):
-  """How often a random action is taken, falling with the critic's steps."""
-
-  def __init__(
-    self,
-    critic_steps: tf.Variable,
-    *,
-    initial: float,
-    final: float,
-    decay_critic_steps: int,
-  ):
-    """Remembers the counter, int64, and the line from initial to final."""
-    super().__init__(name='LinearEpsilon')
-    self._critic_steps = critic_steps
-    self._schedule = tf.keras.optimizers.schedules.PolynomialDecay(
-      float(initial), decay_critic_steps, float(final)
-    )
-
-  def __call__(self) -> tf.Tensor:
-    """Epsilon now, float scalar; never quite 1, so that there is a mode."""
-    return tf.minimum(self._schedule(self._critic_steps), 1.0 - 1e-5)
-
-
 class EpsilonGreedyActor(actors.Actor):
   """The best action by the critic, or with probability epsilon any."""
 
@@ -47,7 +26,7 @@ class EpsilonGreedyActor(actors.Actor):
     observation_spec: types.TensorSpec,
     action_spec: types.BoundedTensorSpec,
     critic_network: critics.Critic,
-    epsilon: LinearEpsilon,
+    epsilon: Callable[[], tf.Tensor],
     name: str = 'EpsilonGreedyActor',
   ):
     """Builds the actor around a critic, which it does not copy.
@@ -82,7 +61,8 @@ class EpsilonGreedyActor(actors.Actor):
     outer_rank = observation.shape.rank - self._observation_rank
     actions = tf.range(self._num_actions, dtype=self._action_spec.dtype)
     actions = tf.reshape(actions, [-1] + [1] * outer_rank)
-    values = self._critic.values(self._critic((observation, actions))[0])
+    outputs = self._critic((observation, actions))[0]
+    values = self._critic.representation.values(outputs)
     return tf.transpose(values, [*range(1, outer_rank + 1), 0])
 
   def distribution(

@@ -11,6 +11,7 @@ from tf_agents.typing import types
 from qwr_tf.networks import critics
 from qwr_tf.networks import discrete_actions
 from qwr_tf.networks import torsos
+from qwr_tf.ops import representations
 
 
 @gin.configurable
@@ -49,7 +50,7 @@ class ConcatQNetwork(critics.Critic):
     self._torso = torso_fn()
     self._head = critics.value_head(num_outputs, output_limit)
     self._num_outputs = num_outputs
-    self.value_scale = value_scale
+    self.representation = representations.Numbers(value_scale)
 
   @property
   def normalizer(self):
@@ -74,7 +75,7 @@ class ConcatQNetwork(critics.Critic):
       axis=-1,
     )  # [n, ..., d + a]
     flat = tf.reshape(together, [-1, together.shape[-1]])
-    outputs = self.value_scale * self._head(self._torso(flat))
+    outputs = self.representation.value_scale * self._head(self._torso(flat))
     shape = tf.concat([outer, outputs.shape[-1:]], axis=0)
     outputs = tf.reshape(outputs, shape)
     return critics.head_outputs(outputs, self._num_outputs)
@@ -110,16 +111,18 @@ class DiscreteQNetwork(critics.Critic):
       self.num_actions * (num_outputs or 1), output_limit
     )
     self._num_outputs = num_outputs
-    self.value_scale = value_scale
+    self.representation = representations.Numbers(value_scale)
 
   @property
   def is_plain(self) -> bool:
     """Whether the head's outputs are the values of the actions."""
-    return not self._num_outputs and self.value_scale == 1.0
+    return not self._num_outputs and self.representation.value_scale == 1.0
 
   def outputs(self, observation: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
     """Values, float [n, ...]; the layers run once per state."""
-    outputs = self.value_scale * self.head(self.encoder(observation))
+    outputs = self.representation.value_scale * self.head(
+      self.encoder(observation)
+    )
     squash = network_utils.BatchSquash(outputs.shape.rank - 1)
     outputs = squash.unflatten(
       tf.reshape(

@@ -79,10 +79,6 @@ class ReplayTable(stock_interface.StockInterface):
     # of rows) -> transitions written before it.
     self._transition_rows = _variable([self.capacity], tf.int64, 'starts')
     self._transitions_before = _variable([rows], tf.int64, 'before')
-    # Of the windows read last: what training stopped at, if it had to.
-    self.latest_starts = tf.Variable(
-      tf.zeros([0], tf.int64), False, shape=[None], name='latest_starts'
-    )
 
   # Writing.
 
@@ -204,7 +200,6 @@ class ReplayTable(stock_interface.StockInterface):
       A Trajectory [B, num_steps, ...]. Past the newest row it is repeated,
       with step type LAST.
     """
-    self.latest_starts.assign(starts)
     newest = self._rows_written - 1
     numbers = _windows(starts, num_steps)
     slots = self.window_slots(starts, num_steps)
@@ -240,6 +235,13 @@ class ReplayTable(stock_interface.StockInterface):
     """Draws for a phase, shape [steps, B]: step i -> [B, num_steps, ...]."""
     starts = self.sample_starts(shape, seed)
     return lambda i: self.gather(starts[i], num_steps)
+
+  def redraw(
+    self, shape, num_steps: int, seed: types.Seed, i: int
+  ) -> tuple[tf.Tensor, trajectory.Trajectory]:
+    """(window starts [B], windows) of step i of a phase drawn by `windows`."""
+    starts = self.sample_starts(shape, seed)[i]
+    return starts, self.gather(starts, num_steps)
 
   def sample(
     self, batch_size: int, num_steps: int, seed: types.Seed

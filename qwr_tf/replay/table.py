@@ -1,4 +1,4 @@
-"""What Algorithm 2 asks of a table, wherever its rows are."""
+"""The interface of a table that Algorithm 2 draws windows from."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -11,15 +11,14 @@ from tf_agents.typing import types
 class Table(Protocol):
   """Windows of steps: a `ReplayTable`, or a server's `ReverbTable`."""
 
-  # Which windows were read last, int64 [B], as `gather` takes them.
-  latest_starts: tf.Variable
-
   def windows(
     self, shape: Sequence, num_steps: int, seed: types.Seed
   ) -> Callable[[tf.Tensor], trajectory.Trajectory]:
     """Draws for a phase, shape [steps, B]: step i -> [B, num_steps, ...]."""
     ...
 
-  def gather(self, starts: tf.Tensor, num_steps: int) -> trajectory.Trajectory:
-    """The windows that begin there, [B, num_steps, ...]."""
+  def redraw(
+    self, shape: Sequence, num_steps: int, seed: types.Seed, i: int
+  ) -> tuple[tf.Tensor, trajectory.Trajectory]:
+    """(window starts [B], windows) of step i of the newest phase, again."""
     ...

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from qwr_tf.agents import finite
-from qwr_tf.agents import regression_agent
+from qwr_tf.agents import gradients
+from qwr_tf.agents import windows
+from qwr_tf.agents.streams import Stream
 from qwr_tf.runs import atomic_files
 
 NAME = 'offending_batch.npz'
@@ -24,18 +25,18 @@ def explain(error: Exception, parts, folder: pathlib.Path) -> str:
 
   Args:
     error: one of `ERRORS`.
-    parts: the run's `agent` and `table`.
+    parts: the run's `agent` and `iterations`.
     folder: of the run.
 
   Raises:
     Exception: the error itself, if it is about something else.
   """
-  step = finite.bad_step(error)
+  step = gradients.bad_step(error)
   if step is None and not isinstance(error, FloatingPointError):
     raise error
   message, tensors = str(error), getattr(error, 'tensors', None)
   if step is not None:
-    tensors = of_step(parts.agent, parts.table, step)
+    tensors = of_step(parts.agent, parts.iterations, step)
     message = (
       f'NaN or Inf in {first_not_finite(tensors) or "the gradients"} of '
       f'{_number(parts.agent, step)}; lower the learning rates or look at the '
@@ -44,17 +45,19 @@ def explain(error: Exception, parts, folder: pathlib.Path) -> str:
   return f'{message}; see {write(folder, tensors)}' if tensors else message
 
 
-def _number(agent, step: finite.BadStep) -> str:
+def _number(agent, step: gradients.BadStep) -> str:
   if _is_critic(agent, step):
     return f'critic step {step.critic_steps + 1}'
   return f'actor step {step.actor_steps + 1}'
 
 
-def _is_critic(agent, step: finite.BadStep) -> bool:
+def _is_critic(agent, step: gradients.BadStep) -> bool:
   return step.network == agent.critic_network.name
 
 
-def of_step(agent, table, step: finite.BadStep) -> dict[str, np.ndarray]:
+def of_step(
+  agent, iterations, step: gradients.BadStep
+) -> dict[str, np.ndarray]:
   """The numbers of the step that was not taken, in the order they are made.
 
   They are made anew from the step's windows. Those of `WholeTable`, which come
@@ -62,35 +65,37 @@ def of_step(agent, table, step: finite.BadStep) -> dict[str, np.ndarray]:
 
   Args:
     agent: with the weights it had before the step.
-    table: which read the step's windows last.
-    step: from `finite.bad_step`.
+    iterations: which the step belongs to.
+    step: from `gradients.bad_step`.
 
   Returns:
     Arrays by name: weights, windows [B, T + 1, ...], and what became of them.
   """
-  windows = table.gather(table.latest_starts, agent.horizon + 1)
-  tensors = {'window_starts': table.latest_starts.read_value()}
+  starts, experience = iterations.redraw(step)
+  tensors = {'window_starts': starts}
   is_critic = _is_critic(agent, step)
   network = agent.critic_network if is_critic else agent.actor_network
   tensors |= {f'{network.name}/{v.name}': v.value() for v in network.variables}
-  for name in windows._fields:
-    leaves = tf.nest.flatten(getattr(windows, name))
+  for name in experience._fields:
+    leaves = tf.nest.flatten(getattr(experience, name))
     tensors |= {f'{name}{i or ""}': leaf for i, leaf in enumerate(leaves)}
   numbers = _critic_numbers if is_critic else _actor_numbers
-  tensors |= numbers(agent, windows, step)
+  tensors |= numbers(agent, experience, step)
   return {name: np.asarray(tensor) for name, tensor in tensors.items()}
 
 
-def _critic_numbers(agent, windows, step) -> dict[str, tf.Tensor]:
-  seed = agent.seed_for(regression_agent.CRITIC_STREAM, step.critic_steps)
-  targets = agent.td_targets(windows, seed)
-  return {'td_targets': targets, **agent.critic_loss(windows, targets[:, 0])}
+def _critic_numbers(agent, experience, step) -> dict[str, tf.Tensor]:
+  seed = agent.seed_for(Stream.CRITIC, step.critic_steps)
+  targets = agent.td_targets(experience, seed)
+  first = windows.first_steps(experience)
+  return {'td_targets': targets, **agent.critic_loss(first, targets[:, 0])}
 
 
-def _actor_numbers(agent, windows, step) -> dict[str, tf.Tensor]:
-  seed = agent.seed_for(regression_agent.ACTOR_STREAM, step.actor_steps)
-  actions, weights, scalars = agent.regression(windows, seed)
-  loss = agent.actor_loss(windows, actions, weights)
+def _actor_numbers(agent, experience, step) -> dict[str, tf.Tensor]:
+  seed = agent.seed_for(Stream.ACTOR, step.actor_steps)
+  actions, weights, scalars = agent.regression(experience, seed)
+  first = windows.first_steps(experience)
+  loss = agent.actor_loss(first, actions, weights)
   return {'actions': actions.actions, 'weights': weights, **scalars, **loss}
 
 

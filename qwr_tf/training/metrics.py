@@ -9,7 +9,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from qwr_tf.agents import regression_agent
 from qwr_tf.runs import checkpoint_files
 
 COLUMNS = (
@@ -157,9 +156,9 @@ class Recorder:
     actor_steps = self._actor_steps - before[1]
     scalars = {name: _mean(values) for name, values in self._scalars.items()}
     if not critic_steps:
-      scalars |= dict.fromkeys(regression_agent.CRITIC_SCALARS)
+      scalars |= dict.fromkeys(self._agent.critic_metrics)
     if not actor_steps:
-      scalars |= dict.fromkeys(regression_agent.ACTOR_SCALARS)
+      scalars |= dict.fromkeys(self._agent.actor_metrics)
     return {
       'iteration': self.iteration,
       'interactions': self.interactions,
