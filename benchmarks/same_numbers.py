@@ -24,6 +24,9 @@ from absl import flags
 _BEFORE = flags.DEFINE_string('before', None, 'Checkout with a .venv.')
 _AFTER = flags.DEFINE_string('after', '.', 'The other checkout.')
 _KEEP = flags.DEFINE_string('keep', None, 'Folder for the runs of --before.')
+_IGNORED = flags.DEFINE_list(
+  'ignored', [], 'Columns that were changed on purpose.'
+)
 
 _SHORT = ('run.final_eval_episodes=2', 'run.eval_episodes=1')
 _DATA = "run.dataset='{data}'"
@@ -135,7 +138,12 @@ def _metrics(run: pathlib.Path) -> list[dict[str, str]]:
   with open(run / 'metrics.csv', newline='') as f:
     rows = list(csv.DictReader(f))
   return [
-    {k: v for k, v in row.items() if not k.endswith(_TIMES)} for row in rows
+    {
+      name: value
+      for name, value in row.items()
+      if not name.endswith(_TIMES) and name not in _IGNORED.value
+    }
+    for row in rows
   ]
 
 

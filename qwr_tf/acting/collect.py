@@ -13,8 +13,8 @@ from tf_agents.trajectories import time_step as ts
 from tf_agents.trajectories import trajectory
 
 from qwr_tf.acting import numpy_actor
-from qwr_tf.agents import behavior_policy
 from qwr_tf.config.errors import ConfigError
+from qwr_tf.policies import behavior_policy
 
 
 @dataclasses.dataclass

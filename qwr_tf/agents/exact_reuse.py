@@ -16,7 +16,7 @@ from tf_agents.specs import tensor_spec
 
 from qwr_tf import replay
 from qwr_tf.agents import minibatches
-from qwr_tf.agents import states
+from qwr_tf.agents import slots
 from qwr_tf.agents.streams import Stream
 
 # Rows that go through the torso at once.
@@ -63,7 +63,7 @@ class ExactReuse(minibatches.PerMinibatch):
         '@PerMinibatch for continuous ones.'
       )
     self._reuse_train_steps = reuse_train_steps
-    outputs = self._critic(agent.critic_network, *_one_of_each(agent))
+    outputs = agent.critic_network.outputs(*_one_of_each(agent))
     # Most critics have one number per action; others have axes of their own.
     shape = [outputs.shape[0], *outputs.shape[2:]]
     with tf.device('/cpu:0'):
@@ -74,9 +74,6 @@ class ExactReuse(minibatches.PerMinibatch):
       _variable([], tf.int32) for _ in range(3)
     )
     self._try_slots()
-
-  def _critic(self, network, observations, actions) -> tf.Tensor:
-    return network((observations, actions))[0]
 
   def _try_slots(self) -> None:
     """Makes targets and weights once: a slot that does not fit fails here."""
@@ -149,13 +146,13 @@ class ExactReuse(minibatches.PerMinibatch):
     )
     needed = tf.where(is_needed)[:, 0]
     count = tf.shape(needed)[0]
-    actions = states.all_actions(self._agent.action_spec, 1)  # [n, 1]
+    actions = slots.all_actions(self._agent.action_spec, 1)  # [n, 1]
     for first in tf.range(0, count, _CHUNK_ROWS):
       # The last chunk is filled up: one shape is compiled once.
       chunk = tf.minimum(first + tf.range(_CHUNK_ROWS), count - 1)
       rows = tf.ensure_shape(tf.gather(needed, chunk), [_CHUNK_ROWS])
       outputs = self._agent.replicas.map_rows(
-        lambda observations: self._critic(network, observations, actions),
+        lambda observations: network.outputs(observations, actions),
         self._table.observations(rows),
         axis=1,
       )
@@ -172,7 +169,7 @@ class ExactReuse(minibatches.PerMinibatch):
 def _one_of_each(agent) -> tuple[tf.Tensor, tf.Tensor]:
   """One observation [1] and all actions [n, 1]."""
   spec = agent.collect_data_spec.observation
-  actions = states.all_actions(agent.action_spec, 1)
+  actions = slots.all_actions(agent.action_spec, 1)
   return tf.zeros([1, *spec.shape], spec.dtype), actions
 
 

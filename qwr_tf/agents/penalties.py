@@ -8,8 +8,8 @@ import gin
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from qwr_tf.agents.states import Distribution
-from qwr_tf.agents.states import States
+from qwr_tf.agents.slots import Distribution
+from qwr_tf.agents.slots import States
 
 
 @gin.configurable

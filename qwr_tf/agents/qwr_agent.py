@@ -17,27 +17,23 @@ from tf_agents.typing import types
 from tf_agents.utils import common
 
 from qwr_tf import replay
-from qwr_tf.agents import action_sets
-from qwr_tf.agents import advantages as advantages_lib
-from qwr_tf.agents import behavior_policy
-from qwr_tf.agents import gradients
 from qwr_tf.agents import minibatches
-from qwr_tf.agents import penalties
-from qwr_tf.agents import replicas
+from qwr_tf.agents import penalties  # noqa: F401, gin files name them.
+from qwr_tf.agents import slots
 from qwr_tf.agents import step_counts
 from qwr_tf.agents import target_updates
-from qwr_tf.agents import windows
-from qwr_tf.agents.action_sets import ActionSet
-from qwr_tf.agents.states import Networks
-from qwr_tf.agents.states import States
-from qwr_tf.agents.states import distribution
+from qwr_tf.agents.slots import ActionSet
+from qwr_tf.agents.slots import Networks
+from qwr_tf.agents.slots import States
+from qwr_tf.agents.slots import distribution
 from qwr_tf.agents.streams import Stream
 from qwr_tf.networks import critics
 from qwr_tf.ops import backups
-from qwr_tf.ops import losses
-from qwr_tf.ops import reductions
+from qwr_tf.ops import regression
 from qwr_tf.ops import returns
-from qwr_tf.ops import weights as weights_lib
+from qwr_tf.ops.regression import Batch
+from qwr_tf.policies import behavior_policy
+from qwr_tf.replicas import replicas
 
 
 @gin.configurable
@@ -140,15 +136,15 @@ class QwrAgent(tf_agent.TFAgent):
     gamma: float = 0.99,
     td_lambda: float = 0.95,
     horizon: int = 3,
-    backup_actions: action_sets.ActionSource | None = None,
+    backup_actions: slots.ActionSource | None = None,
     backup_fn: backups.Backup = backups.log_sum_exp_backup,
     target_update_fn: Callable = target_updates.hard_update,
-    regression_actions: action_sets.ActionSource | None = None,
-    estimate_fn: Callable = advantages_lib.critic_estimates,
-    baseline_fn: Callable = advantages_lib.mean_estimate,
-    weight_fn: weights_lib.WeightFn = weights_lib.exp_weights,
+    regression_actions: slots.ActionSource | None = None,
+    estimate_fn: Callable = slots.critic_estimates,
+    baseline_fn: Callable = slots.mean_estimate,
+    weight_fn: regression.WeightFn = regression.exp_weights,
     max_weight: float = 20.0,
-    penalty_fn: Callable = penalties.no_penalty,
+    penalty_fn: Callable | None = None,
     policies_fn: Callable = behavior_policy.actor_policies,
     seed: int = 0,
     debug_summaries: bool = False,
@@ -178,6 +174,7 @@ class QwrAgent(tf_agent.TFAgent):
       weight_fn: line 20, advantages to weights; see `ops.weights`.
       max_weight: clips the weights; not in the paper, in its code.
       penalty_fn: line 21, added to the loss (AWR, AWAC); see `penalties`.
+        None adds nothing.
       policies_fn: line 5, who acts; see `behavior_policy.actor_policies`.
       seed: of all sampling while training.
       debug_summaries: `train` writes its metrics as summaries.
@@ -191,7 +188,7 @@ class QwrAgent(tf_agent.TFAgent):
     if horizon < 1:
       raise ValueError(f'horizon must be 1 or more, not {horizon}.')
     tf.Module.__init__(self, name=name)
-    default_actions = action_sets.default(action_spec)
+    default_actions = slots.default(action_spec)
     self.gamma = gamma
     self.td_lambda = td_lambda
     self.horizon = horizon
@@ -243,7 +240,7 @@ class QwrAgent(tf_agent.TFAgent):
     """Lines 12-14 on all replicas; arguments and result of `critic_update`."""
     metrics = self.replicas.run(self.critic_update, **minibatch)
     self.critic_steps.assign_add(1)
-    return self.replicas.one(metrics)
+    return metrics
 
   def critic_update(
     self,
@@ -269,8 +266,8 @@ class QwrAgent(tf_agent.TFAgent):
     """
     if td_targets is None:  # Lines 12-13
       td_targets = self.td_targets(experience, seed, q_vectors)[:, 0]
-    steps = windows.first_steps(experience)
-    mask = windows.transition_mask(steps)
+    steps = returns.first_steps(experience)
+    mask = returns.transition_mask(steps)
     return self._critic_step(mask, steps, td_targets, weights)  # Line 14
 
   def td_targets(
@@ -280,10 +277,13 @@ class QwrAgent(tf_agent.TFAgent):
     q_vectors: tf.Tensor | None = None,
   ) -> tf.Tensor:
     """Lines 12-13: targets of windows, [B, T] and the critic's own axes."""
-    states = self.states(windows.next_steps(experience), seed)
-    if q_vectors is not None:
-      states = states.cached(q_vectors, of_target=True)
-    mask = windows.bootstrap_mask(experience)
+    states = self.states(
+      returns.next_steps(experience),
+      seed,
+      q_vectors=q_vectors,
+      q_vectors_of=self._target_network,
+    )
+    mask = returns.bootstrap_mask(experience)
     targets = returns.lambda_returns(
       experience.reward[:, :-1],
       self.gamma * experience.discount[:, :-1],
@@ -294,7 +294,7 @@ class QwrAgent(tf_agent.TFAgent):
     )
     return tf.stop_gradient(targets)
 
-  def state_values(self, states: States, batch: reductions.Batch) -> tf.Tensor:
+  def state_values(self, states: States, batch: Batch) -> tf.Tensor:
     """F: values of states [...], [...] and the critic's own axes."""
     # Line 12: n actions for each state, from the policy stored with it.
     actions = self._backup_actions(states)  # [n, ...]
@@ -312,14 +312,14 @@ class QwrAgent(tf_agent.TFAgent):
   ) -> dict[str, tf.Tensor]:
     """Line 14 for steps [B], scalars by name; arguments of `critic_update`."""
     representation = self._critic_network.representation
-    inputs = steps.observation, steps.action[tf.newaxis]
-    outputs = self._critic_network(inputs)[0]  # [1, B]
+    taken = steps.action[tf.newaxis]
+    outputs = self._critic_network.outputs(steps.observation, taken)  # [1, B]
     errors = representation.losses(outputs, td_targets[tf.newaxis])[0]
     q_values = representation.values(outputs)[0]
-    mask = windows.transition_mask(steps)
+    mask = returns.transition_mask(steps)
     return {
-      'critic_loss': reductions.masked_mean(errors, mask, weights),
-      'q_mean': reductions.masked_mean(q_values, mask),
+      'critic_loss': regression.masked_mean(errors, mask, weights),
+      'q_mean': regression.masked_mean(q_values, mask),
     }
 
   # Lines 17-21: the actor.
@@ -328,7 +328,7 @@ class QwrAgent(tf_agent.TFAgent):
     """Lines 18-21 on all replicas; arguments and result of `actor_update`."""
     metrics = self.replicas.run(self.actor_update, **minibatch)
     self.actor_steps.assign_add(1)
-    return self.replicas.one(metrics)
+    return metrics
 
   def actor_update(
     self,
@@ -354,8 +354,8 @@ class QwrAgent(tf_agent.TFAgent):
     if regression is None:  # Lines 18-20
       regression = self.regression(experience, seed, q_vectors)
     actions, regression_weights, metrics = regression
-    steps = windows.first_steps(experience)
-    mask = windows.transition_mask(steps)
+    steps = returns.first_steps(experience)
+    mask = returns.transition_mask(steps)
     return metrics | self._actor_step(  # Line 21
       mask, steps, actions, regression_weights, weights
     )
@@ -372,12 +372,16 @@ class QwrAgent(tf_agent.TFAgent):
       targets = self.td_targets(experience, seed)[:, 0]
       return self._critic_network.representation.means(targets)
 
-    steps = windows.first_steps(experience)
-    states = self.states(steps, seed, window_returns)
-    if q_vectors is not None:
-      states = states.cached(q_vectors, of_target=False)
+    steps = returns.first_steps(experience)
+    states = self.states(
+      steps,
+      seed,
+      window_returns if q_vectors is None else None,
+      q_vectors=q_vectors,
+      q_vectors_of=self._critic_network,
+    )
     actions, advantages = self.advantages(states)
-    batch = replicas.batch(windows.transition_mask(steps))
+    batch = replicas.batch(returns.transition_mask(steps))
     weights, metrics = self.weigh(advantages, actions.log_weights, batch)
     return actions, weights, metrics
 
@@ -385,21 +389,22 @@ class QwrAgent(tf_agent.TFAgent):
     """Lines 18-20: (actions, their advantages [n, B]) at states [B]."""
     seeds = tf.random.experimental.stateless_split(states.seed, 3)
     # Line 18: n actions from the policy stored with the state.
-    actions = self._regression_actions(states.with_seed(seeds[0]))  # [n, B]
+    states.seed = seeds[0]
+    actions = self._regression_actions(states)  # [n, B]
     # Lines 19-20: their advantages.
-    estimates = self._estimate_fn(states.with_seed(seeds[1]), actions)
-    baseline = self._baseline_fn(
-      states.with_seed(seeds[2]), actions, estimates
-    )  # [B]
+    states.seed = seeds[1]
+    estimates = self._estimate_fn(states, actions)  # [n, B]
+    states.seed = seeds[2]
+    baseline = self._baseline_fn(states, actions, estimates)  # [B]
     return actions, estimates - baseline
 
   def weigh(
-    self, advantages: tf.Tensor, log_weights: tf.Tensor, batch: reductions.Batch
+    self, advantages: tf.Tensor, log_weights: tf.Tensor, batch: Batch
   ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     """Line 20: (weights normalised, exponentiated and clipped, scalars)."""
     raw = self._weight_fn(advantages, log_weights, batch)  # [n, B]
     weights = tf.stop_gradient(tf.minimum(raw, self.max_weight))
-    return weights, weights_lib.weight_metrics(
+    return weights, regression.weight_metrics(
       advantages, weights, log_weights, batch, self.max_weight
     )
 
@@ -419,24 +424,26 @@ class QwrAgent(tf_agent.TFAgent):
       weights: of the states, float [B].
     """
     policy = distribution(self._actor_network, steps.observation)
-    elements = losses.weighted_log_likelihood_losses(
+    elements = regression.weighted_log_likelihood_losses(
       policy.log_prob(actions.actions), regression_weights, actions.log_weights
     )  # [B]
-    elements += self._penalty_fn(policy, self.states(steps, self._seed))
-    mask = windows.transition_mask(steps)
-    return {'actor_loss': reductions.masked_mean(elements, mask, weights)}
+    if self._penalty_fn is not None:
+      elements += self._penalty_fn(policy, self.states(steps, self._seed))
+    mask = returns.transition_mask(steps)
+    return {'actor_loss': regression.masked_mean(elements, mask, weights)}
 
   # Networks and seeds.
 
   def q_values(self, observation, actions) -> tf.Tensor:
     """Q(s, a) for actions [n, ...], float [n, ...], no gradient."""
-    outputs = self._critic_network((observation, actions))[0]
+    outputs = self._critic_network.outputs(observation, actions)
     values = self._critic_network.representation.values(outputs)
     return tf.stop_gradient(values)
 
   def behavior_distribution(self, policy_info):
     """mu(.|s) from what was stored."""
-    return self._collect_policy.restore_distribution(policy_info)
+    spec = self._collect_policy.behavior_spec
+    return slots.restore_distribution(spec, policy_info)
 
   def seed_for(self, stream: int, step: tf.Tensor) -> tf.Tensor:
     """A stateless seed that only (seed, stream, step) decide, int32 [2]."""
@@ -474,21 +481,18 @@ class QwrAgent(tf_agent.TFAgent):
     return self._online_and_target_variables()[1]
 
   def states(
-    self,
-    steps: trajectory.Trajectory,
-    seed: types.Seed,
-    returns_fn: Callable[[types.Seed], tf.Tensor] | None = None,
+    self, steps: trajectory.Trajectory, seed: types.Seed, *args, **kwargs
   ) -> States:
-    """States of steps [...] as the slots see them; see `States`."""
+    """States of steps [...] for the slots; further arguments of `States`."""
     networks = Networks(
       self._actor_network,
       self._critic_network,
       self._target_actor,
       self._target_network,
-      self._collect_policy.restore_distribution,
+      self._collect_policy.behavior_spec,
       self.action_spec,
     )
-    return States(networks, steps, seed, returns_fn)
+    return States(networks, steps, seed, *args, **kwargs)
 
   def _online_and_target_variables(self):
     """Variables of critic and actor, and of their targets."""
@@ -530,14 +534,14 @@ class QwrAgent(tf_agent.TFAgent):
       counts,
       self.train_step_counter if writes else None,
     )
-    self._critic_step = gradients.GradientStep(
+    self._critic_step = replicas.GradientStep(
       self.critic_loss,
       'critic_loss',
       self._critic_network,
       self._critic_optimizer,
       *shared,
     )
-    self._actor_step = gradients.GradientStep(
+    self._actor_step = replicas.GradientStep(
       self.actor_loss,
       'actor_loss',
       self._actor_network,
@@ -561,7 +565,7 @@ class QwrAgent(tf_agent.TFAgent):
 
   def _losses(self, experience, seed, weights=None):
     """Scalars of both losses, without a gradient step."""
-    steps = windows.first_steps(experience)
+    steps = returns.first_steps(experience)
     td_targets = self.td_targets(experience, seed)[:, 0]
     actions, regression_weights, metrics = self.regression(experience, seed)
     return self.critic_loss(steps, td_targets, weights), {
@@ -574,7 +578,7 @@ class QwrAgent(tf_agent.TFAgent):
     experience: trajectory.Trajectory,
     weights: tf.Tensor | None = None,
   ) -> tf_agent.LossInfo:
-    windows.check(experience, self.horizon + 1, weights)
+    _check_windows(experience, self.horizon + 1, weights)
     step = self.critic_steps.read_value()
     self.update_target(step)
     critic = self.train_critic(
@@ -599,7 +603,7 @@ class QwrAgent(tf_agent.TFAgent):
     weights: tf.Tensor | None = None,
     training: bool = False,
   ) -> tf_agent.LossInfo:
-    windows.check(experience, self.horizon + 1, weights)
+    _check_windows(experience, self.horizon + 1, weights)
     seed = self.seed_for(Stream.CRITIC, self.critic_steps)
     return _loss_info(*self._losses(experience, seed, weights))
 
@@ -632,7 +636,7 @@ class Iterations:
     self._before = [int(n) for n in (agent.critic_steps, agent.actor_steps)]
     self._steps = [int(n) for n in steps]
 
-  def redraw(self, bad_step: gradients.BadStep) -> tuple[tf.Tensor, Any]:
+  def redraw(self, bad_step: replicas.BadStep) -> tuple[tf.Tensor, Any]:
     """Draws the windows of a step that was not taken once more.
 
     Args:
@@ -665,6 +669,36 @@ def _averages(totals, num_steps, names: tuple[str, ...]):
   """Means over the steps of a phase, and maxima."""
   steps = tf.cast(tf.maximum(num_steps, 1), tf.float32)
   return tf.where(_is_maximum(names), totals, totals / steps)
+
+
+def _check_windows(
+  experience: trajectory.Trajectory,
+  num_steps: int,
+  weights: types.Tensor | None = None,
+) -> None:
+  """Raises ValueError for experience that cannot be learned from.
+
+  Args:
+    experience: windows [B, T + 1] that must have mu.
+    num_steps: T + 1.
+    weights: must be a number, or one for each window; others would broadcast.
+  """
+  if not experience.policy_info:
+    raise ValueError(
+      'experience must have the policy_info that collect_policy writes; '
+      'collect with it from the first step on.'
+    )
+  length = experience.step_type.shape[1]
+  if length is not None and length != num_steps:
+    raise ValueError(
+      f'experience must have {num_steps} steps (horizon + 1), not {length}; '
+      f'sample with num_steps={num_steps}.'
+    )
+  shape = tf.convert_to_tensor(1.0 if weights is None else weights).shape
+  if (shape.rank or 0) > 1:
+    raise ValueError(
+      f'weights must be one number for each window, not of shape {shape}.'
+    )
 
 
 def _counter(name: str) -> tf.Variable:

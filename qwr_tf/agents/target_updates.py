@@ -10,7 +10,7 @@ import gin
 import tensorflow as tf
 from tf_agents.utils import common
 
-from qwr_tf.agents import replicas
+from qwr_tf.replicas import replicas
 
 
 @gin.configurable

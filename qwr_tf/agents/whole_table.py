@@ -7,12 +7,11 @@ import tensorflow as tf
 from tf_agents.typing import types
 
 from qwr_tf import replay
-from qwr_tf.agents import replicas
-from qwr_tf.agents import windows
-from qwr_tf.agents.action_sets import ActionSet
+from qwr_tf.agents.slots import ActionSet
 from qwr_tf.agents.streams import Stream
-from qwr_tf.ops import reductions
+from qwr_tf.ops import regression
 from qwr_tf.ops import returns as returns_lib
+from qwr_tf.replicas import replicas
 
 
 @gin.configurable
@@ -79,7 +78,7 @@ class WholeTable:
       lambda x: tf.gather(x, kept, axis=1), (actions, advantages)
     )
     weights, metrics = self._agent.weigh(
-      advantages, actions.log_weights, reductions.WHOLE
+      advantages, actions.log_weights, regression.WHOLE
     )
 
     def minibatch(i):
@@ -113,11 +112,11 @@ class WholeTable:
 
     def chunk(numbers):
       pairs = self._table.gather(numbers, 2)
-      batch = replicas.batch(windows.bootstrap_mask(pairs)[:, 0])
+      batch = replicas.batch(returns_lib.bootstrap_mask(pairs)[:, 0])
       next_steps = tf.nest.map_structure(lambda x: x[:, 1], pairs)
       states = agent.states(next_steps, _folded_in(seed, numbers))
       values = representation.means(agent.state_values(states, batch))
-      steps = windows.first_steps(pairs)
+      steps = returns_lib.first_steps(pairs)
       return steps.reward, steps.discount, values, steps.is_last()
 
     rows = self._by_chunks(
@@ -135,7 +134,7 @@ class WholeTable:
     agent = self._agent
 
     def chunk(numbers):
-      steps = windows.first_steps(self._table.gather(numbers, 2))
+      steps = returns_lib.first_steps(self._table.gather(numbers, 2))
       chunk_returns = tf.gather(returns, numbers - first)
       states = agent.states(
         steps, _folded_in(seed, numbers), lambda seed: chunk_returns

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tf_agents.typing import types
 
 from qwr_tf.networks import critics
-from qwr_tf.ops import representations
+from qwr_tf.ops import returns
 
 
 class _Wrapper(critics.Critic):
@@ -58,7 +58,7 @@ class TwinCritic(_Wrapper):
     ]
     super().__init__(observation_spec, action_spec, members, name)
     value_scale = members[0].representation.value_scale
-    self.representation = representations.Minimum(value_scale)
+    self.representation = returns.Minimum(value_scale)
 
   def outputs(self, observation: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
     """Values of each critic, float [n, ..., critics]."""
@@ -107,7 +107,7 @@ class RemCritic(_Wrapper):
       )
     ]
     super().__init__(observation_spec, action_spec, members, name)
-    self.representation = representations.RandomMixture(
+    self.representation = returns.RandomMixture(
       members[0].representation.value_scale, num_heads
     )
 
@@ -175,7 +175,7 @@ class DistributionalCritic(_Wrapper):
     ]
     super().__init__(observation_spec, action_spec, members, name)
     atoms = tf.linspace(float(min_value), float(max_value), num_atoms)
-    self.representation = representations.Categorical(atoms=atoms)
+    self.representation = returns.Categorical(atoms=atoms)
 
   def outputs(self, observation: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
     """Logits of the atoms, float [n, ..., atoms]."""

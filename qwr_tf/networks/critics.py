@@ -15,7 +15,7 @@ from tf_agents.typing import types
 
 from qwr_tf.networks import discrete_actions
 from qwr_tf.networks import torsos
-from qwr_tf.ops import representations
+from qwr_tf.ops import returns
 
 
 class Critic(network.Network):
@@ -30,7 +30,7 @@ class Critic(network.Network):
   is_action_value = True
 
   # See `ops.representations`.
-  representation = representations.Numbers()
+  representation = returns.Numbers()
 
   @property
   def normalizer(self):
@@ -71,11 +71,6 @@ def value_head(
     num_outputs or 1,
     kernel_initializer=torsos.uniform_initializer(output_limit),
   )
-
-
-def head_outputs(outputs: tf.Tensor, num_outputs: int | None) -> tf.Tensor:
-  """[..., num_outputs], or [...] where the head is one value."""
-  return outputs if num_outputs else outputs[..., 0]
 
 
 def _action_embedding(action_spec: types.BoundedTensorSpec, width: int):
@@ -145,7 +140,7 @@ class GatedQNetwork(Critic):
       )
     self._head = value_head(num_outputs, output_limit)
     self._num_outputs = num_outputs
-    self.representation = representations.Numbers(value_scale)
+    self.representation = returns.Numbers(value_scale)
 
   def outputs(self, observation: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
     """Values, float [n, ...]."""
@@ -158,7 +153,9 @@ class GatedQNetwork(Critic):
     hidden = squash.flatten(gated)
     for layer in self._post_gate:
       hidden = layer(hidden)
-    outputs = head_outputs(self._head(hidden), self._num_outputs)
+    outputs = self._head(hidden)
+    if self._num_outputs is None:
+      outputs = outputs[..., 0]
     return self.representation.value_scale * squash.unflatten(outputs)
 
 
@@ -185,7 +182,7 @@ class ValueNetwork(Critic):
     self.encoder = torsos.Encoder(observation_spec, torso_fn, normalizer)
     self._head = value_head(num_outputs, output_limit)
     self._num_outputs = num_outputs
-    self.representation = representations.Numbers(value_scale)
+    self.representation = returns.Numbers(value_scale)
     self._action_rank = action_spec.shape.rank
 
   def outputs(self, observation: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
@@ -196,14 +193,14 @@ class ValueNetwork(Critic):
     outer = tf.shape(actions)[: tf.rank(actions) - self._action_rank]
     shape = tf.broadcast_dynamic_shape(outer, tf.shape(raw)[:-1])
     outputs = tf.broadcast_to(raw, tf.concat([shape, tf.shape(raw)[-1:]], 0))
-    return head_outputs(outputs, self._num_outputs)
+    return outputs if self._num_outputs else outputs[..., 0]
 
 
 @gin.configurable
 class NoCritic(Critic):
   """Zero for everything and nothing to learn (RWR, BC)."""
 
-  representation = representations.Nothing()
+  representation = returns.Nothing()
 
   def __init__(
     self,

@@ -11,7 +11,7 @@ from tf_agents.typing import types
 from qwr_tf.networks import critics
 from qwr_tf.networks import discrete_actions
 from qwr_tf.networks import torsos
-from qwr_tf.ops import representations
+from qwr_tf.ops import returns
 
 
 @gin.configurable
@@ -50,7 +50,7 @@ class ConcatQNetwork(critics.Critic):
     self._torso = torso_fn()
     self._head = critics.value_head(num_outputs, output_limit)
     self._num_outputs = num_outputs
-    self.representation = representations.Numbers(value_scale)
+    self.representation = returns.Numbers(value_scale)
 
   @property
   def normalizer(self):
@@ -78,7 +78,7 @@ class ConcatQNetwork(critics.Critic):
     outputs = self.representation.value_scale * self._head(self._torso(flat))
     shape = tf.concat([outer, outputs.shape[-1:]], axis=0)
     outputs = tf.reshape(outputs, shape)
-    return critics.head_outputs(outputs, self._num_outputs)
+    return outputs if self._num_outputs else outputs[..., 0]
 
 
 @gin.configurable
@@ -111,7 +111,7 @@ class DiscreteQNetwork(critics.Critic):
       self.num_actions * (num_outputs or 1), output_limit
     )
     self._num_outputs = num_outputs
-    self.representation = representations.Numbers(value_scale)
+    self.representation = returns.Numbers(value_scale)
 
   @property
   def is_plain(self) -> bool:
@@ -131,4 +131,4 @@ class DiscreteQNetwork(critics.Critic):
     )  # [..., actions, outputs]
     chosen = tf.one_hot(actions, self.num_actions)[..., tf.newaxis]
     outputs = tf.reduce_sum(chosen * outputs, axis=-2)  # [n, ..., outputs]
-    return critics.head_outputs(outputs, self._num_outputs)
+    return outputs if self._num_outputs else outputs[..., 0]

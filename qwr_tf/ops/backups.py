@@ -15,7 +15,7 @@ from typing import Protocol
 import gin
 import tensorflow as tf
 
-from qwr_tf.ops import reductions
+from qwr_tf.ops import regression
 
 # Keeps the scale of constant Q-values positive (the authors' code).
 SCALE_EPSILON = 1e-5
@@ -28,7 +28,7 @@ class Backup(Protocol):
     self,
     q_values: tf.Tensor,
     log_weights: tf.Tensor,
-    batch: reductions.Batch = reductions.WHOLE,
+    batch: regression.Batch = regression.WHOLE,
   ) -> tf.Tensor:
     """Arguments as in the first function below."""
     ...
@@ -38,7 +38,7 @@ class Backup(Protocol):
 def mean_backup(
   q_values: tf.Tensor,
   log_weights: tf.Tensor,
-  batch: reductions.Batch = reductions.WHOLE,
+  batch: regression.Batch = regression.WHOLE,
 ) -> tf.Tensor:
   """F_AVG: the expectation of Q under the sampling policy.
 
@@ -57,7 +57,7 @@ def mean_backup(
 def max_backup(
   q_values: tf.Tensor,
   log_weights: tf.Tensor,
-  batch: reductions.Batch = reductions.WHOLE,
+  batch: regression.Batch = regression.WHOLE,
 ) -> tf.Tensor:
   """F_MAX: the best of the n actions. Arguments as in `mean_backup`."""
   return tf.reduce_max(q_values, axis=0)
@@ -67,7 +67,7 @@ def max_backup(
 def mean_absolute_deviation(
   q_values: tf.Tensor,
   log_weights: tf.Tensor,
-  batch: reductions.Batch = reductions.WHOLE,
+  batch: regression.Batch = regression.WHOLE,
   per_state: bool = True,
 ) -> tf.Tensor:
   """Mean absolute deviation of Q around its mean, + 1e-5.
@@ -93,7 +93,7 @@ def mean_absolute_deviation(
 def standard_deviation(
   q_values: tf.Tensor,
   log_weights: tf.Tensor,
-  batch: reductions.Batch = reductions.WHOLE,
+  batch: regression.Batch = regression.WHOLE,
   per_state: bool = True,
 ) -> tf.Tensor:
   """Standard deviation of Q, + 1e-5. As in `mean_absolute_deviation`."""
@@ -112,7 +112,7 @@ def _mean(values, log_weights, batch, per_state: bool) -> tf.Tensor:
 def unit_scale(
   q_values: tf.Tensor,
   log_weights: tf.Tensor,
-  batch: reductions.Batch = reductions.WHOLE,
+  batch: regression.Batch = regression.WHOLE,
 ) -> tf.Tensor:
   """No scale: the temperature is in units of return (the ICLR text)."""
   return tf.ones([], q_values.dtype)
@@ -122,7 +122,7 @@ def unit_scale(
 def log_sum_exp_backup(
   q_values: tf.Tensor,
   log_weights: tf.Tensor,
-  batch: reductions.Batch = reductions.WHOLE,
+  batch: regression.Batch = regression.WHOLE,
   backup_temperature: float = 0.3,
   scale_fn: Backup = mean_absolute_deviation,
 ) -> tf.Tensor:

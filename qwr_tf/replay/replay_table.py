@@ -155,7 +155,7 @@ class ReplayTable(stock_interface.StockInterface):
     next_slot = (self._rows_written + self._history) % self._num_rows
     # Zero until `history` rows before they wrap: nothing was written there.
     by_rows = self._transitions_before.sparse_read(next_slot)
-    return tf.maximum(tf.maximum(by_interactions, by_rows), 0)
+    return tf.maximum(by_interactions, by_rows)
 
   def num_starts(self) -> tf.Tensor:
     """Transitions that can be drawn: those with a row after them."""

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from qwr_tf.agents import gradients
-from qwr_tf.agents import windows
 from qwr_tf.agents.streams import Stream
+from qwr_tf.ops import returns
+from qwr_tf.replicas import replicas
 from qwr_tf.runs import atomic_files
 
 NAME = 'offending_batch.npz'
@@ -31,7 +31,7 @@ def explain(error: Exception, parts, folder: pathlib.Path) -> str:
   Raises:
     Exception: the error itself, if it is about something else.
   """
-  step = gradients.bad_step(error)
+  step = replicas.bad_step(error)
   if step is None and not isinstance(error, FloatingPointError):
     raise error
   message, tensors = str(error), getattr(error, 'tensors', None)
@@ -45,19 +45,17 @@ def explain(error: Exception, parts, folder: pathlib.Path) -> str:
   return f'{message}; see {write(folder, tensors)}' if tensors else message
 
 
-def _number(agent, step: gradients.BadStep) -> str:
+def _number(agent, step: replicas.BadStep) -> str:
   if _is_critic(agent, step):
     return f'critic step {step.critic_steps + 1}'
   return f'actor step {step.actor_steps + 1}'
 
 
-def _is_critic(agent, step: gradients.BadStep) -> bool:
+def _is_critic(agent, step: replicas.BadStep) -> bool:
   return step.network == agent.critic_network.name
 
 
-def of_step(
-  agent, iterations, step: gradients.BadStep
-) -> dict[str, np.ndarray]:
+def of_step(agent, iterations, step: replicas.BadStep) -> dict[str, np.ndarray]:
   """The numbers of the step that was not taken, in the order they are made.
 
   They are made anew from the step's windows. Those of `WholeTable`, which come
@@ -66,7 +64,7 @@ def of_step(
   Args:
     agent: with the weights it had before the step.
     iterations: which the step belongs to.
-    step: from `gradients.bad_step`.
+    step: from `replicas.bad_step`.
 
   Returns:
     Arrays by name: weights, windows [B, T + 1, ...], and what became of them.
@@ -87,14 +85,14 @@ def of_step(
 def _critic_numbers(agent, experience, step) -> dict[str, tf.Tensor]:
   seed = agent.seed_for(Stream.CRITIC, step.critic_steps)
   targets = agent.td_targets(experience, seed)
-  first = windows.first_steps(experience)
+  first = returns.first_steps(experience)
   return {'td_targets': targets, **agent.critic_loss(first, targets[:, 0])}
 
 
 def _actor_numbers(agent, experience, step) -> dict[str, tf.Tensor]:
   seed = agent.seed_for(Stream.ACTOR, step.actor_steps)
   actions, weights, scalars = agent.regression(experience, seed)
-  first = windows.first_steps(experience)
+  first = returns.first_steps(experience)
   loss = agent.actor_loss(first, actions, weights)
   return {'actions': actions.actions, 'weights': weights, **scalars, **loss}
 

@@ -1,16 +1,89 @@
-"""Regression weights from advantages (Algorithm 2, line 20).
+"""The two regressions of Algorithm 2: weights, losses, means (lines 14, 20-21).
 
 A weight function takes (advantages [n, B], log_weights [n, B], batch) and
-returns weights [n, B]. The batch says which states count.
+returns weights [n, B].
+
+Where replicas of `tf.distribute` hold shares of a minibatch, a mean over the
+whole of it needs numbers of all replicas. The functions here take a `Batch`
+and never ask which replica they run in.
 """
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import gin
 import tensorflow as tf
 
-from qwr_tf.ops import backups
-from qwr_tf.ops import reductions
+
+class Batch(NamedTuple):
+  """The states of a minibatch that count, and how replicas add up.
+
+  The defaults are those of one device and a minibatch that counts as a whole.
+
+  Attributes:
+    mask: nonzero for the states that count, [...]; None counts all.
+    num_replicas: R, which hold shares of the minibatch.
+    sum_fn: a nest of tensors -> their sums over all replicas.
+    gather_fn: a scalar -> the scalars of all replicas, [R].
+  """
+
+  mask: tf.Tensor | None = None
+  num_replicas: int = 1
+  sum_fn: Callable[[Any], Any] | None = None
+  gather_fn: Callable[[tf.Tensor], tf.Tensor] | None = None
+
+  def sum(self, values: Any) -> Any:
+    """Sums of a nest of tensors over all replicas."""
+    return values if self.sum_fn is None else self.sum_fn(values)
+
+  def mean(self, values: tf.Tensor) -> tf.Tensor:
+    """Mean over the states that count, float [...] -> scalar; 0 if none do."""
+    if self.mask is None:
+      mean = tf.reduce_mean(values)
+      if self.sum_fn is None:
+        return mean
+      return self.sum_fn(mean / self.num_replicas)
+    counts = tf.cast(self.mask, tf.bool)
+    total = tf.reduce_sum(tf.where(counts, values, 0.0))
+    count = tf.reduce_sum(tf.cast(counts, values.dtype))
+    if self.sum_fn is not None:
+      total, count = self.sum_fn((total, count))
+    return tf.math.divide_no_nan(total, count)
+
+  def reduce(self, reduce_fn: Callable, value: tf.Tensor) -> tf.Tensor:
+    """A reduction of all replicas' scalars, such as their maximum."""
+    if self.gather_fn is None:
+      return value
+    return reduce_fn(self.gather_fn(value))
+
+
+# One device, every state counts.
+WHOLE = Batch()
+
+
+def masked_mean(
+  values: tf.Tensor,
+  mask: tf.Tensor | None = None,
+  weights: tf.Tensor | None = None,
+) -> tf.Tensor:
+  """Mean of weights * values over the entries whose mask is 1, on one replica.
+
+  Args:
+    values: float [B].
+    mask: 1 for the entries that count, float [B]; None counts all.
+    weights: float [B] or scalar; they scale the mean and do not average out.
+
+  Returns:
+    Float scalar, 0 where nothing counts.
+  """
+  if weights is not None:
+    values *= weights
+  if mask is None:
+    return tf.reduce_mean(values)
+  return tf.math.divide_no_nan(
+    tf.reduce_sum(mask * values), tf.reduce_sum(mask)
+  )
+
 
 NORMALIZATION_EPSILON = 1e-5
 
@@ -22,7 +95,7 @@ class WeightFn(Protocol):
     self,
     advantages: tf.Tensor,
     log_weights: tf.Tensor,
-    batch: reductions.Batch = reductions.WHOLE,
+    batch: Batch = WHOLE,
   ) -> tf.Tensor:
     """Arguments as in the first function below."""
     ...
@@ -32,7 +105,7 @@ class WeightFn(Protocol):
 def standardize(
   advantages: tf.Tensor,
   log_weights: tf.Tensor,
-  batch: reductions.Batch = reductions.WHOLE,
+  batch: Batch = WHOLE,
 ) -> tf.Tensor:
   """Zero mean and unit deviation over the whole n x B array.
 
@@ -47,11 +120,11 @@ def standardize(
   weights = tf.exp(log_weights) * tf.ones_like(advantages)
   if batch.mask is not None:
     weights *= batch.mask
-  total, weighted = batch.sum_fn(
+  total, weighted = batch.sum(
     (tf.reduce_sum(weights), tf.reduce_sum(weights * advantages))
   )
   centered = advantages - tf.math.divide_no_nan(weighted, total)
-  squares = batch.sum_fn(tf.reduce_sum(weights * centered**2))
+  squares = batch.sum(tf.reduce_sum(weights * centered**2))
   variance = tf.math.divide_no_nan(squares, total)
   return centered / (tf.sqrt(variance) + NORMALIZATION_EPSILON)
 
@@ -60,7 +133,7 @@ def standardize(
 def keep(
   advantages: tf.Tensor,
   log_weights: tf.Tensor,
-  batch: reductions.Batch = reductions.WHOLE,
+  batch: Batch = WHOLE,
 ) -> tf.Tensor:
   """Advantages as they are: beta is then in units of return."""
   return advantages
@@ -70,7 +143,7 @@ def keep(
 def exp_weights(
   advantages: tf.Tensor,
   log_weights: tf.Tensor,
-  batch: reductions.Batch = reductions.WHOLE,
+  batch: Batch = WHOLE,
   beta: float = 1.0,
   normalize_fn: WeightFn = standardize,
 ) -> tf.Tensor:
@@ -94,7 +167,7 @@ def exp_weights(
 def softmax_weights(
   advantages: tf.Tensor,
   log_weights: tf.Tensor,
-  batch: reductions.Batch = reductions.WHOLE,
+  batch: Batch = WHOLE,
   beta: float = 1.0,
 ) -> tf.Tensor:
   """exp(A / beta), divided by its mean over the batch (AWAC's code).
@@ -107,7 +180,7 @@ def softmax_weights(
   if batch.mask is not None:
     log_weights += tf.math.log(batch.mask)  # -inf leaves a state out.
   total, count = (
-    batch.log_sum_exp(tf.reduce_logsumexp(x))
+    batch.reduce(tf.reduce_logsumexp, tf.reduce_logsumexp(x))
     for x in (advantages / beta + log_weights, log_weights)
   )
   weights = tf.exp(advantages / beta - total + count)
@@ -119,7 +192,7 @@ def softmax_weights(
 def binary_weights(
   advantages: tf.Tensor,
   log_weights: tf.Tensor,
-  batch: reductions.Batch = reductions.WHOLE,
+  batch: Batch = WHOLE,
 ) -> tf.Tensor:
   """1 where the advantage is positive, else 0 (CRR, binary)."""
   return tf.cast(advantages > 0, advantages.dtype)
@@ -129,7 +202,7 @@ def binary_weights(
 def uniform_weights(
   advantages: tf.Tensor,
   log_weights: tf.Tensor,
-  batch: reductions.Batch = reductions.WHOLE,
+  batch: Batch = WHOLE,
 ) -> tf.Tensor:
   """Weight one for every action: behavioural cloning."""
   return tf.ones_like(advantages)
@@ -139,7 +212,7 @@ def weight_metrics(
   advantages: tf.Tensor,
   weights: tf.Tensor,
   log_weights: tf.Tensor,
-  batch: reductions.Batch,
+  batch: Batch,
   max_weight: float,
 ) -> dict[str, tf.Tensor]:
   """Scalars of line 20 by name.
@@ -156,15 +229,37 @@ def weight_metrics(
     `weight_clipped` (the share at the clip) and `q_scale` (mean absolute
     advantage: how far the critic tells actions apart); and `weight_max`.
   """
-
-  def mean(values):
-    return batch.mean(backups.mean_backup(values, log_weights))
+  shares = tf.exp(log_weights)
 
   # Weights are not negative, so 0 stands for a state that does not count.
   counted = weights if batch.mask is None else batch.mask * weights
-  return {
-    'weight_mean': mean(weights),
-    'weight_max': batch.maximum(tf.reduce_max(counted)),
-    'weight_clipped': mean(tf.cast(weights >= max_weight, tf.float32)),
-    'q_scale': mean(tf.abs(advantages)),
+  clipped = tf.cast(weights >= max_weight, tf.float32)
+  means = {
+    'weight_mean': weights,
+    'weight_clipped': clipped,
+    'q_scale': tf.abs(advantages),
   }
+  return {
+    'weight_max': batch.reduce(tf.reduce_max, tf.reduce_max(counted)),
+    **{
+      name: batch.mean(tf.reduce_sum(shares * values, axis=0))
+      for name, values in means.items()
+    },
+  }
+
+
+def weighted_log_likelihood_losses(
+  log_probs: tf.Tensor, weights: tf.Tensor, log_weights: tf.Tensor
+) -> tf.Tensor:
+  """- sum_j w_j f(A_j) log pi(a_j | s), line 21 with the sample mean.
+
+  Args:
+    log_probs: log pi(a_j | s), float [n, B].
+    weights: f(A_j), float [n, B].
+    log_weights: of the actions, log w_j, broadcasts to [n, B].
+
+  Returns:
+    One loss per state, float [B].
+  """
+  log_probs.shape.assert_is_compatible_with(weights.shape)
+  return -tf.reduce_sum(tf.exp(log_weights) * weights * log_probs, axis=0)

@@ -1,4 +1,4 @@
-"""The policy that collects and writes what it was (mu) beside each action."""
+"""Policies that act; the one that collects stores mu beside each action."""
 
 from typing import Any, NamedTuple
 
@@ -44,6 +44,7 @@ def _check_storable(spec) -> None:
 class BehaviorPolicy(actor_policy.ActorPolicy):
   """Samples from the actor, unclipped, with its parameters in policy_info.
 
+  `behavior_spec` describes the distribution that the parameters are of.
   policy_info is {'dist_params': {...}}: the tensors that define the actor's
   distribution at the observation, for instance {'loc': [A]} or {'logits':
   [n]}. It is written on the last observation of an episode as well.
@@ -53,7 +54,7 @@ class BehaviorPolicy(actor_policy.ActorPolicy):
     """Creates the policy; the actor must return an unsquashed distribution."""
     spec = actor_network.create_variables(time_step_spec.observation)
     _check_storable(spec)
-    self._output_spec = spec
+    self.behavior_spec = spec
     super().__init__(
       time_step_spec=time_step_spec,
       action_spec=action_spec,
@@ -73,13 +74,6 @@ class BehaviorPolicy(actor_policy.ActorPolicy):
     step = super()._distribution(time_step, policy_state)
     info = {DIST_PARAMS: _dist_params(step.action)}
     return policy_step.PolicyStep(step.action, step.state, info)
-
-  def restore_distribution(self, policy_info):
-    """mu(.|s) from what was stored, policy_info [...] to batch shape [...]."""
-    parameters = distribution_utils.merge_to_parameters_from_dict(
-      self._output_spec.parameters, policy_info[DIST_PARAMS]
-    )
-    return distribution_utils.make_from_parameters(parameters)
 
 
 Policies = tuple[tf_policy.TFPolicy, tf_policy.TFPolicy]

@@ -1,0 +1,354 @@
+"""Slots of Algorithm 2 that its relatives fill otherwise (lines 12, 18-20).
+
+* An action source (lines 12 and 18) is a function States [...] -> ActionSet:
+  n actions per state with log-weights whose exponentials sum to one.
+* An estimate stands for Q(s, a_j) (line 20), a function (states [B], actions
+  [n, B]) -> [n, B].
+* A baseline stands for V(s) (line 19), a function (states, actions, estimates)
+  -> [B].
+
+Further slots: `ops.backups` (line 13), `ops.regression` (the weights of line
+20), `penalties` (line 21), `target_updates` (lines 8-9).
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import gin
+import tensorflow as tf
+import tensorflow_probability as tfp
+from tf_agents.distributions import utils as distribution_utils
+from tf_agents.specs import tensor_spec
+from tf_agents.trajectories import trajectory
+from tf_agents.typing import types
+
+from qwr_tf.policies import behavior_policy
+from qwr_tf.replicas import replicas
+
+Distribution: TypeAlias = tfp.distributions.Distribution
+
+
+class Networks(NamedTuple):
+  """The agent's networks, and the specs of mu and of an action."""
+
+  actor: Any
+  critic: Any
+  target_actor: Any
+  target_critic: Any
+  behavior_spec: distribution_utils.DistributionSpecV2
+  action_spec: types.BoundedTensorSpec
+
+
+class States:
+  """A batch of states [...]: the stored mu, the policy and the critics there.
+
+  Where `q_vectors` are given, they stand for the observations (`ExactReuse`):
+  everything but mu and that critic's outputs raises ValueError.
+
+  Attributes:
+    taken: the actions that were taken, [...] and the action's own axes.
+    outer_rank: the number of leading axes [...].
+    action_spec: of one action.
+    seed: stateless seed of everything a slot draws here, int [2].
+  """
+
+  def __init__(
+    self,
+    networks: Networks,
+    steps: trajectory.Trajectory,
+    seed: types.Seed,
+    returns_fn: Callable[[types.Seed], tf.Tensor] | None = None,
+    q_vectors: tf.Tensor | None = None,
+    q_vectors_of: Any = None,
+  ):
+    """Wraps one time step of experience for each state.
+
+    Args:
+      networks: of the agent.
+      steps: outer shape [...].
+      seed: int [2].
+      returns_fn: seed -> returns that followed, [...].
+      q_vectors: a critic's outputs for all discrete actions, [..., actions]
+        and the critic's own axes.
+      q_vectors_of: the network whose outputs they are.
+    """
+    self._networks = networks
+    self._steps = steps
+    self._returns_fn = returns_fn
+    self._q_vectors = q_vectors
+    self._q_vectors_of = q_vectors_of
+    self.taken = steps.action
+    self.outer_rank = steps.step_type.shape.rank
+    self.action_spec = networks.action_spec
+    self.seed = seed
+
+  @property
+  def actor_variables(self) -> list[tf.Variable]:
+    """Weights of the network being regressed."""
+    return self._networks.actor.trainable_variables
+
+  def behavior(self, tile_fn: Callable = lambda info: info) -> Distribution:
+    """mu(.|s) as it was stored; `tile_fn` changes the stored parameters."""
+    stored = tile_fn(self._steps.policy_info)
+    return restore_distribution(self._networks.behavior_spec, stored)
+
+  def policy(self) -> Distribution:
+    """pi(.|s), the policy being trained."""
+    return distribution(self._networks.actor, self._observations())
+
+  def target_policy(self) -> Distribution:
+    """The policy's target network at s."""
+    return distribution(self._networks.target_actor, self._observations())
+
+  def target_outputs(self, actions: tf.Tensor) -> tf.Tensor:
+    """Outputs of the target network for actions [n, ...]."""
+    return self._outputs(self._networks.target_critic, actions)
+
+  def q_values(self, actions: tf.Tensor) -> tf.Tensor:
+    """Q(s, a) of the critic being trained, float [n, ...], no gradient."""
+    critic = self._networks.critic
+    values = critic.representation.values(self._outputs(critic, actions))
+    return tf.stop_gradient(values)
+
+  def returns(self) -> tf.Tensor:
+    """Returns that followed in the experience, float [...]."""
+    if self._returns_fn is None:
+      raise ValueError(
+        'There are no returns for these states; use '
+        'iterate.minibatches_fn = @WholeTable or @PerMinibatch.'
+      )
+    return self._returns_fn(self.seed)
+
+  def _observations(self) -> tf.Tensor:
+    if self._q_vectors is not None:
+      raise ValueError(
+        'ExactReuse has no observations for actions of the current policy; use '
+        'iterate.minibatches_fn = @PerMinibatch.'
+      )
+    return self._steps.observation
+
+  def _outputs(self, critic, actions: tf.Tensor) -> tf.Tensor:
+    """Outputs of a critic, [n, ...] and its own axes."""
+    if self._q_vectors is None:
+      return critic.outputs(self._steps.observation, actions)
+    if critic is not self._q_vectors_of:
+      raise ValueError(
+        'ExactReuse caches the values of the target network while the critic '
+        'learns, and of the critic while the actor does; use '
+        'iterate.minibatches_fn = @PerMinibatch for slots that ask the other '
+        'one.'
+      )
+    num_axes = self._q_vectors.shape.rank - self.outer_rank - 1
+    axis = -1 - num_axes
+    chosen = tf.one_hot(actions, self._q_vectors.shape[axis])
+    for _ in range(num_axes):
+      chosen = chosen[..., tf.newaxis]
+    return tf.reduce_sum(chosen * self._q_vectors, axis=axis)
+
+
+def restore_distribution(
+  spec: distribution_utils.DistributionSpecV2, policy_info: Any
+) -> Distribution:
+  """mu(.|s) from what was stored, policy_info [...] to batch shape [...]."""
+  parameters = distribution_utils.merge_to_parameters_from_dict(
+    spec.parameters, policy_info[behavior_policy.DIST_PARAMS]
+  )
+  return distribution_utils.make_from_parameters(parameters)
+
+
+def distribution(network, observation) -> Distribution:
+  """The distribution of an actor network at observations [...]."""
+  # TF-Agents' own networks want all three arguments.
+  return network(observation, step_type=None, network_state=())[0]
+
+
+def all_actions(
+  action_spec: types.BoundedTensorSpec, outer_rank: int
+) -> tf.Tensor:
+  """Every value of a discrete action, [n, 1, ...] with outer_rank ones.
+
+  Raises:
+    ValueError: for continuous actions.
+  """
+  if not tensor_spec.is_discrete(action_spec):
+    raise ValueError(
+      'Only discrete actions can be enumerated; for a continuous action space '
+      'use @sampled_behavior_actions or @sampled_policy_actions.'
+    )
+  actions = tf.range(action_spec.maximum + 1, dtype=action_spec.dtype)
+  return tf.reshape(actions, [-1] + [1] * outer_rank)
+
+
+# Action sources (lines 12 and 18).
+
+
+class ActionSet(NamedTuple):
+  """n actions per state and their weights.
+
+  Attributes:
+    actions: [n, ..., *action shape], or [n, 1, ...] where every state has the
+      same n actions.
+    log_weights: float, [n, ...] or broadcasting to it.
+  """
+
+  actions: tf.Tensor
+  log_weights: tf.Tensor
+
+
+ActionSource = Callable[[States], ActionSet]
+
+
+@gin.configurable
+def sampled_behavior_actions(states: States, num_actions: int = 4) -> ActionSet:
+  """N fresh samples from the stored mu(.|s); never the taken action."""
+  # Replicas together draw what one device would for the whole minibatch.
+  mu = states.behavior(replicas.tiled)
+  samples = _samples(mu, num_actions, states, states.seed)
+  return samples._replace(actions=replicas.own(samples.actions))
+
+
+@gin.configurable
+def sampled_policy_actions(states: States, num_actions: int = 1) -> ActionSet:
+  """N samples from the policy being trained (AWAC, CRR)."""
+  seed = replicas.own_seed(states.seed)
+  return _samples(states.policy(), num_actions, states, seed)
+
+
+@gin.configurable
+def sampled_target_policy_actions(
+  states: States, num_actions: int = 1
+) -> ActionSet:
+  """N samples from the target network of the policy (CRR's backup)."""
+  seed = replicas.own_seed(states.seed)
+  return _samples(states.target_policy(), num_actions, states, seed)
+
+
+def _samples(distribution, num_actions: int, states: States, seed) -> ActionSet:
+  actions = distribution.sample(num_actions, seed=seed)
+  log_weights = tf.fill(
+    [num_actions] + [1] * states.outer_rank,
+    -tf.math.log(tf.cast(num_actions, tf.float32)),
+  )
+  # Nothing flows back into the distribution (and tfp must not recognise its
+  # own samples, or log_prob would differentiate through them).
+  return ActionSet(tf.stop_gradient(actions), log_weights)
+
+
+@gin.configurable
+def enumerated_behavior_actions(states: States) -> ActionSet:
+  """All discrete actions, weighted by the stored mu(a|s)."""
+  return _enumerated(states, states.behavior)
+
+
+@gin.configurable
+def enumerated_policy_actions(states: States) -> ActionSet:
+  """All discrete actions, weighted by the policy being trained."""
+  return _enumerated(states, states.policy)
+
+
+@gin.configurable
+def enumerated_target_policy_actions(states: States) -> ActionSet:
+  """All discrete actions, weighted by the target network of the policy."""
+  return _enumerated(states, states.target_policy)
+
+
+def _enumerated(states: States, distribution_fn: Callable) -> ActionSet:
+  # Complains about continuous actions before logits are missed.
+  actions = all_actions(states.action_spec, states.outer_rank)
+  log_probs = tf.nn.log_softmax(distribution_fn().logits)  # [..., n]
+  rank = log_probs.shape.rank
+  log_probs = tf.transpose(log_probs, [rank - 1, *range(rank - 1)])
+  return ActionSet(actions, tf.stop_gradient(log_probs))
+
+
+@gin.configurable
+def enumerated_uniform_actions(states: States) -> ActionSet:
+  """All discrete actions with equal weights (the authors' code on Gopher)."""
+  actions = all_actions(states.action_spec, states.outer_rank)
+  num_actions = tf.cast(actions.shape[0], tf.float32)
+  log_weights = tf.zeros(actions.shape) - tf.math.log(num_actions)
+  return ActionSet(actions, log_weights)
+
+
+@gin.configurable
+def greedy_actions(
+  states: States, candidates: ActionSource | None = None
+) -> ActionSet:
+  """The best of a set by the critic being trained, weight one (double Q).
+
+  In the backup the target network then evaluates the action that the critic
+  chose, whatever F is (van Hasselt et al. 2016).
+
+  Args:
+    states: [...].
+    candidates: source of the set; default all actions, or 4 samples from mu.
+  """
+  options = (candidates or default(states.action_spec))(states)
+  best = tf.argmax(states.q_values(options.actions), axis=0)[tf.newaxis]
+  for _ in states.action_spec.shape:
+    best = best[..., tf.newaxis]
+  chosen = tf.experimental.numpy.take_along_axis(options.actions, best, axis=0)
+  return ActionSet(chosen, tf.zeros([1] * (1 + states.outer_rank)))
+
+
+@gin.configurable
+def stored_actions(states: States) -> ActionSet:
+  """The one action that was taken, weight one (AWR, AWAC, BC)."""
+  log_weights = tf.zeros([1] * (1 + states.outer_rank))
+  return ActionSet(states.taken[tf.newaxis], log_weights)
+
+
+def default(action_spec: types.BoundedTensorSpec) -> ActionSource:
+  """The paper's source: all discrete actions, or 4 samples from mu."""
+  if tensor_spec.is_discrete(action_spec):
+    return enumerated_behavior_actions
+  return sampled_behavior_actions
+
+
+# Estimates and baselines (lines 19-20).
+
+
+@gin.configurable
+def critic_estimates(states: States, actions: ActionSet) -> tf.Tensor:
+  """Q(s, a_j) from the critic being trained, [n, B]."""
+  return states.q_values(actions.actions)
+
+
+@gin.configurable
+def return_estimates(states: States, actions: ActionSet) -> tf.Tensor:
+  """The return G that followed, the same for every action, [n, B] (AWR)."""
+  n = tf.shape(actions.log_weights)[0]
+  return tf.tile(states.returns()[tf.newaxis], [n, 1])
+
+
+@gin.configurable
+def mean_estimate(
+  states: States, actions: ActionSet, estimates: tf.Tensor
+) -> tf.Tensor:
+  """The weighted mean of the same n estimates, [B] (QWR, line 19)."""
+  return tf.reduce_sum(tf.exp(actions.log_weights) * estimates, axis=0)
+
+
+@gin.configurable
+def critic_baseline(
+  states: States,
+  actions: ActionSet,
+  estimates: tf.Tensor,
+  baseline_actions: ActionSource = stored_actions,
+) -> tf.Tensor:
+  """The critic's mean over an action set of its own, [B].
+
+  V(s) with a critic that ignores actions (AWR); E_pi Q(s, a) with
+  `baseline_actions` = @sampled_policy_actions (AWAC, CRR).
+  """
+  baseline_set = baseline_actions(states)
+  q_values = states.q_values(baseline_set.actions)
+  return tf.reduce_sum(tf.exp(baseline_set.log_weights) * q_values, axis=0)
+
+
+@gin.configurable
+def no_baseline(
+  states: States, actions: ActionSet, estimates: tf.Tensor
+) -> tf.Tensor:
+  """Zero, [B] (RWR)."""
+  return tf.zeros_like(estimates[0])

@@ -1,0 +1,1 @@
+"""TF-Agents policies that act, and write their distribution (mu) down."""

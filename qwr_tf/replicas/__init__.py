@@ -1,0 +1,1 @@
+"""Replicas of tf.distribute: shares of a minibatch, and gradient steps."""

@@ -1,0 +1,361 @@
+"""Replicas of `tf.distribute` that train one agent, and their gradient steps.
+
+The table, the loops and the counts of Algorithm 2 stay on the host; targets,
+weights and gradient steps go to the replicas, each with its share of the
+minibatch. `Replicas` is for the host. `GradientStep` and the functions are for
+code that runs in a replica; with one replica, and outside `strategy.run`, each
+function returns its argument.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+from tf_agents.typing import types
+from tf_agents.utils import eager_utils
+
+from qwr_tf.ops import regression
+
+_SUM = tf.distribute.ReduceOp.SUM
+_MARK = 'NaN or Inf in the gradient step of'
+
+
+class Replicas:
+  """The strategy in whose scope an agent was built.
+
+  With TensorFlow's default strategy `run` calls its function and `split`
+  returns its argument: the program is the one without them.
+  """
+
+  def __init__(self):
+    """Takes the strategy of the scope it is called in."""
+    self._strategy = tf.distribute.get_strategy()
+    self._is_default = not tf.distribute.has_strategy()
+    # Whether XLA compiles losses and gradients; set before the first step.
+    self.jit_compile = False
+
+  @property
+  def count(self) -> int:
+    """Replicas in sync, on all hosts together."""
+    return self._strategy.num_replicas_in_sync
+
+  def check_batch_size(self, batch_size: int) -> None:
+    """Raises ValueError unless all shares of a minibatch are equal."""
+    if batch_size % self.count:
+      raise ValueError(
+        f'iterate.batch_size = {batch_size} cannot be shared equally by '
+        f'{self.count} replicas; make it a multiple of {self.count}.'
+      )
+
+  def function(self, fn: Callable) -> Callable:
+    """`tf.function` for a loop on the host that calls `run`."""
+    compiled = tf.function(fn)
+    if self._is_default:
+      return compiled
+
+    def within_scope(*arguments):
+      with self._strategy.scope():
+        return compiled(*arguments)
+
+    return within_scope
+
+  def run(self, fn: Callable, **arguments: Any) -> Any:
+    """Calls fn on every replica; in a replica, and by default, just here.
+
+    Args:
+      fn: of tensors, with the same results on every replica.
+      **arguments: what `split` returned, or the same for all replicas.
+
+    Returns:
+      The results of the first replica.
+    """
+    if self._is_default or _is_in_replica():
+      return fn(**arguments)
+    with self._strategy.scope():
+      results = self._strategy.run(fn, kwargs=arguments)
+    return tf.nest.map_structure(
+      lambda x: self._strategy.experimental_local_results(x)[0], results
+    )
+
+  def split(self, batch: Any, axis: int = 0) -> Any:
+    """Shares of a minibatch, a nest of tensors, for `run`.
+
+    Args:
+      batch: tensors whose size is known along the axis; those of size 1 are
+        the same for every row and go to all replicas.
+      axis: the batch.
+    """
+    if self.count == 1 or _is_in_replica():
+      return batch
+
+    def share(context):
+      return tf.nest.map_structure(lambda x: _share(x, axis, context), batch)
+
+    return self._strategy.experimental_distribute_values_from_function(share)
+
+  def map_rows(self, fn: Callable, batch: tf.Tensor, axis: int) -> tf.Tensor:
+    """Fn of [B, ...], computed by the replicas of this host, a part each.
+
+    Args:
+      fn: of rows that do not know of each other.
+      batch: [B, ...] with B known.
+      axis: of the rows in what fn returns.
+
+    Returns:
+      What fn(batch) would return.
+    """
+    if self._is_default:
+      return fn(batch)
+    local = len(self._strategy.extended.worker_devices)
+    if batch.shape[0] % local:
+      return fn(batch)
+    parts = iter(tf.split(batch, local))
+    values = self._strategy.experimental_distribute_values_from_function(
+      lambda _: next(parts)
+    )
+    results = self._strategy.run(fn, args=(values,))
+    return tf.concat(self._strategy.experimental_local_results(results), axis)
+
+
+def _is_in_replica() -> bool:
+  """Whether this is inside `strategy.run`, of the default strategy apart."""
+  return (
+    tf.distribute.has_strategy()
+    and not tf.distribute.in_cross_replica_context()
+  )
+
+
+def _share(x: tf.Tensor, axis: int, context) -> tf.Tensor:
+  size = x.shape[axis]
+  if size == 1:
+    return x
+  parts = context.num_replicas_in_sync
+  return tf.split(x, parts, axis)[context.replica_id_in_sync_group]
+
+
+# For code that runs in a replica.
+
+
+def _context() -> tf.distribute.ReplicaContext | None:
+  """The context of a replica among others, else None."""
+  context = tf.distribute.get_replica_context()
+  if context is None or context.num_replicas_in_sync == 1:
+    return None
+  return context
+
+
+def together(fn: Callable[[], Any]) -> Any:
+  """Calls fn once for all replicas, to change variables on all of them."""
+  if _is_in_replica():
+    context = tf.distribute.get_replica_context()
+    return context.merge_call(lambda _: fn())
+  return fn()
+
+
+def total(values: Any) -> Any:
+  """Sums over the replicas, of a nest of tensors."""
+  context = _context()
+  return context.all_reduce(_SUM, values) if context else values
+
+
+def batch(mask: tf.Tensor | None) -> regression.Batch:
+  """The minibatch of which this replica holds the share with this mask."""
+  context = tf.distribute.has_strategy() and _context()
+  if not context:
+    return regression.Batch(mask)
+  return regression.Batch(
+    mask,
+    context.num_replicas_in_sync,
+    total,
+    lambda value: context.all_gather(value[tf.newaxis], axis=0),
+  )
+
+
+def part(value: tf.Tensor) -> tf.Tensor:
+  """A value whose total over the replicas is the mean of theirs."""
+  context = _context()
+  return value / context.num_replicas_in_sync if context else value
+
+
+def share(mask: tf.Tensor) -> tf.Tensor | None:
+  """Fraction of all entries that count which this replica holds.
+
+  A mean over the whole minibatch is the sum over replicas of the share times
+  the mean over the entries of each.
+
+  Args:
+    mask: 1 for the entries that count, float [B].
+
+  Returns:
+    float scalar; None if there is one replica.
+  """
+  if not (tf.distribute.has_strategy() and _context()):
+    return None
+  count = tf.reduce_sum(mask)
+  return tf.math.divide_no_nan(count, total(count))
+
+
+def tiled(values: Any) -> Any:
+  """This replica's rows [B, ...] in the place of each one's, [R * B, ...].
+
+  Every replica draws for all these rows, with one seed, and takes its `own`:
+  together they hold what one device would have drawn for the whole minibatch.
+  """
+  context = tf.distribute.has_strategy() and _context()
+  if not context:
+    return values
+  copies = context.num_replicas_in_sync
+  return tf.nest.map_structure(lambda x: tf.concat([x] * copies, 0), values)
+
+
+def own(values: tf.Tensor) -> tf.Tensor:
+  """This replica's rows of [n, R * B, ...], [n, B, ...]."""
+  context = tf.distribute.has_strategy() and _context()
+  if not context:
+    return values
+  of_each = tf.stack(tf.split(values, context.num_replicas_in_sync, axis=1))
+  return tf.gather(of_each, context.replica_id_in_sync_group)
+
+
+def own_seed(seed: types.Seed) -> types.Seed:
+  """A seed for numbers that no other replica draws."""
+  context = tf.distribute.has_strategy() and _context()
+  if not context:
+    return seed
+  number = tf.cast(context.replica_id_in_sync_group, tf.int32)
+  return tf.random.experimental.stateless_fold_in(seed, number)
+
+
+# Gradient steps.
+
+
+class BadStep(NamedTuple):
+  """The gradient step that was not taken.
+
+  Attributes:
+    network: name of the network whose step it was.
+    critic_steps: critic steps made before.
+    actor_steps: actor steps made before.
+  """
+
+  network: str
+  critic_steps: int
+  actor_steps: int
+
+
+class GradientStep:
+  """Steps of an optimiser down the mean of a loss over a minibatch.
+
+  Where replicas hold shares of the minibatch, loss and gradients are those of
+  the whole: each replica's, times its share of the entries that count, summed.
+  """
+
+  def __init__(
+    self,
+    loss_fn: Callable[..., dict[str, tf.Tensor]],
+    name: str,
+    network,
+    optimizer,
+    replicas: Replicas,
+    counts: Sequence[tf.Variable],
+    summary_step: tf.Variable | None = None,
+  ):
+    """Creates the optimiser's variables, such as Adam's moments.
+
+    They are there before the first step, so that a checkpoint can restore
+    them.
+
+    Args:
+      loss_fn: (...) -> scalars by name, means over this replica's share.
+      name: of the scalar that is the loss.
+      network: whose variables are trained.
+      optimizer: changes them.
+      replicas: whether XLA compiles loss and gradients.
+      counts: critic steps and actor steps, which name a bad step.
+      summary_step: of summaries of gradients and variables; None writes none.
+    """
+    self._loss_fn = loss_fn
+    self._name = name
+    self._network = network
+    self._optimizer = optimizer
+    self._replicas = replicas
+    self._by_xla = tf.function(self.loss_and_gradients, jit_compile=True)
+    self._counts = counts
+    self._summary_step = summary_step
+    _create_slots(optimizer, network.trainable_variables)
+
+  def loss_and_gradients(self, *arguments: Any):
+    """(scalars of the loss function, gradients of the network's variables)."""
+    with tf.GradientTape() as tape:
+      scalars = self._loss_fn(*arguments)
+    variables = self._network.trainable_variables
+    gradients = tape.gradient(scalars[self._name], variables)
+    # The gradient of an embedding is a list of rows, in which a row may occur
+    # more than once: its norm is not the gradient's.
+    return scalars, list(map(tf.convert_to_tensor, gradients))
+
+  def __call__(self, mask: tf.Tensor, *arguments: Any) -> dict[str, tf.Tensor]:
+    """Takes a step.
+
+    Args:
+      mask: 1 for the entries that count, float [B].
+      *arguments: of the loss function.
+
+    Returns:
+      The loss function's scalars, of the whole minibatch.
+    """
+    jit_compile = self._replicas.jit_compile
+    function = self._by_xla if jit_compile else self.loss_and_gradients
+    scalars, gradients = function(*arguments)
+    fraction = share(mask)
+    aggregation = {}
+    if fraction is not None:
+      scalars, gradients = total(
+        tf.nest.map_structure(lambda x: fraction * x, (scalars, gradients))
+      )
+      aggregation = {'experimental_aggregate_gradients': False}
+    pairs = list(zip(gradients, self._network.trainable_variables, strict=True))
+    if self._summary_step is not None:
+      eager_utils.add_gradients_summaries(pairs, self._summary_step)
+      eager_utils.add_variables_summaries(pairs, self._summary_step)
+    name = self._network.name
+    with check(scalars[self._name], gradients, name, *self._counts):
+      self._optimizer.apply_gradients(pairs, **aggregation)
+    return scalars
+
+
+def check(
+  loss: tf.Tensor,
+  gradients: Sequence[tf.Tensor],
+  network: str,
+  critic_steps: tf.Variable,
+  actor_steps: tf.Variable,
+):
+  """A context whose operations wait until the gradients are known to be finite.
+
+  In place of the operations there is an InvalidArgumentError for `bad_step`
+  if the loss or the norm of the gradients is NaN or Inf. On a TPU, whose
+  programs cannot stop, nothing is checked; the means of the iteration tell.
+  """
+  if isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy):
+    return tf.control_dependencies([])
+  norm = tf.linalg.global_norm(gradients)
+  is_finite = tf.math.is_finite(loss) & tf.math.is_finite(norm)
+  data = [_MARK, network, critic_steps.read_value(), actor_steps.read_value()]
+  operation = tf.debugging.Assert(is_finite, data)
+  return tf.control_dependencies([] if operation is None else [operation])
+
+
+def bad_step(error: Exception) -> BadStep | None:
+  """The step that `check` stopped at, or None for any other error."""
+  # Eagerly, texts are printed as b'...'.
+  match = re.search(rf"{_MARK}\W+(?:b')?(\w+)\W+(\d+)\W+(\d+)", str(error))
+  return BadStep(match[1], int(match[2]), int(match[3])) if match else None
+
+
+def _create_slots(optimizer, variables) -> None:
+  if isinstance(optimizer, tf.keras.optimizers.legacy.Optimizer):
+    optimizer._create_all_weights(variables)
+  elif isinstance(optimizer, tf.keras.optimizers.Optimizer):
+    optimizer.build(variables)
