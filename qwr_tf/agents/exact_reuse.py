@@ -8,15 +8,13 @@ drawn; F, its scale, the advantages and their normalisation still belong to
 each minibatch. On images the torso is nearly the whole cost of a phase.
 """
 
-from collections.abc import Callable
-
 import gin
 import tensorflow as tf
 from tf_agents.specs import tensor_spec
 
 from qwr_tf import replay
 from qwr_tf.agents import minibatches
-from qwr_tf.agents import slots
+from qwr_tf.agents.slots import all_actions
 from qwr_tf.agents.streams import Stream
 
 # Rows that go through the torso at once.
@@ -45,8 +43,8 @@ class ExactReuse(minibatches.PerMinibatch):
 
     Args:
       agent: to be trained.
-      table: windows are drawn from it.
-      batch_size: windows in a minibatch.
+      table: and
+      batch_size: as in `PerMinibatch`.
       reuse_train_steps: critic steps whose rows are computed together; best
         the period of the target's copies. If a target changes earlier, the
         next ones are taken to stay as long as it did.
@@ -86,7 +84,7 @@ class ExactReuse(minibatches.PerMinibatch):
     agent.td_targets(experience, seed, tf.zeros([1, agent.horizon, *axes]))
     agent.regression(experience, seed, tf.zeros([1, *axes]))
 
-  def critic_phase(self, num_steps: tf.Tensor) -> Callable[[tf.Tensor], dict]:
+  def critic_phase(self, num_steps: tf.Tensor) -> minibatches.Minibatches:
     """As in `PerMinibatch`; only the first step has its observation."""
     agent = self._agent
     num_rows = agent.horizon + 1
@@ -113,7 +111,7 @@ class ExactReuse(minibatches.PerMinibatch):
 
     return minibatch
 
-  def actor_phase(self, num_steps: tf.Tensor) -> Callable[[tf.Tensor], dict]:
+  def actor_phase(self, num_steps: tf.Tensor) -> minibatches.Minibatches:
     """As in `PerMinibatch`; windows hold their first step only."""
     starts = self._starts(Stream.ACTOR_DRAWS, num_steps)
     slots = self._table.window_slots(starts, 1)
@@ -146,7 +144,7 @@ class ExactReuse(minibatches.PerMinibatch):
     )
     needed = tf.where(is_needed)[:, 0]
     count = tf.shape(needed)[0]
-    actions = slots.all_actions(self._agent.action_spec, 1)  # [n, 1]
+    actions = all_actions(self._agent.action_spec, 1)  # [n, 1]
     for first in tf.range(0, count, _CHUNK_ROWS):
       # The last chunk is filled up: one shape is compiled once.
       chunk = tf.minimum(first + tf.range(_CHUNK_ROWS), count - 1)
@@ -161,15 +159,11 @@ class ExactReuse(minibatches.PerMinibatch):
         rows[:, tf.newaxis], tf.transpose(outputs, rows_first)
       )
 
-  def _starts(self, stream: Stream, num_steps: tf.Tensor) -> tf.Tensor:
-    """Window starts of a whole phase, [num_steps, B]."""
-    return self._table.sample_starts(*self._draws(stream, num_steps))
-
 
 def _one_of_each(agent) -> tuple[tf.Tensor, tf.Tensor]:
   """One observation [1] and all actions [n, 1]."""
   spec = agent.collect_data_spec.observation
-  actions = slots.all_actions(agent.action_spec, 1)
+  actions = all_actions(agent.action_spec, 1)
   return tf.zeros([1, *spec.shape], spec.dtype), actions
 
 

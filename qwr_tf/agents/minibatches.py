@@ -9,10 +9,14 @@ import tensorflow as tf
 from qwr_tf import replay
 from qwr_tf.agents.streams import Stream
 
+# Step i of a phase -> keyword arguments of `QwrAgent.train_critic` or
+# `train_actor`.
+Minibatches = Callable[[tf.Tensor], dict[str, Any]]
+
 
 @gin.configurable
 class PerMinibatch:
-  """Minibatches of windows, for which targets and weights are made anew.
+  """Minibatches of windows, whose targets and weights are made as they come.
 
   The draws of a phase depend on the agent's seed and on the number of steps
   it has made, nothing else.
@@ -21,33 +25,28 @@ class PerMinibatch:
   def __init__(self, agent, table: replay.Table, batch_size: int):
     """Prepares draws from a table.
 
-    Args:
-      agent: to be trained.
-      table: windows are drawn from it.
-      batch_size: windows in a minibatch.
-
     Raises:
       ValueError: if replicas cannot share a minibatch equally.
     """
     agent.replicas.check_batch_size(batch_size)
     self._agent = agent
-    self._table = table
+    self._table: Any = table
     self._batch_size = batch_size
 
-  def critic_phase(self, num_steps: tf.Tensor) -> Callable[[tf.Tensor], dict]:
-    """Returns step i -> arguments of `QwrAgent.train_critic`."""
+  def critic_phase(self, num_steps: tf.Tensor) -> Minibatches:
+    """Minibatches of lines 7-14."""
     windows = self._windows(Stream.CRITIC_DRAWS, num_steps)
     return lambda i: {'experience': windows(i), 'seed': self._critic_seed()}
 
-  def actor_phase(self, num_steps: tf.Tensor) -> Callable[[tf.Tensor], dict]:
-    """Returns step i -> arguments of `QwrAgent.train_actor`."""
+  def actor_phase(self, num_steps: tf.Tensor) -> Minibatches:
+    """Minibatches of lines 16-21."""
     windows = self._windows(Stream.ACTOR_DRAWS, num_steps)
     return lambda i: {'experience': windows(i), 'seed': self._actor_seed()}
 
   def redraw(
     self, stream: Stream, steps_before: int, num_steps: int, i: int
   ) -> tuple[tf.Tensor, Any]:
-    """The windows of a step whose phase is over or was interrupted.
+    """The windows of step i of a phase once more, while the table stands still.
 
     Args:
       stream: of the phase's draws.
@@ -56,7 +55,7 @@ class PerMinibatch:
       i: number of the step in the phase.
 
     Returns:
-      (window starts [B], windows [B, T + 1]) as the table has them.
+      (window starts [B], windows [B, T + 1]).
     """
     seed = self._agent.seed_for(stream, steps_before)
     shape = [num_steps, self._batch_size]
@@ -65,15 +64,19 @@ class PerMinibatch:
   def _windows(self, stream: Stream, num_steps: tf.Tensor) -> Callable:
     """Step i -> windows [B, T + 1], or each replica's share of them."""
     agent = self._agent
-    shape, seed = self._draws(stream, num_steps)
-    windows = self._table.windows(shape, agent.horizon + 1, seed)
+    windows = self._table.windows(
+      [num_steps, self._batch_size], agent.horizon + 1, self._phase_seed(stream)
+    )
     return lambda i: agent.replicas.split(windows(i))
 
-  def _draws(self, stream: Stream, num_steps) -> tuple[list, tf.Tensor]:
-    """Shape and seed of the draws of a whole phase."""
+  def _starts(self, stream: Stream, num_steps: tf.Tensor) -> tf.Tensor:
+    """Window starts of a whole phase, [num_steps, B]."""
+    shape = [num_steps, self._batch_size]
+    return self._table.sample_starts(shape, self._phase_seed(stream))
+
+  def _phase_seed(self, stream: Stream) -> tf.Tensor:
     agent = self._agent
-    steps_before = agent.critic_steps + agent.actor_steps
-    return [num_steps, self._batch_size], agent.seed_for(stream, steps_before)
+    return agent.seed_for(stream, agent.critic_steps + agent.actor_steps)
 
   def _critic_seed(self) -> tf.Tensor:
     agent = self._agent

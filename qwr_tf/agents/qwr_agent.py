@@ -5,6 +5,7 @@ Algorithm 2. Slots hold what its relatives (AWR, RWR, AWAC, CRR, BC, DQN) do
 differently.
 """
 
+import copy
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -165,13 +166,13 @@ class QwrAgent(tf_agent.TFAgent):
       td_lambda: weight of longer returns in the critic's target, in [0, 1].
       horizon: T, the steps in a window ("margin" in the authors' code).
       backup_actions: line 12, source of the actions behind a state value; see
-        `action_sets`. Default: all, or 4 samples from mu.
+        `slots`. Default: all, or 4 samples from mu.
       backup_fn: line 13, F; see `ops.backups`.
       target_update_fn: lines 8-9; see `target_updates`.
       regression_actions: line 18, like `backup_actions`.
-      estimate_fn: line 20, stands for Q(s, a_j); see `advantages`.
+      estimate_fn: line 20, stands for Q(s, a_j); see `slots`.
       baseline_fn: line 19, stands for V(s).
-      weight_fn: line 20, advantages to weights; see `ops.weights`.
+      weight_fn: line 20, advantages to weights; see `ops.regression`.
       max_weight: clips the weights; not in the paper, in its code.
       penalty_fn: line 21, added to the loss (AWR, AWAC); see `penalties`.
         None adds nothing.
@@ -388,6 +389,7 @@ class QwrAgent(tf_agent.TFAgent):
   def advantages(self, states: States) -> tuple[ActionSet, tf.Tensor]:
     """Lines 18-20: (actions, their advantages [n, B]) at states [B]."""
     seeds = tf.random.experimental.stateless_split(states.seed, 3)
+    states = copy.copy(states)  # Each slot has a seed of its own.
     # Line 18: n actions from the policy stored with the state.
     states.seed = seeds[0]
     actions = self._regression_actions(states)  # [n, B]

@@ -1,12 +1,11 @@
 """Targets and weights of a whole table, made once a phase (AWR, RWR)."""
 
-from collections.abc import Callable
-
 import gin
 import tensorflow as tf
 from tf_agents.typing import types
 
 from qwr_tf import replay
+from qwr_tf.agents import minibatches
 from qwr_tf.agents.slots import ActionSet
 from qwr_tf.agents.streams import Stream
 from qwr_tf.ops import regression
@@ -15,7 +14,7 @@ from qwr_tf.replicas import replicas
 
 
 @gin.configurable
-class WholeTable:
+class WholeTable(minibatches.PerMinibatch):
   """Minibatches whose targets and weights were made for the whole table.
 
   State values are those of the target network at step 0 of the phase (lines
@@ -23,6 +22,8 @@ class WholeTable:
   the end of each episode, with no horizon, and weights are normalised over the
   whole table instead of over a minibatch.
   """
+
+  _table: replay.ReplayTable
 
   def __init__(
     self,
@@ -35,25 +36,19 @@ class WholeTable:
 
     Args:
       agent: to be trained.
-      table: its rows have an order.
-      batch_size: steps in a minibatch.
+      table: and
+      batch_size: as in `PerMinibatch`.
       chunk_rows: rows that go through a network at once; fewer need less
         memory. A backup whose scale is a minibatch's takes it over a chunk.
-
-    Raises:
-      ValueError: if replicas cannot share a minibatch equally.
     """
-    agent.replicas.check_batch_size(batch_size)
-    self._agent = agent
-    self._table = table
-    self._batch_size = batch_size
+    super().__init__(agent, table, batch_size)
     self._chunk_rows = chunk_rows
 
-  def critic_phase(self, num_steps: tf.Tensor) -> Callable[[tf.Tensor], dict]:
-    """Returns step i -> arguments of `QwrAgent.train_critic`."""
+  def critic_phase(self, num_steps: tf.Tensor) -> minibatches.Minibatches:
+    """Minibatches of lines 7-14."""
     first, end = self._table.row_range()
     starts = self._starts(Stream.CRITIC_DRAWS, num_steps)
-    seed = self._seed(Stream.CRITIC)
+    seed = self._phase_seed(Stream.CRITIC)
     returns = self._returns(first, end, seed)
 
     def minibatch(i):
@@ -64,11 +59,11 @@ class WholeTable:
 
     return minibatch
 
-  def actor_phase(self, num_steps: tf.Tensor) -> Callable[[tf.Tensor], dict]:
-    """Returns step i -> arguments of `QwrAgent.train_actor`."""
+  def actor_phase(self, num_steps: tf.Tensor) -> minibatches.Minibatches:
+    """Minibatches of lines 16-21."""
     first, end = self._table.row_range()
     starts = self._starts(Stream.ACTOR_DRAWS, num_steps)
-    seed = self._seed(Stream.ACTOR)
+    seed = self._phase_seed(Stream.ACTOR)
     returns = self._returns(first, end, seed)
     actions, advantages, is_transition = self._advantages(first, returns, seed)
     # Final observations count neither in the normalisation nor in the means.
@@ -90,11 +85,6 @@ class WholeTable:
       return self._minibatch(starts[i], seed) | {'regression': regression}
 
     return minibatch
-
-  def redraw(self, stream: Stream, steps_before: int, num_steps: int, i: int):
-    """As in `PerMinibatch`."""
-    seed = self._agent.seed_for(stream, steps_before)
-    return self._table.redraw([num_steps, self._batch_size], 2, seed, i)
 
   def _minibatch(self, starts: tf.Tensor, seed: types.Seed) -> dict:
     experience = self._agent.replicas.split(self._table.gather(starts, 1))
@@ -170,14 +160,6 @@ class WholeTable:
       lambda x: tf.reshape(x, tf.concat([[-1], tf.shape(x)[2:]], 0))[:size],
       results,
     )
-
-  def _seed(self, stream: Stream) -> types.Seed:
-    agent = self._agent
-    return agent.seed_for(stream, agent.critic_steps + agent.actor_steps)
-
-  def _starts(self, stream: Stream, num_steps: tf.Tensor) -> tf.Tensor:
-    shape = [num_steps, self._batch_size]
-    return self._table.sample_starts(shape, self._seed(stream))
 
 
 def _folded_in(seed: types.Seed, numbers: tf.Tensor) -> types.Seed:
