@@ -728,13 +728,8 @@ def test_scores_have_the_names_of_how_the_policy_acted():
     assert (episodes, number) == (2, 7)
     return [1.0, 2.0] if sampled else [30.0, 40.0]
 
-  run = types.SimpleNamespace(
-    _parts=types.SimpleNamespace(
-      evaluator=types.SimpleNamespace(returns=returns)
-    ),
-    _recorder=types.SimpleNamespace(progress=7),
-  )
-  assert training_run.Run._evaluate(run, 2) == {
+  evaluator = types.SimpleNamespace(returns=returns)
+  assert training_run.evaluation(evaluator, episodes=2, number=7) == {
     'eval_return_mode': 35.0,
     'eval_return_sampled': 1.5,
     'eval_episodes': 2,

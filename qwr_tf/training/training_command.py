@@ -107,6 +107,7 @@ def _train(
   settings: experiment.Settings,
   export_fn: Callable,
   experience_fn: Callable | None,
+  hook: training_run.Hook,
 ) -> dict[str, Any]:
   folder.check(_OVERWRITE.value)
   placement = strategies.from_flags()
@@ -121,7 +122,9 @@ def _train(
       screen = video.screen(settings, _SEED.value)
       stack.callback(screen.close)
     stack.enter_context(folder.claimed(_OVERWRITE.value))
-    training = training_run.Run(settings, parts, folder, export_fn, screen)
+    training = training_run.Run(
+      settings, parts, folder, export_fn, screen, hook
+    )
     strategies.check_agreement(placement, training.iteration)
     results = training.train()
   strategies.check_agreement(placement, training.iteration)
@@ -154,7 +157,10 @@ def is_finished(config: str) -> bool:
 
 
 def run(
-  config: str, export_fn: Callable, experience_fn: Callable | None = None
+  config: str,
+  export_fn: Callable,
+  experience_fn: Callable | None = None,
+  hook: training_run.Hook = lambda phase, run: None,
 ) -> None:
   """One run from flags to score, unless it is finished.
 
@@ -162,6 +168,7 @@ def run(
     config: the text that `configuration` returned.
     export_fn: writes the final policy, as in `training_run.Run`.
     experience_fn: as in `experiment.build`.
+    hook: as in `training_run.Run`.
   """
   if is_finished(config):
     return
@@ -169,6 +176,6 @@ def run(
   where = run_path(config, settings)
   with strategies.folder_for(where, _OVERWRITE.value) as own:
     folder = _folder(own, config, settings)
-    results = _train(folder, settings, export_fn, experience_fn)
+    results = _train(folder, settings, export_fn, experience_fn, hook)
   if strategies.is_first_worker():
     _report(where, settings.environment, results)
