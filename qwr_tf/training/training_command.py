@@ -42,6 +42,11 @@ _SEED = flags.DEFINE_integer(
 _OVERWRITE = flags.DEFINE_bool(
   'overwrite', False, 'Delete the run that root_dir holds and start anew.'
 )
+_PRINT_CONFIG = flags.DEFINE_bool(
+  'print_config',
+  False,
+  'Print every value of the run, where it comes from, and exit.',
+)
 _VIDEO = flags.DEFINE_bool(
   'video', False, 'Film an episode of the final policy (video.mp4).'
 )
@@ -170,6 +175,9 @@ def run(
     experience_fn: as in `experiment.build`.
     hook: as in `training_run.Run`.
   """
+  if _PRINT_CONFIG.value:
+    print(experiment.config_page())
+    return
   if is_finished(config):
     return
   settings = experiment.settings()
