@@ -8,16 +8,20 @@ iterations once the table is full. Adds a row to results/benchmarks/memory.csv.
 Exit code 1 if it grows by 50 MB or more from there to the end.
 """
 
+from qwr_tf.config import startup  # noqa: F401, before TensorFlow.
+
+# isort: split
 import os
 import pathlib
 import sys
 import tempfile
 
 from benchmarks import raw_rows
-from qwr_tf import train
+from qwr_tf import serving
 from qwr_tf.config import command
 from qwr_tf.config.errors import ConfigError
 from qwr_tf.runs import provenance
+from qwr_tf.training import training_command
 from qwr_tf.training import training_run
 
 _LIMIT_MB = 50.0
@@ -31,31 +35,29 @@ def resident_mb() -> float:
 
 
 class _Watch:
-  """Measures after every iteration that finds the table full."""
+  """Measures after every iteration that has filled the table."""
 
   def __init__(self):
     self.measured: list[float] = []
-    self._iterate = training_run.Run._iteration
 
-  def __call__(self, run: training_run.Run) -> int:
-    interactions = self._iterate(run)
-    table = run._parts.table
-    if int(table.num_frames()) == table.capacity:
-      self.measured.append(resident_mb())
-      if len(self.measured) % 10 == 1:
-        print(
-          f'{run._recorder.interactions:8} interactions: '
-          f'{self.measured[-1]:7.1f} MB',
-          flush=True,
-        )
-    return interactions
+  def __call__(self, phase: str, run: training_run.Run) -> None:
+    """The hook of a run with a checkpoint after each iteration."""
+    table = run.parts.table
+    if phase != 'checkpoint' or int(table.num_frames()) < table.capacity:
+      return
+    self.measured.append(resident_mb())
+    if len(self.measured) % 10 == 1:
+      print(
+        f'{run.interactions:8} interactions: {self.measured[-1]:7.1f} MB',
+        flush=True,
+      )
 
 
 def main() -> None:
   """Trains and prints."""
   watch = _Watch()
-  training_run.Run._iteration = lambda run: watch(run)
-  train.main()
+  config = training_command.configuration()
+  training_command.run(config, serving.export, hook=watch)
   if not watch.measured:
     raise ConfigError('the table never filled up; raise run.interactions.')
   first, last = watch.measured[0], watch.measured[-1]

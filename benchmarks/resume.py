@@ -83,7 +83,7 @@ class _Runner:
     process = subprocess.run(
       [
         sys.executable,
-        str(_ROOT / 'tests' / 'killed_runs.py'),
+        str(_ROOT / 'tests' / 'training' / 'killed_runs.py'),
         json.dumps([plan]),
         *self.flags,
         f'--root_dir={self.folder / name}',

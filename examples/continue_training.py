@@ -1,7 +1,7 @@
 """Goes on with a finished run in TF-Agents' own drivers and learner.
 
     python examples/continue_training.py --root_dir=runs/<run> --output=policy
-        [--iterations=10]
+        [--iterations=10] [--trust_module=my_envs]
 
 First the exported collect policy plays, loaded as any TF-Agents program loads
 one; it stores its distribution beside each action: its experience is as good as
@@ -12,6 +12,7 @@ the run's checkpoint, and in the end exports the next version.
 import argparse
 import pathlib
 import tempfile
+from collections.abc import Sequence
 
 import qwr_tf  # noqa: F401 (first: it quiets TensorFlow)
 
@@ -38,13 +39,14 @@ def run(
   env_steps: int = 1000,
   train_steps: int = 1000,
   batch_size: int = 256,
+  trusted: Sequence[str] = (),
 ) -> pathlib.Path:
   """Trains on; returns the folder of the new version."""
   versions.check(output)  # Before the work, not after it.
   facts = metadata.run_facts(root_dir)
   if facts['environment'] == environments.NO_SIMULATOR:
     raise ConfigError(f'{root_dir} has no environment to go on in.')
-  agent = serving.load_agent(root_dir, facts)
+  agent = serving.load_agent(root_dir, facts, trusted=trusted)
   agent.initialize()
   # As the run's configuration, which has been parsed, makes it.
   seed = facts['seed'] + 1
@@ -98,11 +100,17 @@ def main() -> None:
   parser.add_argument('--root_dir', required=True, type=pathlib.Path)
   parser.add_argument('--output', required=True, type=pathlib.Path)
   parser.add_argument('--iterations', type=int, default=10)
+  parser.add_argument('--trust_module', action='append', default=[])
   flags = parser.parse_args()
   if flags.iterations < 1:
     parser.error('--iterations must be 1 or more')
   try:
-    version = run(flags.root_dir, flags.output, iterations=flags.iterations)
+    version = run(
+      flags.root_dir,
+      flags.output,
+      iterations=flags.iterations,
+      trusted=flags.trust_module,
+    )
   except ConfigError as error:
     parser.error(str(error))
   print(f'policy  {version}')

@@ -29,9 +29,11 @@ from qwr_tf.config.errors import ConfigError
 from qwr_tf.serving import checks
 from qwr_tf.serving import conversions
 from qwr_tf.serving import metadata
+from qwr_tf.serving import trust_flag
 from qwr_tf.serving import versions
 from qwr_tf.training import experiment
 
+flags.adopt_module_key_flags(trust_flag)
 _POLICY = flags.DEFINE_string(
   'policy', None, 'A version, or a folder of them, whose newest is taken.'
 )
@@ -161,7 +163,12 @@ def _problems(version: pathlib.Path) -> Iterator[str]:
   kind = metadata.read(version)['format']
   root_dir = _root_dir(version)
   facts = _facts_of_the_run(version, root_dir)
-  agent = serving.load_agent(root_dir, facts, float32=kind != 'saved_model')
+  agent = serving.load_agent(
+    root_dir,
+    facts,
+    float32=kind != 'saved_model',
+    trusted=trust_flag.TRUST_MODULE.value,
+  )
   with experiment.load_environment(facts['environment']) as env:
     space = env.env.action_space
   observations = checks.visited_observations(

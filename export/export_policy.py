@@ -20,7 +20,9 @@ from absl import flags
 from qwr_tf import serving
 from qwr_tf.config import command
 from qwr_tf.config.errors import ConfigError
+from qwr_tf.serving import trust_flag
 
+flags.adopt_module_key_flags(trust_flag)
 _ROOT_DIR = flags.DEFINE_string('root_dir', None, 'Folder of a finished run.')
 _OUTPUT = flags.DEFINE_string(
   'output',
@@ -43,7 +45,10 @@ def main() -> None:
   kind = _FORMAT.value
   default = root_dir / ('policy' if kind == 'saved_model' else kind)
   output = pathlib.Path(_OUTPUT.value or default)
-  print(f'policy  {serving.export_run(root_dir, output, kind)}')
+  version = serving.export_run(
+    root_dir, output, kind, trust_flag.TRUST_MODULE.value
+  )
+  print(f'policy  {version}')
 
 
 if __name__ == '__main__':

@@ -2,11 +2,13 @@
 
     python export/run_policy.py --policy=runs/.../policy [--episodes=10]
         [--sample] [--seed=0] [--environment=ID] [--video=out.mp4]
+        [--trust_module=my_envs]
 
 The environment and its preprocessing are made again from the export's
 metadata.json (`ale_py` or `mujoco` have to be installed where the environment
-needs them). Prints the undiscounted return of every episode. Exit codes: 0
-done, 2 bad input, 1 anything else.
+needs them). That file may name classes of gymnasium, ale_py and qwr_tf, and
+code of modules given with --trust_module. Prints the undiscounted return of
+every episode. Exit codes: 0 done, 2 bad input, 1 anything else.
 """
 
 import argparse
@@ -18,7 +20,7 @@ import pathlib
 import statistics
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
@@ -29,6 +31,18 @@ import tensorflow as tf  # noqa: E402
 from gymnasium.envs import registration  # noqa: E402
 
 _METADATA = pathlib.Path('assets.extra', 'metadata.json')
+
+# metadata.json is data: the modules whose classes it may name.
+_MODULES = ('gymnasium', 'ale_py', 'qwr_tf')
+
+_FIELDS = (
+  'environment',
+  'gymnasium_spec',
+  'wrappers',
+  'observation_space',
+  'action_space',
+  'render_fps',
+)
 
 
 class InputError(ValueError):
@@ -43,8 +57,13 @@ class Policy:
     self.path = _version(path)
     try:
       self.metadata = json.loads((self.path / _METADATA).read_text('utf-8'))
+      if missing := [name for name in _FIELDS if name not in self.metadata]:
+        raise ValueError(f'metadata.json lacks {", ".join(missing)}')
       self.signatures = tf.saved_model.load(str(self.path)).signatures
-    except (OSError, ValueError, LookupError, tf.errors.OpError) as error:
+    except (
+      *(OSError, ValueError, TypeError, LookupError, RecursionError),
+      tf.errors.OpError,
+    ) as error:
       raise InputError(f'{self.path} cannot be read: {error}') from error
 
   def mode(self, observation: np.ndarray) -> np.ndarray:
@@ -81,7 +100,10 @@ def _version(path: pathlib.Path) -> pathlib.Path:
 
 
 def make_environment(
-  metadata: dict[str, Any], name: str | None, render_mode: str | None
+  metadata: dict[str, Any],
+  name: str | None,
+  render_mode: str | None,
+  trusted: Sequence[str] = (),
 ) -> gymnasium.Env:
   """Makes the export's environment, or another one with the same wrappers.
 
@@ -90,6 +112,7 @@ def make_environment(
     name: a gymnasium id, `module:id` if a module has to register it; None is
       the environment the policy was trained in.
     render_mode: for gymnasium.
+    trusted: modules whose code the metadata may name.
 
   Raises:
     InputError: if it cannot be made, drawn, or has not the export's spaces.
@@ -97,23 +120,28 @@ def make_environment(
   if not name and not metadata['gymnasium_spec']:
     raise InputError(
       f'{metadata["environment"]} cannot be made again '
-      f'({metadata["not_described"]}); name one with --environment.'
+      f'({metadata.get("not_described")}); name one with --environment.'
     )
   try:
-    env = _make(metadata, name, render_mode)
+    env = _make(metadata, name, render_mode, trusted)
     if render_mode:  # Whether it can be drawn is not known before.
       env.reset()
       env.render()
+    check_spaces(env, metadata)
+    return env
+  except InputError:
+    raise
   except Exception as error:  # Each environment and renderer has its own.
     fix = ' (MUJOCO_GL=egl draws without a display)' if render_mode else ''
     message = f'{name or metadata["environment"]}: {type(error).__name__}: '
     raise InputError(f'{message}{error}{fix}') from error
-  check_spaces(env, metadata)
-  return env
 
 
 def _make(
-  metadata: dict[str, Any], name: str | None, render_mode: str | None
+  metadata: dict[str, Any],
+  name: str | None,
+  render_mode: str | None,
+  trusted: Sequence[str] = (),
 ) -> gymnasium.Env:
   if name:
     module, _, env_id = name.rpartition(':')
@@ -121,7 +149,11 @@ def _make(
       importlib.import_module(module)
     spec = gymnasium.spec(env_id)
   else:
-    spec = registration.EnvSpec(**metadata['gymnasium_spec'])
+    stored = metadata['gymnasium_spec']
+    _load(stored['entry_point'], gymnasium.Env, trusted)
+    spec = registration.EnvSpec(
+      stored['id'], stored['entry_point'], kwargs=stored['kwargs']
+    )
   if str(spec.entry_point).startswith('ale_py'):  # It prints a banner.
     ale_py = importlib.import_module('ale_py')
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
@@ -130,15 +162,50 @@ def _make(
   for wrapper in metadata['wrappers'] or ():
     # Another environment has a time limit of its own.
     if not (name and wrapper['name'] == 'TimeLimit'):
-      env = _wrap(env, wrapper)
+      env = _wrap(env, wrapper, trusted)
   return env
 
 
-def _wrap(env: gymnasium.Env, wrapper: dict[str, Any]) -> gymnasium.Env:
+def _wrap(
+  env: gymnasium.Env, wrapper: dict[str, Any], trusted: Sequence[str]
+) -> gymnasium.Env:
   if wrapper['name'] == 'ChannelsLast':
     return _channels_last(env)
-  kind: Any = registration.load_env_creator(wrapper['entry_point'])
+  kind = _load(wrapper['entry_point'], gymnasium.Wrapper, trusted)
+  if kind is gymnasium.wrappers.RecordVideo:
+    raise InputError('metadata.json asks for RecordVideo, which writes files.')
   return kind(env, **wrapper['kwargs'])
+
+
+def _load(entry_point: str, base: type, trusted: Sequence[str]) -> Any:
+  """The class of an entry point; any callable of a trusted module.
+
+  Raises:
+    InputError: before anything is imported, for a module that is not listed;
+      for what is no class of such a module, derived from `base`.
+  """
+  module, _, name = entry_point.partition(':')
+  if not _within(module, (*_MODULES, *trusted)):
+    raise InputError(
+      f'metadata.json names code of the module {module!r}, and may name '
+      f'{", ".join(_MODULES)} only; if you know that module, give '
+      f'--trust_module={module}'
+    )
+  kind = getattr(importlib.import_module(module), name)
+  if _within(module, trusted) or (
+    isinstance(kind, type)
+    and issubclass(kind, base)
+    and _within(kind.__module__, _MODULES)
+  ):
+    return kind
+  raise InputError(
+    f'metadata.json names {entry_point}, which is no {base.__name__} of '
+    f'{", ".join(_MODULES)}'
+  )
+
+
+def _within(module: str, packages: Sequence[str]) -> bool:
+  return any(f'{module}.'.startswith(f'{name}.') for name in packages)
 
 
 def _channels_last(env: gymnasium.Env) -> gymnasium.Env:
@@ -251,6 +318,12 @@ def _arguments() -> argparse.Namespace:
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument('--sample', action='store_true', help='not the mode')
   parser.add_argument(
+    '--trust_module',
+    action='append',
+    default=[],
+    help='module whose code metadata.json may name; importing it runs it',
+  )
+  parser.add_argument(
     '--video', type=pathlib.Path, help='one more episode, .mp4 or .gif'
   )
   arguments = parser.parse_args()
@@ -269,9 +342,14 @@ def main() -> None:
   def act() -> Act:
     return policy.sampler(flags.seed) if flags.sample else policy.mode
 
-  env = make_environment(policy.metadata, flags.environment, None)
+  def environment(render_mode: str | None) -> gymnasium.Env:
+    return make_environment(
+      policy.metadata, flags.environment, render_mode, flags.trust_module
+    )
+
+  env = environment(None)
   if flags.video:  # First, as this is what may not work.
-    shown = make_environment(policy.metadata, flags.environment, 'rgb_array')
+    shown = environment('rgb_array')
     with video(flags.video, policy.metadata['render_fps']) as show:
       next(returns(shown, act(), 1, flags.seed, show))
     print(f'video   {flags.video}')

@@ -35,8 +35,11 @@ from qwr_tf.config import command
 from qwr_tf.config.errors import ConfigError
 from qwr_tf.runs import provenance
 from qwr_tf.serving import saved_policy
+from qwr_tf.serving import trust
+from qwr_tf.serving import trust_flag
 from qwr_tf.training import experiment
 
+flags.adopt_module_key_flags(trust_flag)
 _SAVED_MODEL = flags.DEFINE_string(
   'saved_model', None, 'Policy to record: a version, or a folder of versions.'
 )
@@ -181,10 +184,12 @@ def _environment(saved: saved_policy.SavedPolicy | None, name: str):
     ConfigError: if it cannot be made.
   """
   gin.clear_config()
+  if saved is not None and not _ENV.value:
+    # What the run bound, a time limit for instance, holds here as well.
+    trust.check_environment(name, saved.path, trust_flag.TRUST_MODULE.value)
+    config = saved.metadata.get('config', '')
+    trust.parse(config, saved.path, trust_flag.TRUST_MODULE.value)
   try:
-    if saved is not None and not _ENV.value:
-      # What the run bound, a time limit for instance, holds here as well.
-      gin.parse_config(saved.metadata.get('config', ''))
     settings = environments.score_settings(name)
     return experiment.load_environment(name, **settings)
   except ValueError as error:

@@ -227,6 +227,18 @@ def test_rows_and_scores_of_a_run(bitflip):
   assert folder.name in out
 
 
+def test_print_config_prints_every_value_and_writes_nothing(cli, tmp_path):
+  root_dir = tmp_path / 'run'
+  arguments = f'--root_dir={root_dir}', *_bindings('iterate.rounds = 7')
+  code, out, err = cli('--gin_file=bitflip.gin', '--print_config', *arguments)
+  assert (code, err) == (0, '')
+  lines = [' '.join(line.split()) for line in out.splitlines()]
+  assert 'iterate.rounds = 7 # --gin_bindings' in lines
+  assert 'CategoricalHead.output_limit = None' in out
+  assert 'GaussianHead' not in out
+  assert not root_dir.exists()
+
+
 def test_operative_configuration_can_be_run_again(bitflip):
   _, folder, _, _ = bitflip
   gin_files.parse([str(folder / 'config.gin')], [])
@@ -728,13 +740,8 @@ def test_scores_have_the_names_of_how_the_policy_acted():
     assert (episodes, number) == (2, 7)
     return [1.0, 2.0] if sampled else [30.0, 40.0]
 
-  run = types.SimpleNamespace(
-    _parts=types.SimpleNamespace(
-      evaluator=types.SimpleNamespace(returns=returns)
-    ),
-    _recorder=types.SimpleNamespace(progress=7),
-  )
-  assert training_run.Run._evaluate(run, 2) == {
+  evaluator = types.SimpleNamespace(returns=returns)
+  assert training_run.evaluation(evaluator, episodes=2, number=7) == {
     'eval_return_mode': 35.0,
     'eval_return_sampled': 1.5,
     'eval_episodes': 2,

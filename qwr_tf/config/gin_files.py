@@ -1,8 +1,8 @@
-"""Where gin files are found, how they are read, and errors in one line."""
+"""Gin files: search, parsing, the source of each value, errors in one line."""
 
 import contextlib
 import difflib
-import functools
+import io
 import itertools
 import logging
 import pathlib
@@ -10,7 +10,7 @@ import re
 import sys
 import tokenize
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple, TextIO
 
 import gin
 
@@ -22,26 +22,70 @@ _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 # In a wheel they stand inside the package, in a checkout beside it.
 _FOLDERS = (_PACKAGE / 'gin_configs', _PACKAGE.parent / 'gin_configs')
 
-# Parameters that no binding reaches, and what sets them.
+# Folders in which a file of the package is found by its name alone. The first
+# edition had all presets in one folder, and what they shared in `parts`.
+_BY_NAME = ('.', 'gin_configs', 'parts', 'gin_configs/parts')
+
+# Parameters that the trainer passes itself, and the binding that sets them.
 _PASSED = {
-  r'(\w+Agent|make_agent|Collector|load_environment|DataSet)\.seed': '--seed',
+  r'(\w+Agent|make_agent|load_environment|DataSet)\.seed': '--seed',
+  r'(Collector|ReplayTable)\.seed': '--seed',
   r'ReplayTable\.capacity': 'run.replay_capacity',
+  r'(?!make_agent)\w+\.normalizer': 'make_agent.normalizer',
+  r'\w+Critic\.critic_fn': 'make_agent.critic_network',
+  r'\w+Network\.num_outputs': 'DistributionalCritic.num_atoms',
 }
+
+
+class Source(NamedTuple):
+  """Where a value was bound.
+
+  Attributes:
+    place: the gin file or '--gin_bindings'.
+    comment: the comment beside the binding, or above it.
+  """
+
+  place: str
+  comment: str
+
+
+_Key = tuple[str, str, str]  # Scope, configurable without modules, parameter.
+
+# Of the latest `parse`, as the values themselves are in gin.
+_user_folders: list[pathlib.Path] = []
+_sources: dict[_Key, Source] = {}
 
 
 def find(name: str) -> pathlib.Path:
   """Path of a gin file given by path or by bare name.
 
   Raises:
-    ConfigError: if there is none; lists the ones that come with the package.
+    ConfigError: if there is none; lists the presets of the package.
   """
-  for candidate in (pathlib.Path(name), *(f / name for f in _FOLDERS)):
+  path = pathlib.Path(name)
+  for candidate in (path, *(f / name for f in (*_FOLDERS, *_user_folders))):
     if candidate.is_file():
       return candidate
-  known = sorted(p.name for f in _FOLDERS for p in f.glob('*.gin'))
+  bundled = {p.name: p for f in _FOLDERS for p in f.rglob('*.gin')}
+  if path.name in bundled and str(path.parent) in _BY_NAME:
+    return bundled[path.name]
+  presets = sorted(n for n, p in bundled.items() if p.parent.name != 'parts')
   raise ConfigError(
-    f'gin file {name!r} not found; give a path or one of {", ".join(known)}.'
+    f'gin file {name!r} not found; give a path or one of {", ".join(presets)}.'
   )
+
+
+@gin.config.register_file_reader(lambda name: _is_known(name))
+def _open(name: str) -> TextIO:
+  """Opens a file for gin, which itself looks in the current folder only."""
+  return find(name).open(encoding='utf-8')
+
+
+def _is_known(name: str) -> bool:
+  try:
+    return bool(find(name))
+  except ConfigError:
+    return False
 
 
 def parse(files: Sequence[str], bindings: Sequence[str]) -> str:
@@ -60,26 +104,105 @@ def parse(files: Sequence[str], bindings: Sequence[str]) -> str:
     ConfigError: for an unknown file or binding, a value that does not fit, or
       a syntax error.
   """
+  _user_folders.clear()
   paths = [find(name) for name in files]
-  for folder in (*_FOLDERS, *(path.parent for path in paths)):
-    _search_in(folder.resolve())
+  _user_folders.extend(path.parent.resolve() for path in paths)
+  _sources.clear()
   gin.clear_config()
   for path in paths:
     with _errors_name_the_fix(str(path)):
+      _include(path.resolve())
       gin.parse_config_file(str(path))
   with _errors_name_the_fix('--gin_bindings'):
     gin.parse_config(bindings)
     gin.finalize()
-    _check_one_each(bindings)
+    for binding in bindings:
+      _check_is_one(binding)
+      _read_sources(io.StringIO(binding), '--gin_bindings')
     _check_macros(bindings)
     _check_passed()
     _check_agent()
   return gin.config_str()
 
 
-@functools.cache
-def _search_in(folder: pathlib.Path) -> None:
-  gin.add_config_file_search_path(str(folder))
+def source(scope: str, selector: str, parameter: str) -> Source | None:
+  """Where the value was bound that a configurable gets within a scope."""
+  scopes = scope.split('/') if scope else []
+  for i in range(len(scopes), -1, -1):
+    key = '/'.join(scopes[:i]), selector.split('.')[-1], parameter
+    if key in _sources:
+      return _sources[key]
+  return None
+
+
+def is_passed(name: str) -> bool:
+  """Whether the trainer passes a parameter itself, whatever is bound."""
+  return any(re.search(rf'\b({passed})$', name) for passed in _PASSED)
+
+
+def _read_sources(file: TextIO, place: str, including: tuple = ()) -> None:
+  """Notes the source of each value of a file and of those that it includes.
+
+  Raises:
+    ConfigError: for a file that includes itself.
+  """
+  lines = file.readlines()
+  file.seek(0)
+  comments = _comments(lines)
+  delegate = gin.config.ParserDelegate(skip_unknown=True)
+  statements = list(gin.config_parser.ConfigParser(file, delegate))
+  ends = [s.location.line_num for s in statements[1:]] + [len(lines) + 1]
+  for statement, end in zip(statements, ends, strict=True):
+    if isinstance(statement, gin.config_parser.IncludeStatement):
+      _include(find(statement.filename).resolve(), including)
+    elif isinstance(statement, gin.config_parser.BindingStatement):
+      scope, selector, parameter = statement[:3]
+      if not parameter:  # A macro.
+        scope, selector = '', f'{scope}/{selector}'.strip('/')
+      key = scope, selector.split('.')[-1], parameter
+      comment = _comment(comments, statement.location.line_num, end)
+      _sources[key] = Source(place, comment)
+
+
+def _include(path: pathlib.Path, including: tuple = ()) -> None:
+  if path in including:
+    raise ConfigError(f'{path} includes itself; remove that line.')
+  with path.open(encoding='utf-8') as file:
+    _read_sources(file, _label(path), (*including, path))
+
+
+def _label(path: pathlib.Path) -> str:
+  for folder in _FOLDERS:
+    if path.is_relative_to(folder):
+      return str(path.relative_to(folder))
+  return str(path)
+
+
+def _comments(lines: Sequence[str]) -> dict[int, tuple[int, str]]:
+  """{line number: (column, text)} of the comments."""
+  tokens = tokenize.generate_tokens(iter(lines).__next__)
+  return {
+    token.start[0]: (token.start[1], token.string.lstrip('# '))
+    for token in tokens
+    if token.type == tokenize.COMMENT
+  }
+
+
+def _comment(
+  comments: Mapping[int, tuple[int, str]], first: int, end: int
+) -> str:
+  """The comment beside the lines of a binding; else the one right above it."""
+  beside = [comments.get(line, (0, '')) for line in range(first, end)]
+  text = ' '.join(text for column, text in beside if column and text)
+  if text:
+    return text
+  above: list[str] = []
+  for line in range(first - 1, 0, -1):
+    column, text = comments.get(line, (1, ''))
+    if column:
+      break
+    above.insert(0, text)
+  return ' '.join(above)
 
 
 @contextlib.contextmanager
@@ -139,12 +262,12 @@ def _hint(message: str) -> str:
   if match := re.search(
     r"Configurable '(.+)' doesn't have a parameter named '(\w+)'", message
   ):
-    known, _ = gin_values.parameters(match[1])
+    known, _ = gin_values.parameters(gin.get_configurable(match[1]))
     near = difflib.get_close_matches(match[2], known)
   elif match := re.search(r"No configurable matching .*?'@?([\w./]+)", message):
     name = re.split('[./]', match[1])[-1]
     near = difflib.get_close_matches(name, _names(), n=5)
-    near = [name for name in near if _is_configurable(name)]
+    near = [name for name in near if is_configurable(name)]
   elif 'Ambiguous selector' in message:
     return ' Write more of the name, or leave out the import of the other one.'
   else:
@@ -158,23 +281,23 @@ def _names() -> set[str]:
   return {'run', 'Adam', *(name for module in modules for name in vars(module))}
 
 
-def _is_configurable(name: str) -> bool:
+def is_configurable(name: str) -> bool:
+  """Whether gin knows exactly one configurable of this name."""
   try:
     return bool(gin.get_configurable(name))
   except (KeyError, ValueError):
     return False
 
 
-def _check_one_each(bindings: Sequence[str]) -> None:
+def _check_is_one(binding: str) -> None:
   """Catches several bindings in one text, which a run's identity leaves out."""
-  for binding in bindings:
-    delegate = gin.config.ParserDelegate(skip_unknown=True)
-    statements = list(gin.config_parser.ConfigParser(binding, delegate))
-    if len(statements) > 1:
-      raise ConfigError(
-        f'{" ".join(binding.split())!r} is more than one; give one '
-        '--gin_bindings for each.'
-      )
+  delegate = gin.config.ParserDelegate(skip_unknown=True)
+  statements = list(gin.config_parser.ConfigParser(binding, delegate))
+  if len(statements) > 1:
+    raise ConfigError(
+      f'{" ".join(binding.split())!r} is more than one; give one '
+      '--gin_bindings for each.'
+    )
 
 
 def _check_macros(bindings: Sequence[str]) -> None:

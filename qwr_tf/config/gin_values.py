@@ -48,7 +48,7 @@ def problem(config: dict[tuple[str, str], dict[str, Any]]) -> str:
     ValueError: for a parameter that does not exist, in gin's own words.
   """
   for (scope, selector), bindings in config.items():
-    known, are_all = parameters(selector)
+    known, are_all = parameters(gin.get_configurable(selector))
     for name, value in bindings.items():
       parameter = known.get(name)
       if are_all and parameter is None:
@@ -64,21 +64,28 @@ def problem(config: dict[tuple[str, str], dict[str, Any]]) -> str:
   return ''
 
 
-def parameters(selector: str) -> tuple[dict[str, inspect.Parameter], bool]:
-  """What a configurable takes, and whether that is all.
+def parameters(made: Any) -> tuple[dict[str, inspect.Parameter], bool]:
+  """What a function or class takes, and whether that is all.
 
   The **kwargs of a class of this package are its base class's parameters.
   """
-  made = gin.get_configurable(selector)
   known: dict[str, inspect.Parameter] = {}
   for owner in made.__mro__ if isinstance(made, type) else (made,):
-    found = inspect.signature(owner).parameters
+    found = _signature(owner)
     known = {**found, **known}
     if all(p.kind is not p.VAR_KEYWORD for p in found.values()):
       return known, True
     if not owner.__module__.startswith('qwr_tf.agents'):
       break
   return known, False
+
+
+def _signature(made: Any) -> dict[str, inspect.Parameter]:
+  if not isinstance(made, type):
+    return dict(inspect.signature(made).parameters)
+  # gin gives the classes of libraries a metaclass that takes anything.
+  constructor = inspect.unwrap(made.__init__)  # type: ignore[misc]
+  return dict(list(inspect.signature(constructor).parameters.items())[1:])
 
 
 def _resolve(value: Any, config) -> Any:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
   from qwr_tf.environments.gymnasium_wrapper import GymnasiumWrapper
   from qwr_tf.environments.minari_json import minari_metadata
   from qwr_tf.environments.no_simulator import NO_SIMULATOR
+  from qwr_tf.environments.registry import factory
   from qwr_tf.environments.registry import load
   from qwr_tf.environments.registry import score_settings
   from qwr_tf.environments.spaces import action_bounds
@@ -30,6 +31,7 @@ __all__ = [
   'atari_id',
   'describe',
   'env_id',
+  'factory',
   'load',
   'minari_metadata',
   'score_settings',
@@ -45,6 +47,7 @@ _PLACES = {
   'atari_id': ('atari', 'game_id'),
   'describe': ('description', 'describe'),
   'env_id': ('env_names', 'env_id'),
+  'factory': ('registry', 'factory'),
   'load': ('registry', 'load'),
   'minari_metadata': ('minari_json', 'minari_metadata'),
   'score_settings': ('registry', 'score_settings'),

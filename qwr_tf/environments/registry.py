@@ -43,7 +43,7 @@ def load(
   if render_mode is not None:
     gym_kwargs['render_mode'] = render_mode
   with _quiet(), _errors_name_the_fix(name):
-    env = _recipe(name)(name, **gym_kwargs)
+    env = factory(name)(name, **gym_kwargs)
   return GymnasiumWrapper(
     env, seed=seed, timeout_is_terminal=timeout_is_terminal
   )
@@ -55,13 +55,13 @@ def score_settings(name: str) -> dict[str, Any]:
   Training may see clipped rewards and episodes of one life; a score is the
   environment's own.
   """
-  if _recipe(name) is atari.make:
+  if factory(name) is atari.make:
     return {'clip_rewards': False, 'terminal_on_life_loss': False}
   return {}
 
 
-def _recipe(name: str) -> Callable[..., gymnasium.Env]:
-  """Picks the function that makes the environments of a family."""
+def factory(name: str) -> Callable[..., gymnasium.Env]:
+  """The function that makes a family's environments from `gym_kwargs`."""
   for pattern, recipe in _RECIPES.items():
     if re.match(pattern, name):
       return recipe

@@ -71,6 +71,11 @@ class Number(NamedTuple):
   seeds: str
   note: str
 
+  @property
+  def stated_statistic(self) -> str:
+    """'median', 'mean', or that neither is stated."""
+    return self.statistic or 'statistic not stated'
+
 
 def load(path: pathlib.Path) -> list[Number]:
   """Reads the table.
@@ -109,18 +114,34 @@ def at_budget(
   ]
 
 
+def medians(numbers: Sequence[Number]) -> list[Number]:
+  """The numbers without the means of scores whose medians are there too.
+
+  Scores of this project are shown as medians, so that these are the numbers
+  to show beside them.
+  """
+
+  def score(n: Number) -> tuple:
+    return n.source, n.table, n.algorithm, n.task, n.interactions
+
+  with_median = {score(n) for n in numbers if n.statistic == 'median'}
+  return [
+    n for n in numbers if n.statistic == 'median' or score(n) not in with_median
+  ]
+
+
 def scales(numbers: Sequence[Number]) -> dict[str, Scale]:
   """Per task what counts as 0 and as 1.
 
-  Atari: the random policy and the human. MuJoCo: 0 and SAC after 1M
-  interactions on gymnasium v4.
+  Atari: the random policy and the human. MuJoCo: 0 and the mean of SAC after
+  1M interactions on gymnasium v4.
   """
   zeros = {n.task: n.score for n in numbers if n.algorithm == 'random'}
   ones = {n.task: n.score for n in numbers if n.algorithm == 'human'}
   found = {t: (zeros[t], ones[t]) for t in zeros if t in ones}
   for n in numbers:
-    if (n.algorithm, n.interactions) == ('SAC', 1_000_000) and (
-      n.environments == 'gymnasium v4'
+    if (n.algorithm, n.statistic) == ('SAC', 'mean') and (
+      (n.environments, n.interactions) == ('gymnasium v4', 1_000_000)
     ):
       found[n.task] = (0.0, n.score)
   return found
@@ -157,9 +178,12 @@ def beside(
   numbers = load(DEFAULT_PATH)
   name, lines = env_names.task(environment), []
   others = at_budget(numbers, interactions, dataset)
-  others = [n for n in others if n.task == name]
+  others = medians([n for n in others if n.task == name])
   if others:
-    each = (f'{n.algorithm} {n.score:g} ({n.source})' for n in others)
+    each = (
+      f'{n.algorithm} {n.score:g} ({n.source}, {n.stated_statistic})'
+      for n in others
+    )
     lines.append(f'published at {interactions} interactions: {", ".join(each)}')
   if name in games(numbers):
     zero, one = scale = scales(numbers)[name]

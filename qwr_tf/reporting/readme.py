@@ -18,8 +18,8 @@ _FACTORS_END = '<!-- factors:end -->'
 _OVERVIEW = (
   'Final scores, median ± half the interquartile range (number of seeds), with '
   "the policy's mode and with samples. Names in *italics*: others' numbers for "
-  'the same number of interactions; notes below a table say which of them are '
-  'not published. "–" was not measured.'
+  'the same number of interactions, medians where they are known; each row '
+  'names its statistic. "–" was not measured.'
 )
 
 

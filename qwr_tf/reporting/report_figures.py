@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from qwr_tf.reporting import report_tables
 from qwr_tf.reporting import score_figures
 from qwr_tf.reporting.published import Number
 from qwr_tf.reporting.report_data import Experiment
@@ -172,7 +171,7 @@ def _draw_published(axis, experiment, environment, colours, numbers) -> None:
   """Published final scores, in the colours of their algorithms."""
   by_algorithm = {s.algorithm: c for s, c in reversed(colours.items())}
   drawn: list[str] = []
-  for n in report_tables.same_algorithms(experiment, numbers, environment):
+  for n in score_figures.same_algorithms(experiment, numbers, environment):
     if colour := by_algorithm.get(n.algorithm):
       style = _DOTTED[drawn.count(n.algorithm) % len(_DOTTED)]
       drawn.append(n.algorithm)

@@ -77,7 +77,7 @@ def _label(n: Number, statistic: bool = False) -> str:
   """Algorithm, where it is from and what was measured."""
   label = f'*{n.algorithm}*, {_place(n)}'
   if statistic:
-    label += f', {n.statistic or "statistic not stated"}'
+    label += f', {n.stated_statistic}'
     label += f' of {n.seeds}' * bool(n.seeds)
   return label
 
@@ -116,7 +116,7 @@ def rivals(experiment: Experiment, numbers: Sequence[Number]) -> list[Number]:
 
 def overview(experiment: Experiment, numbers: Sequence[Number]) -> str:
   """Medians per setting and environment, published ones below."""
-  found = rivals(experiment, numbers)
+  found = published.medians(rivals(experiment, numbers))
   environments = experiment.environments
   measured = {env_names.task(e) for e in environments}
   tasks = [env_names.task(e) for e in environments]

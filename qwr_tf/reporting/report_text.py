@@ -134,8 +134,8 @@ def _index(experiment: Experiment, numbers: Sequence[Number]) -> str:
   tasks = published.INDEX_TASKS
   text = (
     '### Index\n\n'
-    f'Mean over {", ".join(tasks)} of the score divided by that of SAC after '
-    '1M interactions.\n\n'
+    f'Mean over {", ".join(tasks)} of the score divided by the mean of SAC '
+    'after 1M interactions.\n\n'
   )
   known = published.scales(numbers)
   if not all(task in known for task in tasks):

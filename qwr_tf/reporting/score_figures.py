@@ -27,7 +27,15 @@ def panel_grid(count: int) -> tuple[int, int]:
 
 def place(n: Number) -> str:
   """What a legend calls a published score."""
-  return f'{n.algorithm}, {n.source} ({n.environments})'
+  statistic = '' if n.statistic == 'median' else f', {n.stated_statistic}'
+  return f'{n.algorithm}, {n.source} ({n.environments}{statistic})'
+
+
+def same_algorithms(experiment, numbers, environment) -> list[Number]:
+  """Published scores to draw beside the medians of the same algorithms."""
+  return published.medians(
+    report_tables.same_algorithms(experiment, numbers, environment)
+  )
 
 
 # Final scores.
@@ -62,7 +70,7 @@ def _methods(experiment, numbers) -> list[Setting | str]:
   """What has a row: settings, then published methods by name."""
   found: dict[Setting | str, None] = dict.fromkeys(experiment.learned)
   for environment in experiment.environments:
-    for n in report_tables.same_algorithms(experiment, numbers, environment):
+    for n in same_algorithms(experiment, numbers, environment):
       found[place(n)] = None
   return list(found)
 
@@ -84,8 +92,7 @@ def _names(experiment, methods) -> list[str]:
 
 def _bar_panel(axis, experiment, environment, methods, numbers) -> None:
   known = {
-    place(n): n
-    for n in report_tables.same_algorithms(experiment, numbers, environment)
+    place(n): n for n in same_algorithms(experiment, numbers, environment)
   }
   for y, method in enumerate(methods):
     if isinstance(method, str):

@@ -6,7 +6,7 @@ import logging
 import pathlib
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import gin
@@ -25,6 +25,7 @@ from qwr_tf.serving import checks
 from qwr_tf.serving import conversions
 from qwr_tf.serving import metadata
 from qwr_tf.serving import signatures
+from qwr_tf.serving import trust
 from qwr_tf.serving import versions
 from qwr_tf.serving import warmup
 from qwr_tf.training import experiment
@@ -87,21 +88,35 @@ def export(
 
 
 def export_run(
-  root_dir: pathlib.Path, output: pathlib.Path, kind: str = SAVED_MODEL
+  root_dir: pathlib.Path,
+  output: pathlib.Path,
+  kind: str = SAVED_MODEL,
+  trusted: Sequence[str] = (),
 ) -> pathlib.Path:
   """Exports a run's final policy; returns the folder of the version.
+
+  Args:
+    root_dir: folder of a finished run.
+    output: folder of the versions.
+    kind: 'saved_model', 'tflite' or 'onnx'.
+    trusted: as in `load_agent`.
 
   Raises:
     ConfigError: if there is no run or no checkpoint, and as `export`.
   """
   facts = metadata.run_facts(root_dir)
   _check_kind(output, kind)
-  agent = load_agent(root_dir, facts, float32=kind != SAVED_MODEL)
+  float32 = kind != SAVED_MODEL
+  agent = load_agent(root_dir, facts, float32=float32, trusted=trusted)
   return export(agent, facts, output, kind)
 
 
 def load_agent(
-  root_dir: pathlib.Path, facts: Mapping[str, Any], *, float32: bool = False
+  root_dir: pathlib.Path,
+  facts: Mapping[str, Any],
+  *,
+  float32: bool = False,
+  trusted: Sequence[str] = (),
 ):
   """A run's agent with its final weights; parses the run's configuration.
 
@@ -110,10 +125,12 @@ def load_agent(
     facts: its run.json.
     float32: calculate with float32 where the run did so with less. Weights
       are float32 in any case; other runtimes know nothing else.
+    trusted: modules that run.json may name beside `trust.MODULES`.
 
   Raises:
-    ConfigError: if there are no final weights, or this version of the library
-      makes another agent of the configuration.
+    ConfigError: if there are no final weights, if this version of the library
+      makes another agent of the configuration, or if run.json names another
+      module.
   """
   final = root_dir / 'checkpoints' / 'final'
   if not final.is_dir():
@@ -121,8 +138,11 @@ def load_agent(
       f'{root_dir} has no checkpoint of its final weights; finish the run '
       'first, with the command in its run.json.'
     )
+  source = root_dir / 'run.json'
+  trust.check_environment(facts['environment'], source, trusted)
+  trust.parse(_config(facts, float32), source, trusted)
   try:
-    agent = _agent(facts, float32)
+    agent = _agent(facts)
     checkpoints.restore(agent, final)
   except (ValueError, TypeError) as error:
     raise ConfigError(
@@ -132,14 +152,17 @@ def load_agent(
   return agent
 
 
-def _agent(facts: Mapping[str, Any], float32: bool):
-  gin.clear_config()
+def _config(facts: Mapping[str, Any], float32: bool) -> str:
   config = facts['config']
-  if float32:
-    dtype_policy = r"(\bdtype_policy) = ('\w+'|@\w+\(\))"
-    config = re.sub(dtype_policy, r"\1 = 'float32'", config)
-  gin.parse_config(config)
-  precision.keep_dtype_policy(config, facts.get('dtype_policy'))
+  if not float32:
+    return config
+  dtype_policy = r"(\bdtype_policy) = ('\w+'|@\w+\(\))"
+  return re.sub(dtype_policy, r"\1 = 'float32'", config)
+
+
+def _agent(facts: Mapping[str, Any]):
+  """The agent of the configuration that gin holds."""
+  precision.keep_dtype_policy(gin.config_str(), facts.get('dtype_policy'))
   with experiment.load_environment(facts['environment']) as env:
     return experiment.agent_for(env, seed=facts['seed'])
 

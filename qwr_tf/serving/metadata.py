@@ -52,10 +52,10 @@ def read(version: pathlib.Path) -> dict[str, Any]:
   path = version / versions.EXTRA / versions.METADATA
   try:
     content = json.loads(path.read_text('utf-8'))
-    if 'format' not in content:
+    if not isinstance(content, dict) or 'format' not in content:
       raise ValueError('it does not say which format the export has')
     return content
-  except (OSError, ValueError, TypeError) as error:
+  except (OSError, ValueError, RecursionError) as error:
     raise ConfigError(
       f'{path} cannot be read: {error}; export the policy again.'
     ) from error

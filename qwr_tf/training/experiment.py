@@ -23,6 +23,7 @@ from qwr_tf.agents import awr_agent  # noqa: F401, gin files name it.
 from qwr_tf.agents import exact_reuse  # noqa: F401, gin files name it.
 from qwr_tf.agents import qwr_agent
 from qwr_tf.agents import whole_table  # noqa: F401, gin files name it.
+from qwr_tf.config import effective
 from qwr_tf.config import gin_files
 from qwr_tf.config.errors import ConfigError
 
@@ -145,19 +146,23 @@ class Settings:
   checkpoint_every_seconds: float = 120.0
 
 
+def _bound_settings() -> Settings:
+  try:
+    return Settings()
+  except RuntimeError as error:
+    raise ConfigError(
+      f'{gin_files.describe(error)}. Give it in a gin file or with '
+      '--gin_bindings, such as "run.environment=\'HalfCheetah-v4\'".'
+    ) from error
+
+
 def settings() -> Settings:
   """The settings gin holds.
 
   Raises:
     ConfigError: if one is missing.
   """
-  try:
-    found = Settings()
-  except RuntimeError as error:
-    raise ConfigError(
-      f'{gin_files.describe(error)}. Give it in a gin file or with '
-      '--gin_bindings, such as "run.environment=\'HalfCheetah-v4\'".'
-    ) from error
+  found = _bound_settings()
   if found.dataset is None and (
     found.offline_iterations or found.replay_capacity is None
   ):
@@ -183,7 +188,38 @@ def by_environment(values: dict, default: Any) -> Any:
     values: by task, 'Ant' for any version of it.
     default: for environments that the table lacks.
   """
-  return values.get(environments.task(settings().environment), default)
+  environment = effective.value('run', 'environment')
+  return values.get(environments.task(environment), default)
+
+
+def config_page() -> str:
+  """The configuration that gin holds as one gin file, defaults included.
+
+  Raises:
+    ConfigError: if there is no environment.
+  """
+  found = _bound_settings()
+  roots = ['run', 'load_environment', 'Collector', 'ReplayTable', 'iterate']
+  if found.dataset is not None or found.offline_iterations:
+    roots.insert(2, 'DataSet')
+  makers = {'load_environment': environments.factory(found.environment)}
+  roots += ['make_agent', *_default_heads(found.environment)]
+  return effective.page(roots, makers)
+
+
+def _default_heads(environment: str) -> list[str]:
+  """What `ActorNetwork.head_fn` stands for; both where nothing can tell."""
+  actor = effective.value('make_agent', 'actor_network').__name__
+  if actor != 'ActorNetwork' or effective.value(
+    'actors.ActorNetwork', 'head_fn'
+  ):
+    return []
+  try:
+    spec = load_environment(environment).action_spec()
+  except ValueError:
+    return ['CategoricalHead', 'GaussianHead']
+  is_discrete = tensor_spec.is_discrete(tensor_spec.from_spec(spec))
+  return ['CategoricalHead' if is_discrete else 'GaussianHead']
 
 
 class RunParts(NamedTuple):

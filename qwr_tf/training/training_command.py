@@ -42,6 +42,11 @@ _SEED = flags.DEFINE_integer(
 _OVERWRITE = flags.DEFINE_bool(
   'overwrite', False, 'Delete the run that root_dir holds and start anew.'
 )
+_PRINT_CONFIG = flags.DEFINE_bool(
+  'print_config',
+  False,
+  'Print every value of the run, where it comes from, and exit.',
+)
 _VIDEO = flags.DEFINE_bool(
   'video', False, 'Film an episode of the final policy (video.mp4).'
 )
@@ -107,6 +112,7 @@ def _train(
   settings: experiment.Settings,
   export_fn: Callable,
   experience_fn: Callable | None,
+  hook: training_run.Hook,
 ) -> dict[str, Any]:
   folder.check(_OVERWRITE.value)
   placement = strategies.from_flags()
@@ -121,7 +127,9 @@ def _train(
       screen = video.screen(settings, _SEED.value)
       stack.callback(screen.close)
     stack.enter_context(folder.claimed(_OVERWRITE.value))
-    training = training_run.Run(settings, parts, folder, export_fn, screen)
+    training = training_run.Run(
+      settings, parts, folder, export_fn, screen, hook
+    )
     strategies.check_agreement(placement, training.iteration)
     results = training.train()
   strategies.check_agreement(placement, training.iteration)
@@ -154,7 +162,10 @@ def is_finished(config: str) -> bool:
 
 
 def run(
-  config: str, export_fn: Callable, experience_fn: Callable | None = None
+  config: str,
+  export_fn: Callable,
+  experience_fn: Callable | None = None,
+  hook: training_run.Hook = lambda phase, run: None,
 ) -> None:
   """One run from flags to score, unless it is finished.
 
@@ -162,13 +173,17 @@ def run(
     config: the text that `configuration` returned.
     export_fn: writes the final policy, as in `training_run.Run`.
     experience_fn: as in `experiment.build`.
+    hook: as in `training_run.Run`.
   """
+  if _PRINT_CONFIG.value:
+    print(experiment.config_page())
+    return
   if is_finished(config):
     return
   settings = experiment.settings()
   where = run_path(config, settings)
   with strategies.folder_for(where, _OVERWRITE.value) as own:
     folder = _folder(own, config, settings)
-    results = _train(folder, settings, export_fn, experience_fn)
+    results = _train(folder, settings, export_fn, experience_fn, hook)
   if strategies.is_first_worker():
     _report(where, settings.environment, results)

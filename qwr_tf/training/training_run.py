@@ -27,6 +27,31 @@ from qwr_tf.training import video
 # A terminal's bar moves smoothly; a log file gets a line now and then.
 _SECONDS_BETWEEN_LINES = 30.0
 
+# Announced to the hook of a `Run` before they begin; 'end' comes last.
+PHASES = ('checkpoint', 'iteration', 'evaluation', 'products', 'end')
+
+Hook = Callable[[str, 'Run'], None]
+
+
+def evaluation(evaluator, episodes: int, number: int) -> dict[str, float]:
+  """Plays an evaluation.
+
+  Args:
+    evaluator: an `evaluate.Evaluator`.
+    episodes: for the mode action, and as many for sampled actions.
+    number: seeds the evaluation.
+
+  Returns:
+    Its columns of metrics.csv.
+  """
+  mode = evaluator.returns(episodes, sampled=False, number=number)
+  sampled = evaluator.returns(episodes, sampled=True, number=number)
+  return {
+    'eval_return_mode': statistics.fmean(mode),
+    'eval_return_sampled': statistics.fmean(sampled),
+    'eval_episodes': episodes,
+  }
+
 
 class Run:
   """Consumes the iterations: evaluates, logs, saves, shows progress."""
@@ -38,6 +63,7 @@ class Run:
     folder: run_folder.RunFolder,
     export_fn: Callable,
     screen=None,
+    hook: Hook = lambda phase, run: None,
   ):
     """Begins, or goes back to the newest checkpoint, and opens the logs.
 
@@ -47,9 +73,11 @@ class Run:
       folder: which is claimed.
       export_fn: writes the final policy, (agent, facts, folder) -> None.
       screen: of `video.screen`; None makes no video.
+      hook: called with each of `PHASES` and the run.
     """
     self._settings = settings
-    self._parts = parts
+    self.parts = parts
+    self._hook = hook
     self._folder = folder
     self._export_fn = export_fn
     self._screen = screen
@@ -66,7 +94,7 @@ class Run:
       folder.go_on(metrics.COLUMNS, recorder.interactions)
     else:
       folder.begin()
-      self._checkpoints.save(0)
+      self._save_checkpoint()
     self._saved = time.monotonic()
     self._tensorboard = metrics.TensorBoard(
       folder.path / 'tensorboard', last_step=recorder.progress
@@ -76,6 +104,11 @@ class Run:
   def iteration(self) -> int:
     """Iterations made so far."""
     return self._recorder.iteration
+
+  @property
+  def interactions(self) -> int:
+    """Interactions made so far."""
+    return self._recorder.interactions
 
   def train(self) -> dict[str, Any]:
     """Runs to the last interaction; returns what is in run.json.
@@ -95,7 +128,7 @@ class Run:
       )
       if isinstance(error, KeyboardInterrupt):
         raise KeyboardInterrupt(f'interrupted {where}') from error
-      message = bad_batch.explain(error, self._parts, self._folder.path)
+      message = bad_batch.explain(error, self.parts, self._folder.path)
       raise FloatingPointError(f'{message} {where}') from error
     return self._finish()
 
@@ -103,14 +136,16 @@ class Run:
     """Writes what a finished run leaves; returns what is in run.json."""
     row = self._folder.rows[-1]
     scores = {name: row.get(name) for name in metrics.SCORES}
+    self._hook('products', self)
     self._keep_policy(scores)
     results = self._save(scores, finished=True)
     self._checkpoints.remove()
+    self._hook('end', self)
     return results
 
   def _keep_policy(self, scores: dict[str, float | None]) -> None:
     """Writes the final weights, the policy for serving and the video."""
-    agent, path = self._parts.agent, self._folder.path
+    agent, path = self.parts.agent, self._folder.path
     checkpoints.save(agent, self._folder.checkpoints / 'final')
     shutil.rmtree(path / 'policy', ignore_errors=True)  # Of a killed process.
     facts = self._folder.content(self._results(scores, finished=True))
@@ -161,8 +196,9 @@ class Run:
   def _iteration(self) -> int:
     """One iteration with what is due after it; returns its interactions."""
     recorder = self._recorder
+    self._hook('iteration', self)
     recorder.begin()
-    collected, scalars = next(self._parts.iterations)
+    collected, scalars = next(self.parts.iterations)
     recorder.add(collected, scalars)
     last = self._is_over()
     row = recorder.row(self._evaluation(last), last)
@@ -174,8 +210,12 @@ class Run:
     """Saves everything if it is time."""
     age = time.monotonic() - self._saved
     if now or age >= self._settings.checkpoint_every_seconds:
-      self._checkpoints.save(self._recorder.iteration)
-      self._saved = time.monotonic()
+      self._save_checkpoint()
+
+  def _save_checkpoint(self) -> None:
+    self._hook('checkpoint', self)
+    self._checkpoints.save(self.iteration)
+    self._saved = time.monotonic()
 
   def _evaluation(self, last: bool) -> dict[str, float]:
     """Returns of the episodes due now, or nothing."""
@@ -188,22 +228,16 @@ class Run:
     return {}
 
   def _evaluate(self, episodes: int) -> dict[str, float]:
-    evaluator = self._parts.evaluator
+    evaluator = self.parts.evaluator
     if evaluator is None:
       return {}
     try:
-      number = self._recorder.progress
-      mode = evaluator.returns(episodes, sampled=False, number=number)
-      sampled = evaluator.returns(episodes, sampled=True, number=number)
+      self._hook('evaluation', self)
+      return evaluation(evaluator, episodes, self._recorder.progress)
     except FloatingPointError:
       # Often the losses were NaN before the actions: the row shows it.
       self._log(self._recorder.measured({}))
       raise
-    return {
-      'eval_return_mode': statistics.fmean(mode),
-      'eval_return_sampled': statistics.fmean(sampled),
-      'eval_episodes': episodes,
-    }
 
   def _log(self, row: dict[str, Any]) -> None:
     self._tensorboard.write(row)
@@ -223,7 +257,7 @@ class Run:
     title = f'{self._settings.environment}, {folder.path.name}'
     atomic_files.write_atomically(
       folder.path / 'learning_curve.png',
-      learning_curve.draw(folder.rows, title, self._parts.data_return),
+      learning_curve.draw(folder.rows, title, self.parts.data_return),
     )
     folder.write_config(gin.operative_config_str())
     results = self._results(scores, finished)
@@ -233,10 +267,10 @@ class Run:
   def _results(self, scores: dict[str, float | None], finished: bool):
     return {
       'interactions': self._recorder.interactions,
-      'critic_steps': int(self._parts.agent.critic_steps.numpy()),
-      'actor_steps': int(self._parts.agent.actor_steps.numpy()),
+      'critic_steps': int(self.parts.agent.critic_steps.numpy()),
+      'actor_steps': int(self.parts.agent.actor_steps.numpy()),
       'wall_seconds': round(self._recorder.wall_seconds, 1),
       'scores': scores,
       'finished': finished,
-      **offline.facts(self._parts.data),
+      **offline.facts(self.parts.data),
     }

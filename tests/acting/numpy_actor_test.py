@@ -212,6 +212,42 @@ def test_clipped_observations_act_like_the_policies():
   _assert_acts_like_the_policies(numpy_actor.NumpyActor(actor), actor)
 
 
+@pytest.mark.parametrize('normalized', [False, True])
+@pytest.mark.parametrize(
+  'head', [networks.GaussianHead, networks.TanhMeanGaussianHead]
+)
+def test_rows_of_a_batch_and_actions_have_their_own_noise(head, normalized):
+  normalizer = networks.ObservationNormalizer(_OBSERVATION)
+  actor = _actor(
+    _CONTINUOUS, head_fn=head, normalizer=normalizer if normalized else None
+  )
+  act = numpy_actor.NumpyActor(actor)
+  batch = np.repeat(_observations(_OBSERVATION)[:1], 50, axis=0)
+  samples, _ = act(batch, np.random.default_rng(0))
+  assert len(np.unique(samples)) == samples.size == 100
+
+
+def test_rows_of_a_batch_have_their_own_discrete_actions():
+  act = numpy_actor.NumpyActor(_actor(_DISCRETE))
+  batch = np.repeat(_observations(_OBSERVATION)[:1], 200, axis=0)
+  samples, _ = act(batch, np.random.default_rng(0))
+  assert len(np.unique(samples)) > 1
+
+
+def test_features_without_spread_act_like_the_policies():
+  normalizer = networks.ObservationNormalizer(_OBSERVATION)
+  actor = _actor(_CONTINUOUS, normalizer=normalizer)
+  observations = _observations(_OBSERVATION)
+  observations[:, 0] = 0.1
+  observations[:, 1] += 1e5
+  normalizer.update(observations)
+  act = numpy_actor.NumpyActor(actor)
+  observations[:, 0] += np.linspace(0.0, 20.0, len(observations))
+  modes = actor(tf.constant(observations))[0].mode()
+  actions, _ = act(observations, None)
+  np.testing.assert_allclose(actions, modes, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize('action_spec', [_DISCRETE, _CONTINUOUS])
 def test_new_weights_count_after_a_refresh(action_spec):
   actor = _actor(action_spec)

@@ -323,12 +323,16 @@ def _observations(seed, size):
   return (rng.normal(size=[size, 3]) * [0.5, 3, 20] + [2, -1, 50]).astype('f')
 
 
-def test_the_normaliser_begins_as_the_identity():
-  normalizer = networks.ObservationNormalizer(_OBSERVATION)
+@pytest.mark.parametrize('clip_value', [10.0, None])
+def test_the_normaliser_begins_as_the_identity(clip_value):
+  normalizer = networks.ObservationNormalizer(
+    _OBSERVATION, clip_value=clip_value
+  )
   x = _observations(0, 4)
-  np.testing.assert_array_equal(normalizer(x), x)
+  expected = x if clip_value is None else np.clip(x, -10, 10)
+  np.testing.assert_array_equal(normalizer(x), expected)
   normalizer.update(tf.zeros([0, 3]))  # Nothing collected, nothing learned.
-  np.testing.assert_array_equal(normalizer(x), x)
+  np.testing.assert_array_equal(normalizer(x), expected)
 
 
 def test_the_normaliser_equals_numpy_over_all_updates():
@@ -339,25 +343,86 @@ def test_the_normaliser_equals_numpy_over_all_updates():
     normalizer.update(tf.constant(piece))
     seen = np.concatenate(pieces[: i + 1]).astype(np.float64)
     mean, deviation = seen.mean(0), seen.std(0) + 1e-5
-    if i == 0:
-      assert (deviation == 1e-5).all()  # One observation has no deviation.
-      continue
-    np.testing.assert_allclose(normalizer(x), (x - mean) / deviation, rtol=1e-3)
-    np.testing.assert_allclose(normalizer.parameters[0], mean, rtol=1e-5)
+    if i == 0:  # One observation has no deviation.
+      deviation = 1 + 1e-5
     np.testing.assert_allclose(
-      normalizer.parameters[1], 1 / deviation, rtol=1e-4
+      normalizer(x),
+      np.clip((x - mean) / deviation, -10, 10),
+      rtol=1e-5,
+      atol=1e-5,
+    )
+    np.testing.assert_allclose(normalizer.parameters[0], mean, rtol=1e-6)
+    np.testing.assert_allclose(
+      normalizer.parameters[1], 1 / deviation * np.ones(3), rtol=1e-6
     )
 
 
-def test_the_normaliser_survives_a_large_offset():
-  # A float32 sum of squares near 1e5^2 has steps of 1e3; the variance is 4.
-  normalizer = networks.ObservationNormalizer(_OBSERVATION)
+@pytest.mark.parametrize('dtype', [np.float32, np.float64])
+def test_the_normaliser_survives_a_large_offset(dtype):
+  # Unix time over 20,000 s, a constant, and N(1e5, 1), in 200 pieces.
+  normalizer = networks.ObservationNormalizer(
+    _OBSERVATION, freeze_after_env_steps=None
+  )
   rng = np.random.default_rng(0)
-  pieces = [(rng.integers(-3, 4, [100, 3]) + 1e5).astype('f') for _ in range(5)]
-  for piece in pieces:
+  rows = 20_000
+  x = np.stack(
+    [
+      1.7e9 + np.arange(rows),
+      np.full(rows, 1000.3),
+      rng.normal(1e5, 1.0, rows),
+    ],
+    axis=1,
+  ).astype(dtype)
+  for piece in np.split(x, 200):
     normalizer.update(tf.constant(piece))
-  deviation = np.concatenate(pieces).astype(np.float64).std(0)
-  np.testing.assert_allclose(normalizer.parameters[1], 1 / deviation, rtol=2e-2)
+  exact = x.astype(np.float64)
+  deviation = np.where([1, 0, 1], exact.std(0), 1.0) + 1e-5
+  np.testing.assert_allclose(normalizer.parameters[1], 1 / deviation, rtol=1e-6)
+  np.testing.assert_array_equal(
+    normalizer.parameters[0], exact.mean(0).astype(np.float32)
+  )
+  normalized = normalizer(x.astype(np.float32)).numpy()
+  expected = (exact - exact.mean(0)) / deviation
+  # float32 holds this time in steps of 128 s.
+  np.testing.assert_allclose(normalized[:, 0], expected[:, 0], atol=0.03)
+  np.testing.assert_array_equal(normalized[:, 1], 0.0)
+  np.testing.assert_allclose(normalized[:, 2], expected[:, 2], atol=0.01)
+
+
+@pytest.mark.parametrize('value', [0.0, 0.1, -1000.3, 1e9])
+@pytest.mark.parametrize('noise', [0.0, 1e-16, 1e-8])
+def test_a_feature_without_spread_is_scaled_by_one(value, noise):
+  normalizer = networks.ObservationNormalizer(_OBSERVATION, clip_value=None)
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=[500, 3])
+  x[:, 1] = value + noise * value * rng.choice([-1, 1], 500)
+  for piece in np.split(x.astype(np.float32), 5):
+    normalizer.update(tf.constant(piece))
+  assert normalizer.constant_features().tolist() == [1]
+  seen = normalizer(tf.constant([[0.0, value, 0.0]])).numpy()[0, 1]
+  assert abs(seen) <= 1e-7 * abs(value)
+  if abs(value) < 1e6:
+    moved = normalizer(tf.constant([[0.0, value + 0.1, 0.0]])).numpy()[0, 1]
+    np.testing.assert_allclose(moved, 0.1, rtol=1e-2)
+
+
+def test_a_small_spread_is_no_rounding():
+  normalizer = networks.ObservationNormalizer(_OBSERVATION)
+  x = np.random.default_rng(0).normal([100.0, 0, 0], [1e-3, 1e-6, 1], [500, 3])
+  normalizer.update(tf.constant(x.astype(np.float32)))
+  assert not len(normalizer.constant_features())
+  np.testing.assert_allclose(
+    normalizer.parameters[1], 1 / (x.std(0) + 1e-5), rtol=1e-2
+  )
+
+
+def test_noise_that_float32_drops_is_no_large_observation():
+  # In float64 the deviation is 1; float32 moves in steps of 64 there.
+  normalizer = networks.ObservationNormalizer(_OBSERVATION)
+  x = np.random.default_rng(0).normal(1e9, 1.0, [500, 3])
+  normalizer.fit(tf.constant(x))
+  seen = normalizer(tf.constant(x.astype(np.float32)))
+  assert np.abs(seen).max() < 1
 
 
 def test_the_normaliser_freezes():
@@ -403,9 +468,8 @@ def test_the_deviation_has_a_floor():
 
 
 def test_what_hardly_ever_moves_is_clipped():
-  # As some of Humanoid's: still in all rows seen, so its deviation is the 1e-5,
-  # and a move of 1 would be 1e5 deviations.
-  normalizer = networks.ObservationNormalizer(_OBSERVATION, clip_value=10.0)
+  # As some of Humanoid's: a move of 1 would be 1e5 deviations of 0 + 1e-5.
+  normalizer = networks.ObservationNormalizer(_OBSERVATION, min_deviation=0.0)
   normalizer.update(tf.constant([[0.0, 0.0, 1.0], [0.0, 4.0, -1.0]]))
   x = tf.constant([[1.0, 2.0, 3.0], [-1.0, 1e4, -9.0]])
   expected = [[10.0, 0.0, 3.0], [-10.0, 10.0, -9.0]]

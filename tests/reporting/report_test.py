@@ -144,7 +144,7 @@ def test_published_index():
   index = [
     published.normalised(n.score, scale[n.task])
     for n in published.at_budget(numbers, 100_000)
-    if n.algorithm == 'CrossQ'
+    if (n.algorithm, n.statistic) == ('CrossQ', 'mean')
   ]
   assert np.mean(index) == pytest.approx(0.78, abs=0.005)
 
@@ -395,14 +395,14 @@ def test_curves_have_the_line_of_their_own_data_set(tmp_path):
 
 
 def test_published_scores_of_one_algorithm_can_be_told_apart(tmp_path):
-  # SAC's stand in QWR's paper and among the peers on gymnasium.
+  # Medians of SAC are in QWR's paper and in SimbaV2's repository.
   run = _run(1.0, algorithm='SAC', preset='tf_agents_sac')
   (experiment,) = report_data.load([_csv(tmp_path / 'e.csv', run)])
   numbers = published.load(published.DEFAULT_PATH)
   figure, close = _figure(experiment, numbers, report_figures._curves)
   lines = figure.axes[0].lines
   found = [n for n in lines if 'final score' in str(n.get_label())]
-  assert [line.get_ydata()[0] for line in found] == [5492, 6156]
+  assert [line.get_ydata()[0] for line in found] == [5492, 6056]
   assert len({str(line._dash_pattern) for line in found}) == 2
   close(figure)
   figure, close = _figure(experiment, [], score_figures.bars)
@@ -512,13 +512,23 @@ def test_published_scores_stand_beside(tmp_path):
     '1758 ± 735',
     '511 ± 57',
   ]
-  assert _cells(text, '*CrossQ*')[2:] == ['8112', '3914', '2764', '2603']
+  # Ours are medians: so are theirs, where medians are known.
+  assert _cells(text, '*CrossQ*')[2:] == [
+    '8355 ± 379',
+    '4726 ± 945',
+    '3169 ± 520',
+    '1609 ± 1556',
+  ]
+  assert (
+    '*CrossQ*, SimbaV2 repository, gymnasium v4, mean'
+    not in (text.partition('### Index')[0])
+  )
   assert 'Table 3' not in text  # Another number of interactions.
   assert "test returns of AWR's published logs" in text
   # One line for all that it is true of.
-  notes = re.findall('^.*: source not published.*$', text, re.MULTILINE)
-  (note,) = dict.fromkeys(notes)
-  assert note.startswith('*SAC*, *DroQ*, *REDQ*, *CrossQ*, peers on gymnasium,')
+  (note,) = re.findall('^.*: computed from the seeds.*$', text, re.MULTILINE)
+  assert note.startswith('*SAC*, *DroQ*, *REDQ*, *CrossQ*, SimbaV2 repository,')
+  assert 'dojeon-ai/SimbaV2 at commit 14fafb2' in note
 
 
 def test_data_sets_that_nothing_learned_from(tmp_path):
@@ -564,7 +574,9 @@ def test_index_needs_all_four_tasks(tmp_path):
   _, _, index = text.partition('### Index')
   assert _cells(index, 'QWR-LSE')[1:5] == ['mode', '4', '1.50', '1.50']
   assert _cells(index, '*QWR-LSE*')[2:] == ['4', '0.31', '–', '–']
-  assert _cells(index, '*CrossQ*')[2:] == ['4', '–', '0.78', '–']
+  crossq = '*CrossQ*, SimbaV2 repository, gymnasium v4'
+  assert _cells(index, f'{crossq}, mean')[2:] == ['4', '–', '0.78', '–']
+  assert _cells(index, f'{crossq}, median')[2:] == ['4', '0.81', '–', '–']
 
 
 def test_two_versions_of_a_task_make_no_index(tmp_path):
@@ -916,12 +928,15 @@ def test_command_refuses_bad_input(arguments, message, tmp_path):
 def test_a_score_stands_beside_the_published_ones():
   """Table 2's row, both OTRainbow numbers; human = 14.6, random = -20.7."""
   lines = published.beside('ALE/Pong-v5', 100_000, -3.05)
-  assert 'QWR-LSE -7.6 (QWR paper)' in lines[0]
+  assert 'QWR-LSE -7.6 (QWR paper, mean)' in lines[0]
   assert 'OTRainbow -19.3' in lines[0] and 'OTRainbow 1.3' in lines[0]
+  assert 'OTRainbow 1.3 (OTRainbow paper, statistic not stated)' in lines[0]
   # (-3.05 + 20.7) / (14.6 + 20.7) = 17.65 / 35.3 = 0.5
   assert lines[1].startswith('human-normalised: 0.500 ')
   (line,) = published.beside('Hopper-v4', 100_000, 1.0)
-  assert 'QWR-LSE 1758 (QWR paper)' in line
+  assert 'QWR-LSE 1758 (QWR paper, median)' in line
+  assert 'CrossQ 3169 (SimbaV2 repository, median)' in line
+  assert 'CrossQ 2764' not in line  # Its mean.
   assert published.beside('ALE/Pong-v5', 3_000, -3.05) == lines[1:]
   # Those runs did not begin with logged data.
   assert published.beside('Hopper-v4', 100_000, 1.0, 'set-v0') == []

@@ -19,6 +19,7 @@ from gymnasium import spaces
 from export import run_policy
 from qwr_tf import environments
 from qwr_tf import serving
+from qwr_tf.config.errors import ConfigError
 from qwr_tf.serving import exporter
 from qwr_tf.serving import metadata
 from qwr_tf.serving import signatures
@@ -298,7 +299,7 @@ def _with_wrong_images():
 def test_what_cannot_be_drawn_or_written(
   render, message, bitflip, play, tmp_path, monkeypatch
 ):
-  def make(metadata, name, render_mode):
+  def make(metadata, name, render_mode, trusted):
     env = gymnasium.make('BitFlip-8')
     if render_mode:
       monkeypatch.setattr(env, 'render', render, raising=False)
@@ -322,6 +323,29 @@ def test_a_damaged_export_is_one_line(bitflip, play, tmp_path):
   assert (code, out) == (2, '')
   assert 'cannot be' in err
   assert err.startswith('error: ') and err.count('\n') == 1
+
+
+@pytest.mark.parametrize(
+  'text', ['[' * 200_000, '[]', '{}', 'null', '{"format": ', '"environment"']
+)
+def test_damaged_metadata_is_one_line(text, bitflip, play, tmp_path):
+  policy = shutil.copytree(bitflip.folder / 'policy', tmp_path / 'policy')
+  (policy / '1' / versions.EXTRA / versions.METADATA).write_text(text)
+  code, out, err = play(f'--policy={policy}')
+  assert (code, out) == (2, '')
+  assert 'cannot be read' in err
+  assert err.startswith('error: ') and err.count('\n') == 1
+  with pytest.raises(ConfigError, match='cannot be read'):
+    metadata.read(policy / '1')
+
+
+@pytest.mark.parametrize('space', [None, 3, {}, {'type': 'Discrete'}, 'Box'])
+def test_damaged_spaces_in_metadata_are_refused(space):
+  with environments.load('BitFlip-7') as env:
+    content = _metadata(env.env)
+  content |= {'observation_space': space}
+  with pytest.raises(run_policy.InputError):
+    run_policy.make_environment(content, None, None)
 
 
 def test_spaces_that_differ():

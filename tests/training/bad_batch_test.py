@@ -14,6 +14,11 @@ from qwr_tf.training import experiment
 _STEPS, _BATCH = 40, 8
 
 
+@gin.configurable
+def infinite_weights(advantages, *_):
+  return advantages / 0.0
+
+
 @pytest.fixture(autouse=True)
 def _clear():
   yield
@@ -102,8 +107,11 @@ def test_a_step_that_would_break_the_weights_is_not_taken(tmp_path):
 
 
 def test_the_actor_s_steps_are_watched_too(tmp_path):
-  parts = _parts('QwrAgent.max_weight=1e39', 'iterate.critic_steps=0')
-  parts.agent._weight_fn = lambda advantages, *_: advantages / 0.0
+  parts = _parts(
+    'QwrAgent.weight_fn=@infinite_weights',
+    'QwrAgent.max_weight=1e39',
+    'iterate.critic_steps=0',
+  )
   error = _stopped(parts)
   assert finite.bad_step(error) == (parts.agent.actor_network.name, 0, 0)
   message = bad_batch.explain(error, parts, tmp_path)
@@ -113,12 +121,12 @@ def test_the_actor_s_steps_are_watched_too(tmp_path):
 def test_an_actor_that_learns_while_the_critic_acts(tmp_path):
   parts = _parts(
     'QwrAgent.policies_fn=@epsilon_greedy_policies',
+    'QwrAgent.weight_fn=@infinite_weights',
     'QwrAgent.max_weight=1e39',
     'iterate.critic_steps=0',
   )
   agent = parts.agent
   assert agent.acting_network is not agent.actor_network
-  agent._weight_fn = lambda advantages, *_: advantages / 0.0
   error = _stopped(parts)
   bad_batch.explain(error, parts, tmp_path)
   with np.load(tmp_path / 'offending_batch.npz') as batch:

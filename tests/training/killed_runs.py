@@ -23,7 +23,7 @@ import traceback
 from collections.abc import Sequence
 
 # What a process may be doing when it dies.
-PHASES = ('collect', 'train', 'evaluate', 'checkpoint', 'export')
+PHASES = ('collect', 'train', 'evaluation', 'checkpoint', 'products')
 
 
 @dataclasses.dataclass
@@ -105,42 +105,29 @@ def play(plan: Plan, arguments: Sequence[str]) -> None:
   """Trains in this process, until the end or until SIGKILL."""
   import tensorflow as tf
 
-  from qwr_tf import train
+  from qwr_tf import serving
   from qwr_tf.acting import collect
-  from qwr_tf.acting import evaluate
   from qwr_tf.config import command
-  from qwr_tf.runs import checkpoints
-  from qwr_tf.training import metrics
-  from qwr_tf.training import training_run
+  from qwr_tf.training import training_command
 
   watch = _Watch(plan)
   _wrap(collect.Collector, '__call__', watch, 'collect', then='train')
-  _wrap(metrics.Recorder, 'add', watch, '')
-  _wrap(evaluate.Evaluator, 'returns', watch, 'evaluate')
-  _wrap(checkpoints.Checkpoints, 'save', watch, 'checkpoint')
-  _wrap(training_run.Run, '_keep_policy', watch, 'export')
-  run_class = training_run.Run
-  iterate, train_run = run_class._iteration, run_class.train
 
-  def iteration(run):
-    watch.iteration = run._recorder.iteration + 1
-    return iterate(run)
+  def hook(phase, run):
+    watch.iteration = run.iteration + (phase == 'iteration')
+    watch.enter(phase if phase in PHASES else '')
+    if phase == 'end':
+      report = {'digests': digests(run.parts), 'seconds': watch.seconds}
+      pathlib.Path(plan.report).write_text(json.dumps(report))
 
-  def train_and_report(run):
-    watch.iteration = run._recorder.iteration  # Where it goes on.
-    results = train_run(run)
-    report = {'digests': digests(run._parts), 'seconds': watch.seconds}
-    pathlib.Path(plan.report).write_text(json.dumps(report))
-    return results
+  def train():
+    config = training_command.configuration()
+    training_command.run(config, serving.export, hook=hook)
 
-  training_run.Run._iteration, training_run.Run.train = (
-    iteration,
-    train_and_report,
-  )
   tf.config.run_functions_eagerly(plan.eagerly)
   sys.argv = ['qwr_tf.train', *arguments, *plan.arguments]
   command.parse_flags(sys.argv)
-  command.guarded(train.main)
+  command.guarded(train)
 
 
 def digests(parts) -> dict[str, str]:

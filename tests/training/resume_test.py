@@ -74,7 +74,7 @@ def test_killed_in_every_phase(tmp_path):
   rng = random.Random(0)
   plans = [_plan('never')]
   for number, phase in enumerate(killed_runs.PHASES):
-    iteration = 6 if phase == 'export' else number + 1
+    iteration = 6 if phase == 'products' else number + 1
     killed = functools.partial(_plan, 'killed', like='never.json')
     plans.append(killed(phase=phase, iteration=iteration, moment=rng.random()))
   codes, error = _play(tmp_path, [*plans, _plan('killed')])

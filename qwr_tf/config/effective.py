@@ -1,0 +1,185 @@
+"""The effective configuration: every value of a run, bound or default."""
+
+import ast
+import inspect
+import re
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import gin
+
+from qwr_tf.config import gin_files
+from qwr_tf.config import gin_values
+
+_LITERALS = (bool, int, float, str, tuple, list, dict, type(None))
+_COMMENT_COLUMN = 48
+
+# Parameters that are arguments of a call rather than settings.
+_BY_CALLERS = ('mask', 'name')
+
+
+class Value(NamedTuple):
+  """One parameter of one configurable within its scope.
+
+  Attributes:
+    name: such as 'critic/Adam.learning_rate'.
+    text: the value as a gin file has it.
+    comment: the value's source and meaning.
+  """
+
+  name: str
+  text: str
+  comment: str
+
+
+def value(selector: str, parameter: str) -> Any:
+  """What a configurable is called with: its binding, else its default."""
+  bound = gin.get_bindings(selector)
+  if parameter in bound:
+    return bound[parameter]
+  return gin_values.parameters(gin.get_configurable(selector))[0][
+    parameter
+  ].default
+
+
+def page(roots: Sequence[str], makers: Mapping[str, Callable]) -> str:
+  """A gin file with every value of `values`, and where each comes from."""
+  lines: list[str] = []
+  owner = ''
+  for name, text, comment in values(roots, makers):
+    if name.rpartition('.')[0] != owner:
+      owner = name.rpartition('.')[0]
+      lines.append('')
+    lines.append(f'{f"{name} = {text}":<{_COMMENT_COLUMN}}  # {comment}')
+  return '\n'.join(lines[1:])
+
+
+def values(roots: Sequence[str], makers: Mapping[str, Callable]) -> list[Value]:
+  """Values of the roots and of the configurables that they refer to.
+
+  Values that functions of this package compute, such as a schedule's length,
+  are given as numbers.
+
+  Args:
+    roots: configurables that a run calls.
+    makers: by configurable, the function that gets its **kwargs.
+  """
+  found: dict[str, Value] = {}
+  for root in roots:
+    found.update((v.name, v) for v in _values(root, '', makers, set()))
+  return list(found.values())
+
+
+def _values(
+  selector: str, scope: str, makers: Mapping[str, Callable], seen: set
+) -> Iterator[Value]:
+  """Depth first: a configurable's values, then those of what they name."""
+  if (scope, selector) in seen:
+    return
+  seen.add((scope, selector))
+  owner = f'{scope}/{_short(selector)}'.lstrip('/')
+  bound = gin.get_bindings(f'{scope}/{selector}'.lstrip('/'), False)
+  made = [gin.get_configurable(selector), *filter(None, [makers.get(selector)])]
+  known = {k: p for f in made for k, p in gin_values.parameters(f)[0].items()}
+  fixed = _fixed(made[0]) - set(bound)
+  named = []
+  for name, raw in {**_defaults(known), **bound}.items():
+    is_by_caller = name in _BY_CALLERS and name not in bound
+    if is_by_caller or name in fixed or gin_files.is_passed(f'{owner}.{name}'):
+      continue
+    if name in bound:
+      comment = _source(scope, selector, name, raw)
+    else:
+      meaning = next(filter(None, (_meaning(f, name) for f in made)), '')
+      comment = f'default: {meaning}'.removesuffix(': ')
+    raw, computed = _evaluated(raw, scope)
+    reference = _reference(raw)
+    if reference:
+      named.append((reference.split('/')[-1].strip('@()'), raw))
+      text = reference
+    elif isinstance(raw, _LITERALS):
+      text = repr(raw)
+    else:
+      continue
+    yield Value(f'{owner}.{name}', text, f'{computed}{comment}')
+  for name, raw in named:
+    scopes = getattr(raw, 'scopes', None)
+    inner = '/'.join(scopes) if scopes else scope
+    yield from _values(name, inner, makers, seen)
+
+
+def _defaults(known: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
+  return {
+    name: parameter.default
+    for name, parameter in known.items()
+    if parameter.default is not parameter.empty
+  }
+
+
+def _evaluated(raw: Any, scope: str) -> tuple[Any, str]:
+  """What a macro or a function of this package stands for, and its name."""
+  if not getattr(raw, 'evaluate', False):
+    return raw, ''
+  wrapped = raw.configurable.wrapped
+  is_macro = str(raw).startswith('%')
+  is_ours = wrapped.__module__.startswith('qwr_tf.')
+  if not is_macro and (isinstance(wrapped, type) or not is_ours):
+    return raw, ''
+  if is_macro:
+    inner = gin.get_bindings(f'{raw.scoped_selector}', False)['value']
+    return _evaluated(inner, scope)
+  with gin.config_scope(scope):
+    return raw.scoped_configurable_fn(), f'{raw}, '
+
+
+def _reference(raw: Any) -> str:
+  """A configurable as a gin file names it; '' for anything else."""
+  if isinstance(raw, gin.config.ConfigurableReference):
+    return str(raw)
+  if not callable(raw):
+    return ''
+  name = f'{raw.__module__}.{raw.__name__}'
+  return f'@{_short(name)}' if gin_files.is_configurable(name) else ''
+
+
+def _short(selector: str) -> str:
+  """The shortest name of a configurable that is not ambiguous."""
+  parts = selector.split('.')
+  names = ('.'.join(parts[-i:]) for i in range(1, len(parts)))
+  return next(filter(gin_files.is_configurable, names), selector)
+
+
+def _source(scope: str, selector: str, parameter: str, raw: Any) -> str:
+  """File and comment of a binding, of the macro if its value is one."""
+  source = gin_files.source(scope, selector, parameter)
+  while str(raw).startswith('%') and hasattr(raw, 'scopes'):
+    source = gin_files.source('', '/'.join(raw.scopes), '') or source
+    raw = gin.get_bindings(raw.scoped_selector, False)['value']
+  return ': '.join(filter(None, source)) if source else ''
+
+
+def _meaning(made: Any, parameter: str) -> str:
+  """The first sentence about a parameter in a docstring."""
+  made = inspect.unwrap(made)
+  owners = made.__mro__ if isinstance(made, type) else (made,)
+  for owner in owners:
+    for text in (owner.__doc__, getattr(owner.__init__, '__doc__', '')):
+      pattern = rf'^ +`?{parameter}`?: (.+?)(?=\n *\w+: |\n\n|\n? *\Z)'
+      if match := re.search(pattern, text or '', re.DOTALL | re.MULTILINE):
+        sentence = ' '.join(match[1].split())
+        return re.split(r'\.(?= |$)|; see ', sentence)[0]
+  return ''
+
+
+def _fixed(made: Any) -> set[str]:
+  """Parameters of a base class that a class of this package sets itself."""
+  if not isinstance(made, type) or not made.__module__.startswith(
+    'qwr_tf.agents'
+  ):
+    return set()
+  source = textwrap.dedent(inspect.getsource(inspect.unwrap(made).__init__))
+  calls = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Call)]
+  supers = [c for c in calls if ast.unparse(c.func) == 'super().__init__']
+  passed = {k.arg for call in supers for k in call.keywords if k.arg}
+  return passed - set(inspect.signature(made).parameters)

@@ -1,0 +1,124 @@
+"""Every value of a run, and where it comes from."""
+
+import pathlib
+
+import gin
+import pytest
+
+from qwr_tf.config import effective
+from qwr_tf.config import gin_files
+from qwr_tf.config.errors import ConfigError
+from qwr_tf.training import experiment
+
+_FOLDER = pathlib.Path(__file__).resolve().parents[2] / 'gin_configs'
+_PRESETS = sorted(
+  path.name
+  for path in _FOLDER.rglob('*.gin')
+  if path.parent.name != 'parts' and 'networks' not in path.name
+)
+
+
+@pytest.fixture(autouse=True)
+def _clear_gin():
+  yield
+  gin.clear_config()
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch):
+  """Pages ask an environment for its kind of action only."""
+
+  def cannot_load(name, **kwargs):
+    raise ValueError(name)
+
+  monkeypatch.setattr(experiment, 'load_environment', cannot_load)
+
+
+def _page(*bindings, files=('mujoco_100k.gin',)):
+  """{name: (value, comment)} of the page."""
+  gin_files.parse(files, bindings)
+  lines = filter(None, experiment.config_page().splitlines())
+  pairs = [line.partition('  # ') for line in lines]
+  split = [(*b.strip().partition(' = '), c) for b, _, c in pairs]
+  return {name: (value, comment) for name, _, value, comment in split}
+
+
+def test_values_of_files_bindings_and_code():
+  page = _page('actor/Adam.epsilon = 1e-3  # a try')
+  assert page['QwrAgent.horizon'][0] == '1'
+  assert 'mujoco_100k.gin: ours; the paper: 3' in page['QwrAgent.horizon'][1]
+  assert page['actor/Adam.epsilon'] == ('0.001', '--gin_bindings: a try')
+  assert page['critic/Adam.epsilon'][0] == '1e-07'
+  assert page['QwrAgent.gamma'][0] == '0.99'
+  assert page['iterate.rounds'][0] == '1'
+  assert page['iterate.rounds'][1].startswith('default: pairs of phases')
+  assert page['critic/mlp_torso.layer_norm'][0] == 'True'
+  assert page['actor/mlp_torso.layer_norm'][0] == 'False'
+  # Of functions that only a default names, of a library, and of macros.
+  assert page['sampled_behavior_actions.num_actions'][0] == '4'
+  assert page['actor/Adam.beta_1'][0] == '0.9'
+  assert page['run.environment'][0] == "'HalfCheetah-v4'"
+
+
+def test_what_no_binding_reaches_is_left_out():
+  names = _page()
+  assert not [n for n in names if n.endswith(('.seed', '.name', '.mask'))]
+  assert 'GatedQNetwork.normalizer' not in names
+  assert 'ReplayTable.capacity' not in names
+  # AwacAgent sets these itself.
+  names = _page(files=['awac_bitflip.gin'])
+  assert 'AwacAgent.weight_fn' in names
+  assert 'AwacAgent.horizon' not in names
+
+
+def test_numbers_of_tables_and_the_makers_defaults():
+  page = _page("run.environment = 'Ant-v4'", files=['awr_mujoco.gin'])
+  assert page['GaussianHead.scale'][0] == '0.2'
+  assert page['GaussianHead.scale'][1].startswith('@scale/by_environment()')
+  page = _page("GAME = 'Boxing'", files=['atari_100k_paper.gin'])
+  assert page['run.environment'][0] == "'ALE/Boxing-v5'"
+  assert page['load_environment.noop_max'][0] == '30'
+
+
+def test_a_comment_above_counts_where_there_is_none_beside(tmp_path):
+  own = tmp_path / 'own.gin'
+  own.write_text(
+    '# The file.\n\n'
+    'iterate.rounds = 2  # beside,\n'
+    '                    # two lines\n'
+    '# Above.\n'
+    'iterate.critic_steps = 3\n'
+    'iterate.actor_steps = 4\n'
+    'mlp_torso.units = (\n'
+    '    8,  # within\n'
+    ')\n'
+  )
+  page = _page(files=['mujoco.gin', str(own)])
+  assert page['iterate.rounds'] == ('2', f'{own}: beside, two lines')
+  assert page['iterate.critic_steps'] == ('3', f'{own}: Above.')
+  assert page['iterate.actor_steps'] == ('4', str(own))
+  assert page['actor/mlp_torso.units'] == ('(8,)', f'{own}: within')
+
+
+@pytest.mark.parametrize('preset', _PRESETS)
+def test_a_page_is_a_gin_file_of_the_same_values(preset, tmp_path):
+  page = _page(files=[preset])
+  gin_files.parse([preset], [])
+  copy = tmp_path / 'copy.gin'
+  copy.write_text(experiment.config_page())
+  again = _page(files=[str(copy)])
+  assert {n: v for n, (v, _) in again.items()} == {
+    n: v for n, (v, _) in page.items()
+  }
+  assert len(page) > 50
+
+
+def test_a_missing_environment_is_one_line():
+  with pytest.raises(ConfigError, match=r'run\.environment'):
+    _page(files=['mujoco_authors_networks.gin'])
+
+
+def test_value_is_the_binding_or_the_default():
+  gin_files.parse(['bitflip.gin'], ['iterate.rounds = 3'])
+  assert effective.value('iterate', 'rounds') == 3
+  assert effective.value('run', 'checkpoint_every_seconds') == 120.0
