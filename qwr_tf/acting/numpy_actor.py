@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from qwr_tf.networks import actors
-from qwr_tf.networks import normalizer as normalizer_lib
+from qwr_tf.networks import encoders
 from qwr_tf.networks import q_actors
 
 # (observation, generator or None for the mode) -> (action, dist_params).
@@ -178,7 +178,7 @@ def _categorical(logits, rng):
   return np.argmax(noisy, axis=-1).astype(np.int32), {'logits': logits}
 
 
-_NORMALIZERS = (type(None), normalizer_lib.ObservationNormalizer)
+_NORMALIZERS = (type(None), encoders.ObservationNormalizer)
 
 _HEADS: dict[type, Callable] = {
   actors.TanhMeanGaussianHead: lambda head: _tanh_mean(head.scale.numpy()),

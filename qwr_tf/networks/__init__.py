@@ -11,7 +11,7 @@ from qwr_tf.networks.critics import Critic
 from qwr_tf.networks.critics import GatedQNetwork
 from qwr_tf.networks.critics import NoCritic
 from qwr_tf.networks.critics import ValueNetwork
-from qwr_tf.networks.normalizer import ObservationNormalizer
+from qwr_tf.networks.encoders import ObservationNormalizer
 from qwr_tf.networks.precision import fastest_dtype_policy
 from qwr_tf.networks.q_actors import EpsilonGreedyActor
 from qwr_tf.networks.q_actors import NoActor

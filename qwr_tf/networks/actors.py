@@ -12,6 +12,7 @@ from tf_agents.specs import tensor_spec
 from tf_agents.typing import types
 
 from qwr_tf.networks import discrete_actions
+from qwr_tf.networks import encoders
 from qwr_tf.networks import torsos
 
 
@@ -232,7 +233,7 @@ class ActorNetwork(Actor):
     if head_fn is None:
       discrete = tensor_spec.is_discrete(action_spec)
       head_fn = CategoricalHead if discrete else GaussianHead
-    self.encoder = torsos.Encoder(observation_spec, torso_fn, normalizer)
+    self.encoder = encoders.Encoder(observation_spec, torso_fn, normalizer)
     self.head = head_fn(action_spec)
 
   @property

@@ -14,6 +14,7 @@ from tf_agents.specs import tensor_spec
 from tf_agents.typing import types
 
 from qwr_tf.networks import discrete_actions
+from qwr_tf.networks import encoders
 from qwr_tf.networks import torsos
 from qwr_tf.ops import returns
 
@@ -126,7 +127,7 @@ class GatedQNetwork(Critic):
       name: of the network.
     """
     super().__init__((observation_spec, action_spec), state_spec=(), name=name)
-    self.encoder = torsos.Encoder(observation_spec, torso_fn, normalizer)
+    self.encoder = encoders.Encoder(observation_spec, torso_fn, normalizer)
     # A linear layer after the torso's own, or the torso's width itself.
     self._gate_layer = tf.keras.layers.Dense(gate_units) if gate_units else None
     width = gate_units or self.encoder.width
@@ -179,7 +180,7 @@ class ValueNetwork(Critic):
   ):
     """Builds the critic; arguments as in `GatedQNetwork`."""
     super().__init__((observation_spec, action_spec), state_spec=(), name=name)
-    self.encoder = torsos.Encoder(observation_spec, torso_fn, normalizer)
+    self.encoder = encoders.Encoder(observation_spec, torso_fn, normalizer)
     self._head = value_head(num_outputs, output_limit)
     self._num_outputs = num_outputs
     self.representation = returns.Numbers(value_scale)

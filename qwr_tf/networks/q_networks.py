@@ -10,6 +10,7 @@ from tf_agents.typing import types
 
 from qwr_tf.networks import critics
 from qwr_tf.networks import discrete_actions
+from qwr_tf.networks import encoders
 from qwr_tf.networks import torsos
 from qwr_tf.ops import returns
 
@@ -103,7 +104,7 @@ class DiscreteQNetwork(critics.Critic):
       ValueError: for continuous actions.
     """
     super().__init__((observation_spec, action_spec), state_spec=(), name=name)
-    self.encoder = torsos.Encoder(observation_spec, torso_fn, normalizer)
+    self.encoder = encoders.Encoder(observation_spec, torso_fn, normalizer)
     self.num_actions = discrete_actions.number_of_actions(
       action_spec, 'DiscreteQNetwork', 'Use GatedQNetwork or ConcatQNetwork.'
     )

@@ -4,8 +4,6 @@ from collections.abc import Callable, Sequence
 
 import gin
 import tensorflow as tf
-from tf_agents.networks import utils as network_utils
-from tf_agents.typing import types
 
 TorsoFn = Callable[[], tf.keras.Sequential]
 
@@ -96,80 +94,3 @@ def _conv_torso(
   if policy.compute_dtype != 'float32':
     stack.append(keras.Activation('linear', dtype='float32'))
   return tf.keras.Sequential(stack)
-
-
-class Encoder(tf.Module):
-  """Normaliser and torso: observations [..., *shape] to features [..., d]."""
-
-  def __init__(
-    self,
-    observation_spec: types.TensorSpec,
-    torso_fn: TorsoFn,
-    normalizer: Callable[[tf.Tensor], tf.Tensor] | None,
-  ):
-    """Creates the torso; the normaliser is shared, not copied.
-
-    Raises:
-      ValueError: if the torso makes no vectors of such observations, or
-        scales images that are not uint8.
-    """
-    super().__init__(name='Encoder')
-    self._observation_rank = observation_spec.shape.rank
-    self.normalizer = normalizer
-    self.torso = torso_fn()
-    _check_dtype(self.torso, observation_spec)
-    self.width = _width(self.torso, observation_spec.shape)
-
-  def __call__(self, observation: tf.Tensor) -> tf.Tensor:
-    """Features of observations with any outer shape."""
-    if self.normalizer is not None:
-      observation = self.normalizer(observation)
-    # Keras' layers want one batch axis.
-    squash = network_utils.BatchSquash(
-      observation.shape.rank - self._observation_rank
-    )
-    return squash.unflatten(self.torso(squash.flatten(observation)))
-
-
-# Rank of an observation -> what it takes.
-_FIXES = {
-  1: 'set torso_fn = @mlp_torso, as mujoco.gin does',
-  3: 'images, of 36 x 36 pixels or more, need torso_fn = @dqn_2013_torso or '
-  '@nature_torso, as in atari.gin',
-}
-_OTHER_FIX = 'wrap the environment in gymnasium.wrappers.FlattenObservation'
-
-
-def _check_dtype(torso: tf.keras.Sequential, spec: types.TensorSpec) -> None:
-  """Raises ValueError for images that may be in 0..1 already."""
-  scales = any(isinstance(x, tf.keras.layers.Rescaling) for x in torso.layers)
-  if scales and spec.dtype != tf.uint8:
-    raise ValueError(
-      f'the torso takes images of uint8 in 0..255, not {spec.dtype.name}; '
-      'make them so in the environment, for instance with '
-      'gymnasium.wrappers.TransformObservation.'
-    )
-
-
-def _width(torso: tf.keras.Sequential, shape: tf.TensorShape) -> int:
-  """Numbers that a torso makes of an observation."""
-  try:
-    outputs = _output_shape(torso, (1, *shape))
-    if len(outputs) == 2:
-      return outputs[-1]
-    problem = f'makes {outputs[1:]} of'
-  except ValueError:  # Keras' words name layers of its own.
-    problem = 'does not take'
-  raise ValueError(
-    f'the torso {problem} observations {tuple(shape)}; '
-    f'{_FIXES.get(shape.rank, _OTHER_FIX)}.'
-  )
-
-
-def _output_shape(torso: tf.keras.Sequential, shape: tuple) -> tuple:
-  """As Keras', which does not look whether a layer takes such ranks."""
-  for layer in torso.layers:
-    if layer.input_spec and len(shape) < (layer.input_spec.min_ndim or 0):
-      raise ValueError(f'{layer.name} takes no {shape}')
-    shape = tuple(layer.compute_output_shape(shape))
-  return shape

@@ -15,7 +15,7 @@ from tf_agents.trajectories import trajectory
 from qwr_tf import datasets
 from qwr_tf.datasets import actions as actions_lib
 from qwr_tf.datasets import behavior
-from qwr_tf.networks import normalizer as normalizer_lib
+from qwr_tf.networks import encoders
 from qwr_tf.replay import replay_table
 
 _FIRST, _MID, _LAST = 0, 1, 2
@@ -454,9 +454,7 @@ def test_the_table_gets_samples_of_the_recorded_mu(kept, d4rl):
 @pytest.mark.parametrize('chunk_steps', [1, 3, 100])
 def test_statistics_are_those_of_all_observations(d4rl, chunk_steps):
   spec = tf.TensorSpec([2], tf.float32)
-  normalizer = normalizer_lib.ObservationNormalizer(
-    spec, freeze_after_env_steps=2
-  )
+  normalizer = encoders.ObservationNormalizer(spec, freeze_after_env_steps=2)
   data = datasets.DataSet(str(d4rl()), chunk_steps=chunk_steps)
   data.fill(_table(), _BOUNDS, normalizer=normalizer)
   # Frozen after two observations; a data set counts as a whole.

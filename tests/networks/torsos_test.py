@@ -9,6 +9,7 @@ from tf_agents.specs import tensor_spec
 from qwr_tf import networks
 from qwr_tf.acting import numpy_actor
 from qwr_tf.config import gin_files
+from qwr_tf.networks import encoders
 from qwr_tf.networks import torsos
 
 _IMAGE = tensor_spec.TensorSpec([84, 84, 4], tf.uint8, 'observation')
@@ -114,7 +115,7 @@ def test_images_of_floats_are_refused(torso_fn):
   # In 0 ... 1, as they may be, they would be divided by 255 once more.
   spec = tf.TensorSpec([84, 84, 4], tf.float32)
   with pytest.raises(ValueError, match='uint8 in 0..255, not float32'):
-    torsos.Encoder(spec, torso_fn, None)
+    encoders.Encoder(spec, torso_fn, None)
 
 
 @_TORSOS
