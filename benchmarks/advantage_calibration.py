@@ -27,7 +27,7 @@ from benchmarks import raw_rows
 from qwr_tf import replay
 from qwr_tf import serving
 from qwr_tf.acting import collect
-from qwr_tf.agents import action_sets
+from qwr_tf.agents import slots
 from qwr_tf.config import command
 from qwr_tf.config.errors import ConfigError
 from qwr_tf.ops import backups
@@ -67,9 +67,9 @@ def values(agent, rows: trajectory.Trajectory, seed: tf.Tensor) -> Values:
 
   def state_values(seed: tf.Tensor) -> tf.Tensor:
     if tensor_spec.is_discrete(agent.action_spec):
-      actions = action_sets.enumerated_behavior_actions(agent, rows, seed)
+      actions = slots.enumerated_behavior_actions(agent, rows, seed)
     else:
-      actions = action_sets.sampled_behavior_actions(
+      actions = slots.sampled_behavior_actions(
         agent, rows, seed, num_actions=_SAMPLES
       )
     q_values = agent.q_values(rows.observation, actions.actions)

@@ -10,8 +10,8 @@ from tf_agents.trajectories import time_step as ts
 
 from qwr_tf import networks
 from qwr_tf.acting import numpy_actor
-from qwr_tf.agents import behavior_policy
 from qwr_tf.networks import torsos
+from qwr_tf.policies import behavior_policy
 
 _OBSERVATION = tensor_spec.TensorSpec([3], tf.float32, 'observation')
 _DISCRETE = tensor_spec.BoundedTensorSpec([], tf.int32, 0, 3, 'action')

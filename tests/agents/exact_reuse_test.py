@@ -10,11 +10,10 @@ from tf_agents.trajectories import time_step as ts
 from tf_agents.trajectories import trajectory
 
 from qwr_tf import networks
-from qwr_tf.agents import action_sets
-from qwr_tf.agents import advantages
 from qwr_tf.agents import exact_reuse
 from qwr_tf.agents import minibatches
 from qwr_tf.agents import qwr_agent
+from qwr_tf.agents import slots
 from qwr_tf.agents import target_updates
 from qwr_tf.networks import torsos
 from qwr_tf.ops import backups
@@ -87,6 +86,10 @@ def _episode(rng, length):
   )
 
 
+def _targets(agent, minibatch):
+  return agent.td_targets(**minibatch)[:, 0]
+
+
 def _critic_steps(minibatches_fn, num_steps, **kwargs):
   """(targets [num_steps, B], first step of each window, critic's weights)."""
   agent = _agent(**kwargs)
@@ -99,10 +102,10 @@ def _critic_steps(minibatches_fn, num_steps, **kwargs):
     firsts = tf.TensorArray(tf.uint8, num_steps)
     for i in tf.range(num_steps):
       agent.update_target(i)
-      experience, values = draw(i)
-      agent.critic_step(experience, values)
-      targets = targets.write(i, values)
-      firsts = firsts.write(i, experience.observation[:, 0])
+      minibatch = draw(i)
+      targets = targets.write(i, _targets(agent, minibatch))
+      firsts = firsts.write(i, minibatch['experience'].observation[:, 0])
+      agent.train_critic(**minibatch)
     return targets.stack(), firsts.stack()
 
   return *phase(), agent.critic_network.get_weights()
@@ -145,33 +148,36 @@ def test_a_phase_does_not_keep_what_an_earlier_one_computed():
   for _ in range(3):
     agent.update_target(tf.constant(1))  # Not due: the target stays.
     naive, reused = (
-      tf.function(lambda s=s: s.critic_phase(2)(tf.constant(1)))() for s in both
+      tf.function(
+        lambda s=s: _targets(agent, s.critic_phase(2)(tf.constant(1)))
+      )()
+      for s in both
     )
-    np.testing.assert_allclose(reused[1], naive[1], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(reused, naive, rtol=1e-5, atol=1e-6)
     table.append(_episode(np.random.default_rng(5), 6))
 
 
 @pytest.mark.parametrize(
   'actions',
   [
-    action_sets.enumerated_behavior_actions,
-    action_sets.enumerated_uniform_actions,
-    action_sets.sampled_behavior_actions,
-    action_sets.stored_actions,
+    slots.enumerated_behavior_actions,
+    slots.enumerated_uniform_actions,
+    slots.sampled_behavior_actions,
+    slots.stored_actions,
   ],
 )
 def test_weights_and_gradients_are_those_of_the_naive_way(actions):
   """For every action set that does not ask the policy being trained."""
-  slots = {'regression_actions': actions, 'backup_actions': actions}
-  if actions is action_sets.stored_actions:
+  chosen = {'regression_actions': actions, 'backup_actions': actions}
+  if actions is slots.stored_actions:
     # The mean of one estimate would be this estimate, and every weight one.
-    slots['baseline_fn'] = functools.partial(
-      advantages.critic_baseline,
-      baseline_actions=action_sets.enumerated_behavior_actions,
+    chosen['baseline_fn'] = functools.partial(
+      slots.critic_baseline,
+      baseline_actions=slots.enumerated_behavior_actions,
     )
   results = []
   for fn in (minibatches.PerMinibatch, exact_reuse.ExactReuse):
-    agent = _agent(**slots)
+    agent = _agent(**chosen)
     for variable in agent.target_variables:  # Weights are of the critic.
       variable.assign_add(tf.ones_like(variable))
     source = fn(agent, _table(agent), _BATCH)
@@ -181,9 +187,10 @@ def test_weights_and_gradients_are_those_of_the_naive_way(actions):
       draw = source.actor_phase(5)
       weights = tf.TensorArray(tf.float32, 5, infer_shape=False)
       for i in tf.range(5):
-        experience, chosen, values, _ = draw(i)
-        agent.actor_step(experience, chosen, values)
+        minibatch = draw(i)
+        _, values, _ = agent.regression(**minibatch)
         weights = weights.write(i, values)
+        agent.train_actor(**minibatch)
       return weights.stack()
 
     results.append((phase(), agent.actor_network.get_weights()))
@@ -199,14 +206,15 @@ def test_later_steps_draw_the_actions_of_the_naive_way():
   results = []
   for fn in (minibatches.PerMinibatch, exact_reuse.ExactReuse):
     agent = _agent(
-      backup_actions=action_sets.sampled_behavior_actions,
-      regression_actions=action_sets.sampled_behavior_actions,
+      backup_actions=slots.sampled_behavior_actions,
+      regression_actions=slots.sampled_behavior_actions,
     )
     agent.critic_steps.assign(3)
     agent.actor_steps.assign(5)
     source = fn(agent, _table(agent), _BATCH)
-    targets = source.critic_phase(1)(tf.constant(0))[1]
-    results.append((targets, source.actor_phase(1)(tf.constant(0))[1].actions))
+    targets = _targets(agent, source.critic_phase(1)(tf.constant(0)))
+    actions, _, _ = agent.regression(**source.actor_phase(1)(tf.constant(0)))
+    results.append((targets, actions.actions))
   (targets, actions), (reused_targets, reused_actions) = results
   np.testing.assert_allclose(reused_targets, targets, rtol=1e-5, atol=1e-6)
   np.testing.assert_array_equal(reused_actions, actions)
@@ -216,10 +224,10 @@ def _counting_agent(seen, **kwargs):
   """An agent whose critics add to a list how many rows they are asked for."""
 
   class Counting(networks.GatedQNetwork):
-    def call(self, inputs, *args, **kwargs):
-      rows = tf.shape(inputs[0])[0]
+    def outputs(self, observation, actions):
+      rows = tf.shape(observation)[0]
       tf.py_function(lambda n: seen.append(int(n)), [rows], [])
-      return super().call(inputs, *args, **kwargs)
+      return super().outputs(observation, actions)
 
   return _agent(critic_class=Counting, **kwargs)
 
@@ -287,16 +295,16 @@ def test_a_target_that_moves_early_is_computed_for_as_long_as_it_stays(
 def test_slots_that_want_the_state_are_refused():
   """In one line, when the loop is made."""
   for actions in (
-    action_sets.sampled_policy_actions,
-    action_sets.sampled_target_policy_actions,
+    slots.sampled_policy_actions,
+    slots.sampled_target_policy_actions,
   ):
     agent = _agent(backup_actions=actions)
     with pytest.raises(ValueError, match='PerMinibatch'):
       exact_reuse.ExactReuse(agent, _table(agent), _BATCH)
   agent = _agent(
     baseline_fn=functools.partial(
-      advantages.critic_baseline,
-      baseline_actions=action_sets.sampled_policy_actions,
+      slots.critic_baseline,
+      baseline_actions=slots.sampled_policy_actions,
     )
   )
   with pytest.raises(ValueError, match='PerMinibatch'):
@@ -306,8 +314,8 @@ def test_slots_that_want_the_state_are_refused():
 @pytest.mark.parametrize(
   'slot',
   [
-    {'backup_actions': action_sets.greedy_actions},  # Double Q.
-    {'estimate_fn': advantages.return_estimates},
+    {'backup_actions': slots.greedy_actions},  # Double Q.
+    {'estimate_fn': slots.return_estimates},
   ],
 )
 def test_slots_that_want_the_other_critic_are_refused(slot):

@@ -21,12 +21,11 @@ from tf_agents.trajectories import trajectory
 from tf_agents.utils import common
 
 from qwr_tf import networks
-from qwr_tf.agents import action_sets
-from qwr_tf.agents import advantages
 from qwr_tf.agents import penalties
 from qwr_tf.agents import qwr_agent
+from qwr_tf.agents import slots
 from qwr_tf.config import gin_files
-from qwr_tf.ops import weights as weights_lib
+from qwr_tf.ops import regression
 from qwr_tf.training import experiment
 
 _OBSERVATION = tensor_spec.TensorSpec([3], tf.float32, 'observation')
@@ -48,9 +47,12 @@ def _preset(file, action_spec, *bindings):
   gin_files.parse([file], ['mlp_torso.units = (8,)', *bindings])
   agent = experiment.make_agent(_TIME_STEP, action_spec, seed=0)
   rng = np.random.default_rng(3)
-  for group in agent._online_and_target_variables():
-    for variable in group:
-      variable.assign(rng.normal(size=variable.shape))
+  for variable in (
+    *agent.critic_network.trainable_variables,
+    *agent.actor_network.trainable_variables,
+    *agent.target_variables,
+  ):
+    variable.assign(rng.normal(size=variable.shape))
   return agent
 
 
@@ -95,7 +97,7 @@ def _every_value(critic, observation):
   columns = []
   for action in range(4):
     outputs, _ = critic((observation, tf.fill([1, len(observation)], action)))
-    columns.append(critic.values(outputs)[0].numpy())
+    columns.append(critic.representation.values(outputs)[0].numpy())
   return np.stack(columns)
 
 
@@ -111,7 +113,7 @@ class _AllActions(network.Network):
 
   def call(self, observation, step_type=None, network_state=(), training=False):
     del step_type, training
-    actions = action_sets.all_actions(_DISCRETE, outer_rank=1)
+    actions = slots.all_actions(_DISCRETE, outer_rank=1)
     return tf.transpose(self.critic((observation, actions))[0]), network_state
 
 
@@ -128,13 +130,13 @@ def test_dqn_is_that_of_tf_agents(dqn_class, bindings):
     _TIME_STEP,
     _DISCRETE,
     q_network=_AllActions(agent.critic_network),
-    target_q_network=_AllActions(agent._target_network),
+    target_q_network=_AllActions(agent.target_network),
     optimizer=None,
     td_errors_loss_fn=common.element_wise_squared_loss,
     gamma=_GAMMA,
   )
   # It copies at construction: make the two differ again.
-  for variable in agent._target_network.trainable_variables:
+  for variable in agent.target_network.trainable_variables:
     variable.assign_add(tf.random.stateless_normal(variable.shape, _seed()))
   windows = _windows(agent)
   # Called directly, its loss forgets the gamma it was made with.
@@ -158,10 +160,10 @@ def test_greedy_actions_of_vectors_are_samples():
   agent = _preset(
     'mujoco.gin', _CONTINUOUS, 'QwrAgent.backup_actions = @greedy_actions'
   )
-  steps = _first(_windows(agent))
-  candidates = action_sets.sampled_behavior_actions(agent, steps, _seed())
-  values = agent.q_values(steps.observation, candidates.actions).numpy()
-  chosen = action_sets.greedy_actions(agent, steps, _seed())
+  states = agent.states(_first(_windows(agent)), _seed())
+  candidates = slots.sampled_behavior_actions(states)
+  values = states.q_values(candidates.actions).numpy()
+  chosen = slots.greedy_actions(states)
   expected = candidates.actions.numpy()[values.argmax(0), np.arange(32)]
   np.testing.assert_allclose(chosen.actions[0], expected)
   np.testing.assert_array_equal(chosen.log_weights, [[0.0]])
@@ -241,13 +243,12 @@ def test_equal_weights_turn_relatives_into_cloning(file):
     file,
     action_spec,
     f'{agent_class}.weight_fn = @uniform_weights',
-    f'{agent_class}.penalty_fn = @no_penalty',
+    f'{agent_class}.penalty_fn = None',
   )
   windows = _windows(agent)
   first = _first(windows)
-  log_probs = agent.policy_distribution(first.observation).log_prob(
-    first.action
-  )
+  policy = agent.states(first, _seed()).policy()
+  log_probs = policy.log_prob(first.action)
   actual = agent.loss(windows).extra.actor_loss
   np.testing.assert_allclose(actual, -np.mean(log_probs), rtol=1e-5)
 
@@ -279,25 +280,31 @@ def test_equal_weights_turn_qwr_into_cloning_in_expectation():
     expected += np.mean(mu.prob(tf.fill([32], action))[:4] * elements)
   some = tf.nest.map_structure(lambda x: x[:4], windows)
   actions, weights, _ = qwr.regression(some, _seed())
-  actual = qwr.actor_loss(some, actions, weights)['actor_loss']
+  actual = qwr.actor_loss(_first(some), actions, weights)['actor_loss']
   np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
 
 # AWAC and CRR
 
 
-def _policy_probabilities(actor, observation):
-  return tf.nn.softmax(actor(observation)[0].logits).numpy().T  # [4, B]
+def _next_states(agent, windows):
+  """Those after the first steps, [B]."""
+  steps = tf.nest.map_structure(lambda x: x[:, 1], windows)
+  return agent.states(steps, _seed())
+
+
+def _policy_probabilities(policy):
+  return tf.nn.softmax(policy.logits).numpy().T  # [4, B]
 
 
 def test_awac_backs_up_the_smaller_value_of_the_current_policy():
   agent = _preset('awac_bitflip.gin', _DISCRETE)
   windows = _windows(agent)
   following = windows.observation[:, 1]
-  twins = agent._target_network.members
+  twins = agent.target_network.members
   smaller = np.minimum(*(_every_value(q, following) for q in twins))
   assert np.any(smaller != _every_value(twins[0], following))
-  pi = _policy_probabilities(agent.actor_network, following)
+  pi = _policy_probabilities(_next_states(agent, windows).policy())
   expected = windows.reward[:, 0] + _GAMMA * windows.discount[:, 0] * (
     (pi * smaller).sum(0)
   )
@@ -309,17 +316,18 @@ def test_awac_backs_up_one_sample_of_the_current_policy():
   agent = _preset('awac_mujoco.gin', _CONTINUOUS)
   windows = _windows(agent)
   following = tf.nest.map_structure(lambda x: x[:, 1:], windows)
-  drawn = action_sets.sampled_policy_actions(agent, following, _seed())
+  states = agent.states(following, _seed())
+  drawn = slots.sampled_policy_actions(states)
   assert drawn.actions.shape == [1, 32, 1, 2]
   pairs = (following.observation, drawn.actions)
-  smaller = np.minimum(*(q(pairs)[0] for q in agent._target_network.members))
+  smaller = np.minimum(*(q(pairs)[0] for q in agent.target_network.members))
   expected = windows.reward[:, 0] + (
     _GAMMA * windows.discount[:, 0] * smaller[0, :, 0]
   )
   actual = agent.td_targets(windows, _seed())[:, 0]
   np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
   # They come from the policy: around its mean, one deviation away.
-  policy = agent.policy_distribution(following.observation)
+  policy = states.policy()
   noise = (drawn.actions[0] - policy.mean()) / policy.stddev()
   assert 0.7 < np.std(noise) < 1.3
 
@@ -328,26 +336,27 @@ def test_crr_backs_up_the_target_policy():
   agent = _preset('crr_bitflip.gin', _DISCRETE)
   windows = _windows(agent)
   following = windows.observation[:, 1]
-  pi = _policy_probabilities(agent._target_actor, following)
-  current = _policy_probabilities(agent.actor_network, following)
+  states = _next_states(agent, windows)
+  pi = _policy_probabilities(states.target_policy())
+  current = _policy_probabilities(states.policy())
   assert np.abs(pi - current).max() > 0.1
-  values = (pi * _every_value(agent._target_network, following)).sum(0)
+  values = (pi * _every_value(agent.target_network, following)).sum(0)
   expected = windows.reward[:, 0] + _GAMMA * windows.discount[:, 0] * values
   actual = agent.td_targets(windows, _seed())[:, 0]
   np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
   agent.update_target(tf.constant(5))  # Step 0 of all: copies both.
-  copied = _policy_probabilities(agent._target_actor, following)
+  copied = _policy_probabilities(states.target_policy())
   np.testing.assert_allclose(copied, current, rtol=1e-5)
 
 
 def test_crr_backs_up_samples_of_the_target_policy():
   agent = _preset('crr_mujoco.gin', _CONTINUOUS)
-  steps = _first(_windows(agent))
-  drawn = action_sets.sampled_target_policy_actions(agent, steps, _seed())
+  states = agent.states(_first(_windows(agent)), _seed())
+  drawn = slots.sampled_target_policy_actions(states)
   assert drawn.actions.shape == [1, 32, 2]
   expected, other = (
-    actor(steps.observation)[0].sample(1, seed=_seed())
-    for actor in (agent._target_actor, agent.actor_network)
+    policy.sample(1, seed=_seed())
+    for policy in (states.target_policy(), states.policy())
   )
   np.testing.assert_array_equal(drawn.actions, expected)
   assert np.abs(expected - other).max() > 0.1
@@ -365,7 +374,7 @@ def test_crr_weighs_what_is_better_than_the_policy(file, weights_of):
   windows = _windows(agent)
   first = _first(windows)
   values = _every_value(agent.critic_network, first.observation)
-  pi = _policy_probabilities(agent.actor_network, first.observation)
+  pi = _policy_probabilities(agent.states(first, _seed()).policy())
   taken = values[first.action, np.arange(32)]
   expected = weights_of(taken - (pi * values).sum(0))
   _, weights, _ = agent.regression(windows, _seed())
@@ -441,7 +450,7 @@ def test_awac_actor_loss_and_gradients_equal_numpy():
   windows = _windows(agent, batch=8)
   first = _first(windows)
   seeds = tf.random.experimental.stateless_split(_seed(), 3)
-  drawn = action_sets.sampled_policy_actions(agent, first, seeds[2])
+  drawn = slots.sampled_policy_actions(agent.states(first, seeds[2]))
   smaller = [
     np.minimum(
       *(q((first.observation, a))[0][0] for q in agent.critic_network.members)
@@ -457,7 +466,7 @@ def test_awac_actor_loss_and_gradients_equal_numpy():
   parameters = [np.array(v, np.float64) for v in variables]
   with tf.GradientTape() as tape:
     actions, weights, _ = agent.regression(windows, _seed())
-    loss = agent.actor_loss(windows, actions, weights)['actor_loss']
+    loss = agent.actor_loss(first, actions, weights)['actor_loss']
   np.testing.assert_allclose(weights[0], loss_of.weights, rtol=1e-3)
   np.testing.assert_allclose(loss, loss_of(*parameters), rtol=1e-4)
   for actual, expected in zip(
@@ -472,29 +481,39 @@ def test_awac_actor_loss_and_gradients_equal_numpy():
 def test_awac_does_not_clip_its_weights():
   agent = _preset('awac_bitflip.gin', _DISCRETE)
   # One of 32 advantages has all of the softmax.
-  weights, _ = agent.weigh(1e3 * tf.eye(1, 32), tf.zeros([1, 1]), None)
+  weights, _ = agent.weigh(
+    1e3 * tf.eye(1, 32), tf.zeros([1, 1]), regression.WHOLE
+  )
   np.testing.assert_allclose(weights, 32.0 * np.eye(1, 32), rtol=1e-5)
 
 
 # AWR
 
 
+# The weights are then the advantages.
+_AWR = (
+  'AwrAgent.horizon = 3',
+  'AwrAgent.weight_fn = @keep',
+  'AwrAgent.max_weight = 1e30',
+)
+
+
 def test_awr_advantage_is_the_return_minus_the_value():
-  agent = _preset('awr_bitflip.gin', _DISCRETE, 'AwrAgent.horizon = 3')
+  agent = _preset('awr_bitflip.gin', _DISCRETE, *_AWR)
   windows = _windows(agent)
   first = _first(windows)
   returns = agent.td_targets(windows, _seed())[:, 0]
   values = _every_value(agent.critic_network, first.observation)
   np.testing.assert_allclose(values, np.tile(values[:1], [4, 1]))
-  actions, found = agent.advantages(windows, _seed())
+  actions, found, _ = agent.regression(windows, _seed())
   np.testing.assert_array_equal(actions.actions[0], first.action)
   np.testing.assert_allclose(found[0], returns - values[0], rtol=1e-4)
 
 
 def test_rwr_has_no_baseline_and_nothing_to_bootstrap_from():
-  agent = _preset('rwr_bitflip.gin', _DISCRETE, 'AwrAgent.horizon = 3')
+  agent = _preset('rwr_bitflip.gin', _DISCRETE, *_AWR)
   windows = _windows(agent)
-  _, found = agent.advantages(windows, _seed())
+  _, found, _ = agent.regression(windows, _seed())
   alive, expected = np.ones(32), np.zeros(32)
   for j in range(3):
     expected += alive * _GAMMA**j * windows.reward[:, j]
@@ -511,9 +530,9 @@ class _Slope(networks.Critic):
   def __init__(self, name='Slope'):
     super().__init__((_OBSERVATION, _LINE), state_spec=(), name=name)
 
-  def call(self, inputs, step_type=None, network_state=(), training=False):
-    del step_type, training
-    return 2.0 * inputs[1][..., 0], network_state
+  def outputs(self, observation, actions):
+    del observation
+    return 2.0 * actions[..., 0]
 
 
 _LINE = tensor_spec.BoundedTensorSpec([1], tf.float32, -1, 1, 'action')
@@ -536,7 +555,7 @@ def _optimum(**slots):
     horizon=1,
     max_weight=1e30,
     weight_fn=functools.partial(
-      weights_lib.exp_weights, beta=1.6, normalize_fn=weights_lib.keep
+      regression.exp_weights, beta=1.6, normalize_fn=regression.keep
     ),
     **slots,
   )
@@ -562,8 +581,7 @@ def _optimum(**slots):
   def train():
     for i in tf.range(200):
       seed = tf.stack([i, 7])
-      actions, weights, _ = agent.regression(windows, seed)
-      agent.actor_step(windows, actions, weights)
+      agent.train_actor(experience=windows, seed=seed)
 
   train()
   return agent.actor_network(tf.eye(3))[0].mean().numpy()
@@ -571,10 +589,10 @@ def _optimum(**slots):
 
 def test_one_action_per_state_awr_clones():
   means = _optimum(
-    regression_actions=action_sets.stored_actions,
-    backup_actions=action_sets.stored_actions,
-    estimate_fn=advantages.return_estimates,
-    baseline_fn=advantages.no_baseline,
+    regression_actions=slots.stored_actions,
+    backup_actions=slots.stored_actions,
+    estimate_fn=slots.return_estimates,
+    baseline_fn=slots.no_baseline,
   )
   np.testing.assert_allclose(means, _ACTIONS, atol=1e-3)
 
@@ -589,11 +607,10 @@ def test_one_action_per_state_qwr_improves():
 
 
 def test_action_bound_penalty():
-  agent = None
   policy = _normal([[0.5, 1.5], [-3.0, 1.0]])
   # Half of .5^2, half of 2^2, times 10.
   np.testing.assert_allclose(
-    penalties.action_bound_penalty(agent, policy), [1.25, 20.0], rtol=1e-5
+    penalties.action_bound_penalty(policy, None), [1.25, 20.0], rtol=1e-5
   )
 
 
@@ -612,16 +629,15 @@ def _categorical(logits):
 def test_logits_penalty():
   policy = _categorical([[3.0, 4.0], [0.0, 2.0]])
   np.testing.assert_allclose(
-    penalties.logits_penalty(None, policy, 0.1), [1.25, 0.2], rtol=1e-5
+    penalties.logits_penalty(policy, None, 0.1), [1.25, 0.2], rtol=1e-5
   )
 
 
 def test_weight_decay():
   variables = [tf.Variable([3.0, 4.0]), tf.Variable([[1.0]])]
-  actor = types.SimpleNamespace(trainable_variables=variables)
-  agent = types.SimpleNamespace(actor_network=actor)
+  states = types.SimpleNamespace(actor_variables=variables)
   # Half of 25 + 1, times a half.
-  assert penalties.weight_decay(agent, None, coefficient=0.5) == 6.5
+  assert penalties.weight_decay(None, states, coefficient=0.5) == 6.5
 
 
 def test_the_penalty_is_added_to_the_actors_loss():
@@ -629,17 +645,18 @@ def test_the_penalty_is_added_to_the_actors_loss():
   agent = _preset('bitflip.gin', _DISCRETE)
   windows = _windows(agent)
   actions, weights, _ = agent.regression(windows, _seed())
-  before = agent.actor_loss(windows, actions, weights)['actor_loss']
+  steps = _first(windows)
+  before = agent.actor_loss(steps, actions, weights)['actor_loss']
   agent._penalty_fn = lambda *_: tf.range(32.0)  # 15.5 in the mean.
-  after = agent.actor_loss(windows, actions, weights)['actor_loss']
+  after = agent.actor_loss(steps, actions, weights)['actor_loss']
   np.testing.assert_allclose(after - before, 15.5, rtol=1e-4)
 
 
 def test_penalties_for_other_actions_name_the_right_one():
   with pytest.raises(ValueError, match='use @logits_penalty'):
-    penalties.action_bound_penalty(None, _categorical([[3.0, 4.0]]))
+    penalties.action_bound_penalty(_categorical([[3.0, 4.0]]), None)
   with pytest.raises(ValueError, match='use @action_bound_penalty'):
-    penalties.logits_penalty(None, _normal([[0.5, 1.5]]))
+    penalties.logits_penalty(_normal([[0.5, 1.5]]), None)
 
 
 def test_an_agent_is_made_with_the_seed_and_the_paper_s_step_sizes():

@@ -7,6 +7,7 @@ and from TF-Agents' own agents where one of them is a special case.
 
 import functools
 import itertools
+import types
 
 import numpy as np
 import pytest
@@ -20,14 +21,14 @@ from tf_agents.trajectories import trajectory
 from tf_agents.utils import common
 
 from qwr_tf import networks
-from qwr_tf.agents import action_sets
 from qwr_tf.agents import minibatches
 from qwr_tf.agents import qwr_agent
-from qwr_tf.agents import regression_agent
+from qwr_tf.agents import slots
 from qwr_tf.agents import target_updates
+from qwr_tf.agents.streams import Stream
 from qwr_tf.networks import torsos
 from qwr_tf.ops import backups
-from qwr_tf.ops import weights as weights_lib
+from qwr_tf.ops import regression
 from qwr_tf.replay import ReplayTable
 
 _OBSERVATION = tensor_spec.TensorSpec([3], tf.float32, 'observation')
@@ -38,9 +39,7 @@ _LINE = tensor_spec.BoundedTensorSpec([1], tf.float32, -1, 1, 'action')
 
 _SMALL = functools.partial(torsos.mlp_torso, (8,))
 _NO_TORSO = functools.partial(tf.keras.Sequential, [tf.keras.layers.Flatten()])
-_KEEP = functools.partial(
-  weights_lib.exp_weights, normalize_fn=weights_lib.keep
-)
+_KEEP = functools.partial(regression.exp_weights, normalize_fn=regression.keep)
 _FIRST, _MID, _LAST = 0, 1, 2
 
 
@@ -67,7 +66,7 @@ def _agent(action_spec=_DISCRETE, *, actor=None, critic=None, **kwargs):
   for variable in (
     *agent.actor_network.trainable_variables,
     *agent.critic_network.trainable_variables,
-    *agent._target_network.trainable_variables,
+    *agent.target_network.trainable_variables,
   ):
     variable.assign(rng.normal(size=variable.shape))
   return agent
@@ -196,7 +195,7 @@ def _bootstrapped_states(windows):
 
 def _oracle_targets(agent, windows, backup, gamma, td_lambda):
   """Targets by definition: n-step returns, mixed; NaN on boundary rows."""
-  q_values = _all_q_values(agent._target_network, windows.observation)
+  q_values = _all_q_values(agent.target_network, windows.observation)
   values = backup(q_values, _mu(windows), _bootstrapped_states(windows))
   reward, discount = windows.reward.numpy(), windows.discount.numpy()
   ends = windows.next_step_type.numpy()[:, :-1] == _LAST
@@ -261,7 +260,7 @@ def test_random_windows_hold_every_kind_of_end():
 def test_one_step_max_over_all_actions_is_q_learning():
   agent = _agent(horizon=1, backup_fn=backups.max_backup, gamma=0.9)
   windows = _windows(agent, batch=16)
-  best = _all_q_values(agent._target_network, windows.observation[:, 1]).max(0)
+  best = _all_q_values(agent.target_network, windows.observation[:, 1]).max(0)
   expected = windows.reward[:, 0] + 0.9 * windows.discount[:, 0] * best
   actual = agent.td_targets(windows, _seed())[:, 0]
   np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
@@ -276,7 +275,7 @@ class _AllActions(network.Network):
 
   def call(self, observation, step_type=None, network_state=(), training=False):
     del step_type, training
-    actions = action_sets.all_actions(_DISCRETE, outer_rank=1)
+    actions = slots.all_actions(_DISCRETE, outer_rank=1)
     q_values, _ = self.critic((observation, actions))
     return tf.transpose(q_values), network_state
 
@@ -287,13 +286,13 @@ def test_the_critic_loss_is_that_of_tf_agents_dqn():
     agent.time_step_spec,
     _DISCRETE,
     q_network=_AllActions(agent.critic_network),
-    target_q_network=_AllActions(agent._target_network),
+    target_q_network=_AllActions(agent.target_network),
     optimizer=None,
     td_errors_loss_fn=common.element_wise_squared_loss,
     gamma=0.9,
   )
   # DqnAgent copies at construction: make the two differ again.
-  for variable in agent._target_network.trainable_variables:
+  for variable in agent.target_network.trainable_variables:
     variable.assign_add(tf.ones_like(variable))
   windows = _windows(agent, batch=16)
   # Called directly, its loss forgets the gamma it was made with.
@@ -308,7 +307,7 @@ def test_the_critic_loss_is_that_of_tf_agents_dqn():
 def test_critic_and_target_network_share_no_variables():
   agent = _agent()
   critic = agent.critic_network.trainable_variables
-  target = agent._target_network.trainable_variables
+  target = agent.target_network.trainable_variables
   assert [v.shape for v in critic] == [v.shape for v in target]
   assert not {v.ref() for v in critic} & {v.ref() for v in target}
 
@@ -331,10 +330,10 @@ def test_targets_come_from_the_target_network_only():
 def test_hard_update_copies_at_multiples_of_the_period(step, copies):
   agent = _agent()
   source = [np.array(v) for v in agent.critic_network.trainable_variables]
-  target = [np.array(v) for v in agent._target_network.trainable_variables]
+  target = [np.array(v) for v in agent.target_network.trainable_variables]
   agent.update_target(tf.constant(step, tf.int64))
   for variable, value in zip(
-    agent._target_network.trainable_variables,
+    agent.target_network.trainable_variables,
     source if copies else target,
     strict=True,
   ):
@@ -364,7 +363,7 @@ def test_the_default_tau_is_awacs():
 
 
 def test_regression_weights_equal_the_oracle():
-  weight_fn = functools.partial(weights_lib.exp_weights, beta=0.4)
+  weight_fn = functools.partial(regression.exp_weights, beta=0.4)
   agent = _agent(weight_fn=weight_fn)
   windows = _windows(agent, batch=64)
   first = _select_first(windows)
@@ -387,13 +386,13 @@ def test_regression_weights_equal_the_oracle():
   np.testing.assert_allclose(scalars['q_scale'], scale, rtol=1e-4)
 
 
-def test_weight_scalars_by_hand():
+def test_weight_metrics_by_hand():
   mu = np.array([[0.25, 0.25], [0.75, 0.75]], np.float32)
-  scalars = weights_lib.weight_scalars(
+  scalars = regression.weight_metrics(
     tf.constant([[-8.0, 0.0], [0.0, 4.0]]),
     tf.constant([[1.0, 2.0], [4.0, 3.0]]),
     tf.math.log(mu),
-    None,
+    regression.WHOLE,
     max_weight=4.0,
   )
   # Two states: (1/4 + 12/4) and (2/4 + 9/4); one weight in four, of mu 3/4, is
@@ -404,12 +403,12 @@ def test_weight_scalars_by_hand():
   assert scalars['q_scale'] == 2.5
 
 
-def test_weight_scalars_leave_final_observations_out():
-  scalars = weights_lib.weight_scalars(
+def test_weight_metrics_leave_final_observations_out():
+  scalars = regression.weight_metrics(
     tf.constant([[1.0, -50.0]]),
     tf.constant([[2.0, 20.0]]),
     tf.zeros([1, 1]),
-    tf.constant([1.0, 0.0]),
+    regression.Batch(tf.constant([1.0, 0.0])),
     max_weight=20.0,
   )
   assert scalars['weight_mean'] == scalars['weight_max'] == 2.0
@@ -429,7 +428,7 @@ def test_actor_loss_equals_the_oracle():
   logits = agent.actor_network(first.observation)[0].logits.numpy()
   log_pi = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
   expected = -(_mu(first) * weights.numpy() * log_pi.T).sum(0).mean()
-  actual = agent.actor_loss(windows, actions, weights)['actor_loss']
+  actual = agent.actor_loss(first, actions, weights)['actor_loss']
   np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
 
@@ -441,7 +440,7 @@ def test_critic_loss_equals_the_oracle():
   q_values = _all_q_values(agent.critic_network, first.observation)
   taken = q_values[first.action.numpy(), np.arange(16)]
   targets = np.linspace(-1, 1, 16).astype(np.float32)
-  scalars = agent.critic_loss(windows, tf.constant(targets))
+  scalars = agent.critic_loss(first, tf.constant(targets))
   np.testing.assert_allclose(
     scalars['critic_loss'], ((taken - targets) ** 2).mean(), rtol=1e-5
   )
@@ -455,7 +454,19 @@ def _networks_of(agent):
   return (
     agent.actor_network.trainable_variables,
     agent.critic_network.trainable_variables,
-    agent._target_network.trainable_variables,
+    agent.target_network.trainable_variables,
+  )
+
+
+def _train_critic(agent, windows, targets):
+  return agent.train_critic(
+    experience=windows, seed=_seed(), td_targets=targets
+  )
+
+
+def _train_actor(agent, windows, actions, weights):
+  return agent.train_actor(
+    experience=windows, seed=_seed(), regression=(actions, weights, {})
   )
 
 
@@ -465,9 +476,7 @@ def _reached(tape, value, variables):
   return sum(g is not None for g in gradients)
 
 
-_POLICY_SAMPLES = functools.partial(
-  action_sets.sampled_policy_actions, num_actions=4
-)
+_POLICY_SAMPLES = functools.partial(slots.sampled_policy_actions, num_actions=4)
 
 
 @pytest.mark.parametrize(
@@ -488,11 +497,12 @@ _POLICY_SAMPLES = functools.partial(
 def test_each_loss_reaches_its_own_network_only(action_spec, slots):
   agent = _agent(action_spec, **slots)
   windows = _windows(agent, batch=8)
+  first = _select_first(windows)
   with tf.GradientTape(persistent=True) as tape:
     targets = agent.td_targets(windows, _seed())
-    critic_loss = agent.critic_loss(windows, targets[:, 0])['critic_loss']
+    critic_loss = agent.critic_loss(first, targets[:, 0])['critic_loss']
     actions, weights, _ = agent.regression(windows, _seed())
-    actor_loss = agent.actor_loss(windows, actions, weights)['actor_loss']
+    actor_loss = agent.actor_loss(first, actions, weights)['actor_loss']
   actor, critic, target = _networks_of(agent)
   everything = actor + critic + target
   assert _reached(tape, critic_loss, critic) == len(critic)
@@ -515,11 +525,12 @@ def test_samples_of_the_policy_are_constants_of_the_actor_loss():
     with tf.GradientTape() as tape:
       actions, weights, _ = agent.regression(windows, _seed())
       actions = actions_of(actions)
-      loss = agent.actor_loss(windows, actions, weights)['actor_loss']
+      first = _select_first(windows)
+      loss = agent.actor_loss(first, actions, weights)['actor_loss']
     return tape.gradient(loss, variables)
 
   def constant(actions):
-    return action_sets.ActionSet(*(tf.constant(x.numpy()) for x in actions))
+    return slots.ActionSet(*(tf.constant(x.numpy()) for x in actions))
 
   for actual, expected in zip(
     gradients(lambda a: a), gradients(constant), strict=True
@@ -531,9 +542,9 @@ def test_samples_of_the_policy_are_constants_of_the_actor_loss():
 def test_weights_of_enumerated_actions_are_constants():
   # Else the actor could lower its loss by moving what the loss is weighed by.
   agent = _agent()
-  first = _select_first(_windows(agent, batch=8))
+  states = agent.states(_select_first(_windows(agent, batch=8)), _seed())
   with tf.GradientTape() as tape:
-    actions = action_sets.enumerated_policy_actions(agent, first, _seed())
+    actions = slots.enumerated_policy_actions(states)
   actor = agent.actor_network.trainable_variables
   assert _reached(tape, actions.log_weights, actor) == 0
 
@@ -553,10 +564,10 @@ def test_steps_change_their_own_network_only():
 
   targets = agent.td_targets(windows, _seed())[:, 0]
   actions, weights, _ = agent.regression(windows, _seed())
-  assert changed(lambda: agent.critic_step(windows, targets)) == (
+  assert changed(lambda: _train_critic(agent, windows, targets)) == (
     (False, True, False)
   )
-  assert changed(lambda: agent.actor_step(windows, actions, weights)) == (
+  assert changed(lambda: _train_actor(agent, windows, actions, weights)) == (
     (True, False, False)
   )
   assert (agent.critic_steps.numpy(), agent.actor_steps.numpy()) == (1, 1)
@@ -572,9 +583,8 @@ class _FixedCritic(networks.Critic):
     super().__init__((observation_spec, action_spec), state_spec=(), name=name)
     self._q_fn = q_fn
 
-  def call(self, inputs, step_type=None, network_state=(), training=False):
-    del step_type, training
-    return self._q_fn(*inputs), network_state
+  def outputs(self, observation, actions):
+    return self._q_fn(observation, actions)
 
 
 def _table_of_q(table):
@@ -639,7 +649,7 @@ def test_enumerating_converges_to_mu_times_exp_of_the_advantage():
   @tf.function
   def train():
     for _ in tf.range(1000):
-      agent.actor_step(windows, actions, weights)
+      _train_actor(agent, windows, actions, weights)
 
   train()
   logits = agent.actor_network(tf.eye(3))[0].logits
@@ -652,7 +662,7 @@ def test_clipped_gradients_have_the_norm_asked_for():
   agent = _agent(critic_optimizer=sgd)
   windows = _windows(agent, 64)
   before = [v.numpy() for v in agent.critic_network.trainable_variables]
-  agent.critic_step(windows, 100.0 * tf.ones([64]))
+  _train_critic(agent, windows, 100.0 * tf.ones([64]))
   after = agent.critic_network.trainable_variables
   moved = [a.numpy() - b for a, b in zip(after, before, strict=True)]
   norm = np.sqrt(sum(np.sum(m.astype(np.float64) ** 2) for m in moved))
@@ -667,11 +677,12 @@ def _set_bias(agent, value):
 def _mean_actor_losses(agent, windows, biases, seeds=20):
   """The actor loss at each setting of the bias, averaged over seeds."""
   losses = np.zeros(len(biases))
+  first = _select_first(windows)
 
   @tf.function
   def loss(actions, log_weights, weights):
-    actions = action_sets.ActionSet(actions, log_weights)
-    return agent.actor_loss(windows, actions, weights)['actor_loss']
+    actions = slots.ActionSet(actions, log_weights)
+    return agent.actor_loss(first, actions, weights)['actor_loss']
 
   for seed in range(seeds):
     actions, weights, _ = agent.regression(windows, _seed(seed))
@@ -700,7 +711,7 @@ def test_n_samples_take_part_of_the_step_on_two_actions(n, printed):
     _OBSERVATION,
     _table_of_q(np.tile([[0.0, 1.0]], [3, 1])),
     regression_actions=functools.partial(
-      action_sets.sampled_behavior_actions, num_actions=n
+      slots.sampled_behavior_actions, num_actions=n
     ),
     weight_fn=functools.partial(_KEEP, beta=0.5),
   )
@@ -728,7 +739,7 @@ def test_n_samples_take_part_of_the_step_on_a_line(n, part):
     _OBSERVATION,
     lambda observation, actions: g * actions[..., 0],
     regression_actions=functools.partial(
-      action_sets.sampled_behavior_actions, num_actions=n
+      slots.sampled_behavior_actions, num_actions=n
     ),
     weight_fn=functools.partial(_KEEP, beta=beta),
   )
@@ -746,9 +757,9 @@ def test_n_samples_take_part_of_the_step_on_a_line(n, part):
 
 def test_enumerating_is_the_limit_of_sampling():
   sampled = functools.partial(
-    action_sets.sampled_behavior_actions, num_actions=40_000
+    slots.sampled_behavior_actions, num_actions=40_000
   )
-  enumerated = action_sets.enumerated_behavior_actions
+  enumerated = slots.enumerated_behavior_actions
   numbers = []
   for source in (sampled, enumerated):
     agent = _agent(
@@ -764,8 +775,8 @@ def test_enumerating_is_the_limit_of_sampling():
 
 def test_enumerating_with_equal_weights_ignores_mu():
   agent = _agent(
-    regression_actions=action_sets.enumerated_uniform_actions,
-    weight_fn=weights_lib.uniform_weights,
+    regression_actions=slots.enumerated_uniform_actions,
+    weight_fn=regression.uniform_weights,
   )
   windows = _windows(agent, batch=8)
   first = _select_first(windows)
@@ -781,8 +792,8 @@ def test_enumerating_with_equal_weights_ignores_mu():
 def _cloning_agent(action_spec, network_fn):
   agent = _agent(
     action_spec,
-    regression_actions=action_sets.stored_actions,
-    weight_fn=weights_lib.uniform_weights,
+    regression_actions=slots.stored_actions,
+    weight_fn=regression.uniform_weights,
   )
   cloning = behavioral_cloning_agent.BehavioralCloningAgent(
     agent.time_step_spec, action_spec, network_fn(agent), optimizer=None
@@ -853,9 +864,11 @@ def test_the_mean_value_is_that_of_steps_that_count():
   taken = q_values[first.action.numpy(), np.arange(4)]
   assert np.ptp(taken) > 0.1
   # The last two are boundaries.
-  types = tf.concat([windows.step_type[:2], tf.fill([2, 4], _LAST)], axis=0)
-  windows = windows._replace(step_type=types)
-  scalars = agent.critic_loss(windows, tf.zeros([4]))
+  step_types = tf.concat(
+    [windows.step_type[:2], tf.fill([2, 4], _LAST)], axis=0
+  )
+  first = _select_first(windows._replace(step_type=step_types))
+  scalars = agent.critic_loss(first, tf.zeros([4]))
   np.testing.assert_allclose(scalars['q_mean'], taken[:2].mean(), rtol=1e-4)
 
 
@@ -899,25 +912,25 @@ def test_weights_that_would_broadcast_are_refused(shape):
   agent = _agent()
   windows, weights = _windows(agent, batch=4), tf.ones(shape)
   for function in (agent.train, tf.function(agent.train), agent.loss):
-    with pytest.raises(ValueError, match=rf'weights must be .*{shape[0]}, '):
+    with pytest.raises(ValueError, match='weights'):
       function(windows, weights=weights)
 
 
 def test_only_seed_stream_and_step_decide_what_is_drawn():
   agent, twin, other = (_agent(_CONTINUOUS, seed=s) for s in (5, 5, 6))
   windows = _windows(agent, batch=8)
-  stream = regression_agent.CRITIC_STREAM
 
   def targets(agent, step):
-    return agent.td_targets(windows, agent.seed_for(stream, step)).numpy()
+    return agent.td_targets(
+      windows, agent.seed_for(Stream.CRITIC, step)
+    ).numpy()
 
   np.testing.assert_array_equal(targets(agent, 3), targets(agent, 3))
   np.testing.assert_array_equal(targets(agent, 3), targets(twin, 3))
   assert np.abs(targets(agent, 3) - targets(agent, 4)).max() > 0
   assert np.abs(targets(agent, 3) - targets(other, 3)).max() > 0
   assert np.any(
-    agent.seed_for(regression_agent.ACTOR_STREAM, 3)
-    != agent.seed_for(stream, 3)
+    agent.seed_for(Stream.ACTOR, 3) != agent.seed_for(Stream.CRITIC, 3)
   )
 
 
@@ -937,12 +950,12 @@ def test_train_is_a_critic_step_and_an_actor_step():
   for i in range(2):
     info = trained.train(windows)
     stepped.update_target(tf.constant(i))
-    seed = stepped.seed_for(regression_agent.CRITIC_STREAM, i)
+    seed = stepped.seed_for(Stream.CRITIC, i)
     targets = stepped.td_targets(windows, seed)[:, 0]
-    critic = stepped.critic_step(windows, targets)['critic_loss']
-    seed = stepped.seed_for(regression_agent.ACTOR_STREAM, i)
+    critic = _train_critic(stepped, windows, targets)['critic_loss']
+    seed = stepped.seed_for(Stream.ACTOR, i)
     actions, weights, _ = stepped.regression(windows, seed)
-    actor = stepped.actor_step(windows, actions, weights)['actor_loss']
+    actor = _train_actor(stepped, windows, actions, weights)['actor_loss']
     np.testing.assert_allclose(info.extra, [critic, actor], rtol=1e-5)
     np.testing.assert_allclose(info.loss, critic + actor, rtol=1e-5)
     assert trained.train_step_counter == i + 1
@@ -960,9 +973,9 @@ def test_train_is_a_critic_step_and_an_actor_step():
 @pytest.mark.parametrize(
   'slot',
   [
-    {'backup_actions': action_sets.enumerated_behavior_actions},
-    {'regression_actions': action_sets.enumerated_behavior_actions},
-    {'backup_actions': action_sets.enumerated_uniform_actions},
+    {'backup_actions': slots.enumerated_behavior_actions},
+    {'regression_actions': slots.enumerated_behavior_actions},
+    {'backup_actions': slots.enumerated_uniform_actions},
   ],
 )
 def test_continuous_actions_cannot_be_enumerated(slot):
@@ -985,13 +998,13 @@ def test_a_head_that_does_not_fit_the_actions(head, action_spec, fix):
 
 
 def test_a_window_needs_a_step():
-  with pytest.raises(ValueError, match='horizon must be 1 or more, not 0'):
+  with pytest.raises(ValueError, match='horizon'):
     _agent(horizon=0)
 
 
 def test_a_critic_must_be_a_critic():
   actor = networks.ActorNetwork(_OBSERVATION, _DISCRETE, torso_fn=_SMALL)
-  with pytest.raises(ValueError, match='GatedQNetwork, not ActorNetwork'):
+  with pytest.raises(ValueError, match='critic_network .*ActorNetwork'):
     _agent(actor=actor, critic=actor)
 
 
@@ -1014,10 +1027,10 @@ def test_train_writes_the_summaries_that_are_asked_for(tmp_path, summaries):
     for value in event.summary.value
     if not value.tensor.tensor_shape.dim  # Histograms are tables.
   }
-  names = regression_agent.CRITIC_SCALARS + regression_agent.ACTOR_SCALARS
+  names = agent.critic_metrics + agent.actor_metrics
   expected = {f'QwrAgent/{name}' for name in names} if summaries else set()
   assert {tag for tag in found if tag.startswith('QwrAgent/')} == expected
-  trained = (agent.actor_network, agent._critic_network)
+  trained = (agent.actor_network, agent.critic_network)
   count = sum(len(network.trainable_variables) for network in trained)
   for what in ('gradient_norm', 'value_norm'):
     norms = [tag for tag in found if tag.endswith(what)]
@@ -1052,7 +1065,7 @@ def _stream(agent, length, seed):
 class _Loop:
   """`iterate` on a table that a fake collector fills."""
 
-  def __init__(self, seed=0, **kwargs):
+  def __init__(self, seed=0, slots=None, **kwargs):
     adam = tf.keras.optimizers.legacy.Adam
     self.agent = _agent(
       _CONTINUOUS,
@@ -1060,11 +1073,8 @@ class _Loop:
       horizon=1,
       actor_optimizer=adam(1e-2),
       critic_optimizer=adam(1e-2),
+      **(slots or {}),
     )
-    # Otherwise made in the graph, which is then traced twice.
-    actor, critic, _ = _networks_of(self.agent)
-    self.agent._actor_optimizer._create_all_weights(actor)
-    self.agent._critic_optimizer._create_all_weights(critic)
     self.table = ReplayTable(self.agent.collect_data_spec, 100)
     self.seen = []
     self.iterations = qwr_agent.iterate(
@@ -1084,22 +1094,22 @@ class _Loop:
   def _collect(self):
     self.seen.append(self.counters())
     self.table.append(_stream(self.agent, 20, seed=len(self.seen)))
-    return f'collected {len(self.seen)}'
+    return types.SimpleNamespace(interactions=20, call=len(self.seen))
 
 
 def test_an_iteration_collects_and_then_trains():
   loop = _Loop(critic_steps=3, actor_steps=2, rounds=2)
   assert loop.seen == []  # Nothing happens before it is asked for.
   collected, scalars = next(loop.iterations)
-  assert collected == 'collected 1'
+  assert collected.call == 1
   # Two rounds of 3 + 2 steps.
   assert loop.counters() == (6, 4, 10)
-  assert next(loop.iterations)[0] == 'collected 2'
+  assert next(loop.iterations)[0].call == 2
   assert loop.counters() == (12, 8, 20)
   assert loop.seen == [(0, 0, 0), (6, 4, 10)]
   assert set(scalars) == {
-    *regression_agent.CRITIC_SCALARS,
-    *regression_agent.ACTOR_SCALARS,
+    *loop.agent.critic_metrics,
+    *loop.agent.actor_metrics,
   }
   assert all(np.isfinite(v) for v in scalars.values())
 
@@ -1115,8 +1125,10 @@ def test_the_loop_is_a_function_of_the_seed():
   assert any(np.any(a != b) for a, b in zip(first, other, strict=True))
 
 
-def _same(a, b):
-  return np.array_equal(a.observation, b.observation)
+def _same_windows(a, b):
+  return np.array_equal(
+    a['experience'].observation, b['experience'].observation
+  )
 
 
 def test_minibatches_differ_between_steps_and_phases():
@@ -1125,24 +1137,27 @@ def test_minibatches_differ_between_steps_and_phases():
   agent = loop.agent
   source = minibatches.PerMinibatch(agent, loop.table, 8)
   draw, again = source.critic_phase(2), source.critic_phase(2)
-  (windows, targets), (later, _) = draw(0), draw(1)
-  assert _same(windows, again(0)[0]) and not _same(windows, later)
-  assert not _same(windows, source.actor_phase(2)(0)[0])
+  first = draw(0)
+  assert _same_windows(first, again(0))
+  assert not _same_windows(first, draw(1))
+  assert not _same_windows(first, source.actor_phase(2)(0))
+  targets = agent.td_targets(**first)
   agent.critic_steps.assign_add(1)
   # In the same phase the windows are drawn already, their actions are not.
-  same_windows, other_targets = draw(0)
-  assert _same(windows, same_windows)
-  assert np.any(targets != other_targets)
+  later = draw(0)
+  assert _same_windows(first, later)
+  assert np.any(targets != agent.td_targets(**later))
   # The next phase has windows of its own.
-  assert not _same(windows, source.critic_phase(2)(0)[0])
+  assert not _same_windows(first, source.critic_phase(2)(0))
 
   draw = source.actor_phase(2)
-  windows, actions, _, _ = draw(0)
+  first = draw(0)
+  actions, _, _ = agent.regression(**first)
   agent.actor_steps.assign_add(1)
-  same_windows, other_actions, _, _ = draw(0)
-  assert _same(windows, same_windows)
-  assert np.any(actions.actions != other_actions.actions)
-  assert not _same(windows, source.actor_phase(2)(0)[0])
+  later = draw(0)
+  assert _same_windows(first, later)
+  assert np.any(actions.actions != agent.regression(**later)[0].actions)
+  assert not _same_windows(first, source.actor_phase(2)(0))
 
 
 def _phases_by_hand(loop, critic_steps, actor_steps, rounds):
@@ -1156,10 +1171,10 @@ def _phases_by_hand(loop, critic_steps, actor_steps, rounds):
       if i % 100 == 0:
         for critic, target in zip(*_networks_of(agent)[1:], strict=True):
           target.assign(critic)
-      losses.append(agent.critic_step(*draw(i))['critic_loss'])
+      losses.append(agent.train_critic(**draw(i))['critic_loss'])
     draw = source.actor_phase(actor_steps)
     for i in range(actor_steps):
-      agent.actor_step(*draw(i)[:3])
+      agent.train_actor(**draw(i))
   return np.mean(losses)
 
 
@@ -1187,6 +1202,25 @@ def test_the_target_is_copied_when_each_phase_begins():
     assert scalars['actor_loss'] == 0  # No steps, no loss.
 
 
+def test_means_and_maxima_are_those_of_all_rounds():
+  # One weight for all actions of a step: two rounds of two actor steps.
+  of_step, count = tf.constant([1.0, 5.0, 2.0, 3.0]), tf.Variable(0)
+
+  def weight_fn(advantages, log_weights, batch):
+    del log_weights, batch
+    weight = of_step[count.assign_add(1) - 1]
+    return tf.fill(tf.shape(advantages), weight)
+
+  loop = _Loop(
+    slots={'weight_fn': weight_fn}, critic_steps=1, actor_steps=2, rounds=2
+  )
+  count.assign(0)  # Construction tries the slots.
+  _, metrics = next(loop.iterations)
+  assert count == 4
+  assert metrics['weight_mean'] == 2.75
+  assert metrics['weight_max'] == 5.0
+
+
 def test_no_critic_steps_leave_the_critic_alone():
   loop = _Loop(critic_steps=0, actor_steps=2)
   actor, critic, target = _networks_of(loop.agent)
@@ -1207,7 +1241,8 @@ def test_the_target_begins_as_a_copy():
     actor_optimizer=None,
     critic_optimizer=None,
   )
-  online, target = agent._online_and_target_variables()
+  actor, critic, _ = _networks_of(agent)
+  online, target = [*critic, *actor], agent.target_variables
   assert any(np.ptp(variable) for variable in online)
   for one, other in zip(online, target, strict=True):
     assert one is not other

@@ -24,18 +24,18 @@ from tf_agents.trajectories import time_step as ts
 from tf_agents.trajectories import trajectory
 
 from qwr_tf import networks
-from qwr_tf.agents import action_sets
 from qwr_tf.agents import awac_agent
 from qwr_tf.agents import awr_agent
 from qwr_tf.agents import exact_reuse
 from qwr_tf.agents import minibatches
 from qwr_tf.agents import qwr_agent
+from qwr_tf.agents import slots
 from qwr_tf.agents import whole_table
 from qwr_tf.networks import torsos
 from qwr_tf.ops import backups
-from qwr_tf.ops import cross_replica
-from qwr_tf.ops import weights
+from qwr_tf.ops import regression
 from qwr_tf.replay import ReplayTable
+from qwr_tf.replicas import replicas
 from qwr_tf.training import strategies
 
 _VECTOR = tensor_spec.TensorSpec([5], tf.float32, 'observation')
@@ -127,7 +127,7 @@ def make(case: str, optimizer, train_step_counter=None):
 def fill(table, agent, rows: int, seed: int = 0) -> None:
   """Appends random rows; episodes have 17 steps and a final observation."""
   rng = np.random.default_rng(seed)
-  types = np.resize([0] + [1] * 16 + [2], rows + 1).astype(np.int32)
+  step_types = np.resize([0] + [1] * 16 + [2], rows + 1).astype(np.int32)
 
   def random(spec):
     shape = [rows, *spec.shape]
@@ -139,11 +139,11 @@ def fill(table, agent, rows: int, seed: int = 0) -> None:
   spec = agent.collect_data_spec
   table.append(
     trajectory.Trajectory(
-      step_type=tf.constant(types[:-1]),
+      step_type=tf.constant(step_types[:-1]),
       observation=random(spec.observation),
       action=random(spec.action),
       policy_info=tf.nest.map_structure(random, spec.policy_info),
-      next_step_type=tf.constant(types[1:]),
+      next_step_type=tf.constant(step_types[1:]),
       reward=random(spec.reward),
       discount=tf.constant(rng.integers(0, 8, rows) > 0, tf.float32),
     )
@@ -171,7 +171,7 @@ class Training:
     self._iterations = qwr_agent.iterate(
       self.agent,
       self.table,
-      lambda: None,
+      lambda: types.SimpleNamespace(interactions=0),
       minibatches_fn=minibatches_fn,
       # A tensor: another number compiles nothing anew.
       steps_fn=lambda *_: tf.constant(self._steps),
@@ -278,39 +278,37 @@ def ops(mirrored) -> dict[str, list]:
   rows = tf.constant([[1.0, 2.0], [3.0, 4.0]])
   seed = tf.constant([0, 1])
   policy = tfp.distributions.Normal(tf.zeros([2]), 1.0)
-  agent = types.SimpleNamespace(
-    policy_distribution=lambda _: policy,
-    target_policy_distribution=lambda _: policy,
-  )
-  steps = types.SimpleNamespace(
-    observation=rows, step_type=tf.zeros([2], tf.int32)
+  states = types.SimpleNamespace(
+    policy=lambda: policy,
+    target_policy=lambda: policy,
+    outer_rank=1,
+    seed=seed,
   )
 
   @tf.function
   def in_each():
     number = tf.distribute.get_replica_context().replica_id_in_sync_group
     value = tf.constant([1.0, 3.0])[number]
+    whole = replicas.batch(None)
     return {
-      'total': cross_replica.total(value),
-      'mean': cross_replica.mean(value),
-      'masked_mean': cross_replica.masked_mean(entries[number], mask[number]),
-      'part': cross_replica.part(value),
-      'maximum': cross_replica.maximum(value),
+      'total': replicas.total(value),
+      'mean': whole.mean(value),
+      'masked_mean': replicas.batch(mask[number]).mean(entries[number]),
+      'part': replicas.part(value),
+      'maximum': whole.reduce(tf.reduce_max, value),
       'exp_of_log_sum_exp': tf.exp(
-        cross_replica.log_sum_exp(tf.math.log(value))
+        whole.reduce(tf.reduce_logsumexp, tf.math.log(value))
       ),
-      'share': cross_replica.share(mask[number]),
-      'tiled': cross_replica.tiled(rows[number]),
-      'own': cross_replica.own(tf.constant([[1.0, 2.0, 3.0, 4.0]])),
-      'own_seed': cross_replica.own_seed(seed),
-      'softmax_weights': weights.softmax_weights(
-        tf.math.log(value)[tf.newaxis, tf.newaxis], tf.zeros([1, 1])
+      'share': replicas.share(mask[number]),
+      'tiled': replicas.tiled(rows[number]),
+      'own': replicas.own(tf.constant([[1.0, 2.0, 3.0, 4.0]])),
+      'own_seed': replicas.own_seed(seed),
+      'softmax_weights': regression.softmax_weights(
+        tf.math.log(value)[tf.newaxis, tf.newaxis], tf.zeros([1, 1]), whole
       ),
-      'policy_actions': action_sets.sampled_policy_actions(
-        agent, steps, seed
-      ).actions,
-      'target_policy_actions': action_sets.sampled_target_policy_actions(
-        agent, steps, seed
+      'policy_actions': slots.sampled_policy_actions(states).actions,
+      'target_policy_actions': slots.sampled_target_policy_actions(
+        states
       ).actions,
     }
 

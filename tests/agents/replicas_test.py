@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from qwr_tf.agents import replicas
-from qwr_tf.ops import cross_replica
+from qwr_tf.ops import regression
+from qwr_tf.replicas import replicas
 from tests.agents import replica_checks
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -114,7 +114,7 @@ def test_a_batch_that_replicas_cannot_share_is_refused():
 
   shared = replicas.Replicas()
   shared._strategy = _Three()
-  with pytest.raises(ValueError, match='256 .* 3 replicas.* multiple of 3'):
+  with pytest.raises(ValueError, match='iterate.batch_size = 256'):
     shared.check_batch_size(256)
   shared.check_batch_size(255)
 
@@ -153,20 +153,18 @@ def test_one_device_is_left_alone():
   x = tf.constant([1.0, 2.0])
   assert shared.split(x) is x
   assert shared.one(x) is x
-  assert shared.run(lambda y: y, x) is x
+  assert shared.run(lambda y: y, y=x) is x
   assert replicas.together(lambda: x) is x
   for fn in (
-    cross_replica.total,
-    cross_replica.mean,
-    cross_replica.part,
-    cross_replica.maximum,
-    cross_replica.log_sum_exp,
-    cross_replica.tiled,
-    cross_replica.own,
-    cross_replica.own_seed,
+    replicas.total,
+    replicas.part,
+    replicas.tiled,
+    replicas.own,
+    replicas.own_seed,
   ):
     assert fn(x) is x
-  assert cross_replica.share(x) is None
+  assert replicas.share(x) is None
+  assert replicas.batch(None) == regression.WHOLE
 
 
 # XLA
@@ -182,11 +180,12 @@ def _programs(case):
   seed = tf.constant([1, 2])
   targets = agent.td_targets(windows, seed)[:, 0]
   actions, weights, _ = agent.regression(windows, seed)
-  critic, actor = agent._take_critic_step, agent._take_actor_step
+  critic, actor = agent._critic_step, agent._actor_step
+  steps = tf.nest.map_structure(lambda x: x[:, 0], windows)
   yield 'targets', agent.td_targets, (windows, seed)
   yield 'regression', agent.regression, (windows, seed)
-  yield 'critic', critic.loss_and_gradients, (windows, targets)
-  yield 'actor', actor.loss_and_gradients, (windows, actions, weights)
+  yield 'critic', critic.loss_and_gradients, (steps, targets)
+  yield 'actor', actor.loss_and_gradients, (steps, actions, weights)
 
 
 def _compiled(fn, arguments):

@@ -10,13 +10,14 @@ from tf_agents.trajectories import time_step as ts
 from tf_agents.trajectories import trajectory
 
 from qwr_tf import networks
-from qwr_tf.agents import action_sets
 from qwr_tf.agents import awr_agent
 from qwr_tf.agents import qwr_agent
+from qwr_tf.agents import slots
 from qwr_tf.agents import step_counts
 from qwr_tf.agents import target_updates
 from qwr_tf.agents import whole_table
 from qwr_tf.networks import torsos
+from qwr_tf.ops import regression
 from qwr_tf.ops import returns
 from qwr_tf.replay import ReplayTable
 
@@ -76,17 +77,25 @@ def test_episode_returns_are_the_windows_returns():
 # The table
 
 
-def _agent(action_spec=_DISCRETE, critic=networks.ValueNetwork, **kwargs):
+_SGD = tf.keras.optimizers.legacy.SGD
+
+
+def _agent(
+  action_spec=_DISCRETE,
+  critic=networks.ValueNetwork,
+  agent_class=awr_agent.AwrAgent,
+  critic_step_size=0.1,
+  **kwargs,
+):
   tf.keras.utils.set_random_seed(1)
-  sgd = tf.keras.optimizers.legacy.SGD
   kwargs = {'gamma': _GAMMA, 'td_lambda': _LAMBDA} | kwargs
-  agent = awr_agent.AwrAgent(
+  agent = agent_class(
     ts.time_step_spec(_OBSERVATION),
     action_spec,
     networks.ActorNetwork(_OBSERVATION, action_spec, torso_fn=_SMALL),
     critic(_OBSERVATION, action_spec, torso_fn=_SMALL),
-    actor_optimizer=sgd(0.1),
-    critic_optimizer=sgd(0.1),
+    actor_optimizer=_SGD(0.1),
+    critic_optimizer=_SGD(critic_step_size),
     train_step_counter=tf.Variable(0, dtype=tf.int64),
     **kwargs,
   )
@@ -184,15 +193,16 @@ def _oracle(agent, table, gap=0.0):
   )
 
 
-def _places(windows, observations):
+def _places(minibatch, observations):
   """Which kept row each step of a minibatch is."""
+  windows = minibatch['experience']
   distances = np.abs(windows.observation.numpy() - observations).sum(-1)
   assert windows.observation.shape[1] == 1
   return distances.argmin(-1)
 
 
 def _weight_fn():
-  return functools.partial(qwr_agent.weights_lib.exp_weights, beta=_BETA)
+  return functools.partial(regression.exp_weights, beta=_BETA)
 
 
 @pytest.mark.parametrize(
@@ -206,15 +216,18 @@ def test_numbers_equal_the_oracle(action_spec, capacity, chunk_rows):
   expected_returns, expected_weights, observations = _oracle(agent, table)
   assert np.nanmax(expected_weights) == 20.0  # Clipped.
 
-  windows, targets = source.critic_phase(2)(1)
-  places = _places(windows, observations)
+  minibatch = source.critic_phase(2)(1)
+  places = _places(minibatch, observations)
+  targets = minibatch['td_targets']
   assert len(set(places)) > 4
   np.testing.assert_allclose(targets, expected_returns[places], rtol=1e-4)
 
-  windows, actions, weights, scalars = source.actor_phase(2)(1)
-  places = _places(windows, observations)
+  minibatch = source.actor_phase(2)(1)
+  places = _places(minibatch, observations)
+  actions, weights, scalars = minibatch['regression']
   np.testing.assert_allclose(weights[0], expected_weights[places], rtol=1e-3)
-  np.testing.assert_array_equal(actions.actions[0], windows.action[:, 0])
+  taken = minibatch['experience'].action[:, 0]
+  np.testing.assert_array_equal(actions.actions[0], taken)
   np.testing.assert_array_equal(actions.log_weights, np.zeros([1, 40]))
   np.testing.assert_allclose(
     scalars['weight_mean'], np.nanmean(expected_weights), rtol=1e-3
@@ -241,7 +254,7 @@ def _assert_gap(agent, gap):
 def _pairs(agent):
   return zip(
     agent.critic_network.trainable_variables,
-    agent._target_network.trainable_variables,
+    agent.target_network.trainable_variables,
     strict=True,
   )
 
@@ -251,13 +264,13 @@ def test_values_are_those_at_the_start_of_the_phase():
   table = _table(agent)
   source = whole_table.WholeTable(agent, table, 8)
   draw = source.critic_phase(2)
-  before = draw(1)[1].numpy()
+  before = draw(1)['td_targets'].numpy()
   variables = agent.critic_network.trainable_variables
   for variable in variables:
     variable.assign_add(tf.ones_like(variable))
   # Computed already; the next phase, with the same draws, has the new V.
-  np.testing.assert_array_equal(draw(1)[1], before)
-  after = source.critic_phase(2)(1)[1].numpy()
+  np.testing.assert_array_equal(draw(1)['td_targets'], before)
+  after = source.critic_phase(2)(1)['td_targets'].numpy()
   assert np.abs(after - before).max() > 0.01
 
 
@@ -282,24 +295,25 @@ def test_numbers_are_those_of_the_target_at_step_0(
   source = whole_table.WholeTable(agent, table, 40)
   expected_returns, expected_weights, observations = _oracle(agent, table, gap)
 
-  windows, targets = source.critic_phase(2)(1)
-  places = _places(windows, observations)
+  minibatch = source.critic_phase(2)(1)
+  places = _places(minibatch, observations)
+  targets = minibatch['td_targets']
   np.testing.assert_allclose(targets, expected_returns[places], rtol=1e-3)
-  windows, _, weights, _ = source.actor_phase(2)(1)
-  places = _places(windows, observations)
+  minibatch = source.actor_phase(2)(1)
+  places = _places(minibatch, observations)
+  _, weights, _ = minibatch['regression']
   np.testing.assert_allclose(weights[0], expected_weights[places], rtol=1e-3)
   # Making numbers moves nothing: that is the critic steps'.
   _assert_gap(agent, 1.0)
 
 
 def test_a_polyak_target_moves_once_per_critic_step():
-  agent = _agent(target_update_fn=_polyak(0.25))
-  agent._critic_optimizer.learning_rate = 0.0
+  agent = _agent(target_update_fn=_polyak(0.25), critic_step_size=0.0)
   _copy_with_gap(agent, 1.0)
   iterations = qwr_agent.iterate(
     agent,
     _table(agent),
-    lambda: None,
+    lambda: _Collected(0),
     minibatches_fn=whole_table.WholeTable,
     critic_steps=3,
     actor_steps=2,
@@ -316,7 +330,7 @@ def test_phases_draw_anew():
   source = whole_table.WholeTable(agent, _table(agent), 8)
 
   def drawn(phase):
-    return phase(2)(0)[0].observation.numpy()
+    return phase(2)(0)['experience'].observation.numpy()
 
   first = drawn(source.critic_phase)
   np.testing.assert_array_equal(first, drawn(source.critic_phase))
@@ -329,16 +343,21 @@ def test_phases_without_critic_steps_draw_anew():
   # As those of RWR.
   agent = _agent()
   source = whole_table.WholeTable(agent, _table(agent), 8)
-  before = source.actor_phase(1)(0)[0].observation
+  before = source.actor_phase(1)(0)['experience'].observation
   agent.actor_steps.assign_add(1)
-  assert np.any(source.actor_phase(1)(0)[0].observation != before)
+  after = source.actor_phase(1)(0)['experience'].observation
+  assert np.any(after != before)
 
 
 def test_each_row_draws_actions_of_its_own():
-  agent = _agent(_CONTINUOUS)
-  agent._regression_actions = action_sets.sampled_behavior_actions
+  agent = _agent(
+    _CONTINUOUS,
+    agent_class=qwr_agent.QwrAgent,
+    regression_actions=slots.sampled_behavior_actions,
+  )
   source = whole_table.WholeTable(agent, _table(agent), 40, chunk_rows=3)
-  steps, actions, _, _ = source.actor_phase(1)(0)
+  minibatch = source.actor_phase(1)(0)
+  steps, (actions, _, _) = minibatch['experience'], minibatch['regression']
   means = steps.policy_info['dist_params']['loc'][:, 0]
   noise = np.round(actions.actions[0] - means, 4)
   rows = np.unique(steps.observation[:, 0], axis=0)
@@ -355,23 +374,16 @@ class _Collected:
 
 def test_steps_follow_the_collected_data():
   steps = functools.partial(step_counts.proportional_steps, env_steps=100)
-  assert steps(_Collected(100), 7) == 7
-  assert steps(_Collected(150), 7) == 11  # 10.5, rounded up.
-  assert steps(_Collected(1), 7) == 1
-  assert steps(_Collected(1000), 0) == 0
-  assert steps(_Collected(0), 7) == 7  # Offline.
-  assert step_counts.fixed_steps(_Collected(1000), 7) == 7
+  assert steps(100, 7) == 7
+  assert steps(150, 7) == 11  # 10.5, rounded up.
+  assert steps(1, 7) == 1
+  assert steps(1000, 0) == 0
+  assert steps(0, 7) == 7  # Offline.
+  assert step_counts.fixed_steps(1000, 7) == 7
 
 
 def test_the_loop_runs_as_many_steps_as_the_data_ask_for():
   agent = _agent()
-  # Otherwise made in the graph, which is then traced twice.
-  agent._actor_optimizer._create_all_weights(
-    agent.actor_network.trainable_variables
-  )
-  agent._critic_optimizer._create_all_weights(
-    agent.critic_network.trainable_variables
-  )
   table = _table(agent)
   amounts = iter([10, 25])
   iterations = qwr_agent.iterate(
@@ -401,11 +413,11 @@ def _eager_losses(critic_steps, actor_steps):
   source = whole_table.WholeTable(agent, _table(agent), 8)
   draw = source.critic_phase(critic_steps)
   critic = [
-    agent.critic_step(*draw(i))['critic_loss'] for i in range(critic_steps)
+    agent.train_critic(**draw(i))['critic_loss'] for i in range(critic_steps)
   ]
   draw = source.actor_phase(actor_steps)
   actor = [
-    agent.actor_step(*draw(i)[:3])['actor_loss'] for i in range(actor_steps)
+    agent.train_actor(**draw(i))['actor_loss'] for i in range(actor_steps)
   ]
   return np.mean(critic), np.mean(actor)
 
@@ -428,6 +440,6 @@ def test_a_distributional_value_takes_returns_as_point_masses():
   agent = _agent(critic=build, td_lambda=1.0)
   table = _table(agent)
   source = whole_table.WholeTable(agent, table, 8)
-  experience, targets = source.critic_phase(1)(0)
-  loss = agent.critic_step(experience, targets)['critic_loss']
-  assert targets.shape == [8] and np.isfinite(loss)
+  minibatch = source.critic_phase(1)(0)
+  loss = agent.train_critic(**minibatch)['critic_loss']
+  assert minibatch['td_targets'].shape == [8] and np.isfinite(loss)

@@ -7,9 +7,8 @@ import pytest
 import tensorflow as tf
 
 from qwr_tf.ops import backups
-from qwr_tf.ops import losses
+from qwr_tf.ops import regression
 from qwr_tf.ops import returns
-from qwr_tf.ops import weights
 
 _LN2, _LN3 = np.log(2.0), np.log(3.0)
 _HALVES = np.log([[0.5], [0.5]])  # [n, 1]
@@ -18,6 +17,10 @@ _QUARTERS = np.log([[0.25], [0.75]])
 
 def _tensor(values):
   return tf.constant(np.asarray(values, np.float32))
+
+
+def _batch(mask):
+  return regression.Batch(None if mask is None else tf.constant(mask))
 
 
 def _close(actual, expected, rtol=1e-5, atol=1e-6):
@@ -170,8 +173,8 @@ def _random_q(rng, shape, uniform=False):
 
 
 def _call(fn, q_values, log_weights, mask=None, **kwargs):
-  mask = None if mask is None else tf.constant(mask)
-  return fn(_tensor(q_values), _tensor(log_weights), mask, **kwargs).numpy()
+  batch = _batch(mask)
+  return fn(_tensor(q_values), _tensor(log_weights), batch, **kwargs).numpy()
 
 
 def _slow_scale(q_values, log_weights, mask, per_state, power):
@@ -619,7 +622,9 @@ def test_gradients_of_backups_sum_to_one(backup_fn, size):
 )
 def test_standardize_by_hand(advantages, log_weights, mask, expected):
   mask = None if mask is None else _tensor(mask)
-  actual = weights.standardize(_tensor(advantages), _tensor(log_weights), mask)
+  actual = regression.standardize(
+    _tensor(advantages), _tensor(log_weights), _batch(mask)
+  )
   _close(actual, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -630,8 +635,8 @@ def test_standardize_equals_the_oracle():
   w = np.exp(log_weights) * mask / mask.sum()
   mean = np.sum(w * advantages)
   std = np.sqrt(np.sum(w * (advantages - mean) ** 2))
-  actual = weights.standardize(
-    _tensor(advantages), _tensor(log_weights), _tensor(mask)
+  actual = regression.standardize(
+    _tensor(advantages), _tensor(log_weights), _batch(_tensor(mask))
   )
   _close(actual, (advantages - mean) / (std + 1e-5))
 
@@ -641,21 +646,26 @@ def test_enumerated_advantages_are_the_limit_of_sampled_ones():
   advantages = np.random.default_rng(15).normal(size=(3, 5))
   mu = _tensor(np.log([[0.5], [0.25], [0.25]]))
   uniform = _tensor(np.log(np.full((4, 1), 0.25)))
-  sampled = weights.standardize(_tensor(advantages[[0, 0, 1, 2]]), uniform)
-  enumerated = weights.standardize(_tensor(advantages), mu)
+  sampled = regression.standardize(_tensor(advantages[[0, 0, 1, 2]]), uniform)
+  enumerated = regression.standardize(_tensor(advantages), mu)
   _close(sampled, enumerated.numpy()[[0, 0, 1, 2]])
 
 
 def test_exp_weights_by_hand():
   advantages, log_weights = _tensor([[0.0], [_LN3]]), _tensor(_HALVES)
   kept = functools.partial(
-    weights.exp_weights, advantages, log_weights, normalize_fn=weights.keep
+    regression.exp_weights,
+    advantages,
+    log_weights,
+    normalize_fn=regression.keep,
   )
   _close(kept(beta=1.0), [[1.0], [3.0]])
   _close(kept(beta=0.5), [[1.0], [9.0]])
   # Two equally likely advantages standardise to -1 and 1 whatever they are;
   # beta divides after that.
-  standardized = functools.partial(weights.exp_weights, advantages, log_weights)
+  standardized = functools.partial(
+    regression.exp_weights, advantages, log_weights
+  )
   e = np.e
   _close(standardized(), [[1 / e], [e]], rtol=1e-4)
   _close(standardized(beta=0.5), [[1 / e**2], [e**2]], rtol=1e-4)
@@ -663,24 +673,26 @@ def test_exp_weights_by_hand():
 
 def test_exp_weights_hand_weights_and_mask_to_the_normalisation():
   # As for standardize: -3 / sqrt(3) and 1 / sqrt(3) in the state that counts.
-  actual = weights.exp_weights(
-    _tensor([[0.0, 9.0], [4.0, 9.0]]), _tensor(_QUARTERS), _tensor([1.0, 0.0])
+  actual = regression.exp_weights(
+    _tensor([[0.0, 9.0], [4.0, 9.0]]),
+    _tensor(_QUARTERS),
+    _batch([1.0, 0.0]),
   )
   _close(actual[:, 0], np.exp([-np.sqrt(3.0), 1 / np.sqrt(3.0)]), rtol=1e-4)
 
 
 def test_exp_weights_overflow_to_infinity_and_not_to_nan():
-  actual = weights.exp_weights(
-    _tensor([[1e6], [-1e6]]), _tensor(_HALVES), normalize_fn=weights.keep
+  actual = regression.exp_weights(
+    _tensor([[1e6], [-1e6]]), _tensor(_HALVES), normalize_fn=regression.keep
   )
   np.testing.assert_array_equal(actual, [[np.inf], [0.0]])
   # Standardised they are harmless.
-  actual = weights.exp_weights(_tensor([[1e6], [-1e6]]), _tensor(_HALVES))
+  actual = regression.exp_weights(_tensor([[1e6], [-1e6]]), _tensor(_HALVES))
   _close(actual, [[np.e], [1 / np.e]])
 
 
 def test_uniform_weights_are_one_for_each_action():
-  actual = weights.uniform_weights(
+  actual = regression.uniform_weights(
     _tensor([[1.0, -2.0, 3.0], [5.0, 7.0, 1e9]]), _tensor(_QUARTERS)
   )
   np.testing.assert_array_equal(actual, np.ones((2, 3)))
@@ -691,14 +703,16 @@ def test_softmax_weights_are_b_times_the_softmax_of_one_action_each():
   # 4/3, 0.
   advantages = _tensor([np.log([1.0, 2.0, 5.0])])
   _close(
-    weights.softmax_weights(advantages, _tensor([[0.0]])),
+    regression.softmax_weights(advantages, _tensor([[0.0]])),
     [[0.375, 0.75, 1.875]],
   )
-  mask = _tensor([1.0, 1.0, 0.0])
-  actual = weights.softmax_weights(advantages, _tensor([[0.0]]), mask)
+  batch = _batch([1.0, 1.0, 0.0])
+  actual = regression.softmax_weights(advantages, _tensor([[0.0]]), batch)
   _close(actual, [[2 / 3, 4 / 3, 0.0]])
   # beta = 2 takes square roots.
-  actual = weights.softmax_weights(2.0 * advantages, _tensor([[0.0]]), beta=2.0)
+  actual = regression.softmax_weights(
+    2.0 * advantages, _tensor([[0.0]]), beta=2.0
+  )
   _close(actual, [[0.375, 0.75, 1.875]])
 
 
@@ -706,7 +720,7 @@ def test_softmax_weights_average_to_one_over_any_action_set():
   rng = np.random.default_rng(0)
   advantages = rng.normal(size=[4, 6]) * 50.0  # exp would overflow.
   mu = rng.dirichlet(np.ones(4), 6).T
-  actual = weights.softmax_weights(_tensor(advantages), _tensor(np.log(mu)))
+  actual = regression.softmax_weights(_tensor(advantages), _tensor(np.log(mu)))
   _close(np.sum(mu * actual) / 6, 1.0)
   assert np.isfinite(actual).all()
   best = np.unravel_index(advantages.argmax(), [4, 6])
@@ -714,14 +728,16 @@ def test_softmax_weights_average_to_one_over_any_action_set():
 
 
 def test_softmax_weights_of_nothing_are_zero():
-  nothing = weights.softmax_weights(
-    _tensor([[3.0, 1.0]]), _tensor([[0.0]]), _tensor([0.0, 0.0])
+  nothing = regression.softmax_weights(
+    _tensor([[3.0, 1.0]]), _tensor([[0.0]]), _batch([0.0, 0.0])
   )
   np.testing.assert_array_equal(nothing, [[0.0, 0.0]])
 
 
 def test_binary_weights_keep_what_is_better():
-  actual = weights.binary_weights(_tensor([[0.5, -2.0, 0.0]]), _tensor([[0.0]]))
+  actual = regression.binary_weights(
+    _tensor([[0.5, -2.0, 0.0]]), _tensor([[0.0]])
+  )
   np.testing.assert_array_equal(actual, [[1.0, 0.0, 0.0]])
 
 
@@ -743,7 +759,7 @@ def test_binary_weights_keep_what_is_better():
 def test_masked_mean_by_hand(mask, weights_, expected):
   mask = None if mask is None else _tensor(mask)
   weights_ = None if weights_ is None else _tensor(weights_)
-  actual = losses.masked_mean(_tensor([1.0, 3.0, 8.0]), mask, weights_)
+  actual = regression.masked_mean(_tensor([1.0, 3.0, 8.0]), mask, weights_)
   _close(actual, expected)
   assert actual.shape == ()
 
@@ -757,7 +773,9 @@ def test_gradient_of_masked_mean(mask, expected):
   values = _tensor([1.0, 3.0, 8.0])
   with tf.GradientTape() as tape:
     tape.watch(values)
-    mean = losses.masked_mean(values, _tensor(mask), _tensor([2.0, 0.5, 1.0]))
+    mean = regression.masked_mean(
+      values, _tensor(mask), _tensor([2.0, 0.5, 1.0])
+    )
   _close(tape.gradient(mean, values), expected)
 
 
@@ -767,7 +785,7 @@ def test_weighted_log_likelihood_by_hand():
   f = _tensor([[2.0, 0.0], [4.0, 4.0]])
   with tf.GradientTape() as tape:
     tape.watch(log_probs)
-    actual = losses.weighted_log_likelihood_losses(
+    actual = regression.weighted_log_likelihood_losses(
       log_probs, f, _tensor(_QUARTERS)
     )
   _close(actual, [6.5, 12.0])
@@ -779,7 +797,7 @@ def test_weighted_log_likelihood_by_hand():
 def test_weighted_log_likelihood_refuses_other_shapes():
   # [n, 1] with [n, B] would broadcast silently.
   with pytest.raises(ValueError, match='compatible'):
-    losses.weighted_log_likelihood_losses(
+    regression.weighted_log_likelihood_losses(
       tf.zeros([2, 3]), tf.zeros([2, 1]), _tensor(_HALVES)
     )
 
@@ -790,17 +808,17 @@ def test_the_tilted_policy_is_the_fixed_point_of_the_regression():
   rng = np.random.default_rng(16)
   q_values, log_mu = (_tensor(x) for x in _random_q(rng, (3, 5)))
   advantages = q_values - backups.mean_backup(q_values, log_mu)
-  f = weights.exp_weights(
-    advantages, log_mu, beta=beta, normalize_fn=weights.keep
+  f = regression.exp_weights(
+    advantages, log_mu, beta=beta, normalize_fn=regression.keep
   )
 
   def gradient(logits):
     with tf.GradientTape() as tape:
       tape.watch(logits)
       log_probs = tf.nn.log_softmax(logits, axis=0)
-      elements = losses.weighted_log_likelihood_losses(log_probs, f, log_mu)
+      elements = regression.weighted_log_likelihood_losses(log_probs, f, log_mu)
       # Each state by the size of its weights, which the clip keeps small.
-      loss = losses.masked_mean(elements / tf.reduce_max(f, axis=0))
+      loss = regression.masked_mean(elements / tf.reduce_max(f, axis=0))
     return tape.gradient(loss, logits)
 
   _close(gradient(log_mu + q_values / beta), np.zeros((3, 5)), atol=1e-6)

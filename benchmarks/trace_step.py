@@ -1,0 +1,106 @@
+"""Functions of qwr_tf that one gradient step of each kind calls.
+
+    python -m benchmarks.trace_step [--verbose]
+
+Counts the calls of one eager critic step and one eager actor step, from the
+draw of the minibatch to the change of the weights. What a phase does once,
+before its first step, does not count; neither do comprehensions, which are no
+functions to a reader. Prints the totals; with --verbose, a line per function
+before.
+"""
+
+from qwr_tf.config import startup  # noqa: F401, before TensorFlow.
+
+# isort: split
+import collections
+import os
+import sys
+from collections.abc import Callable
+
+import tensorflow as tf
+from absl import app
+from absl import flags
+
+import qwr_tf
+from qwr_tf.agents import minibatches
+from qwr_tf.config import gin_files
+from qwr_tf.training import experiment
+
+_GIN_FILE = flags.DEFINE_string('gin_file', 'mujoco_100k.gin', 'Preset.')
+_ENVIRONMENT = flags.DEFINE_string('environment', 'HalfCheetah-v4', 'Shapes.')
+_VERBOSE = flags.DEFINE_bool('verbose', False, 'Also print each function.')
+
+_PACKAGE = os.path.join(os.path.dirname(qwr_tf.__file__), '')
+_COMPREHENSIONS = ('<genexpr>', '<listcomp>', '<dictcomp>', '<setcomp>')
+_ENV_STEPS, _BATCH_SIZE, _STEPS = 300, 256, 2
+
+Calls = collections.Counter[tuple[str, str]]
+
+
+def calls_of(step: Callable[[], object]) -> Calls:
+  """Calls of the package's functions while a step runs.
+
+  Args:
+    step: without arguments.
+
+  Returns:
+    Counts by (file inside the package, function).
+  """
+  calls: Calls = collections.Counter()
+
+  def note(frame, event, argument):
+    del argument
+    code = frame.f_code
+    if (
+      event == 'call'
+      and code.co_filename.startswith(_PACKAGE)
+      and code.co_name not in _COMPREHENSIONS
+    ):
+      file = code.co_filename.removeprefix(_PACKAGE)
+      calls[file, code.co_qualname] += 1
+
+  sys.setprofile(note)
+  try:
+    step()
+  finally:
+    sys.setprofile(None)
+  return calls
+
+
+def steps() -> dict[str, Callable[[], object]]:
+  """The eager steps of the preset by name, each from its own minibatch on."""
+  bindings = [
+    f'run.environment = "{_ENVIRONMENT.value}"',
+    f'Collector.env_steps = {_ENV_STEPS}',
+  ]
+  gin_files.parse([_GIN_FILE.value], bindings)
+  parts = experiment.build(experiment.settings(), seed=0)
+  parts.collector()
+  agent = parts.agent
+  source = minibatches.PerMinibatch(agent, parts.table, _BATCH_SIZE)
+  critic, actor = source.critic_phase(_STEPS), source.actor_phase(_STEPS)
+  i = tf.constant(1)
+  return {
+    'critic step': lambda: agent.train_critic(**critic(i)),
+    'actor step': lambda: agent.train_actor(**actor(i)),
+  }
+
+
+def main(_):
+  """Prints the calls."""
+  totals = []
+  for name, step in steps().items():
+    step()  # What only a first step does.
+    calls = calls_of(step)
+    # The lambda of `steps` is outside the package.
+    files = {file for file, _ in calls}
+    totals.append(f'{name}: {calls.total()} calls in {len(files)} files')
+    if _VERBOSE.value:
+      print(totals[-1])
+      for (file, function), count in sorted(calls.items()):
+        print(f'  {file}:{function} {count}')
+  print('; '.join(totals))
+
+
+if __name__ == '__main__':
+  app.run(main)
