@@ -118,7 +118,9 @@ def test_a_launched_run_comes_to_its_end_though_roles_die(tmp_path):
 def test_the_folder_of_the_table_is_beside_any_run(tmp_path, monkeypatch):
   (tmp_path / 'run').mkdir()
   monkeypatch.chdir(tmp_path / 'run')
-  monkeypatch.setattr(roles.train, 'path', lambda *_: pathlib.Path('.'))
+  monkeypatch.setattr(
+    roles.training_command, 'run_path', lambda *_: pathlib.Path('.')
+  )
   monkeypatch.setattr(roles, '_port', lambda: 1)
   monkeypatch.setattr(experiment, 'settings', lambda: None)
   flags.FLAGS.mark_as_parsed()

@@ -494,6 +494,7 @@ def test_rendering_shows_the_games_screen():
 
 def test_loading_prints_nothing(run_program):
   program = (
+    'from qwr_tf.config import startup\n'
     'from qwr_tf import environments\n'
     'environments.load("ALE/Pong-v5", seed=0).reset()\n'
   )

@@ -419,6 +419,7 @@ def test_rendering_needs_its_mode():
 
 def test_loading_prints_nothing(run_program):
   program = (
+    'from qwr_tf.config import startup\n'
     'from qwr_tf import environments\n'
     'environments.load("HalfCheetah-v4").reset()\n'
     'import importlib.util\n'
