@@ -55,6 +55,12 @@ _EPISODES = flags.DEFINE_integer(
 _STEPS = flags.DEFINE_integer(
   'steps', None, 'Instead: whole episodes to at least so many.', lower_bound=1
 )
+_MAX_EPISODE_STEPS = flags.DEFINE_integer(
+  'max_episode_steps',
+  None,
+  'Time limit of an episode; default the one of the run or the environment.',
+  lower_bound=1,
+)
 _MODE_ACTION = flags.DEFINE_bool(
   'mode_action', False, 'Act with the mode, not with samples.'
 )
@@ -191,6 +197,8 @@ def _environment(saved: saved_policy.SavedPolicy | None, name: str):
     trust.parse(config, saved.path, trust_flag.TRUST_MODULE.value)
   try:
     settings = environments.score_settings(name)
+    if _MAX_EPISODE_STEPS.value:
+      settings['max_episode_steps'] = _MAX_EPISODE_STEPS.value
     return experiment.load_environment(name, **settings)
   except ValueError as error:
     raise ConfigError(f'--env: {error}') from error

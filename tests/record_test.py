@@ -6,6 +6,7 @@ import sys
 import types
 
 import gin
+import gymnasium
 import h5py
 import numpy as np
 import pytest
@@ -385,6 +386,59 @@ def test_nan_leaves_nothing(cli, tmp_path, monkeypatch):
   assert code == 1
   assert 'nothing was written' in err.splitlines()[-1]
   assert not list((tmp_path / 'datasets/Pendulum-v1').iterdir())
+
+
+class _Faulty(gymnasium.Env):
+  """Never ends, or fails at its fifth step."""
+
+  observation_space = gymnasium.spaces.Box(-1, 1, (2,))
+  action_space = gymnasium.spaces.Discrete(2)
+
+  def __init__(self, fails):
+    self._fails = fails
+
+  def reset(self, *, seed=None, options=None):
+    self._steps = 0
+    return np.zeros(2, np.float32), {}
+
+  def step(self, action):
+    self._steps += 1
+    assert self._steps < 5 or not self._fails
+    return np.zeros(2, np.float32), 0.0, False, False, {}
+
+
+@pytest.fixture(name='faulty')
+def _faulty():
+  for fails in (False, True):
+    gymnasium.register(
+      'Fails-v0' if fails else 'Endless-v0', lambda fails=fails: _Faulty(fails)
+    )
+  yield
+  del gymnasium.registry['Endless-v0'], gymnasium.registry['Fails-v0']
+
+
+def test_an_episode_without_end_is_no_recording(cli, tmp_path, faulty):
+  arguments = '--policy=random', '--env=Endless-v0', '--steps=50'
+  code, _, err = cli(*arguments)
+  assert code == 2
+  assert '--max_episode_steps' in err.splitlines()[-1]
+  assert 'nothing was written' in err.splitlines()[-1]
+  assert not list((tmp_path / 'datasets/Endless-v0').glob('*'))
+  code, _, err = cli(*arguments, '--max_episode_steps=20')
+  assert code == 0
+  (path,) = (tmp_path / 'datasets/Endless-v0').iterdir()
+  assert [len(e['rewards']) for e in _episodes(path)] == [20] * 3
+
+
+def test_an_environment_that_fails_is_no_recording(cli, tmp_path, faulty):
+  arguments = '--policy=random', '--env=Fails-v0', '--steps=50'
+  code, _, err = cli(*arguments)
+  assert code == 2 and 'Traceback' not in err
+  assert 'AssertionError' in err.splitlines()[-1]
+  assert 'record_test.py:' in err.splitlines()[-1]
+  assert not list((tmp_path / 'datasets/Fails-v0').glob('*'))
+  code, _, err = cli(*arguments, '--traceback')
+  assert code == 2 and 'Traceback' in err
 
 
 def test_the_first_seed_is_of_the_samples_too(tmp_path):

@@ -12,6 +12,7 @@ from absl import logging
 from tf_agents.trajectories import time_step as ts
 from tf_agents.trajectories import trajectory
 
+from qwr_tf.acting import interrupts
 from qwr_tf.acting import numpy_actor
 from qwr_tf.config.errors import ConfigError
 from qwr_tf.policies import behavior_policy
@@ -134,16 +135,29 @@ class Collector:
       self._whole_episodes and self._time_step.step_type != ts.StepType.FIRST
     ):
       interactions += self._step(frames, returns)
+      if interactions > wanted:
+        self._check_wait(interactions, interactions - wanted)
     # An episode that just ended still owes its final frame.
     if self._time_step.step_type == ts.StepType.LAST:
       self._step(frames, returns)
     if self._on_policy:
-      self._check_capacity(interactions)  # There may be no time limit.
+      self._check_capacity(interactions)
       self._table.clear()
     self._store(frames)
     if self._on_policy:
       self._check_kept(interactions)
     return Collected(interactions, returns, time.perf_counter() - start)
+
+  def _check_wait(self, interactions: int, waited: int) -> None:
+    """Stops the wait for the end of an episode that may have none."""
+    interrupts.check()
+    if self._on_policy:
+      self._check_capacity(interactions)
+    if waited > getattr(self._env, 'longest_episode', np.inf):
+      raise ConfigError(
+        f'Collector.whole_episodes: an episode has not ended in {waited} '
+        'steps; set load_environment.max_episode_steps.'
+      )
 
   def state(self) -> dict[str, Any]:
     """Random numbers, counts and the running episode, for a checkpoint."""

@@ -3,18 +3,26 @@
 from collections.abc import Sequence
 
 import numpy as np
+from absl import logging
 from tf_agents.trajectories import time_step as ts
+
+from qwr_tf.acting import interrupts
+
+_ENDLESS = (
+  'an episode of an evaluation was cut after %d steps; set '
+  'load_environment.max_episode_steps.'
+)
 
 
 class Evaluator:
-  """Plays episodes in environments of its own, one in each at a time."""
+  """Plays episodes in several environments at once, for their returns."""
 
   def __init__(self, envs: Sequence, act, *, seed: int):
-    """Gets ready.
+    """Stores the arguments.
 
     Args:
-      envs: PyEnvironments that nothing else steps.
-      act: a `NumpyActor`, or what acts and refreshes like one.
+      envs: PyEnvironments, used for evaluation only.
+      act: a `NumpyActor`, or an object with its `__call__` and `refresh`.
       seed: of the episodes and of the sampled actions.
     """
     self._envs = envs
@@ -24,19 +32,21 @@ class Evaluator:
   def returns(
     self, episodes: int, *, sampled: bool, number: int = 0
   ) -> list[float]:
-    """Plays and returns one undiscounted return per episode.
+    """Undiscounted returns of episodes, in the order of their ends.
 
-    Every episode that begins is counted: to take the first ones that end
-    would favour the short ones.
+    Every episode that begins is counted: counting the first ones to end would
+    favour short ones. An episode that goes on beyond the environment's
+    `longest_episode` is cut there, with a warning.
 
     Args:
-      episodes: how many, each from a reset to its end.
-      sampled: whether actions are sampled; else the distribution's mode acts.
-      number: of the evaluation. All that is random comes from it and the
-        seed, nothing from evaluations before.
+      episodes: number of episodes.
+      sampled: whether actions are samples; else they are the distribution's
+        mode.
+      number: of the evaluation. Random numbers depend on it and the seed, not
+        on earlier evaluations.
 
-    Returns:
-      Returns in the order in which the episodes ended.
+    Raises:
+      KeyboardInterrupt: 20 seconds after an interruption was requested.
     """
     self._act.refresh()
     draws = np.random.default_rng([self._seed, number, sampled])
@@ -47,18 +57,23 @@ class Evaluator:
     left = episodes - len(envs)  # Not begun yet.
     steps = [env.reset() for env in envs]
     totals = [0.0] * len(envs)
+    lengths = [0] * len(envs)
     done: list[float] = []
     while envs:
+      interrupts.check()
       actions, _ = self._act(np.stack([s.observation for s in steps]), rng)
       for i in reversed(range(len(envs))):  # So that one can be taken out.
         steps[i] = envs[i].step(actions[i])
         totals[i] += float(steps[i].reward)
+        lengths[i] += 1
         if steps[i].step_type != ts.StepType.LAST:
-          continue
+          if lengths[i] < getattr(envs[i], 'longest_episode', np.inf):
+            continue
+          logging.log_first_n(logging.WARNING, _ENDLESS, 1, lengths[i])
         done.append(totals[i])
         if left:
-          steps[i], totals[i] = envs[i].reset(), 0.0
+          steps[i], totals[i], lengths[i] = envs[i].reset(), 0.0, 0
           left -= 1
         else:
-          del envs[i], steps[i], totals[i]
+          del envs[i], steps[i], totals[i], lengths[i]
     return done

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 
 from qwr_tf import datasets
+from qwr_tf import environments
+from qwr_tf.config.errors import ConfigError
 
 # Observation to (action in the environment's units, parameters of mu).
 Policy = Callable[[np.ndarray], tuple[Any, dict[str, np.ndarray]]]
@@ -39,6 +41,7 @@ def play(env, policy: Policy, seed: int) -> Iterator[datasets.Episode]:
 
   Raises:
     FloatingPointError: for NaN or Inf in a step.
+    ConfigError: if an episode does not end, or the environment fails.
   """
   while True:
     yield _episode(env, policy, seed)
@@ -47,15 +50,27 @@ def play(env, policy: Policy, seed: int) -> Iterator[datasets.Episode]:
 
 def _episode(env, policy: Policy, seed: int) -> datasets.Episode:
   observation, _ = env.reset(seed=seed)
-  observations, actions, params = [np.array(observation)], [], []
+  observations = [np.array(observation)]
+  actions: list[np.ndarray] = []
+  params: list[dict[str, np.ndarray]] = []
   rewards, terminations, truncations = [], [], []
-  over = False
+  over, longest = False, environments.longest_episode(env)
   while not over:
+    if len(actions) == longest:
+      raise ConfigError(
+        f'an episode has not ended in {longest} steps; nothing was written. '
+        'Set --max_episode_steps.'
+      )
     action, own = policy(observation)
     action = np.asarray(action, env.action_space.dtype)
-    observation, reward, terminated, truncated, _ = env.step(
-      action if action.ndim else action.item()
-    )
+    try:
+      observation, reward, terminated, truncated, _ = env.step(
+        action if action.ndim else action.item()
+      )
+    except Exception as error:
+      raise environments.FaultyEnvironmentError(
+        f'{environments.describe_error(error)}; nothing was written.'
+      ) from error
     over = terminated or truncated
     actions.append(action)
     params.append(own)

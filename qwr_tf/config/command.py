@@ -2,6 +2,7 @@
 
 import errno
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
 
@@ -22,6 +23,10 @@ GIN_BINDINGS = flags.DEFINE_multi_string(
   'gin_bindings',
   [],
   'Overrides the files, such as "run.environment=\'Hopper-v4\'"',
+)
+
+_TRACEBACK = flags.DEFINE_bool(
+  'traceback', False, 'Print the traceback of an error, too.'
 )
 
 # Disk full, over quota, not writable, broken.
@@ -85,5 +90,7 @@ def guarded(main: Callable[[], None]) -> None:
 
 
 def _exit(code: int, message: str) -> None:
+  if flags.FLAGS.is_parsed() and _TRACEBACK.value:
+    traceback.print_exc()
   print(f'error: {" ".join(message.split())}', file=sys.stderr)
   sys.exit(code)

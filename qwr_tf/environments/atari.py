@@ -22,8 +22,10 @@ Nobody presses FIRE at a reset, as in the paper: a policy that never does, in
 Breakout, looks at a waiting screen until the limit.
 """
 
+import contextlib
 import difflib
 import re
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -35,6 +37,7 @@ _ENTRY_POINT = 'ale_py.env:AtariEnv'
 _ACTION_REPEAT = 4
 _NUM_FRAMES = 4
 _SCREEN_SIZE = 84
+_EMULATORS_LIMIT = 27_000  # Decisions: 108,000 frames, no-ops among them.
 
 # What other ids have around the name of the game.
 _AFFIXES = re.compile(
@@ -91,8 +94,7 @@ def make(
     env, noop_max, _ACTION_REPEAT, _SCREEN_SIZE, terminal_on_life_loss=False
   )
   # `gymnasium.make` would count frames, no-ops among them.
-  if max_episode_steps is not None:
-    env = wrappers.TimeLimit(env, max_episode_steps)
+  env = wrappers.TimeLimit(env, max_episode_steps or _EMULATORS_LIMIT)
   if terminal_on_life_loss:
     env = LifeLossTerminal(env)
   env = wrappers.FrameStackObservation(env, _NUM_FRAMES, padding_type='reset')
@@ -106,17 +108,33 @@ def make(
 
 
 class ChannelsLast(wrappers.TransformObservation):
-  """Image stacks [n, height, width] to [height, width, n]."""
+  """Images [n, height, width] to [height, width, n]."""
 
   def __init__(self, env: gymnasium.Env):
-    """Wraps an environment whose observations are stacks of uint8 images."""
+    """Wraps an environment.
+
+    Raises:
+      ValueError: if its observations do not have three axes.
+    """
     # Without arguments it can be made again from a description.
     gymnasium.utils.RecordConstructorArgs.__init__(self)
-    shape = env.observation_space.shape
-    assert shape is not None
-    space = gymnasium.spaces.Box(0, 255, (*shape[1:], shape[0]), np.uint8)
-    # 2 us; NumPy takes ten times as long.
-    super().__init__(env, _import_cv2().merge, space)
+    box = env.observation_space
+    if not isinstance(box, gymnasium.spaces.Box) or len(box.shape) != 3:
+      raise ValueError(
+        'channels_last is for observations [channels, height, width], not '
+        f'{box.shape}'
+      )
+    low, high = (bound.transpose(1, 2, 0) for bound in (box.low, box.high))
+    dtype: Any = box.dtype
+    space = gymnasium.spaces.Box(low, high, dtype=dtype)
+    super().__init__(env, _channels_last(box), space)
+
+
+def _channels_last(box: gymnasium.spaces.Box) -> Callable:
+  if box.shape[0] > 1 and box.dtype == np.uint8:
+    with contextlib.suppress(ImportError):
+      return _import_cv2().merge  # 2 us; NumPy takes ten times as long.
+  return lambda image: np.transpose(image, (1, 2, 0))
 
 
 class LifeLossTerminal(gymnasium.Wrapper):
@@ -164,7 +182,7 @@ class LifeLossTerminal(gymnasium.Wrapper):
     return observation, float(reward), terminated or lost, truncated, info
 
 
-def game_id(game: str) -> str:
+def atari_id(game: str) -> str:
   """'Pong' to 'ALE/Pong-v5'."""
   return f'ALE/{game}-v5'
 

@@ -23,6 +23,7 @@ class BitFlipEnv(gymnasium.Env):
   """
 
   metadata: dict[str, Any] = {'render_modes': []}
+  max_episode_steps = NUM_STEPS
 
   def __init__(self, num_bits: int, zero_start: bool = False):
     """Creates the environment.

@@ -11,17 +11,37 @@ from tf_agents.environments import py_environment
 from tf_agents.specs import array_spec
 from tf_agents.trajectories import time_step as ts
 
+from qwr_tf.environments import faults
 from qwr_tf.environments import spaces
+from qwr_tf.environments.float32_spread import Float32Spread
 
 _CONTINUE = np.asarray(1.0, np.float32)
 _TERMINAL = np.asarray(0.0, np.float32)
 
+_RESET_RULE = 'reset(seed=None, options=None) must return (observation, info)'
+_STEP_RULE = (
+  'step(action) must return (observation, reward, terminated, truncated, info)'
+)
+
+# Steps of an episode without a time limit after which nobody waits any longer.
+_LONGEST_EPISODE = 100_000
+
+# Steps of an environment before its observations' spread is looked at.
+_SPREAD_STEPS = 1000
+
+_warned: set[str] = set()  # Environments whose spread has been looked at.
+
+
+def longest_episode(env: gymnasium.Env) -> int:
+  """Steps within which an episode ends: the time limit, or 100,000."""
+  return (env.spec and env.spec.max_episode_steps) or _LONGEST_EPISODE
+
 
 class NotFiniteError(FloatingPointError):
-  """NaN or Inf in what an environment was given or made.
+  """NaN or Inf in an environment's action, observation or reward.
 
   Attributes:
-    tensors: action, observation and reward, those that are known.
+    tensors: {name: array} of the step.
   """
 
   def __init__(self, message: str, tensors: dict[str, np.ndarray]):
@@ -38,9 +58,12 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
   of `step` then resets and ignores its action (gymnasium's NEXT_STEP). NaN or
   Inf in an observation or a reward raises FloatingPointError.
 
-  Every game has a seed of its own, made of the environment's seed and the
-  game's number. So a game is known by its seed and its actions: `get_state`
-  hands them out, `set_state` plays them again.
+  Every game (episode, but for lost lives) has a seed of its own, made of the
+  environment's seed and the game's number. `get_state` returns the game's seed
+  and its actions, from which `set_state` plays it again.
+
+  An error of the environment's own code, and a reset or step that breaks
+  gymnasium's API, raise FaultyEnvironmentError.
   """
 
   def __init__(
@@ -71,6 +94,7 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
       isinstance(e, gymnasium.wrappers.RecordEpisodeStatistics)
       for e in _layers(env)
     )
+    self._spread: Float32Spread | None = None
     self._timeout_is_terminal = timeout_is_terminal
     self._num_steps = 0
     self._episode_return: float | None = None
@@ -81,7 +105,12 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
       raise ValueError(f'{self._name}: {error}') from error
     self._to_env_action = spaces.action_map(env.action_space)
     self._dtype = self._observation_spec.dtype
+    self._shape = self._observation_spec.shape
     self._is_image = self._dtype == np.uint8
+    if not self._is_image and not np.can_cast(
+      env.observation_space.dtype, np.float32
+    ):
+      self._spread = Float32Spread()
 
   @property
   def env(self) -> gymnasium.Env:
@@ -103,8 +132,14 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
 
   @property
   def max_episode_steps(self) -> int | None:
-    """Steps after which an episode is cut; None if there is no limit."""
-    return self._env.spec.max_episode_steps if self._env.spec else None
+    """Steps after which an episode ends; None if there is no limit."""
+    limit = self._env.spec.max_episode_steps if self._env.spec else None
+    return limit or getattr(self._env.unwrapped, 'max_episode_steps', None)
+
+  @property
+  def longest_episode(self) -> int:
+    """Steps within which an episode ends: the time limit, or 100,000."""
+    return self.max_episode_steps or _LONGEST_EPISODE
 
   def observation_spec(self) -> array_spec.ArraySpec:
     """Describes observations: uint8 or float32."""
@@ -152,6 +187,19 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
     self._games = 0  # Begun so far.
     self._actions: list[np.ndarray] = []  # Of the game that is running.
     self._current_time_step = None
+
+  def check(self) -> None:
+    """Tries a reset and a step; the next step begins the first game again.
+
+    Raises:
+      FaultyEnvironmentError: if one of them raises an error or returns what it
+        should not.
+      NotFiniteError: for NaN or Inf in one of them.
+    """
+    self.reset()
+    self.step(np.zeros(self._action_spec.shape, self._action_spec.dtype))
+    self.seed(self._seed)
+    self._num_steps, self._episode_return = 0, None
 
   def get_state(self) -> dict[str, Any]:
     """What it takes to be here again: numbers, lists and texts, as in JSON."""
@@ -202,19 +250,11 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
       seed = self._seed_of(self._games)
       self._games += 1
       self._actions.clear()
-    start = self._env.reset(seed=seed)[0]
-    if isinstance(start, dict):
-      raise ValueError(
-        f'{self._name} starts with a dict; its observation space says '
-        f'{self._env.observation_space}'
-      )
-    observation = np.array(start, self._dtype)
-    if observation.shape != self._observation_spec.shape:
-      raise ValueError(
-        f'{self._name} starts with an observation of shape '
-        f'{observation.shape}; its observation space says '
-        f'{self._observation_spec.shape}'
-      )
+    try:
+      start, _ = self._env.reset(seed=seed)
+      observation = self._checked(start)
+    except Exception as error:
+      raise self._fault(error, _RESET_RULE) from error
     self._raise_if_not_finite(observation=observation)
     return ts.restart(observation)
 
@@ -228,14 +268,21 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
   def _step(self, action: np.ndarray) -> ts.TimeStep:
     self._num_steps += 1
     self._actions.append(np.array(action))
-    observation, reward, terminated, truncated, info = self._env.step(
-      self._to_env_action(action)
-    )
-    if self._has_scores and 'episode' in info:
-      self._episode_return = float(info['episode']['r'])
-    # Copies: some environments write the next one into the same array.
-    observation = np.array(observation, self._dtype)
-    reward = np.asarray(reward, np.float32)
+    try:
+      raw, reward, terminated, truncated, info = self._env.step(
+        self._to_env_action(action)
+      )
+      if self._has_scores and 'episode' in info:
+        self._episode_return = float(info['episode']['r'])
+      observation = self._checked(raw)
+      reward = np.asarray(reward, np.float32)
+      if reward.ndim:
+        reward = _only_reward(reward)
+      is_last = bool(terminated or truncated)
+    except Exception as error:
+      raise self._fault(error, _STEP_RULE) from error
+    if self._spread is not None:
+      self._watch_spread(raw)
     # x . x is NaN or Inf if any element is, and is cheaper than isfinite(x);
     # large numbers overflow it too, therefore the method looks again.
     if not math.isfinite(reward) or not (
@@ -246,11 +293,45 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
       )
     is_terminal = terminated or (truncated and self._timeout_is_terminal)
     return ts.TimeStep(
-      ts.StepType.LAST if terminated or truncated else ts.StepType.MID,
+      ts.StepType.LAST if is_last else ts.StepType.MID,
       reward,
       _TERMINAL if is_terminal else _CONTINUE,
       observation,
     )
+
+  def _checked(self, observation: Any) -> np.ndarray:
+    """A copy, as some environments write the next one into the same array."""
+    if isinstance(observation, dict):
+      raise ValueError(
+        'an observation is a dict; the observation space says '
+        f'{self._env.observation_space}'
+      )
+    copy = np.array(observation, self._dtype)
+    if copy.shape != self._shape:
+      raise ValueError(
+        f'an observation has the shape {copy.shape}; the observation space '
+        f'says {self._shape}'
+      )
+    return copy
+
+  def _watch_spread(self, observation: Any) -> None:
+    """Warns, once, of features that float32 cannot hold."""
+    assert self._spread is not None
+    self._spread.add(np.asarray(observation)[np.newaxis])
+    if self._num_steps >= _SPREAD_STEPS:
+      if self._name not in _warned:
+        _warned.add(self._name)
+        self._spread.warn(self._name)
+      self._spread = None
+
+  def _fault(
+    self, error: Exception, rule: str
+  ) -> faults.FaultyEnvironmentError:
+    """What went wrong in the environment; the rule if it did not itself."""
+    message = f'{self._name}: {faults.describe_error(error)}'
+    if faults.place(error) is None:
+      message += f'; {rule}'
+    return faults.FaultyEnvironmentError(message)
 
   def _raise_if_not_finite(self, **tensors: np.ndarray) -> None:
     """Names the first tensor with NaN or Inf: the action before its effects."""
@@ -268,6 +349,14 @@ def _layers(env: gymnasium.Env) -> Iterator[gymnasium.Env]:
     yield env
     env = env.env
   yield env
+
+
+def _only_reward(reward: np.ndarray) -> np.ndarray:
+  if reward.size != 1:
+    raise ValueError(
+      f'a reward has the shape {reward.shape} and must be one number'
+    )
+  return reward.reshape([])
 
 
 def _any_seed() -> int:

@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import functools
 import importlib
 import re
 import warnings
@@ -9,9 +10,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import gymnasium
+from absl import logging
+from gymnasium.envs.registration import EnvSpec
 
 from qwr_tf.environments import atari
 from qwr_tf.environments import bitflip
+from qwr_tf.environments import env_names
+from qwr_tf.environments import faults
 from qwr_tf.environments import no_simulator
 from qwr_tf.environments.gymnasium_wrapper import GymnasiumWrapper
 
@@ -22,9 +27,10 @@ def load(
   seed: int | None = None,
   timeout_is_terminal: bool = False,
   render_mode: str | None = None,
+  channels_last: bool = False,
   **gym_kwargs: Any,
 ) -> GymnasiumWrapper:
-  """Loads an environment, quietly.
+  """Loads an environment and tries a reset and a step.
 
   Args:
     name: `BitFlip-<N>`, `ALE/<Game>-v5`, or a gymnasium id with its version,
@@ -33,19 +39,41 @@ def load(
     seed: of the first game, and of those that are made for later ones.
     timeout_is_terminal: whether the discount is 0 at a time limit too.
     render_mode: 'rgb_array' to get images from `render()`.
+    channels_last: whether images [channels, height, width] are transposed to
+      [height, width, channels], which the torsos take.
     **gym_kwargs: for `gymnasium.make`, `max_episode_steps` among them; for
       Atari those of `atari.make`, for `NoSimulator` its spaces.
 
   Raises:
     ValueError: in one line that names the fix, if the name is unknown, if
       something is not installed, and for arguments or spaces that do not fit.
+    FaultyEnvironmentError: a ValueError, for an error of the environment.
+    NotFiniteError: for NaN or Inf in the first reset or step.
   """
   if render_mode is not None:
     gym_kwargs['render_mode'] = render_mode
   with _quiet(), _errors_name_the_fix(name):
     env = factory(name)(name, **gym_kwargs)
-  return GymnasiumWrapper(
+    if channels_last:
+      env = atari.ChannelsLast(env)
+  wrapper = GymnasiumWrapper(
     env, seed=seed, timeout_is_terminal=timeout_is_terminal
+  )
+  if factory(name) is not _make_no_simulator:
+    with _quiet():
+      wrapper.check()
+    if wrapper.max_episode_steps is None:
+      _warn_of_endless_episodes(name)
+  return wrapper
+
+
+@functools.cache  # Once.
+def _warn_of_endless_episodes(name: str) -> None:
+  logging.warning(
+    '%s has no time limit. If its episodes may never end, set one, for '
+    'instance --gin_bindings=load_environment.max_episode_steps=1000 (record: '
+    '--max_episode_steps=1000).',
+    name,
   )
 
 
@@ -116,21 +144,51 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _errors_name_the_fix(name: str) -> Iterator[None]:
-  """Turns gymnasium's errors into a ValueError of one line."""
+  """Turns errors of making an environment into a ValueError of one line."""
   try:
     yield
   except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
-    message = ' '.join(str(error).split())
+    message = faults.describe_error(error)
     if 'box2d' in message.lower():  # gymnasium[box2d] clashes with tf-agents.
       message = 'Box2D is not installed; run `pip install "qwr_tf[box2d]"`'
     raise ValueError(f'{name}: {message}') from error
   except gymnasium.error.Error as error:
-    known = [i for i in gymnasium.registry if not atari.is_other_id(i)]
-    near = atari.suggest(name) or difflib.get_close_matches(name, known, n=3)
+    if env_names.env_id(name) in gymnasium.registry:
+      raise _fault(name, error) from error
     raise ValueError(
-      f'unknown environment {name!r}; '
-      + (f'near it: {", ".join(near)}' if near else 'try BitFlip-20')
+      f'unknown environment {name!r}; {_suggestion(name)}'
     ) from error
-  # An argument it does not have or take, and libraries that do not draw.
-  except (TypeError, AssertionError, RuntimeError, AttributeError) as error:
-    raise ValueError(f'{name}: {" ".join(str(error).split())}') from error
+  except Exception as error:
+    if isinstance(error, ValueError) and faults.place(error) is None:
+      raise  # One of this package's own, which names the fix.
+    raise _fault(name, error) from error
+
+
+def _fault(name: str, error: Exception) -> faults.FaultyEnvironmentError:
+  return faults.FaultyEnvironmentError(
+    f'{name}: {faults.describe_error(error)}'
+  )
+
+
+def _suggestion(name: str) -> str:
+  """What to write instead of an unknown name."""
+  module, _, env_id = name.rpartition(':')
+  package = module.partition('.')[0]
+  if package and package not in ('gymnasium', 'ale_py'):
+    ids = [
+      i for i, spec in gymnasium.registry.items() if _package(spec) == package
+    ]
+    near = difflib.get_close_matches(env_id, ids, n=3, cutoff=0.0)
+    if not near:
+      return f'{module} registers no environment (gymnasium.register)'
+    return f'{module} registers {", ".join(near)}'
+  known = [i for i in gymnasium.registry if not atari.is_other_id(i)]
+  near = atari.suggest(name) or difflib.get_close_matches(env_id, known, n=3)
+  return f'near it: {", ".join(near)}' if near else 'try BitFlip-20'
+
+
+def _package(spec: EnvSpec) -> str:
+  """The top package of the code that makes an environment."""
+  maker = spec.entry_point
+  module = getattr(maker, '__module__', None) or str(maker)
+  return module.partition(':')[0].partition('.')[0]

@@ -207,10 +207,13 @@ def _width(torso: tf.keras.Sequential, shape: tf.TensorShape) -> int:
     problem = f'makes {outputs[1:]} of'
   except ValueError:  # Keras' words name layers of its own.
     problem = 'does not take'
-  raise ValueError(
-    f'the torso {problem} observations {tuple(shape)}; '
-    f'{_FIXES.get(shape.rank, _OTHER_FIX)}.'
-  )
+  fix = _FIXES.get(shape.rank, _OTHER_FIX)
+  if shape.rank == 3 and shape[0] < min(shape[1:]):
+    fix = (
+      'images need their channels in the last axis; set '
+      'load_environment.channels_last = True'
+    )
+  raise ValueError(f'the torso {problem} observations {tuple(shape)}; {fix}.')
 
 
 def _output_shape(torso: tf.keras.Sequential, shape: tuple) -> tuple:

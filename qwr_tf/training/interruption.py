@@ -6,6 +6,8 @@ import sys
 import threading
 from typing import Any
 
+from qwr_tf.acting import interrupts
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -38,6 +40,7 @@ class Interruption:
     return self
 
   def __exit__(self, *_) -> None:
+    interrupts.clear()
     for number, handler in self._before.items():
       signal.signal(number, handler)
     signal.set_wakeup_fd(self._fd_before)
@@ -52,6 +55,7 @@ class Interruption:
       if self.requested:
         self._stop_at_once(1)
       self.requested = True
+      interrupts.request()
       print(
         '\ninterrupted: this iteration comes to its end and is saved; once '
         'more ends it at once.',

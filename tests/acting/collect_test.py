@@ -19,6 +19,7 @@ from qwr_tf import environments
 from qwr_tf import networks
 from qwr_tf.acting import collect
 from qwr_tf.acting import evaluate
+from qwr_tf.acting import interrupts
 from qwr_tf.acting import numpy_actor
 from qwr_tf.agents import qwr_agent
 from qwr_tf.config.errors import ConfigError
@@ -116,9 +117,15 @@ class _Setup:
   """Environment, agent, table and collector; always the same weights."""
 
   def __init__(
-    self, *, continuous=True, normalized=False, capacity=100, **kwargs
+    self,
+    *,
+    continuous=True,
+    normalized=False,
+    capacity=100,
+    env=None,
+    **kwargs,
   ):
-    self.env = ScriptedEnv(continuous)
+    self.env = env or ScriptedEnv(continuous)
     # Collecting changes a normaliser, so that such an agent is not shared.
     make_agent = _agent.__wrapped__ if normalized else _agent
     self.agent = make_agent(continuous, normalized)
@@ -496,6 +503,73 @@ def test_an_environment_that_does_not_come_back_begins_an_episode(caplog):
 def _evaluator(envs, agent, seed):
   act = numpy_actor.NumpyActor(agent.acting_network)
   return evaluate.Evaluator(envs, act, seed=seed)
+
+
+class _Endless(ScriptedEnv):
+  """An episode that never ends, of reward 1 per step."""
+
+  longest_episode = 30
+
+  def _now(self):
+    if not self._t:
+      return ts.restart(self._observation())
+    return ts.transition(self._observation(), 1.0)
+
+
+def test_an_evaluation_ends_where_an_episode_does_not(caplog):
+  evaluator = _evaluator([_Endless(), ScriptedEnv()], _Setup().agent, seed=0)
+  returns = evaluator.returns(9, sampled=False)
+  assert len(returns) == 9 and 30.0 in returns
+  assert 'load_environment.max_episode_steps' in caplog.text
+
+
+@pytest.fixture(name='interrupted')
+def _interrupted(monkeypatch):
+  """Ends the grace of an interruption after 20 looks at the clock."""
+  clock = iter(range(0, 10_000))
+  monkeypatch.setattr(interrupts.time, 'monotonic', lambda: next(clock))
+  interrupts.request()
+  yield
+  interrupts.clear()
+
+
+def test_an_interruption_ends_an_evaluation(interrupted):
+  del interrupted
+  env = _Endless()
+  env.longest_episode = 10_000
+  evaluator = _evaluator([env], _Setup().agent, seed=0)
+  with pytest.raises(KeyboardInterrupt):
+    evaluator.returns(1, sampled=False)
+  assert len(env.actions) == 19
+
+
+def test_an_interruption_ends_the_wait_for_an_episode(interrupted):
+  del interrupted
+  setup = _Setup(env_steps=5, whole_episodes=True, env=_Endless())
+  setup.env.longest_episode = 10_000
+  with pytest.raises(KeyboardInterrupt):
+    setup.collector()
+  assert len(setup.env.actions) == 5 + 20
+
+
+@pytest.mark.parametrize(
+  'on_policy, parameter',
+  [
+    (False, 'load_environment.max_episode_steps'),
+    (True, 'run.replay_capacity'),
+  ],
+)
+def test_the_wait_for_an_episode_is_bounded(on_policy, parameter):
+  setup = _Setup(
+    env_steps=5,
+    whole_episodes=True,
+    on_policy=on_policy,
+    capacity=20,
+    env=_Endless(),
+  )
+  with pytest.raises(ConfigError, match=parameter):
+    setup.collector()
+  assert len(setup.env.actions) <= 5 + 31
 
 
 def test_evaluation_returns_one_number_per_episode():

@@ -238,7 +238,7 @@ def test_by_default_the_limit_is_10000_decisions():
 
 def test_without_a_limit_the_emulators_own_holds():
   env = _load('Pong', max_episode_steps=None)
-  assert env.max_episode_steps is None
+  assert env.max_episode_steps == 27_000
   assert env.env.unwrapped.ale.getInt('max_num_frames_per_episode') == 108_000
 
 

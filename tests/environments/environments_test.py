@@ -246,7 +246,9 @@ def test_a_start_that_is_no_array_is_named():
   scripted = ScriptedEnv()
   scripted.start = {'position': np.zeros(2)}
   env = environments.GymnasiumWrapper(scripted)
-  with pytest.raises(ValueError, match='ScriptedEnv.*a dict.*space.*Box'):
+  with pytest.raises(
+    environments.FaultyEnvironmentError, match='ScriptedEnv.*dict.*Box'
+  ):
     env.reset()
 
 
@@ -256,6 +258,197 @@ def test_a_start_of_another_shape_than_the_space_s_is_named():
   env = environments.GymnasiumWrapper(scripted)
   with pytest.raises(ValueError, match=r'ScriptedEnv.*\(3,\).*space.*\(2,\)'):
     env.reset()
+
+
+# Environments that break gymnasium's API
+
+
+class _Broken(gymnasium.Env):
+  """Breaks the API in one way after a number of good steps."""
+
+  observation_space = spaces.Box(-1, 1, (2,), np.float32)
+  action_space = _DISCRETE
+
+  def __init__(self, fault, good_steps=0):
+    self._fault = fault
+    self._good_steps = good_steps
+
+  def reset(self, *, seed=None, options=None):
+    if self._fault == 'no info':
+      return np.zeros(2, np.float32)
+    if self._fault == 'start of another shape':
+      return np.zeros(3, np.float32), {}
+    return np.zeros(2, np.float32), {}
+
+  def step(self, action):
+    step = [np.zeros(2, np.float32), 0.5, False, False, {}]
+    self._good_steps -= 1
+    if self._good_steps >= 0:
+      return tuple(step)
+    if self._fault == 'four values':
+      return step[0], step[1], False, {}
+    if self._fault == 'assertion':
+      assert action is None
+    if self._fault == 'key':
+      return {}['speed']
+    changes = {
+      'rewards': (1, np.zeros(2)),
+      'one reward': (1, np.array([0.5])),
+      'NaN': (1, np.nan),
+      'text as reward': (1, 'much'),
+      'another shape': (0, np.zeros(3)),
+      'no shape': (0, 0.0),
+      'ragged': (0, [[1.0], [2.0, 3.0]]),
+      'ends': (2, np.array([True, False])),
+    }
+    if self._fault in changes:
+      index, value = changes[self._fault]
+      step[index] = value
+    return tuple(step)
+
+
+class _NoSeed(_Broken):
+  def reset(self):
+    return np.zeros(2, np.float32), {}
+
+
+@pytest.fixture(name='broken')
+def _broken(monkeypatch):
+  """Registers an environment; returns its id."""
+
+  def register(fault, good_steps=0, limit=10):
+    name = 'Broken-v0'
+    monkeypatch.setitem(gymnasium.registry, name, None)
+    del gymnasium.registry[name]
+    cls = _NoSeed if fault == 'no seed' else _Broken
+    gymnasium.register(
+      name, lambda: cls(fault, good_steps), max_episode_steps=limit
+    )
+    return name
+
+  return register
+
+
+@pytest.mark.parametrize(
+  'fault, word',
+  [
+    ('no info', 'reset'),
+    ('no seed', 'seed'),
+    ('start of another shape', r'\(3,\)'),
+    ('four values', 'terminated, truncated'),
+    ('rewards', r'\(2,\).*one number'),
+    ('text as reward', 'much'),
+    ('another shape', r'\(3,\).*\(2,\)'),
+    ('no shape', r'\(\).*\(2,\)'),
+    ('ragged', 'inhomogeneous'),
+    ('ends', 'ambiguous'),
+    ('assertion', r'AssertionError.*environments_test.py:\d+'),
+    ('key', r"KeyError: 'speed' \(.*environments_test.py:\d+\)"),
+  ],
+)
+def test_a_broken_environment_is_found_before_a_run(fault, word, broken):
+  name = broken(fault)
+  with pytest.raises(
+    environments.FaultyEnvironmentError, match=f'{name}: .*{word}'
+  ) as error:
+    environments.load(name)
+  assert '\n' not in str(error.value)
+  if fault not in ('no info', 'no seed', 'start of another shape'):
+    env = environments.load(broken(fault, good_steps=3), seed=0)
+    with pytest.raises(environments.FaultyEnvironmentError, match=word):
+      for _ in range(4):  # The first of which resets.
+        env.step(np.int32(0))
+      # The check made one of the good steps.
+
+
+def test_a_reward_may_be_an_array_of_one(broken):
+  env = environments.load(broken('one reward'))
+  env.reset()
+  reward = env.step(np.int32(0)).reward
+  assert (reward, reward.shape) == (0.5, ())
+
+
+@pytest.mark.parametrize('name', ['HalfCheetah-v4', 'CartPole-v1'])
+def test_the_check_leaves_no_trace(name):
+  env, raw = environments.load(name, seed=5), gymnasium.make(name)
+  state = env.get_state()
+  assert (state['games'], state['num_steps'], state['step_type']) == (
+    0,
+    0,
+    None,
+  )
+  action, to_raw = _random_actions(env, 1)[0], np.asarray
+  if env.action_spec().dtype == np.int32:
+    to_raw = int
+  for _ in range(2):
+    here, (start, _) = env.reset().observation, raw.reset(seed=5)
+    np.testing.assert_array_equal(here, start.astype(np.float32))
+    here, there = env.step(action), raw.step(to_raw(action))
+    np.testing.assert_array_equal(here.observation, there[0].astype(np.float32))
+    env.seed(5)
+
+
+def test_bad_numbers_of_the_first_step_are_found_before_a_run(broken):
+  with pytest.raises(FloatingPointError, match='the reward of step 1'):
+    environments.load(broken('NaN'))
+
+
+# Episodes without end
+
+
+def test_an_environment_without_a_limit_is_named_once(broken, caplog):
+  for _ in range(2):
+    env = environments.load(broken('', limit=None))
+  assert env.max_episode_steps is None and env.longest_episode > 10_000
+  assert caplog.text.count('load_environment.max_episode_steps') == 1
+  caplog.clear()
+  for name in ('BitFlip-5', 'HalfCheetah-v4', 'CartPole-v1'):
+    env = environments.load(name)
+    assert env.longest_episode == env.max_episode_steps
+  assert 'max_episode_steps' not in caplog.text
+
+
+# What float32 cannot hold
+
+
+@pytest.mark.parametrize(
+  'values, coarse',
+  [
+    (np.arange(1000.0), False),
+    (1.7e9 + np.arange(20_000.0), True),
+    (np.full(10, 1e9), False),
+    (1e9 + np.linspace(-3, 3, 100), True),
+    (1e5 + np.linspace(-10, 10, 100), False),
+    (np.full(10, 0.1) + 1e-17 * np.arange(10), False),
+    (1e300 + np.arange(10.0), False),
+  ],
+)
+def test_the_spread_that_float32_holds(values, coarse):
+  spread = environments.Float32Spread()
+  rows = np.stack([np.zeros_like(values), values], axis=1)
+  for piece in np.array_split(rows, 3):
+    spread.add(piece)
+  assert spread.coarse_features().tolist() == ([1] if coarse else [])
+
+
+class _Clock(ScriptedEnv):
+  """Observes Unix time."""
+
+  def __init__(self):
+    super().__init__()
+    self.time = 1.7e9
+
+  def step(self, action):
+    self.time += 1.0
+    return np.array([self.time, 0.0]), 0.0, False, False, {}
+
+
+def test_a_feature_that_float32_cannot_hold_is_named_once(caplog):
+  for _ in range(2):
+    env = environments.GymnasiumWrapper(_Clock())
+    for _ in range(1200):
+      env.step(np.int32(0))
+  assert caplog.text.count('observation feature 0') == 1
 
 
 def test_infinities_of_both_signs_do_not_cancel():
@@ -405,6 +598,122 @@ def test_a_module_can_bring_its_environment(tmp_path, monkeypatch):
   del gymnasium.registry['Maze-v0']
   env = environments.load('my_mazes:Maze-v0')
   assert env.observation_spec().shape == (7,)
+
+
+_MODULE = """
+import gymnasium
+from gymnasium import spaces
+
+class Maze(gymnasium.Env):
+  observation_space = spaces.Box(-1, 1, (2,))
+  action_space = spaces.Discrete(2)
+
+  def __init__(self, fault=None):
+    if fault == 'assertion':
+      assert False
+    if fault == 'key':
+      {}['walls']
+    if fault == 'value':
+      raise ValueError('two\\nlines')
+    if fault == 'inner':
+      gymnasium.make('NoSuchThing-v0')
+
+for version in range(2):
+  gymnasium.register(f'Maze-v{version}', 'my_mazes:Maze')
+"""
+
+
+@pytest.fixture(name='my_mazes')
+def _my_mazes(tmp_path, monkeypatch):
+  (tmp_path / 'my_mazes.py').write_text(_MODULE)
+  (tmp_path / 'my_typo.py').write_text('def (:\n')
+  (tmp_path / 'my_import.py').write_text('import my_missing_library\n')
+  (tmp_path / 'my_nothing.py').write_text('')
+  monkeypatch.syspath_prepend(tmp_path)
+  for version in range(2):
+    monkeypatch.setitem(gymnasium.registry, f'Maze-v{version}', None)
+    del gymnasium.registry[f'Maze-v{version}']
+  monkeypatch.delitem(sys.modules, 'my_mazes', raising=False)
+
+
+@pytest.mark.parametrize(
+  'fault, expected',
+  [
+    ('assertion', r'AssertionError \(.*my_mazes.py:11\)'),
+    ('key', r"KeyError: 'walls' \(.*my_mazes.py:13\)"),
+    ('value', r'ValueError: two lines \(.*my_mazes.py:15\)'),
+    ('inner', r'NameNotFound: .*NoSuchThing.* \(.*my_mazes.py:17\)'),
+  ],
+)
+def test_errors_of_a_users_environment_have_a_place(fault, expected, my_mazes):
+  with pytest.raises(
+    environments.FaultyEnvironmentError, match=expected
+  ) as error:
+    environments.load('my_mazes:Maze-v1', fault=fault)
+  message = str(error.value)
+  assert 'my_mazes:Maze-v1' in message and 'unknown environment' not in message
+  assert '\n' not in message
+
+
+@pytest.mark.parametrize(
+  'name, expected',
+  [
+    ('my_mazes:Mase-v0', ['unknown', 'Maze-v0', 'Maze-v1']),
+    ('my_mazes:Maze-v7', ['unknown', 'Maze-v0', 'Maze-v1']),
+    ('my_nothing:Maze-v7', ['unknown', 'my_nothing registers no']),
+    ('my_typo:Maze-v0', ['my_typo.py']),
+    ('my_import:Maze-v0', ['my_missing_library', 'my_import.py:1']),
+    ('gymnasium.envs.mujoco:Halfcheetah-v4', ['unknown', 'HalfCheetah-v4']),
+  ],
+)
+def test_ids_of_a_users_module(name, expected, my_mazes):
+  message = _one_line_error(environments.load, name)
+  for words in expected:
+    assert words in message
+  assert 'BitFlip' not in message
+
+
+# Images
+
+
+class _Camera(gymnasium.Env):
+  """Channel-first images."""
+
+  action_space = _DISCRETE
+
+  def __init__(self, channels=3, dtype=np.uint8):
+    shape = (channels, 40, 50)
+    self.observation_space = spaces.Box(0, 255, shape, dtype)
+    self.image = self.observation_space.sample()
+
+  def reset(self, *, seed=None, options=None):
+    return self.image, {}
+
+  def step(self, action):
+    return self.image, 0.0, False, True, {}
+
+
+@pytest.mark.parametrize('channels', [1, 3, 4])
+@pytest.mark.parametrize('dtype', [np.uint8, np.float32])
+def test_channels_may_be_moved_last(channels, dtype, monkeypatch):
+  monkeypatch.setitem(gymnasium.registry, 'Camera-v0', None)
+  del gymnasium.registry['Camera-v0']
+  camera = _Camera(channels, dtype)
+  gymnasium.register('Camera-v0', lambda: camera, max_episode_steps=5)
+  env = environments.load('Camera-v0', channels_last=True)
+  assert env.observation_spec().shape == (40, 50, channels)
+  assert env.observation_spec().dtype == dtype
+  expected = np.moveaxis(camera.image, 0, -1)
+  np.testing.assert_array_equal(env.reset().observation, expected)
+  step = env.step(np.int32(0))
+  np.testing.assert_array_equal(step.observation, expected)
+
+
+def test_only_images_have_channels():
+  message = _one_line_error(
+    environments.load, 'CartPole-v1', channels_last=True
+  )
+  assert 'channels_last' in message and '(4,)' in message
 
 
 def test_rendering_needs_its_mode():
