@@ -66,13 +66,12 @@ def values(agent, rows: trajectory.Trajectory, seed: tf.Tensor) -> Values:
   """Asks the critic about rows [N, ...]."""
 
   def state_values(seed: tf.Tensor) -> tf.Tensor:
+    states = agent.states(rows, seed)
     if tensor_spec.is_discrete(agent.action_spec):
-      actions = slots.enumerated_behavior_actions(agent, rows, seed)
+      actions = slots.enumerated_behavior_actions(states)
     else:
-      actions = slots.sampled_behavior_actions(
-        agent, rows, seed, num_actions=_SAMPLES
-      )
-    q_values = agent.q_values(rows.observation, actions.actions)
+      actions = slots.sampled_behavior_actions(states, num_actions=_SAMPLES)
+    q_values = states.q_values(actions.actions)
     return backups.mean_backup(q_values, actions.log_weights)
 
   taken = agent.q_values(rows.observation, rows.action[tf.newaxis])[0]
@@ -166,7 +165,7 @@ def calibration(
     lambda *pieces: tf.concat(pieces, axis=0),
     *(chunk._replace(observation=()) for chunk in chunks),
   )
-  gamma = agent._gamma
+  gamma = agent.gamma
   decisions, errors = td_errors(rows, others, gamma, agent.horizon)
   advantages = (q_values - state_values)[decisions]
   estimate, standard_error = slope(advantages, errors)

@@ -28,6 +28,7 @@ from tf_agents.trajectories import time_step as ts
 from tf_agents.trajectories import trajectory
 
 from benchmarks import raw_rows
+from qwr_tf.acting import collect
 from qwr_tf.agents import exact_reuse
 from qwr_tf.agents import minibatches
 from qwr_tf.agents import qwr_agent
@@ -104,7 +105,7 @@ def phase_times(agent, table, minibatches_fn, phases) -> tuple[float, ...]:
     iterations = qwr_agent.iterate(
       agent,
       table,
-      lambda: None,
+      lambda: collect.Collected(0, [], 0.0),
       critic_steps=critic_steps,
       actor_steps=actor_steps,
       **kwargs,

@@ -68,7 +68,11 @@ def losses(
       table.append(chunk)
   steps = _STEPS.value
   iterations = qwr_agent.iterate(
-    agent, table, lambda: None, critic_steps=steps, actor_steps=steps
+    agent,
+    table,
+    lambda: collect.Collected(0, [], 0.0),
+    critic_steps=steps,
+    actor_steps=steps,
   )
   points = []
   for _ in range(_ITERATIONS.value):

@@ -141,11 +141,15 @@ def phases(environment):
   table = replay_table.ReplayTable(agent.collect_data_spec, 50_000)
   collector = collect.Collector(env, agent, table, seed=0, env_steps=5000)
   steps = _STEPS.value
+
+  def nothing():
+    return collect.Collected(0, [], 0.0)
+
   critic = qwr_agent.iterate(
-    agent, table, lambda: None, critic_steps=steps, actor_steps=0
+    agent, table, nothing, critic_steps=steps, actor_steps=0
   )
   actor = qwr_agent.iterate(
-    agent, table, lambda: None, critic_steps=0, actor_steps=steps
+    agent, table, nothing, critic_steps=0, actor_steps=steps
   )
   collector()
   return agent, (lambda: next(critic)), (lambda: next(actor))

@@ -120,5 +120,5 @@ def test_training_goes_on_from_a_checkpoint(tmp_path):
   serve = tf.saved_model.load(str(version)).signatures['distribution']
   observation = tf.constant(policies.observations(run.agent))
   after = serve(observation=observation)['logits']
-  before = run.agent.policy_distribution(observation).logits
+  before = run.agent.actor_network(observation)[0].logits
   assert 0 < np.abs(after - before).max() < 1

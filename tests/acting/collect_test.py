@@ -188,7 +188,7 @@ def test_mu_is_stored_for_every_observation(continuous):
   setup = _Setup(continuous=continuous, env_steps=12)
   setup.collector()
   rows = setup.rows()
-  distribution = setup.agent.policy_distribution(tf.constant(rows.observation))
+  distribution = setup.agent.actor_network(tf.constant(rows.observation))[0]
   (stored,) = rows.policy_info['dist_params'].values()
   expected = distribution.mean() if continuous else distribution.logits
   assert stored[rows.step_type == _LAST].any()
@@ -399,16 +399,16 @@ def test_a_normaliser_that_a_learner_updates_is_left_alone():
 
 def test_mu_is_that_of_the_normaliser_that_acted():
   setup = _Setup(env_steps=12, normalized=True)
-  distribution = setup.agent.policy_distribution
+  actor = setup.agent.actor_network
   rows = np.concatenate([np.stack([_EPISODE, _TIME], 1)] * 2)
   rows[9:, 0] += 3
   # Before anything was collected observations are left as they are.
-  expected = distribution(tf.constant(rows, tf.float32)).mean()
+  expected = actor(tf.constant(rows, tf.float32))[0].mean()
   setup.collector()
   np.testing.assert_allclose(
     setup.rows().policy_info['dist_params']['loc'], expected, rtol=1e-5
   )
-  after = distribution(tf.constant(rows, tf.float32)).mean()
+  after = actor(tf.constant(rows, tf.float32))[0].mean()
   assert np.abs(after - expected).max() > 0.01
 
 
@@ -641,9 +641,8 @@ def test_evaluation_acts_with_the_mode_or_with_samples():
     evaluator.returns(3, sampled=sampled)
   actions = [np.stack(env.actions) for env in envs]
   observations = np.stack([_EPISODE, _TIME], 1)[np.array(_STEP_TYPES) != _LAST]
-  mode = setup.agent.policy_distribution(
-    tf.constant(observations, tf.float32)
-  ).mode()
+  actor = setup.agent.actor_network
+  mode = actor(tf.constant(observations, tf.float32))[0].mode()
   np.testing.assert_allclose(actions[0], mode, rtol=1e-5)
   np.testing.assert_array_equal(actions[0], actions[1])
   assert np.all(actions[2] != actions[0]) and np.all(actions[2] != actions[3])

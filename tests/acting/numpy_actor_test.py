@@ -351,7 +351,7 @@ def test_the_tanh_head_acts_like_the_policies(normalized):
 
 def test_epsilon_may_be_an_integer():
   steps = tf.Variable(50, dtype=tf.int64)
-  epsilon = networks.LinearEpsilon(
+  epsilon = behavior_policy.LinearEpsilon(
     steps, initial=1, final=0, decay_critic_steps=100
   )
   assert epsilon() == 0.5
@@ -365,7 +365,7 @@ def _greedy_actor(critic_fn, epsilon):
   for variable in critic.trainable_variables:
     variable.assign(rng.normal(size=variable.shape))
   steps = tf.Variable(0, dtype=tf.int64, trainable=False)
-  schedule = networks.LinearEpsilon(
+  schedule = behavior_policy.LinearEpsilon(
     steps, initial=epsilon, final=0.0, decay_critic_steps=100
   )
   actor = networks.EpsilonGreedyActor(observation, _DISCRETE, critic, schedule)

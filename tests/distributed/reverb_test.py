@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from qwr_tf.distributed import reverb_client
 from qwr_tf.distributed import reverb_server
 from qwr_tf.distributed import reverb_table
 from qwr_tf.distributed import reverb_writer
+from qwr_tf.replicas import replicas
 from tests.agents import replica_checks
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -245,7 +247,12 @@ def test_an_agent_learns_from_windows_of_a_server(tmp_path):
   )
   before = [v.numpy() for v in agent.trainable_variables]
   iterations = qwr_agent.iterate(
-    agent, table, lambda: None, critic_steps=3, actor_steps=2, batch_size=8
+    agent,
+    table,
+    lambda: types.SimpleNamespace(interactions=0),
+    critic_steps=3,
+    actor_steps=2,
+    batch_size=8,
   )
   _, scalars = next(iterations)
   assert all(np.isfinite(float(value)) for value in scalars.values())
@@ -255,8 +262,10 @@ def test_an_agent_learns_from_windows_of_a_server(tmp_path):
     for v, b in zip(agent.trainable_variables, before, strict=True)
   )
   # What NaN would have been explained with.
-  latest = table.gather(table.latest_starts.read_value(), agent.horizon + 1)
-  assert latest.step_type.shape == [8, agent.horizon + 1]
+  bad_step = replicas.BadStep(agent.actor_network.name, 3, 1)
+  starts, windows = iterations.redraw(bad_step)
+  assert starts.shape == [0]  # A server has no row numbers.
+  assert windows.step_type.shape == [8, agent.horizon + 1]
   shared.stop()
 
 

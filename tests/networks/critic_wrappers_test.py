@@ -16,6 +16,7 @@ from qwr_tf import networks
 from qwr_tf.networks import torsos
 from qwr_tf.ops import backups
 from qwr_tf.ops import categorical
+from qwr_tf.ops import regression
 from qwr_tf.ops import returns
 
 _OBSERVATION = tensor_spec.TensorSpec([3], tf.float32, 'observation')
@@ -123,20 +124,28 @@ def test_a_point_mass_gives_the_scalar_target(backup_fn):
   critic = _distributional()
   next_values = np.array([[0.5, -1.0, 2.0]], np.float32)  # [n, B]
   log_weights = np.zeros([1, 1], np.float32)
-  values = critic.backup(
-    backup_fn, _points(critic, next_values), log_weights, None, _seed()
+  values = critic.representation.backup(
+    backup_fn,
+    _points(critic, next_values),
+    log_weights,
+    regression.WHOLE,
+    _seed(),
   )
-  np.testing.assert_allclose(critic.means(values), next_values[0], atol=1e-3)
+  np.testing.assert_allclose(
+    critic.representation.means(values), next_values[0], atol=1e-3
+  )
   rewards, discounts = np.array([[0.3, 0.1, -0.4], [0.9, 0.0, 0.5]], np.float32)
-  target = critic.bellman(rewards, discounts, values)
+  target = critic.representation.bellman(rewards, discounts, values)
   expected = rewards + discounts * next_values[0]
-  np.testing.assert_allclose(critic.means(target), expected, atol=1e-3)
+  np.testing.assert_allclose(
+    critic.representation.means(target), expected, atol=1e-3
+  )
   assert (np.sum(target.numpy() > 1e-3, axis=-1) <= 2).all()
   # The loss of that target is the loss of the number.
   outputs = tf.random.stateless_normal([1, 3, 11], _seed())
   np.testing.assert_allclose(
-    critic.losses(outputs, target[tf.newaxis]),
-    critic.losses(outputs, tf.constant(expected[np.newaxis])),
+    critic.representation.losses(outputs, target[tf.newaxis]),
+    critic.representation.losses(outputs, tf.constant(expected[np.newaxis])),
     rtol=1e-3,
   )
 
@@ -151,15 +160,24 @@ def test_returns_of_distributions_have_the_scalar_returns_as_means(td_lambda):
   discounts = np.where(rng.random([4, 3]) < 0.3, 0.0, 0.9).astype(np.float32)
   is_last = (discounts == 0) | (rng.random([4, 3]) < 0.2)
   laws = categorical.project(
-    np.ones([4, 3, 1], np.float32), next_values[..., None], critic.atoms
+    np.ones([4, 3, 1], np.float32),
+    next_values[..., None],
+    critic.representation.atoms,
   )
   actual = returns.lambda_returns(
-    rewards, discounts, laws, tf.constant(is_last), td_lambda, critic.bellman
+    rewards,
+    discounts,
+    laws,
+    tf.constant(is_last),
+    td_lambda,
+    critic.representation.bellman,
   )
   expected = returns.lambda_returns(
     rewards, discounts, next_values, tf.constant(is_last), td_lambda
   )
-  np.testing.assert_allclose(critic.means(actual), expected, atol=1e-3)
+  np.testing.assert_allclose(
+    critic.representation.means(actual), expected, atol=1e-3
+  )
 
 
 def test_the_mean_backup_is_the_mixture_and_the_maximum_the_best():
@@ -169,11 +187,15 @@ def test_the_mean_backup_is_the_mixture_and_the_maximum_the_best():
   mu = rng.dirichlet(np.ones(4), 6).T.astype(np.float32)  # [n, B]
   outputs, log_mu = np.log(probabilities), np.log(mu)
 
-  mean = critic.backup(backups.mean_backup, outputs, log_mu, None, _seed())
+  mean = critic.representation.backup(
+    backups.mean_backup, outputs, log_mu, regression.WHOLE, _seed()
+  )
   mixture = (mu[..., None] * probabilities).sum(0)
   np.testing.assert_allclose(mean, mixture, atol=1e-4)
 
-  best = critic.backup(backups.max_backup, outputs, log_mu, None, _seed())
+  best = critic.representation.backup(
+    backups.max_backup, outputs, log_mu, regression.WHOLE, _seed()
+  )
   choice = (probabilities @ _ATOMS).argmax(0)
   np.testing.assert_allclose(
     best, probabilities[choice, np.arange(6)], atol=1e-4
@@ -187,9 +209,13 @@ def test_log_sum_exp_of_distributions_has_its_value_as_mean():
   outputs[..., [0, 1, -2, -1]] = -30.0  # Or the ends would cut what moves.
   log_weights = np.full([4, 1], -np.log(4), np.float32)
   lse = functools.partial(backups.log_sum_exp_backup, backup_temperature=0.5)
-  law = critic.backup(lse, outputs, log_weights, None, _seed())
-  expected = lse(critic.values(outputs), log_weights, None)
-  np.testing.assert_allclose(critic.means(law), expected, atol=1e-4)
+  law = critic.representation.backup(
+    lse, outputs, log_weights, regression.WHOLE, _seed()
+  )
+  expected = lse(critic.representation.values(outputs), log_weights)
+  np.testing.assert_allclose(
+    critic.representation.means(law), expected, atol=1e-4
+  )
   assert (law.numpy() >= -1e-6).all()
   np.testing.assert_allclose(law.numpy().sum(-1), 1.0, rtol=1e-4)
 
@@ -198,12 +224,18 @@ def test_values_and_cross_entropy_by_hand():
   critic = _distributional(min_value=0.0, max_value=2.0, num_atoms=3)
   # p = (1/4, 1/4, 1/2): mean 1.25; -log p at a target of half 1 and half 2.
   outputs = tf.math.log([[[0.25, 0.25, 0.5]]])
-  np.testing.assert_allclose(critic.values(outputs), [[1.25]], rtol=1e-6)
+  np.testing.assert_allclose(
+    critic.representation.values(outputs), [[1.25]], rtol=1e-6
+  )
   expected = 0.5 * np.log(4) + 0.5 * np.log(2)
   target = tf.constant([[[0.0, 0.5, 0.5]]])
-  np.testing.assert_allclose(critic.losses(outputs, target), [[expected]])
+  np.testing.assert_allclose(
+    critic.representation.losses(outputs, target), [[expected]]
+  )
   number = tf.constant([[1.5]])
-  np.testing.assert_allclose(critic.losses(outputs, number), [[expected]])
+  np.testing.assert_allclose(
+    critic.representation.losses(outputs, number), [[expected]]
+  )
 
 
 def test_logits_of_atoms_have_no_scale():
@@ -252,28 +284,36 @@ def _rem(**kwargs):
 
 def test_mixtures_are_random_and_convex():
   critic = _rem()
-  draws = np.stack([critic.mixture(_seed(i)) for i in range(200)])
+  draws = np.stack(
+    [critic.representation.mixture(_seed(i)) for i in range(200)]
+  )
   assert (draws >= 0).all()
   np.testing.assert_allclose(draws.sum(-1), 1.0, rtol=1e-5)
   np.testing.assert_allclose(draws.mean(0), 1 / 3, atol=0.03)
   assert draws.std(0).min() > 0.1
-  np.testing.assert_array_equal(critic.mixture(_seed(5)), draws[5])
+  np.testing.assert_array_equal(
+    critic.representation.mixture(_seed(5)), draws[5]
+  )
 
 
 def test_target_and_loss_are_of_the_same_mixture():
   critic = _rem()
   outputs, _ = critic(_inputs(_CONTINUOUS))  # [n, B, heads]
   assert outputs.shape == [4, 5, 3]
-  alpha = critic.mixture(_seed(3)).numpy()
+  alpha = critic.representation.mixture(_seed(3)).numpy()
   log_weights = np.full([4, 1], -np.log(4), np.float32)
-  values = critic.backup(
-    backups.max_backup, outputs, log_weights, None, _seed(3)
+  values = critic.representation.backup(
+    backups.max_backup, outputs, log_weights, regression.WHOLE, _seed(3)
   )
-  target = critic.bellman(np.ones([5], 'f'), np.full([5], 0.5, 'f'), values)
+  target = critic.representation.bellman(
+    np.ones([5], 'f'), np.full([5], 0.5, 'f'), values
+  )
   expected = 1.0 + 0.5 * (outputs.numpy() @ alpha).max(0)
-  np.testing.assert_allclose(critic.means(target), expected, rtol=1e-4)
+  np.testing.assert_allclose(
+    critic.representation.means(target), expected, rtol=1e-4
+  )
   # What the taken action's heads make of it.
-  loss = critic.losses(outputs[:1], target[tf.newaxis])
+  loss = critic.representation.losses(outputs[:1], target[tf.newaxis])
   mixed = outputs.numpy()[:1] @ alpha
   np.testing.assert_allclose(loss, (mixed - expected) ** 2, rtol=1e-3)
 
@@ -282,24 +322,24 @@ def test_the_lambda_return_keeps_the_mixture():
   critic = _rem()
   outputs, _ = critic(_inputs(_CONTINUOUS, batch=6))
   log_weights = np.full([4, 1, 1], -np.log(4), np.float32)
-  values = critic.backup(
+  values = critic.representation.backup(
     backups.mean_backup,
     tf.reshape(outputs, [4, 2, 3, 3]),
     log_weights,
-    None,
+    regression.WHOLE,
     _seed(),
   )  # [2, 3, 1 + heads]
   ones = np.ones([2, 3], np.float32)
   is_last = tf.constant([[False, True, False], [False, False, False]])
   targets = returns.lambda_returns(
-    ones, 0.9 * ones, values, is_last, 0.8, critic.bellman
+    ones, 0.9 * ones, values, is_last, 0.8, critic.representation.bellman
   )
   np.testing.assert_allclose(
-    critic.means(targets),
+    critic.representation.means(targets),
     returns.lambda_returns(ones, 0.9 * ones, values[..., 0], is_last, 0.8),
     rtol=1e-4,
   )
-  alpha = np.broadcast_to(critic.mixture(_seed()), [2, 3, 3])
+  alpha = np.broadcast_to(critic.representation.mixture(_seed()), [2, 3, 3])
   np.testing.assert_allclose(targets[..., 1:], alpha, rtol=1e-5)
 
 
@@ -307,30 +347,38 @@ def test_fixed_weights_give_the_mean(monkeypatch):
   critic = _rem()
   outputs, _ = critic(_inputs(_CONTINUOUS))
   mean = outputs.numpy().mean(-1)
-  np.testing.assert_allclose(critic.values(outputs), mean, rtol=1e-4)
-  monkeypatch.setattr(critic, 'mixture', lambda seed: tf.fill([3], 1 / 3))
-  log_weights = np.full([4, 1], -np.log(4), np.float32)
-  values = critic.backup(
-    backups.mean_backup, outputs, log_weights, None, _seed()
-  )
-  np.testing.assert_allclose(critic.means(values), mean.mean(0), rtol=1e-4)
-  loss = critic.losses(outputs[:1], values[tf.newaxis])
   np.testing.assert_allclose(
-    loss, critic.losses(outputs[:1], tf.constant(mean.mean(0)[None])), rtol=1e-3
+    critic.representation.values(outputs), mean, rtol=1e-4
+  )
+  monkeypatch.setattr(
+    type(critic.representation), 'mixture', lambda *_: tf.fill([3], 1 / 3)
+  )
+  log_weights = np.full([4, 1], -np.log(4), np.float32)
+  values = critic.representation.backup(
+    backups.mean_backup, outputs, log_weights, regression.WHOLE, _seed()
+  )
+  np.testing.assert_allclose(
+    critic.representation.means(values), mean.mean(0), rtol=1e-4
+  )
+  loss = critic.representation.losses(outputs[:1], values[tf.newaxis])
+  np.testing.assert_allclose(
+    loss,
+    critic.representation.losses(outputs[:1], tf.constant(mean.mean(0)[None])),
+    rtol=1e-3,
   )
 
 
 def test_heads_keep_the_scale_of_values():
   plain, scaled = _rem(), _rem(value_scale=100.0)  # The same weights.
   inputs = _inputs(_CONTINUOUS)
-  values = plain.values(plain(inputs)[0])
+  values = plain.representation.values(plain(inputs)[0])
   np.testing.assert_allclose(
-    scaled.values(scaled(inputs)[0]), 100.0 * values, rtol=1e-4
+    scaled.representation.values(scaled(inputs)[0]), 100.0 * values, rtol=1e-4
   )
   targets = tf.reshape(tf.linspace(-1.0, 1.0, 20), [4, 5])
   np.testing.assert_allclose(
-    scaled.losses(scaled(inputs)[0], 100.0 * targets),
-    plain.losses(plain(inputs)[0], targets),
+    scaled.representation.losses(scaled(inputs)[0], 100.0 * targets),
+    plain.representation.losses(plain(inputs)[0], targets),
     rtol=1e-3,
   )
 
@@ -350,11 +398,13 @@ def test_the_smaller_value_counts_and_both_learn():
   both = np.stack([m(inputs)[0] for m in critic.members], axis=-1)
   assert (both.argmin(-1) == 0).any() and (both.argmin(-1) == 1).any()
   outputs, _ = critic(inputs)
-  np.testing.assert_allclose(critic.values(outputs), both.min(-1), rtol=1e-5)
+  np.testing.assert_allclose(
+    critic.representation.values(outputs), both.min(-1), rtol=1e-5
+  )
   targets = np.linspace(-1, 1, 20, dtype='f').reshape(4, 5)
   expected = ((both - targets[..., None]) ** 2).sum(-1)
   np.testing.assert_allclose(
-    critic.losses(outputs, targets), expected, rtol=1e-4
+    critic.representation.losses(outputs, targets), expected, rtol=1e-4
   )
 
 
@@ -401,8 +451,8 @@ def test_wrappers_fit_every_critic(wrapper, critic_class, action_spec):
   inputs = _inputs(action_spec)
   with tf.GradientTape() as tape:
     outputs, _ = critic(inputs)
-    values = critic.values(outputs)
-    loss = tf.reduce_sum(critic.losses(outputs, tf.ones([4, 5])))
+    values = critic.representation.values(outputs)
+    loss = tf.reduce_sum(critic.representation.losses(outputs, tf.ones([4, 5])))
   assert values.shape == [4, 5]
   gradients = tape.gradient(loss, critic.trainable_variables)
   assert all(g is not None for g in gradients)
@@ -420,7 +470,8 @@ def test_no_critic_is_zero_everywhere():
   outputs, _ = critic(_inputs(_CONTINUOUS))
   np.testing.assert_array_equal(outputs, np.zeros([4, 5]))
   np.testing.assert_array_equal(
-    critic.losses(outputs, np.ones([4, 5], 'f')), np.zeros([4, 5])
+    critic.representation.losses(outputs, np.ones([4, 5], 'f')),
+    np.zeros([4, 5]),
   )
   assert not critic.trainable_variables
   assert critic.normalizer is None

@@ -196,12 +196,14 @@ def test_value_scale_multiplies_values_and_divides_the_loss():
   # In the head's units a target of 100 y is a target of y.
   targets = np.linspace(-1, 1, 5, dtype=np.float32)[None]
   np.testing.assert_allclose(
-    scaled.losses(scaled_values, 100.0 * targets),
-    plain.losses(values, targets),
+    scaled.representation.losses(scaled_values, 100.0 * targets),
+    plain.representation.losses(values, targets),
     rtol=1e-4,
   )
   np.testing.assert_allclose(
-    plain.losses(values, targets), (values - targets) ** 2, rtol=1e-5
+    plain.representation.losses(values, targets),
+    (values - targets) ** 2,
+    rtol=1e-5,
   )
 
 

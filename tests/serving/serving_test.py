@@ -254,7 +254,7 @@ def test_tensorflow_alone_gets_the_checkpoints_answers(runs, tmp_path):
       np.testing.assert_allclose, rtol=1e-6, atol=1e-6, err_msg=name
     )
     assert_close(found['serving_default']['action'], given['action'])
-    policy = agent.policy_distribution(tf.constant(observations))
+    policy = agent.actor_network(tf.constant(observations))[0]
     if name in ('BitFlip-8', 'ALE/Pong-v5'):
       expected = {'logits': policy.logits}
       actions = tf.range(int(runs(name).space.n))[:, tf.newaxis]
@@ -318,7 +318,7 @@ def test_the_seed_decides_the_samples(exports):
   for other in [(2, 1), (1, 3), (1 + 2**40, 2), (1, 2 - 2**40)]:
     assert np.mean(first == actions(*other)) < 0.01, other
   # Pendulum's bounds are +-2, sigma is 0.4 of them.
-  policy = run.agent.policy_distribution(observation[:1])
+  policy = run.agent.actor_network(observation[:1])[0]
   assert np.abs(2 * policy.mean()[0, 0] - first.mean()) < 0.05
   assert np.abs(0.8 - first.std()) < 0.05
 
@@ -330,9 +330,8 @@ def test_samples_of_discrete_actions_have_the_policys_frequencies(exports):
     observation=observation, seed=tf.constant([5, 6], tf.int64)
   )['action']
   found = np.bincount(actions, minlength=8) / 8000
-  probabilities = run.agent.policy_distribution(
-    observation[:1]
-  ).probs_parameter()
+  policy = run.agent.actor_network(observation[:1])[0]
+  probabilities = policy.probs_parameter()
   np.testing.assert_allclose(found, probabilities[0], atol=0.02)
 
 

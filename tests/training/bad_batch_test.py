@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from qwr_tf.agents import finite
-from qwr_tf.agents import regression_agent
+from qwr_tf.agents.streams import Stream
 from qwr_tf.config import gin_files
+from qwr_tf.replicas import replicas
 from qwr_tf.training import bad_batch
 from qwr_tf.training import experiment
 
@@ -73,10 +73,10 @@ def test_a_bad_row_stops_at_the_first_step_that_draws_it(tmp_path, column):
   agent, row = parts.agent, 72
   _poison(parts, column, row)
   error = _stopped(parts)
-  step = finite.bad_step(error)
+  step = replicas.bad_step(error)
 
   # The draws of the phase are a function of the seed.
-  seed = agent.seed_for(regression_agent.CRITIC_DRAWS, 0)
+  seed = agent.seed_for(Stream.CRITIC_DRAWS, 0)
   starts = parts.table.sample_starts([_STEPS, _BATCH], seed).numpy()
   first = np.flatnonzero((starts == row).any(axis=1))[0]
   assert 0 < first < _STEPS
@@ -100,7 +100,7 @@ def test_a_step_that_would_break_the_weights_is_not_taken(tmp_path):
   # The first step is finite and makes weights of 1e30; the second overflows.
   parts = _parts('critic/Adam.learning_rate=1e30')
   error = _stopped(parts)
-  assert finite.bad_step(error) == (parts.agent.critic_network.name, 1, 0)
+  assert replicas.bad_step(error) == (parts.agent.critic_network.name, 1, 0)
   assert all(np.isfinite(v).all() for v in _variables(parts.agent))
   message = bad_batch.explain(error, parts, tmp_path)
   assert 'of critic step 2; lower the learning rates' in message
@@ -113,7 +113,7 @@ def test_the_actor_s_steps_are_watched_too(tmp_path):
     'iterate.critic_steps=0',
   )
   error = _stopped(parts)
-  assert finite.bad_step(error) == (parts.agent.actor_network.name, 0, 0)
+  assert replicas.bad_step(error) == (parts.agent.actor_network.name, 0, 0)
   message = bad_batch.explain(error, parts, tmp_path)
   assert message.startswith('NaN or Inf in weights of actor step 1; ')
 
@@ -140,9 +140,7 @@ def test_check_says_which_step(compiled):
   steps = tf.Variable(12), tf.Variable(34)
 
   def check(loss, gradient):
-    with tf.control_dependencies(
-      finite.check(loss, [gradient], 'Critic', *steps)
-    ):
+    with replicas.check(loss, [gradient], 'Critic', *steps):
       return tf.identity(loss)
 
   if compiled:
@@ -153,7 +151,7 @@ def test_check_says_which_step(compiled):
     for loss, gradient in ((one * bad, ones), (one, ones * [1.0, bad, 1.0])):
       with pytest.raises(tf.errors.InvalidArgumentError) as caught:
         check(loss, gradient)
-      assert finite.bad_step(caught.value) == ('Critic', 12, 34)
+      assert replicas.bad_step(caught.value) == ('Critic', 12, 34)
 
 
 def test_errors_about_something_else_stay_what_they_are(tmp_path):
