@@ -3,8 +3,9 @@
     python export/check_policy.py --policy=runs/.../policy [--run=runs/...]
 
 Prints signatures, sizes and latencies, and compares every answer with the
-checkpoint the policy came from, on states that the policy visits. Exit codes:
-0 all within the tolerances, 2 bad input, 1 not the same policy.
+checkpoint the policy came from, on states that the policy visits and on some
+that it does not: zeros, ±1e30, NaN and Inf. Exit codes: 0 all within the
+tolerances, 2 bad input, 1 not the same policy.
 """
 
 from qwr_tf.config import startup  # noqa: F401, before TensorFlow.
@@ -133,15 +134,42 @@ def _check_saved_model(version, agent, space, observations) -> Iterator[str]:
     print(f'difference  {name}: {difference.largest:.1e}')
     if not difference.within(checks.TOLERANCE):
       yield f'{name} differs by {difference.largest:.1e}'
+  unusual = checks.unusual_observations(observations)
+  try:
+    for name, expected, answers in checks.signature_outputs(
+      agent, space, signatures, unusual
+    ):
+      if not checks.answers_alike(expected, answers, checks.TOLERANCE):
+        yield f'{name} differs on states that no policy visits'
+  except tf.errors.InvalidArgumentError:
+    if metadata.answers_every_row(version):
+      raise
+    # An export of version 0.1 refuses the batch.
 
 
-def _check_converted(act, is_int8, agent, space, observations) -> Iterator[str]:
+def _check_converted(
+  version, act, is_int8, agent, space, observations
+) -> Iterator[str]:
   """Prints; yields what is not as it should be."""
   _print_latencies(
     lambda batch: checks.latency(functools.partial(act, batch)), observations
   )
   expected = checks.actions(agent, space, observations)
   apart = checks.difference(expected, act(observations))
+  unusual = checks.unusual_observations(observations)
+  if not checks.answers_alike(
+    checks.actions(agent, space, unusual),
+    act(unusual),
+    np.inf if is_int8 else checks.CONVERTED_TOLERANCE,
+  ):
+    if metadata.answers_every_row(version):
+      yield 'differs on states that no policy visits'
+    else:
+      print(
+        'warning: takes an action where an observation is NaN or Inf, as '
+        'exports of version 0.1 do; export the policy again.',
+        file=sys.stderr,
+      )
   if np.issubdtype(expected.dtype, np.integer):
     print(f'same action  {100 * apart.agreement:.2f} % of the states')
     wanted = checks.INT8_MIN_AGREEMENT if is_int8 else 1.0
@@ -183,7 +211,9 @@ def _problems(version: pathlib.Path) -> Iterator[str]:
   for path in sorted(version.glob('policy*')):
     print(path.name)
     act, is_int8 = loaders[path.suffix](path), path.name == conversions.INT8
-    yield from _check_converted(act, is_int8, agent, space, observations)
+    yield from _check_converted(
+      version, act, is_int8, agent, space, observations
+    )
 
 
 def main() -> None:

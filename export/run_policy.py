@@ -83,6 +83,8 @@ class Policy:
     return act
 
   def _batch(self, observation: np.ndarray) -> tf.Tensor:
+    if not np.isfinite(observation).all():
+      raise FloatingPointError('the environment gave NaN or Inf to act on')
     (_, inputs) = self.signatures['serving_default'].structured_input_signature
     return tf.constant(observation[np.newaxis], inputs['observation'].dtype)
 
@@ -368,8 +370,8 @@ def run() -> int:
     return 0
   except InputError as error:
     message, code = str(error), 2
-  except tf.errors.InvalidArgumentError as error:  # NaN in an observation.
-    message, code = error.message, 1
+  except FloatingPointError as error:
+    message, code = str(error), 1
   print(f'error: {" ".join(message.split())}', file=sys.stderr)
   return code
 

@@ -24,7 +24,6 @@ from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 import gin
-import tensorflow as tf
 import tqdm
 from absl import flags
 
@@ -220,8 +219,6 @@ def main() -> None:
       with contextlib.closing(played), _gone_if_empty(path):
         metadata = _metadata(env, path, plain, kind)
         datasets.write(path, played, metadata)
-    except tf.errors.InvalidArgumentError as error:  # NaN in an observation.
-      raise FloatingPointError(f'{saved and saved.path}: {error}') from error
     except OSError as error:
       raise _unwritable(path, error) from error
   print(f'data set     {path}')

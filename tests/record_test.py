@@ -441,6 +441,14 @@ def test_an_environment_that_fails_is_no_recording(cli, tmp_path, faulty):
   assert code == 2 and 'Traceback' in err
 
 
+def test_no_saved_policy_acts_on_nan(tmp_path):
+  saved = saved_policy.SavedPolicy(_saved(tmp_path / 'policy'))
+  for act in (saved.mode(), saved.sampler(0)):
+    act(np.zeros(3))
+    with pytest.raises(FloatingPointError, match='NaN or Inf'):
+      act(np.array([0.0, np.inf, 0.0]))
+
+
 def test_the_first_seed_is_of_the_samples_too(tmp_path):
   saved = saved_policy.SavedPolicy(_saved(tmp_path / 'policy'))
   seeds = []

@@ -6,7 +6,7 @@
         [--signature=q_values --actions=actions.npy]
 
 `--observations` is an array [B, ...], `--actions` one [B, A]. Prints the
-outputs as JSON.
+outputs as JSON. Exit codes: 0 done, 2 bad input, 1 the server has no answer.
 """
 
 import argparse
@@ -35,7 +35,11 @@ def row_request(
   Args:
     inputs: by name, all with the same first axis [B].
     signature: of the SavedModel.
+
+  Raises:
+    ValueError: for NaN and Inf, which JSON does not have; names the row.
   """
+  _check_finite(inputs)
   names = list(inputs)
   rows = zip(
     *(np.asarray(inputs[name]).tolist() for name in names), strict=True
@@ -47,9 +51,21 @@ def row_request(
 def column_request(
   inputs: Mapping[str, np.ndarray], signature: str = 'serving_default'
 ) -> dict[str, Any]:
-  """A request with one array per input; the only way to hand in a seed."""
+  """The same with one array per input; the only way to hand in a seed."""
+  _check_finite(inputs)
   columns = {name: np.asarray(value).tolist() for name, value in inputs.items()}
   return {'signature_name': signature, 'inputs': columns}
+
+
+def _check_finite(inputs: Mapping[str, np.ndarray]) -> None:
+  for name, value in inputs.items():
+    value = np.asarray(value)
+    if value.dtype.kind == 'f' and not np.isfinite(value).all():
+      row = np.argwhere(~np.isfinite(value))[0][0]
+      raise ValueError(
+        f'{name}: row {row} holds NaN or Inf, which JSON cannot say; '
+        'mend the row, or ask with grpc_client.py.'
+      )
 
 
 def post(url: str, request: Mapping[str, Any], seconds: float = 10.0) -> Any:
@@ -65,7 +81,7 @@ def post(url: str, request: Mapping[str, Any], seconds: float = 10.0) -> Any:
   """
   call = urllib.request.Request(
     f'{url}:predict',
-    json.dumps(request).encode(),
+    json.dumps(request, allow_nan=False).encode(),
     {'Content-Type': 'application/json'},
   )
   try:
@@ -99,6 +115,15 @@ def outputs(reply: Mapping[str, Any], only_name: str) -> dict[str, np.ndarray]:
   if rows and isinstance(rows[0], dict):
     return {name: np.asarray([r[name] for r in rows]) for name in rows[0]}
   return {only_name: np.asarray(rows)}
+
+
+def strict(value: Any) -> Any:
+  """A reply with None for NaN and Inf, which servers write and JSON lacks."""
+  if isinstance(value, dict):
+    return {name: strict(part) for name, part in value.items()}
+  if isinstance(value, list):
+    return [strict(part) for part in value]
+  return value if not isinstance(value, float) or np.isfinite(value) else None
 
 
 def array(path: str) -> np.ndarray:
@@ -138,7 +163,8 @@ def main() -> None:
   if flags.seed:
     inputs['seed'] = np.array([int(n) for n in flags.seed.split(',')])
   build = column_request if flags.seed else row_request
-  print(json.dumps(post(flags.url, build(inputs, flags.signature))))
+  reply = post(flags.url, build(inputs, flags.signature))
+  print(json.dumps(strict(reply), allow_nan=False))
 
 
 def run() -> int:

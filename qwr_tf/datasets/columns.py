@@ -1,12 +1,15 @@
-"""Columns of HDF5 files, checked as they are read.
+"""Arrays of HDF5 files, checked as they are read.
 
-Every fault is a ValueError of one line: file, episode, field, what is wrong.
+Every fault is a ValueError of one line: file, episode, field, what is wrong,
+what to do. Nothing outside the file is read: links and storage in other files
+are refused.
 """
 
 import contextlib
+import io
 import pathlib
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -17,6 +20,8 @@ _KINDS = {'f': 'fiu', 'i': 'iu', 'b': 'bfiu'}
 # What float32 leaves of bounds that were float64, relative to their distance.
 _BOUNDS_TOLERANCE = 1e-5
 
+_MAX_SOFT_LINKS = 16  # As in HDF5.
+
 
 class Field(NamedTuple):
   """What a column must hold.
@@ -24,9 +29,13 @@ class Field(NamedTuple):
   Attributes:
     name: path in its group.
     shape: of one step.
-    dtype: it is read as; uint8 is asked for exactly, other numbers convert.
+    dtype: bool must be 0 and 1, uint8 images or JPEG files; other numbers are
+      converted.
     low: least value, broadcasts to the shape; None is any.
     high: largest value.
+    is_exact: whether floats are returned as float64 or float32 of the file,
+      once it is known that `dtype` can hold them.
+    if_missing: what to do about a missing column.
   """
 
   name: str
@@ -34,64 +43,98 @@ class Field(NamedTuple):
   dtype: np.dtype
   low: np.ndarray | None = None
   high: np.ndarray | None = None
+  is_exact: bool = False
+  if_missing: str = 'write this array, too'
 
 
 REWARD = Field('rewards', (), np.dtype(np.float32))
 
 
-def flag(name: str) -> Field:
-  """A column of booleans, whatever number stands for them."""
-  return Field(name, (), np.dtype(bool), np.zeros([]), np.ones([]))
+def flag(name: str, if_missing: str = Field._field_defaults['if_missing']):
+  """A field of booleans, whatever number type stands for them."""
+  return Field(name, (), np.dtype(bool), if_missing=if_missing)
 
 
 @contextlib.contextmanager
 def readable(place: str) -> Iterator[None]:
-  """Turns what HDF5 says of damaged files into a ValueError."""
+  """Turns HDF5's errors for damaged or locked files into a ValueError."""
   try:
     yield
   except (OSError, RuntimeError, KeyError) as error:
     reason = ' '.join(str(error).strip('\'"').split())
-    raise ValueError(f'{place}: cannot be read ({reason}).') from error
+    fix = 'copy or record the file anew'
+    if 'lock' in reason:
+      fix = (
+        'close it in the other process, or set the environment variable '
+        'HDF5_USE_FILE_LOCKING=FALSE'
+      )
+    elif isinstance(error, PermissionError):
+      fix = 'make it readable (chmod +r)'
+    raise ValueError(f'{place}: cannot be read ({reason}); {fix}.') from error
 
 
 def open_file(path: pathlib.Path) -> h5py.File:
   """Opens a file for reading.
 
   Raises:
-    ValueError: if it is no HDF5 file, or a truncated one.
+    ValueError: if it is not a complete HDF5 file.
   """
   with readable(str(path)):
     return h5py.File(path, 'r')
 
 
-def names(group: h5py.Group, name: str, place: str) -> set[str]:
-  """Names in a group of a group; none if there is no such group.
+def member(
+  group: h5py.Group, name: str, place: str, links: int = _MAX_SOFT_LINKS
+) -> Any:
+  """An object of the same file; None if there is none.
+
+  Args:
+    group: where the path starts.
+    name: path.
+    place: of the object, for errors.
+    links: soft links that may be followed.
+
+  Raises:
+    ValueError: for a link to another file.
+  """
+  for part in filter(None, name.split('/')):
+    if not isinstance(group, h5py.Group):
+      return None
+    with readable(place):
+      link = group.get(part, getlink=True)
+    if isinstance(link, h5py.ExternalLink) or not links:
+      raise ValueError(
+        f'{place}: is a link to another file; copy the data into this one '
+        '(h5repack).'
+      )
+    if isinstance(link, h5py.SoftLink):
+      start = group.file if link.path.startswith('/') else group
+      group = member(start, link.path, place, links - 1)
+    elif link is None:
+      return None
+    else:
+      with readable(place):
+        group = group[part]
+  return group
+
+
+def group(parent: h5py.Group, name: str, place: str) -> h5py.Group | None:
+  """A group of a group; None if there is none.
 
   Raises:
     ValueError: if it is an array.
   """
-  with readable(place):
-    found = group.get(name)
-    return set() if found is None else set(_as_group(found, f'{place}, {name}'))
-
-
-def group(parent: h5py.Group, name: str, place: str) -> h5py.Group:
-  """A group that is there, or ValueError."""
-  with readable(place):
-    return _as_group(parent[name], place)
-
-
-def _as_group(found, place: str) -> h5py.Group:
-  if not isinstance(found, h5py.Group):
-    raise ValueError(f'{place}: is an array and must be a group.')
-  return found
+  value = member(parent, name, place)
+  if value is not None and not isinstance(value, h5py.Group):
+    raise ValueError(f'{place}: is an array and must be a group; rename it.')
+  return value
 
 
 class Column:
   """A field of an open file, its shape and dtype checked."""
 
   def __init__(self, group: h5py.Group, field: Field, place: str):
-    """Looks at the layout; reads nothing.
+    """Checks the layout; reads nothing.
 
     Args:
       group: that should hold the field.
@@ -103,28 +146,38 @@ class Column:
     """
     self._field = field
     self.place = f'{place}, {field.name}'
-    with readable(self.place):
-      column = group.get(field.name)
+    column = member(group, field.name, self.place)
     if column is None:
-      raise ValueError(f'{self.place}: is missing.')
+      self._refuse(f'is missing; {field.if_missing}')
+    if isinstance(column, h5py.Group):
+      self._refuse(
+        f'is a group ({", ".join(column)}) and must be one array; flatten it '
+        'before recording (FlattenObservation)'
+      )
     if not isinstance(column, h5py.Dataset):
-      raise ValueError(
-        f'{self.place}: is a group ({", ".join(column)}) and must be one '
-        'array; flatten it before recording (FlattenObservation).'
+      self._refuse('is a data type and must be an array; write one')
+    if column.external or (
+      column.is_virtual
+      and any(source.file_name != '.' for source in column.virtual_sources())
+    ):
+      self._refuse(
+        'is stored in another file; copy the data into this one (h5repack)'
       )
     self._column = column
-    if not self._fits(column.dtype):
-      raise ValueError(
-        f'{self.place}: has dtype {column.dtype} and must be '
-        f'{_in_words(field.dtype)}.'
+    images = field.dtype == np.uint8 and len(field.shape) > 1
+    self._is_jpeg = images and (
+      h5py.check_vlen_dtype(column.dtype) == np.uint8
+      or (column.dtype == np.uint8 and column.ndim == 2)
+    )
+    if not self._is_jpeg and not self._fits(column.dtype):
+      self._refuse(
+        f'has dtype {column.dtype} and must be {_in_words(field.dtype)}; '
+        'convert it, or choose another run.environment'
       )
     if not column.shape:
-      raise ValueError(f'{self.place}: is no array of steps.')
-    if column.shape[1:] != field.shape:
-      raise ValueError(
-        f'{self.place}: a step has shape {column.shape[1:]} and must have '
-        f'{field.shape}, as in the environment.'
-      )
+      self._refuse('is no array of steps; write one value per step')
+    if not self._is_jpeg:
+      self._check_shape(column.shape[1:])
 
   def _fits(self, dtype: np.dtype) -> bool:
     wanted = self._field.dtype
@@ -132,14 +185,34 @@ class Column:
       return dtype == np.uint8
     return dtype.kind in _KINDS[wanted.kind]
 
+  def _check_shape(self, shape: tuple[int, ...]) -> None:
+    if shape != self._field.shape:
+      self._refuse(
+        f'a step has shape {shape} and must have {self._field.shape}, as in '
+        'the environment; choose another run.environment, or reshape the array'
+      )
+
+  def _decoded(self, jpegs: np.ndarray) -> np.ndarray:
+    """Images [n, ...] of JPEG files, as Minari writes images."""
+    from PIL import Image
+
+    images = [np.array(Image.open(io.BytesIO(bytes(jpeg)))) for jpeg in jpegs]
+    for image in images:
+      self._check_shape(image.shape)
+    return np.stack(images)
+
+  def _refuse(self, problem: str) -> None:
+    raise ValueError(f'{self.place}: {problem}.')
+
   def __len__(self) -> int:
     return len(self._column)
 
   def check_length(self, length: int, of: str) -> None:
-    """Raises ValueError if there are not so many steps as others ask for."""
+    """Raises ValueError if the column has another length."""
     if len(self) != length:
-      raise ValueError(
-        f'{self.place}: has length {len(self)} and must have {length}, as {of}.'
+      self._refuse(
+        f'has length {len(self)} and must have {length}, as {of}; write all '
+        'arrays anew'
       )
 
   def read(
@@ -150,37 +223,49 @@ class Column:
     Args:
       first: step.
       end: step.
-      locate: step (0 is `first`) to where it is, for errors.
+      locate: step (0 is `first`) to its place in words, for errors.
 
     Raises:
-      ValueError: for damage, NaN or Inf, values out of bounds, or too large
-        for the dtype.
+      ValueError: for damage, NaN or Inf, flags other than 0 and 1, values out
+        of bounds, or too large for the dtype.
     """
+    field = self._field
     with readable(self.place):
       values = self._column[first:end]
-    low, high = self._field.low, self._field.high
-    if values.dtype.kind == 'f':
-      self._refuse(~np.isfinite(values), 'NaN or Inf', locate, values)
-    if low is not None and high is not None:
-      slack = _BOUNDS_TOLERANCE * np.maximum(high - low, 1e-30)
-      outside = (values < low - slack) | (values > high + slack)
-      what = f'outside of [{_short(low)}, {_short(high)}]'
-      self._refuse(outside, what, locate, values)
-    with np.errstate(over='ignore'):
-      converted = values.astype(self._field.dtype)
-    beyond = f'more than {self._field.dtype} holds'
-    self._refuse(~np.isfinite(converted), beyond, locate, values)
-    return converted
+      if self._is_jpeg:
+        values = self._decoded(values)
 
-  def _refuse(self, is_bad, what: str, locate, values) -> None:
-    """Raises ValueError that names the first step with a bad value."""
-    per_step = is_bad.reshape(len(is_bad), -1).any(axis=1)
-    if per_step.any():
-      step = int(np.argmax(per_step))
-      value = values[step][is_bad[step]].flat[0]
-      raise ValueError(
-        f'{locate(step)}, {self._field.name}: {what} ({value:g}).'
+    def refuse(is_bad: np.ndarray, problem: str, fix: str) -> None:
+      per_step = is_bad.reshape(len(is_bad), -1).any(axis=1)
+      if per_step.any():
+        step = int(np.argmax(per_step))
+        value = values[step][is_bad[step]].flat[0]
+        raise ValueError(
+          f'{locate(step)}, {field.name}: {problem} ({value:g}); {fix}.'
+        )
+
+    if values.dtype.kind == 'f':
+      is_bad = ~np.isfinite(values)
+      refuse(is_bad, 'NaN or Inf', 'leave this episode out of the data set')
+    if field.dtype == bool:
+      is_bad = (values != 0) & (values != 1)
+      refuse(is_bad, 'neither 0 nor 1', 'write booleans')
+    if field.low is not None and field.high is not None:
+      slack = _BOUNDS_TOLERANCE * np.maximum(field.high - field.low, 1e-30)
+      is_bad = (values < field.low - slack) | (values > field.high + slack)
+      bounds = f'[{_short(field.low)}, {_short(field.high)}]'
+      clip = (
+        '' if field.dtype.kind == 'i' else 'DataSet.clip_actions = True, or '
       )
+      fix = f'set {clip}run.environment to the one that was recorded'
+      refuse(is_bad, f'outside of {bounds}', fix)
+    with np.errstate(over='ignore'):
+      converted = values.astype(field.dtype)
+    is_bad = ~np.isfinite(converted)
+    refuse(is_bad, f'more than {field.dtype} holds', 'scale the values')
+    if field.is_exact and values.dtype.kind in 'fiu':
+      return values.astype(np.promote_types(values.dtype, field.dtype))
+    return converted
 
 
 def _in_words(dtype: np.dtype) -> str:

@@ -1,4 +1,4 @@
-"""A logged data set, and the way it gets into a replay table."""
+"""A logged data set, and its way into a replay table."""
 
 import contextlib
 import pathlib
@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 import gin
 import numpy as np
 import tensorflow as tf
+from absl import logging
 from tf_agents.trajectories import trajectory
 
+from qwr_tf import environments
 from qwr_tf.datasets import actions
 from qwr_tf.datasets import behavior
 from qwr_tf.datasets import minari_layout
@@ -23,17 +25,17 @@ _LOC, _SCALE = 'loc', 'scale_diag'
 
 
 class Summary(NamedTuple):
-  """What was read.
+  """Counts and returns of a data set.
 
   Attributes:
     name: of the data set.
-    steps: logged ones.
-    transitions: those of them that are learned from.
-    episodes: that were recorded to their end.
-    mean_return: undiscounted, over these; None if there are none.
+    steps: logged steps.
+    transitions: steps that are learned from.
+    episodes: episodes that were recorded to their end.
+    mean_return: undiscounted, of these episodes; None if there are none.
     mu: 'recorded', or 'from logged actions'.
-    reference: returns that count as 0 and 100, if the data set says so
-      (Minari's ref_min_score and ref_max_score).
+    reference: returns that count as scores 0 and 100 (Minari's ref_min_score
+      and ref_max_score); None if the data set has none.
   """
 
   name: str
@@ -56,6 +58,8 @@ class DataSet:
     behavior_fn: Callable = behavior.logged_action_behavior,
     recorded_behavior: bool = True,
     unclipped_actions: bool = True,
+    clip_actions: bool = False,
+    max_episode_steps: int | None = None,
     chunk_steps: int = 10_000,
     seed: int = 0,
   ):
@@ -64,19 +68,24 @@ class DataSet:
     Args:
       path: file or folder.
       behavior_fn: makes mu of logged actions; see `behavior`.
-      recorded_behavior: whether recorded parameters of mu are used instead,
-        where the data set has those the table keeps.
-      unclipped_actions: whether what a recorded Gaussian drew beyond the
-        bounds, and is logged at them, is drawn anew; see
+      recorded_behavior: whether recorded parameters of mu are used instead, if
+        the data set has those that the table holds.
+      unclipped_actions: whether samples of a recorded Gaussian that were logged
+        at a bound are drawn anew, from beyond it; see
         `actions.unclipped_samples`.
+      clip_actions: whether logged actions out of bounds are clipped; else they
+        are refused.
+      max_episode_steps: time limit at which episodes are cut, for files of
+        D4RL's layout without `timeouts`.
       chunk_steps: steps in memory beside the table.
-      seed: of what is drawn anew.
+      seed: of the samples that are drawn anew.
 
     Raises:
       ValueError: if there is no such data set, or it is damaged or empty.
     """
     self.path = path
-    self._source = sources.open_source(pathlib.Path(path))
+    self._source = sources.open_source(pathlib.Path(path), max_episode_steps)
+    self._clip_actions = clip_actions
     self._behavior_fn = behavior_fn
     self._recorded_behavior = recorded_behavior
     self._unclipped_actions = unclipped_actions
@@ -84,27 +93,29 @@ class DataSet:
     self._chunk_steps = chunk_steps
     self.steps = self._source.num_steps()
     if not self.steps:
-      raise ValueError(f'{path}, rewards: the data set is empty.')
+      raise ValueError(
+        f'{path}, rewards: the data set is empty; record it anew.'
+      )
 
   def close(self) -> None:
-    """Closes the file; what is known already stays."""
+    """Closes the file; `name`, `metadata` and `steps` stay."""
     self._source.close()
 
   @property
   def name(self) -> str:
-    """The last part of its id; of a file its name without the ending."""
+    """The last part of the id, or the file's name without its ending."""
     path = pathlib.Path(self.path).resolve()
     stem = path.stem if path.suffix in ('.hdf5', '.h5') else path.name
     return str(self.metadata.get('dataset_id') or stem).rpartition('/')[2]
 
   @property
   def environment(self) -> str | None:
-    """Id of the one that was recorded, if the metadata say so."""
+    """Id of the recorded environment; None if the metadata have none."""
     return minari_layout.environment_id(self.metadata)
 
   @property
   def metadata(self) -> dict[str, Any]:
-    """What Minari keeps beside the episodes, `dataset_id` for instance."""
+    """Minari's metadata, `dataset_id` for instance."""
     return self._source.metadata
 
   def fill(
@@ -117,33 +128,34 @@ class DataSet:
     reward_fn: Callable[[np.ndarray], np.ndarray] = lambda rewards: rewards,
     timeout_is_terminal: bool = False,
   ) -> Summary:
-    """Appends everything to an empty table, and closes the file.
+    """Appends all steps to an empty table, and closes the file.
+
+    Warns of features without spread, if there is a normaliser, and of features
+    that float32 cannot hold.
 
     Args:
-      table: a `replay.ReplayTable` with room for it.
-      action_bounds: of the environment. The table gets actions as the agent
-        sees them: bounds of +-1, or from 0 on.
-      behavior_scale: deviation of the policy [A] where it is a constant, which
-        the table does not keep. A recorded one must be the same.
-      normalizer: its `fit` sees all observations that have an action.
-      reward_fn: logged rewards [N] to those that are learned from; mean
-        returns are of the logged ones.
-      timeout_is_terminal: whether nothing is bootstrapped from a time limit,
-        as from a terminal state; where the data end, it is in any case.
-
-    Returns:
-      What was read.
+      table: a `replay.ReplayTable` with enough capacity.
+      action_bounds: of the environment. The table gets actions of the agent:
+        bounds of +-1, or integers from 0 on.
+      behavior_scale: constant deviation [A] of the policy, if the table holds
+        none. A recorded deviation must equal it.
+      normalizer: its `fit` gets all observations that have an action.
+      reward_fn: logged rewards [N] to rewards to learn from; mean returns are
+        of the logged rewards.
+      timeout_is_terminal: whether a time limit is a terminal state, from which
+        nothing is bootstrapped. The end of the data never is.
 
     Raises:
-      ValueError: in one line with file, episode and field, for anything that
-        does not fit the table or the environment.
+      ValueError: in one line with file, episode and field, if the data do not
+        fit the table or the environment.
     """
     self._check_room(table)
     spec = table.data_spec
     recorded = self._recorded(spec)
-    fields = steps.fields(spec, action_bounds, recorded)
+    fields = self._fields(spec, action_bounds, recorded)
     returns = steps.EpisodeReturns()
-    chunks = self._watched(fields, behavior_scale, returns, normalizer)
+    spread = environments.Float32Spread()
+    chunks = self._watched(fields, behavior_scale, returns, spread, normalizer)
     if timeout_is_terminal:
       chunks = map(steps.timeouts_as_terminal, chunks)
     transitions = 0
@@ -151,12 +163,14 @@ class DataSet:
       for rows in rows_lib.rows(chunks):
         rows = rows._replace(reward=reward_fn(rows.reward))
         rows = rows._replace(
-          action=actions.to_agent(rows.action, action_bounds, spec.action)
+          observation=rows.observation.astype(fields.observation.dtype),
+          action=actions.to_agent(rows.action, action_bounds, spec.action),
         )
         rows = self._with_mu(rows, spec, behavior_scale, recorded)
         _append(table, rows)
         transitions += int(np.sum(~rows.is_boundary()))
     self._check_all_there(table, transitions)
+    self._warn(spread, normalizer)
     mu = 'recorded' if recorded else 'from logged actions'
     return Summary(
       self.name,
@@ -174,27 +188,30 @@ class DataSet:
     action_bounds: actions.Bounds,
     number: int,
   ) -> np.ndarray:
-    """Some of the logged observations, and closes the file.
+    """A sample of the logged observations [n, ...]; closes the file.
 
     Args:
-      data_spec: of a table that it fits.
+      data_spec: of a table that the data fit.
       action_bounds: as in `fill`.
-      number: of rows drawn, without repetition; at most all there are.
+      number: of observations, drawn without replacement; at most all.
 
     Raises:
       ValueError: as `fill`.
     """
     number = min(number, self.steps)
-    wanted = np.zeros(self.steps, bool)
-    wanted[self._rng.choice(self.steps, number, replace=False)] = True
-    found, first = [], 0
-    fields = steps.fields(data_spec, action_bounds, set())
+    is_drawn = np.zeros(self.steps, bool)
+    is_drawn[self._rng.choice(self.steps, number, replace=False)] = True
+    sample, first = [], 0
+    fields = self._fields(data_spec, action_bounds, set())
     with contextlib.closing(self):
       for chunk in self._source.chunks(fields, self._chunk_steps):
         end = first + len(chunk.reward)
-        found.append(chunk.observation[wanted[first:end]])
+        sample.append(chunk.observation[is_drawn[first:end]])
         first = end
-    return np.concatenate(found)
+    return np.concatenate(sample).astype(fields.observation.dtype)
+
+  def _fields(self, spec, action_bounds, recorded: set[str]) -> steps.Fields:
+    return steps.fields(spec, action_bounds, recorded, self._clip_actions)
 
   def _reference(self) -> tuple[float, float] | None:
     low = self.metadata.get('ref_min_score')
@@ -202,24 +219,24 @@ class DataSet:
     if low is None or high is None:
       return None
     try:
-      found = float(low), float(high)
+      scores = float(low), float(high)
     except (TypeError, ValueError) as error:
       raise ValueError(
         f'{self.path}: ref_min_score and ref_max_score must be numbers, not '
-        f'{low!r} and {high!r}.'
+        f'{low!r} and {high!r}; correct or delete them in metadata.json.'
       ) from error
-    return found if found[0] != found[1] else None
+    return scores if scores[0] != scores[1] else None
 
   def _recorded(self, spec: trajectory.Trajectory) -> set[str]:
-    """Names of the parameters to read; none if mu is to be made."""
-    found = self._source.recorded() if self._recorded_behavior else set()
-    wanted = set(spec.policy_info[_DIST_PARAMS])
-    return (wanted | ({_SCALE} & found)) if wanted <= found else set()
+    """Names of the parameters to read; none if mu is made of actions."""
+    names = self._source.recorded() if self._recorded_behavior else set()
+    needed = set(spec.policy_info[_DIST_PARAMS])
+    return (needed | ({_SCALE} & names)) if needed <= names else set()
 
   def _with_mu(
     self, rows: trajectory.Trajectory, spec, behavior_scale, recorded: set[str]
   ) -> trajectory.Trajectory:
-    """Rows with mu as recorded or made of the actions, which fit it."""
+    """Rows with mu, and actions that are samples of it."""
     names = spec.policy_info[_DIST_PARAMS]
     if not recorded:
       params = self._behavior_fn(rows.action, spec.action, names)
@@ -235,11 +252,13 @@ class DataSet:
     )
 
   def _watched(
-    self, fields: steps.Fields, behavior_scale, returns, normalizer
+    self, fields: steps.Fields, behavior_scale, returns, spread, normalizer
   ) -> Iterator[steps.Steps]:
-    """The chunks, after everybody has seen them."""
+    """The chunks, after their statistics have been updated."""
     for chunk in self._source.chunks(fields, self._chunk_steps):
       returns.add(chunk)
+      if chunk.observation.dtype == np.float64:
+        spread.add(chunk.observation)
       if normalizer is not None:
         normalizer.fit(tf.constant(chunk.observation))
       scale = chunk.dist_params.get(_SCALE)
@@ -247,12 +266,25 @@ class DataSet:
         self._check_scale(scale, behavior_scale)
       yield chunk
 
-  def _check_scale(self, recorded: np.ndarray, own: np.ndarray) -> None:
-    if not np.allclose(recorded, own, rtol=1e-4):
+  def _warn(self, spread: environments.Float32Spread, normalizer) -> None:
+    """Warns of features that will be of little use."""
+    spread.warn(self.path)
+    if normalizer is not None and len(
+      features := normalizer.constant_features()
+    ):
+      logging.warning(
+        '%s: %s have no spread in the data; the normaliser leaves their '
+        'deviation at 1. Is run.dataset right?',
+        self.path,
+        environments.feature_names(features),
+      )
+
+  def _check_scale(self, recorded: np.ndarray, scale: np.ndarray) -> None:
+    if not np.allclose(recorded, scale, rtol=1e-4):
       raise ValueError(
         f'{self.path}, {steps.DIST_PARAMS}/{_SCALE}: the policy that acted '
         f'had deviations like {recorded.flat[0]:g}, this one has '
-        f'{np.min(own):g}; set GaussianHead.scale, or '
+        f'{np.min(scale):g}; set GaussianHead.scale, or '
         'DataSet.recorded_behavior = False to make mu of logged actions.'
       )
 
@@ -267,18 +299,18 @@ class DataSet:
     if not transitions:
       raise ValueError(
         f'{self.path}: no step can be learned from, as every episode was cut '
-        'after its first.'
+        'after its first; record longer episodes.'
       )
-    kept = int(table.num_starts())
-    if kept != transitions:
+    starts = int(table.num_starts())
+    if starts != transitions:
       raise ValueError(
-        f'{self.path}: the table keeps {kept} of {transitions} transitions; '
+        f'{self.path}: the table holds {starts} of {transitions} transitions; '
         'raise ReplayTable.rows_per_interaction (2 always suffices).'
       )
 
 
 def _append(table, rows: trajectory.Trajectory) -> None:
-  """Rows of arrays, in pieces that the table takes."""
+  """Appends rows of arrays, in pieces no larger than the table."""
   names = table.data_spec.policy_info[_DIST_PARAMS]
   params = {name: rows.policy_info[name] for name in names}
   rows = rows._replace(policy_info={_DIST_PARAMS: params})

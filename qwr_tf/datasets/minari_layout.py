@@ -1,10 +1,10 @@
 """Steps of a file in Minari's layout.
 
 A group `episode_<n>` per episode with `observations` (one more than steps),
-`actions`, `rewards`, `terminations`, `truncations`, and where it was recorded
-`infos/dist_params/<name>`: of the policy that acted, in units where action
-bounds are +-1. `metadata.json` beside the file; before Minari 0.5 it was the
-file's attributes.
+`actions`, `rewards`, `terminations`, `truncations`; optionally
+`infos/dist_params/<name>`, of the policy that acted, in units where action
+bounds are +-1. `metadata.json` beside the file; before Minari 0.5 the file's
+attributes.
 """
 
 import json
@@ -34,7 +34,9 @@ class MinariSource:
     self._file = file
     names = [name for name in file if re.fullmatch(r'episode_\d+', name)]
     self._names = sorted(names, key=lambda name: int(name[8:]))
-    self.metadata = {**file.attrs, **read_json(path.with_name(METADATA_FILE))}
+    with columns.readable(str(path)):
+      attributes = dict(file.attrs)
+    self.metadata = attributes | read_json(path.with_name(METADATA_FILE))
 
   def num_steps(self) -> int:
     """Steps of all episodes."""
@@ -45,13 +47,15 @@ class MinariSource:
     return len(columns.Column(self._group(name), columns.REWARD, place))
 
   def _group(self, name: str) -> h5py.Group:
-    return columns.group(self._file, name, f'{self.path}: {name}')
+    group = columns.group(self._file, name, f'{self.path}: {name}')
+    assert group is not None
+    return group
 
   def recorded(self) -> set[str]:
     """Names of the recorded parameters."""
-    first = self._names[0]
-    place = f'{self.path}: {first}'
-    return columns.names(self._group(first), steps_lib.DIST_PARAMS, place)
+    first, name = self._names[0], steps_lib.DIST_PARAMS
+    place = f'{self.path}: {first}, {name}'
+    return set(columns.group(self._group(first), name, place) or ())
 
   def chunks(self, fields: Fields, num_steps: int) -> Iterator[Steps]:
     """Yields chunks of about `num_steps` steps, never twice as many.
@@ -77,13 +81,15 @@ class MinariSource:
     reward = columns.Column(group, columns.REWARD, place)
     length = len(reward)
     if not length:
-      raise ValueError(f'{reward.place}: the episode has no steps.')
+      raise ValueError(
+        f'{reward.place}: the episode has no steps; delete its group.'
+      )
 
     def column(field: columns.Field, *lengths: int) -> columns.Column:
-      found = columns.Column(group, field, place)
-      if len(found) not in lengths:
-        found.check_length(lengths[0], f'{length} rewards ask for')
-      return found
+      opened = columns.Column(group, field, place)
+      if len(opened) not in lengths:
+        opened.check_length(lengths[0], f'{length} rewards ask for')
+      return opened
 
     return _Episode(
       place,
@@ -139,37 +145,39 @@ class _Episode(NamedTuple):
 
 def _ends(column, length: int, place: str) -> tuple[np.ndarray, np.ndarray]:
   """Terminal and timed-out steps of an episode, which are its last at most."""
-  found = []
+  both = []
   for name in ('terminations', 'truncations'):
     flags = column(columns.flag(name), length)
     ends = flags.read(0, length, lambda step: f'{place}, step {step}')
     if ends[:-1].any():
       raise ValueError(
         f'{flags.place}: True at step {int(np.argmax(ends))}, but the episode '
-        f'goes on to step {length - 1}.'
+        f'goes on to step {length - 1}; split it into two groups.'
       )
-    found.append(ends)
-  terminal, timeout = found
+    both.append(ends)
+  terminal, timeout = both
   return terminal, timeout & ~terminal
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
-  """Minari's metadata; nothing where there is no such file."""
-  try:
-    content = json.loads(path.read_text('utf-8'))
-  except FileNotFoundError:  # Minari before 0.5 wrote attributes instead.
+  """Minari's metadata; {} if there is no such file (Minari before 0.5)."""
+  if not path.exists():
     return {}
-  except (OSError, ValueError) as error:
-    raise ValueError(f'{path}: cannot be read ({error}).') from error
+  try:
+    content = json.loads(path.read_text('utf-8')) if path.is_file() else None
+  except (OSError, ValueError, RecursionError) as error:
+    raise ValueError(
+      f'{path}: cannot be read ({error}); delete or correct it.'
+    ) from error
   if not isinstance(content, dict):
-    raise ValueError(f'{path}: must hold a JSON object.')
+    raise ValueError(f'{path}: must hold a JSON object; delete or correct it.')
   return content
 
 
 def environment_id(metadata: Mapping[str, Any]) -> str | None:
-  """Of the gymnasium environment that was recorded, if Minari noted it."""
+  """Id of the recorded gymnasium environment; None if it is not given."""
   try:
     name = json.loads(metadata['env_spec'])['id']
-  except (KeyError, TypeError, ValueError):
+  except (KeyError, TypeError, ValueError, RecursionError):
     return None
   return name if isinstance(name, str) else None

@@ -1,4 +1,4 @@
-"""Which of two layouts a data set has."""
+"""Recognises the layout of a data set: Minari's or D4RL's."""
 
 import pathlib
 import re
@@ -11,8 +11,15 @@ from qwr_tf.datasets.minari_layout import MinariSource
 from qwr_tf.datasets.minari_layout import read_json
 
 
-def open_source(path: pathlib.Path) -> MinariSource | D4rlSource:
-  """Finds out which layout a file or a folder has.
+def open_source(
+  path: pathlib.Path, max_episode_steps: int | None
+) -> MinariSource | D4rlSource:
+  """Opens a file or a folder.
+
+  Args:
+    path: of the data set.
+    max_episode_steps: time limit of episodes in files of D4RL's layout without
+      `timeouts`.
 
   Raises:
     ValueError: if it is neither, damaged or empty.
@@ -24,7 +31,7 @@ def open_source(path: pathlib.Path) -> MinariSource | D4rlSource:
   if any(re.fullmatch(r'episode_\d+', name) for name in names):
     return MinariSource(file_path, file)
   if {'observations', 'actions', 'rewards', 'terminals'} & set(names):
-    return D4rlSource(file_path, file)
+    return D4rlSource(file_path, file, max_episode_steps)
   file.close()
   holds = f'holds {", ".join(names[:5])}' if names else 'is empty'
   raise ValueError(
@@ -35,8 +42,11 @@ def open_source(path: pathlib.Path) -> MinariSource | D4rlSource:
 
 def _main_file(path: pathlib.Path) -> pathlib.Path:
   if not path.is_dir():
-    if not path.exists():
-      raise ValueError(f'{path}: there is no such data set.')
+    if not path.is_file():
+      raise ValueError(
+        f'{path}: there is no such data set; set run.dataset to a file or '
+        'folder.'
+      )
     return path
   for folder in (path / 'data', path):
     if (folder / MAIN_FILE).is_file():
@@ -44,6 +54,10 @@ def _main_file(path: pathlib.Path) -> pathlib.Path:
     kind = read_json(folder / METADATA_FILE).get('data_format', 'hdf5')
     if kind != 'hdf5':
       raise ValueError(
-        f"{path}: is in Minari's format {kind!r}; only 'hdf5' can be read."
+        f"{path}: is in Minari's format {kind!r}; only 'hdf5' can be read, so "
+        "record it with data_format='hdf5'."
       )
-  raise ValueError(f'{path}: holds no data/{MAIN_FILE}.')
+  raise ValueError(
+    f'{path}: holds no data/{MAIN_FILE}; set run.dataset to a file, or to a '
+    "folder in Minari's layout."
+  )

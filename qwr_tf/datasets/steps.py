@@ -1,4 +1,4 @@
-"""Logged steps in memory, whatever file they are from."""
+"""Logged steps in memory, of either layout."""
 
 from typing import NamedTuple
 
@@ -7,22 +7,22 @@ from tf_agents.trajectories import trajectory
 
 from qwr_tf.datasets import columns
 
-# Where either layout holds the parameters of the policy that acted.
+# Group of the parameters of the policy that acted, in either layout.
 DIST_PARAMS = 'infos/dist_params'
 
 
 class Steps(NamedTuple):
-  """Consecutive steps; the next chunk goes on where they end.
+  """A chunk of consecutive steps.
 
   Attributes:
-    observation: before the action, [n, ...].
+    observation: before the action, uint8, float32 or float64 [n, ...].
     action: in the environment's units, [n, ...].
     reward: float32 [n].
     terminal: whether the episode ended in a terminal state, bool [n].
-    timeout: whether it ended otherwise, bool [n].
-    cut: whether it did so because the data end there, bool [n].
+    timeout: whether it ended at a time limit, bool [n].
+    cut: whether the data end within the episode, bool [n].
     final_observation: after the terminal steps, [number of them, ...]; None
-      where there is none, or none was recorded.
+      if there is none, or none was recorded.
     dist_params: of the policy that acted, {name: [n, ...]}.
   """
 
@@ -37,7 +37,7 @@ class Steps(NamedTuple):
 
 
 class Fields(NamedTuple):
-  """What is read: observations, actions, and parameters by name."""
+  """Columns to read: observations, actions, and parameters by name."""
 
   observation: columns.Field
   action: columns.Field
@@ -46,26 +46,30 @@ class Fields(NamedTuple):
 
 def fields(
   spec: trajectory.Trajectory,
-  bounds: tuple[np.ndarray, np.ndarray],
+  bounds: tuple[np.ndarray, ...],
   recorded: set[str],
+  clip_actions: bool = False,
 ) -> Fields:
-  """What the columns must hold for a table.
+  """Columns that fit the rows of a replay table.
 
   Args:
-    spec: of its rows.
+    spec: of the rows.
     bounds: of actions, in the environment's units.
     recorded: names of the parameters to read.
+    clip_actions: whether float actions may be out of bounds.
   """
 
   def field(name: str, spec, *bounds) -> columns.Field:
     dtype = np.dtype(spec.dtype.as_numpy_dtype)
     return columns.Field(name, tuple(spec.shape), dtype, *bounds)
 
+  if clip_actions and spec.action.dtype.is_floating:
+    bounds = ()
   params = spec.policy_info['dist_params']
   # A deviation that the table does not keep has the action's shape.
   specs = {name: params.get(name, spec.action) for name in recorded}
   return Fields(
-    field('observations', spec.observation),
+    field('observations', spec.observation)._replace(is_exact=True),
     field('actions', spec.action, *bounds),
     {n: field(f'{DIST_PARAMS}/{n}', s) for n, s in specs.items()},
   )
@@ -85,11 +89,11 @@ def joined(parts: list[Steps]) -> Steps:
 
 
 def timeouts_as_terminal(steps: Steps) -> Steps:
-  """The same with time limits as terminal states."""
+  """Steps whose time limits count as terminal states."""
   return steps._replace(
     terminal=steps.terminal | steps.timeout,
     timeout=np.zeros_like(steps.timeout),
-    # Not recorded for all of them now, and asked for by nobody.
+    # Not recorded for all of them, and not used.
     final_observation=None,
   )
 
@@ -98,12 +102,12 @@ class EpisodeReturns:
   """Undiscounted returns of the episodes that were recorded to their end."""
 
   def __init__(self):
-    """None yet."""
+    """Starts without episodes."""
     self.all: list[float] = []
     self._so_far = 0.0
 
   def add(self, chunk: Steps) -> None:
-    """Takes in the next steps."""
+    """Adds the next steps."""
     totals = self._so_far + np.cumsum(chunk.reward, dtype=np.float64)
     whole = chunk.terminal | chunk.timeout
     ends = np.flatnonzero(whole | chunk.cut)

@@ -1,7 +1,7 @@
 """Whether an export does what its checkpoint does, and how fast."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,6 +64,26 @@ def _logged_observations(
     raise ConfigError(describe(error)) from error
 
 
+def unusual_observations(observations: np.ndarray) -> np.ndarray:
+  """Observations [7, ...] that no policy visits, and that must not matter.
+
+  Args:
+    observations: [B, ...], visited.
+
+  Returns:
+    Zeros and ±1e30; three visited rows with a NaN or an Inf in one element;
+    and a visited row, which the others must not change. Of images: zeros,
+    255s, and a visited row.
+  """
+  first = observations[:1]
+  if not np.issubdtype(first.dtype, np.floating):
+    return np.concatenate([0 * first, 0 * first + 255, first])
+  broken = np.repeat(first, 3, axis=0)
+  broken.reshape(3, -1)[:, -1] = [np.nan, np.inf, -np.inf]
+  large = np.full_like(first, 1e30)
+  return np.concatenate([0 * first, large, -large, broken, first])
+
+
 class Difference(NamedTuple):
   """How far two arrays of actions or values are apart.
 
@@ -88,10 +108,10 @@ def difference(one: np.ndarray, other: np.ndarray) -> Difference:
   return Difference(apart.max(), apart.mean(), float(np.mean(apart == 0)))
 
 
-def signature_differences(
+def signature_outputs(
   agent, action_space, exported: Mapping[str, Any], observations: np.ndarray
-) -> dict[str, Difference]:
-  """Every output of every signature, export against agent.
+) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+  """Yields every output of every signature, of the agent and of the export.
 
   Args:
     agent: with the checkpoint's weights.
@@ -99,21 +119,53 @@ def signature_differences(
     exported: `signatures` of the loaded SavedModel.
     observations: [B, ...].
 
-  Returns:
-    Differences by 'signature output'.
+  Yields:
+    ('signature output', the agent's [B, ...], the export's [B, ...]).
   """
   functions = signatures.signatures(agent, action_space)
   inputs = {'observation': tf.constant(observations)}
   mode = functions[signatures.SERVING_DEFAULT](inputs['observation'])
   inputs |= {'action': mode['action'], 'seed': tf.constant([1, 2], tf.int64)}
-  found = {}
   for name, function in functions.items():
     _, specs = exported[name].structured_input_signature
     given = {key: inputs[key] for key in specs}
     ours, theirs = function(*_ordered(function, given)), exported[name](**given)
     for key, value in ours.items():
-      found[f'{name} {key}'] = difference(value.numpy(), theirs[key].numpy())
-  return found
+      yield f'{name} {key}', value.numpy(), theirs[key].numpy()
+
+
+def signature_differences(
+  agent, action_space, exported: Mapping[str, Any], observations: np.ndarray
+) -> dict[str, Difference]:
+  """Differences by 'signature output'; arguments as `signature_outputs`."""
+  return {
+    name: difference(ours, theirs)
+    for name, ours, theirs in signature_outputs(
+      agent, action_space, exported, observations
+    )
+  }
+
+
+def answers_alike(
+  expected: np.ndarray, answers: np.ndarray, tolerance: float
+) -> bool:
+  """Whether answers are equal up to a relative tolerance; NaN equals NaN.
+
+  Args:
+    expected: [B, ...].
+    answers: [B, ...].
+    tolerance: np.inf compares only which answers are missing, those to
+      observations that are not finite.
+  """
+  if np.isinf(tolerance):
+    return np.array_equal(_is_missing(expected), _is_missing(answers))
+  return np.allclose(answers, expected, tolerance, tolerance, equal_nan=True)
+
+
+def _is_missing(answers: np.ndarray) -> np.ndarray:
+  if np.issubdtype(answers.dtype, np.floating):
+    return np.isnan(answers)
+  return answers == np.iinfo(answers.dtype).min
 
 
 def _ordered(function, inputs: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
@@ -127,8 +179,10 @@ def actions(agent, action_space, observations: np.ndarray) -> np.ndarray:
   Compiled, as everything else that acts: bfloat16 rounds otherwise elsewhere.
   """
   functions = signatures.PolicyFunctions(agent, action_space)
-  mode = tf.function(functions.mode, autograph=False)
-  return mode(tf.constant(observations))['action'].numpy()
+  mode = signatures.finite_rows_only(functions.mode)
+  return tf.function(mode, autograph=False)(tf.constant(observations))[
+    'action'
+  ].numpy()
 
 
 def relative_to_range(mean: float, action_space) -> float:

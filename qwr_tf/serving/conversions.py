@@ -1,7 +1,7 @@
 """The mode action for devices and other runtimes: LiteRT and ONNX.
 
-Both are made of the deterministic graph without its check for NaN, which
-neither runtime has. Both take batches of any size.
+Both take batches of any size, and answer as the SavedModel's `serving_default`
+does, rows that are not finite included.
 """
 
 import contextlib
@@ -136,7 +136,7 @@ def _mode_function(agent, action_space):
   """(tf.function, a module that holds on to its variables)."""
   functions = signatures.PolicyFunctions(agent, action_space)
   function = tf.function(
-    functions.mode,
+    signatures.finite_rows_only(functions.mode),
     input_signature=[signatures.observation_input(agent)],
     autograph=False,
   )

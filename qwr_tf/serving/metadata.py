@@ -61,6 +61,14 @@ def read(version: pathlib.Path) -> dict[str, Any]:
     ) from error
 
 
+def answers_every_row(version: pathlib.Path) -> bool:
+  """Whether an export says how it answers rows with NaN or Inf.
+
+  Those of version 0.1 refuse the batch, or act, by format.
+  """
+  return 'not_finite' in read(version)
+
+
 def metadata(facts: Mapping[str, Any], agent, env) -> dict[str, Any]:
   """What is written beside the policy; JSON.
 
@@ -77,6 +85,8 @@ def metadata(facts: Mapping[str, Any], agent, env) -> dict[str, Any]:
       'critic': signatures.critic_signature(agent),
       'distribution': _distribution(agent),
     },
+    # The answer to rows with NaN or Inf; integers are their type's smallest.
+    'not_finite': 'NaN',
     **{name: facts[name] for name in _FACTS if name in facts},
   }
 

@@ -89,10 +89,16 @@ class SavedPolicy:
         'the mode action (--mode_action).'
       )
     function, dtype = self._signatures[name], self._observation(name).dtype
-    return lambda observation, **more: function(
-      observation=tf.constant(np.asarray(observation)[np.newaxis], dtype),
-      **more,
-    )
+
+    def answer(observation: np.ndarray, **inputs):
+      if not np.isfinite(observation).all():
+        raise FloatingPointError(
+          f'{self.path}: the environment gave an observation with NaN or Inf.'
+        )
+      batch = tf.constant(np.asarray(observation)[np.newaxis], dtype)
+      return function(observation=batch, **inputs)
+
+    return answer
 
 
 def _only(outputs, name: str) -> np.ndarray:

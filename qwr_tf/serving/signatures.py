@@ -126,8 +126,42 @@ def critic_signature(agent) -> str | None:
   return 'q_values' if critic.is_action_value else 'values'
 
 
+def finite_rows_only(function: Callable) -> Callable:
+  """Wraps a signature so that no action answers NaN or Inf in an observation.
+
+  Args:
+    function: from tensors [B, ...] to tensors [B, ...] by name.
+
+  Returns:
+    The same function, but for rows of which a floating-point input is not
+    finite: their outputs are NaN, or the smallest number of an integer type,
+    which is no action of any space. Comparing with the largest float works in
+    LiteRT and ONNX as well, which have no checks that raise.
+  """
+
+  def masked(*inputs):
+    outputs = function(*inputs)
+    for value in inputs:
+      if value.dtype.is_floating:
+        is_finite = tf.abs(value) <= value.dtype.max
+        is_finite = tf.reduce_all(is_finite, axis=[*range(1, value.shape.rank)])
+        outputs = {
+          name: _where(is_finite, output) for name, output in outputs.items()
+        }
+    return outputs
+
+  return masked
+
+
+def _where(is_finite: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
+  nothing = np.nan if value.dtype.is_floating else value.dtype.min
+  for _ in value.shape[1:]:
+    is_finite = is_finite[..., tf.newaxis]
+  return tf.where(is_finite, value, tf.constant(nothing, value.dtype))
+
+
 def signatures(agent, action_space) -> dict[str, Any]:
-  """Concrete functions by name; NaN and Inf in their inputs are errors.
+  """Concrete functions by name, each of them `finite_rows_only`.
 
   Args:
     agent: a `RegressionAgent`.
@@ -160,21 +194,18 @@ def observation_input(agent) -> tf.TensorSpec:
 
 
 def _traced(function: Callable, *inputs: tf.TensorSpec):
-  """A concrete function that checks its inputs first."""
+  """A concrete function that checks the shapes of its inputs first."""
+  function = finite_rows_only(function)
 
   def checked(*tensors):
     return function(
-      *(_checked(t, spec) for t, spec in zip(tensors, inputs, strict=True))
+      *(
+        tf.ensure_shape(tensor, spec.shape, name=spec.name)
+        for tensor, spec in zip(tensors, inputs, strict=True)
+      )
     )
 
   return tf.function(checked, autograph=False).get_concrete_function(*inputs)
-
-
-def _checked(tensor: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
-  tensor = tf.ensure_shape(tensor, spec.shape, name=spec.name)
-  if not tensor.dtype.is_floating:
-    return tensor
-  return tf.debugging.check_numerics(tensor, f'{spec.name} is not finite')
 
 
 def mode_of(distribution) -> tf.Tensor:

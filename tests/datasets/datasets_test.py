@@ -1,11 +1,15 @@
 """Logged data into the replay table: rows by hand, mu, and what is refused."""
 
+import io
 import json
 import os
+import subprocess
+import sys
 import tracemalloc
 
 import h5py
 import numpy as np
+import PIL.Image
 import pytest
 import tensorflow as tf
 from scipy import stats
@@ -51,7 +55,9 @@ def _table(
     param = tf.TensorSpec([actions], tf.float32)
   spec = trajectory.Trajectory(
     step_type=tf.TensorSpec([], tf.int32),
-    observation=tf.TensorSpec(observations, tf.float32),
+    observation=observations
+    if isinstance(observations, tf.TensorSpec)
+    else tf.TensorSpec(observations, tf.float32),
     action=action,
     policy_info={'dist_params': {name: param for name in names}},
     next_step_type=tf.TensorSpec([], tf.int32),
@@ -599,7 +605,7 @@ def test_faults_name_file_episode_and_field(
     ({'terminals': _TERMINALS[:5]}, 'terminals: has length 5'),
     ({'timeouts': None}, 'timeouts: is missing'),
     ({'infos': {'dist_params': _ACTIONS}}, 'dist_params: is an array and must'),
-    ({'timeouts': _TIMEOUTS * 3}, r'timeouts: outside of \[0, 1\] \(3\)'),
+    ({'timeouts': _TIMEOUTS * 3}, r'timeouts: neither 0 nor 1 \(3\)'),
     (
       {'next_observations': _changed(_NEXT, 2, np.nan)},
       'episode 0, step 2, next_observations: NaN',
@@ -740,6 +746,276 @@ def test_damaged_contents(tmp_path):
   path.write_bytes(content)
   with pytest.raises(ValueError, match=f'^{path}: .*observ.*: cannot be read'):
     _fill(path, _table(capacity=2000))
+
+
+@pytest.fixture(autouse=True)
+def _every_error_says_what_to_do(monkeypatch):
+  """Errors of the readers have a second half."""
+  fill = datasets.DataSet.fill
+
+  def checked(*args, **kwargs):
+    try:
+      return fill(*args, **kwargs)
+    except ValueError as error:
+      assert ';' in str(error) and '\n' not in str(error), str(error)
+      raise
+
+  monkeypatch.setattr(datasets.DataSet, 'fill', checked)
+
+
+# D4RL without timeouts.
+
+
+@pytest.mark.parametrize('chunk_steps', [1, 2, 3, 100])
+def test_a_time_limit_splits_episodes_without_timeouts(d4rl, chunk_steps):
+  # 3 steps to a terminal state: cut after 2, then 1; then pairs.
+  cut = np.array([0, 1, 0, 0, 1, 0, 1, 0], bool)
+  expected = _fill(d4rl(timeouts=cut))[1]
+  path = d4rl(timeouts=None)
+  with pytest.raises(ValueError, match='DataSet.max_episode_steps'):
+    _fill(path)
+  rows = _fill(path, max_episode_steps=2, chunk_steps=chunk_steps)[1]
+  tf.nest.map_structure(np.testing.assert_array_equal, rows, expected)
+
+
+def test_recorded_timeouts_go_before_the_time_limit(d4rl):
+  expected = _fill(d4rl())[1]
+  rows = _fill(d4rl(), max_episode_steps=2)[1]
+  tf.nest.map_structure(np.testing.assert_array_equal, rows, expected)
+
+
+# Actions out of bounds, flags, other files.
+
+
+def test_actions_out_of_bounds_may_be_clipped(d4rl):
+  path = d4rl(actions=_changed(_ACTIONS, 7, 2.5))
+  with pytest.raises(ValueError, match='DataSet.clip_actions = True'):
+    _fill(path)
+  rows = _fill(path, clip_actions=True)[1]
+  assert rows.action.max() == 1.0
+  _fill(d4rl(actions=_changed(_ACTIONS, 7, 2.0 + 1e-6)))
+
+
+@pytest.mark.parametrize('value', [0.5, -1.0, 2.0])
+def test_flags_are_zero_or_one(d4rl, minari, value):
+  flags = _changed(_TERMINALS.astype(float), 4, value)
+  with pytest.raises(ValueError, match='episode|row 4, terminals: neither'):
+    _fill(d4rl(terminals=flags))
+  with pytest.raises(ValueError, match='step 1, terminations: neither 0 nor 1'):
+    _fill(minari(terminations=flags[3:6]))
+
+
+def _external(file, name, target):
+  file[name] = h5py.ExternalLink(str(target), f'/{name}')
+
+
+def _soft_to_external(file, name, target):
+  file['elsewhere'] = h5py.ExternalLink(str(target), f'/{name}')
+  file[name] = h5py.SoftLink('/elsewhere')
+
+
+def _stored_externally(file, name, target):
+  raw = target.with_name('raw')
+  raw.write_bytes(_flat()[name].astype(np.float64).tobytes())
+  file.create_dataset(
+    name,
+    _flat()[name].shape,
+    np.float64,
+    external=[(str(raw), 0, h5py.h5f.UNLIMITED)],
+  )
+
+
+def _virtual(file, name, target):
+  layout = h5py.VirtualLayout(_flat()[name].shape, np.float64)
+  layout[:] = h5py.VirtualSource(str(target), name, _flat()[name].shape)
+  file.create_virtual_dataset(name, layout)
+
+
+def _link_to_a_fifo(file, name, target):
+  fifo = target.with_name('fifo')
+  os.mkfifo(fifo)
+  file[name] = h5py.ExternalLink(str(fifo), '/x')
+
+
+def _committed(file, name, target):
+  del target
+  file[name] = np.dtype('f8')
+
+
+def _loop(file, name, target):
+  del target
+  file[name] = h5py.SoftLink(f'/{name}')
+
+
+@pytest.mark.parametrize('name', ['observations', 'rewards', 'terminals'])
+@pytest.mark.parametrize(
+  ('elsewhere', 'problem'),
+  [
+    (_external, 'another file'),
+    (_soft_to_external, 'another file'),
+    (_stored_externally, 'another file'),
+    (_virtual, 'another file'),
+    (_link_to_a_fifo, 'another file'),
+    (_loop, 'another file'),
+    (_committed, 'data type'),
+  ],
+)
+def test_data_of_other_files_are_refused(
+  name, elsewhere, problem, d4rl, tmp_path
+):
+  target = _written(tmp_path / 'target.hdf5', _flat())
+  path = d4rl(**{name: None})
+  with h5py.File(path, 'a') as file:
+    elsewhere(file, name, target)
+  with pytest.raises(ValueError, match=f'{name}: is .*{problem}'):
+    _fill(path)
+
+
+def test_groups_of_other_files_are_refused(minari, d4rl, tmp_path):
+  folder = minari()
+  with h5py.File(folder / 'data' / 'main_data.hdf5', 'a') as file:
+    file['episode_3'] = h5py.ExternalLink(str(d4rl()), '/')
+  with pytest.raises(ValueError, match='episode_3: is .*another file'):
+    _fill(folder)
+  params = {'dist_params': {'loc': np.zeros([8, 1])}}
+  target = _written(tmp_path / 'target.hdf5', {'infos': params})
+  path = d4rl()
+  with h5py.File(path, 'a') as file:
+    file['infos'] = h5py.ExternalLink(str(target), '/infos')
+  with pytest.raises(ValueError, match='dist_params: is .*another file'):
+    _fill(path)
+
+
+def test_links_within_the_file_are_followed(d4rl):
+  expected = _fill(d4rl())[1]
+  path = d4rl(observations=None, arrays={'here': _OBSERVATIONS})
+  with h5py.File(path, 'a') as file:
+    file['observations'] = h5py.SoftLink('/arrays/there')
+    file['arrays']['there'] = h5py.SoftLink('here')
+  rows = _fill(path)[1]
+  tf.nest.map_structure(np.testing.assert_array_equal, rows, expected)
+
+
+def test_what_is_no_file_is_no_data_set(tmp_path, minari):
+  os.mkfifo(tmp_path / 'fifo')
+  with pytest.raises(ValueError, match='there is no such data set'):
+    datasets.DataSet(str(tmp_path / 'fifo'))
+  folder = minari() / 'data'
+  os.mkfifo(folder / 'metadata.json')
+  with pytest.raises(ValueError, match='metadata.json: '):
+    datasets.DataSet(str(folder.parent))
+  os.remove(folder / 'metadata.json')
+  (folder / 'metadata.json').write_text('[' * 200_000 + ']' * 200_000)
+  with pytest.raises(ValueError, match='metadata.json: '):
+    datasets.DataSet(str(folder.parent))
+
+
+def test_a_locked_file_names_the_variable(d4rl):
+  path = d4rl()
+  writer = (
+    'import h5py, sys\n'
+    f'file = h5py.File({str(path)!r}, "a")\n'
+    'print("open", flush=True)\n'
+    'sys.stdin.read()\n'
+  )
+  with subprocess.Popen(
+    [sys.executable, '-c', writer],
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    text=True,
+  ) as process:
+    assert process.stdout.readline() == 'open\n'
+    with pytest.raises(ValueError, match='HDF5_USE_FILE_LOCKING=FALSE'):
+      datasets.DataSet(str(path))
+    process.communicate('')
+
+
+# Images.
+
+
+@pytest.mark.parametrize('same_size', [True, False])
+def test_jpeg_images_of_minari(tmp_path, same_size):
+  rng = np.random.default_rng(0)
+  images = rng.integers(0, 256, [4, 32, 40, 3]).astype(np.uint8)
+  if not same_size:
+    images[1] = 7
+  jpegs = []
+  for image in images:
+    file = io.BytesIO()
+    PIL.Image.fromarray(image).save(file, format='JPEG')
+    jpegs.append(np.frombuffer(file.getvalue(), np.uint8))
+  size = max(map(len, jpegs))
+  if same_size:  # As Minari: a plain array, if all have the same length.
+    jpegs = [np.pad(jpeg, (0, size - len(jpeg))) for jpeg in jpegs]
+  path = tmp_path / 'main.hdf5'
+  with h5py.File(path, 'w') as file:
+    group = file.create_group('episode_0')
+    dtype = None if same_size else h5py.vlen_dtype(np.uint8)
+    group.create_dataset(
+      'observations',
+      data=np.array(jpegs, dtype=None if same_size else object),
+      dtype=dtype,
+    )
+    group['actions'] = np.zeros([3, 1])
+    group['rewards'] = np.zeros([3])
+    group['terminations'] = np.array([0, 0, 1], bool)
+    group['truncations'] = np.zeros([3], bool)
+  rows = _fill(path, _table(observations=tf.TensorSpec([32, 40, 3], tf.uint8)))[
+    1
+  ]
+  expected = np.stack(
+    [np.array(PIL.Image.open(io.BytesIO(bytes(jpeg)))) for jpeg in jpegs]
+  )
+  np.testing.assert_array_equal(rows.observation, expected)
+  with pytest.raises(ValueError, match=r'\(32, 40, 3\).*\(32, 32, 3\)'):
+    _fill(path, _table(observations=tf.TensorSpec([32, 32, 3], tf.uint8)))
+
+
+# Features that are of little use.
+
+
+def _features(values):
+  rng = np.random.default_rng(0)
+  observations = rng.normal(size=[8, 2])
+  observations[:, 1] = values
+  return observations
+
+
+@pytest.mark.parametrize('layout', ['d4rl', 'minari'])
+def test_a_feature_without_spread_is_named_once(layout, request, caplog):
+  observations = _features(0.1)
+  field = {'observations': observations}
+  if layout == 'minari':
+    field = {'observations': observations[:4]}
+  path = request.getfixturevalue(layout)(**field, next_observations=None)
+  normalizer = normalizer_lib.ObservationNormalizer(tf.TensorSpec([2]))
+  data = datasets.DataSet(str(path), chunk_steps=3)
+  data.fill(_table(), _BOUNDS, normalizer=normalizer)
+  if layout == 'd4rl':
+    assert caplog.text.count('observation feature 1 ') == 1
+    moved = normalizer(tf.constant([[0.0, 0.2]])).numpy()[0, 1]
+    np.testing.assert_allclose(moved, 0.1, rtol=1e-3)
+  else:  # Other episodes have a spread.
+    assert 'feature' not in caplog.text
+
+
+def test_statistics_and_spread_are_those_of_float64(d4rl, caplog):
+  times = 1.7e9 + np.arange(8.0)
+  path = d4rl(observations=_features(times), next_observations=None)
+  normalizer = normalizer_lib.ObservationNormalizer(tf.TensorSpec([2]))
+  data = datasets.DataSet(str(path), chunk_steps=3)
+  data.fill(_table(), _BOUNDS, normalizer=normalizer)
+  assert caplog.text.count('observation feature 1') >= 1
+  assert 'float32' in caplog.text
+  caplog.clear()
+  path = d4rl(observations=_features(1e5 + np.arange(8.0) ** 2))
+  normalizer = normalizer_lib.ObservationNormalizer(tf.TensorSpec([2]))
+  data = datasets.DataSet(str(path), chunk_steps=3)
+  data.fill(_table(), _BOUNDS, normalizer=normalizer)
+  assert 'feature' not in caplog.text
+  np.testing.assert_allclose(
+    1 / normalizer.parameters[1][1], np.std(np.arange(8.0) ** 2), rtol=1e-5
+  )
 
 
 # Writing.

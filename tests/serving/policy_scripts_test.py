@@ -325,6 +325,16 @@ def test_a_damaged_export_is_one_line(bitflip, play, tmp_path):
   assert err.startswith('error: ') and err.count('\n') == 1
 
 
+def test_no_policy_acts_on_nan(bitflip, play, monkeypatch):
+  def broken(self, **kwargs):
+    return np.full(9, np.nan), {}
+
+  monkeypatch.setattr(environments.BitFlipEnv, 'reset', broken)
+  code, out, err = play(f'--policy={bitflip.folder}/policy')
+  assert (code, out) == (1, '')
+  assert err.startswith('error: ') and err.count('\n') == 1 and 'NaN' in err
+
+
 @pytest.mark.parametrize(
   'text', ['[' * 200_000, '[]', '{}', 'null', '{"format": ', '"environment"']
 )

@@ -149,6 +149,34 @@ def test_every_preset_exports_its_policy(preset, tmp_path):
     run.agent, run.space, loaded, observations
   ).items():
     assert difference.within(1e-6), name
+  unusual = checks.unusual_observations(observations)
+  for name, ours, theirs in checks.signature_outputs(
+    run.agent, run.space, loaded, unusual
+  ):
+    assert checks.answers_alike(ours, theirs, 1e-6), name
+    # The rows beside them are answered as they are alone.
+    visited = observations[:1]
+    if 'sample' not in name:
+      alone = dict(
+        (key, value)
+        for key, _, value in checks.signature_outputs(
+          run.agent, run.space, loaded, visited
+        )
+      )
+      np.testing.assert_allclose(theirs[-1:], alone[name], 1e-5, 1e-5)
+    if observations.dtype != np.uint8:
+      assert _missing(theirs).tolist() == 3 * [False] + 3 * [True] + [False]
+
+
+def _missing(answers):
+  """Of each row [B, ...], whether all of it says that there is no answer."""
+  if answers.dtype.kind == 'f':
+    missing = np.isnan(answers)
+  else:
+    missing = answers == np.iinfo(answers.dtype).min
+  rows = missing.reshape(len(missing), -1)
+  assert (rows.any(axis=1) == rows.all(axis=1)).all()
+  return rows.all(axis=1)
 
 
 def test_nothing_is_close_to_nan():
@@ -174,7 +202,14 @@ def test_every_actor_runs_on_other_runtimes(preset, tmp_path):
   ):
     np.testing.assert_allclose(act(observations), expected, atol=1e-5)
     np.testing.assert_allclose(act(observations[:1]), expected[:1], atol=1e-5)
+    unusual = checks.unusual_observations(observations)
+    ours = checks.actions(agent, run.space, unusual)
+    assert checks.answers_alike(ours, act(unusual), 1e-5)
   quantized = conversions.load_tflite(tmp_path / conversions.INT8)
+  assert checks.answers_alike(ours, quantized(unusual), np.inf)
+  if observations.dtype != np.uint8:
+    for answers in (act(unusual), quantized(unusual)):
+      assert _missing(answers).tolist() == 3 * [False] + 3 * [True] + [False]
   apart = np.abs(quantized(observations) - expected)
   if expected.dtype.kind == 'f':
     assert apart.mean() <= 0.02 * (run.space.high - run.space.low).min()
@@ -343,8 +378,6 @@ def test_samples_of_discrete_actions_have_the_policys_frequencies(exports):
   [
     (np.zeros([2, 8], np.float32), r'observation \[2,8\].*expected .*\?,9'),
     (np.zeros([2, 9]), 'expected to be a float tensor but is a double'),
-    (np.full([1, 9], np.nan, np.float32), 'observation is not finite'),
-    (np.full([1, 9], np.inf, np.float32), 'observation is not finite'),
   ],
 )
 def test_bad_observations_are_refused(observation, message, exports):
@@ -578,12 +611,29 @@ def test_tf_agents_drivers_play_the_exported_policies(name, exports):
   assert len(set(np.ravel([row.action for row in rows]))) > 1
 
 
-def test_actions_that_are_not_finite_are_refused(exports):
+def test_actions_that_are_not_finite_have_no_value(exports):
   q_values = _load(exports('Humanoid-v4')[1])['q_values']
-  with pytest.raises(tf.errors.InvalidArgumentError, match='action is not fin'):
-    q_values(
-      observation=tf.zeros([1, 376]), action=tf.fill([1, 17], float('nan'))
-    )
+  action = np.zeros([3, 17], np.float32)
+  action[1, 4] = np.nan
+  values = q_values(observation=tf.zeros([3, 376]), action=tf.constant(action))
+  assert np.isnan(values['q_values']).tolist() == [False, True, False]
+
+
+def test_answers_that_are_alike():
+  nan, least = np.nan, np.iinfo(np.int32).min
+  for expected, answers, tolerance, alike in [
+    ([nan, 1e30], [nan, 1.000001e30], 1e-5, True),
+    ([nan, 1e30], [nan, 1.001e30], 1e-5, False),
+    ([nan, 0.5], [0.5, 0.5], 1e-5, False),
+    ([nan, 0.5], [nan, 0.6], np.inf, True),
+    ([nan, 0.5], [0.5, nan], np.inf, False),
+    ([least, 3], [least, 2], np.inf, True),
+    ([least, 3], [3, 3], np.inf, False),
+  ]:
+    pair = np.array(expected), np.array(answers)
+    if least in expected:
+      pair = [x.astype(np.int32) for x in pair]
+    assert checks.answers_alike(*pair, tolerance) == alike
 
 
 def test_an_element_without_a_choice_has_no_range():
