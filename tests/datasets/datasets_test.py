@@ -988,7 +988,7 @@ def test_a_feature_without_spread_is_named_once(layout, request, caplog):
   if layout == 'minari':
     field = {'observations': observations[:4]}
   path = request.getfixturevalue(layout)(**field, next_observations=None)
-  normalizer = normalizer_lib.ObservationNormalizer(tf.TensorSpec([2]))
+  normalizer = encoders.ObservationNormalizer(tf.TensorSpec([2]))
   data = datasets.DataSet(str(path), chunk_steps=3)
   data.fill(_table(), _BOUNDS, normalizer=normalizer)
   if layout == 'd4rl':
@@ -1002,14 +1002,14 @@ def test_a_feature_without_spread_is_named_once(layout, request, caplog):
 def test_statistics_and_spread_are_those_of_float64(d4rl, caplog):
   times = 1.7e9 + np.arange(8.0)
   path = d4rl(observations=_features(times), next_observations=None)
-  normalizer = normalizer_lib.ObservationNormalizer(tf.TensorSpec([2]))
+  normalizer = encoders.ObservationNormalizer(tf.TensorSpec([2]))
   data = datasets.DataSet(str(path), chunk_steps=3)
   data.fill(_table(), _BOUNDS, normalizer=normalizer)
   assert caplog.text.count('observation feature 1') >= 1
   assert 'float32' in caplog.text
   caplog.clear()
   path = d4rl(observations=_features(1e5 + np.arange(8.0) ** 2))
-  normalizer = normalizer_lib.ObservationNormalizer(tf.TensorSpec([2]))
+  normalizer = encoders.ObservationNormalizer(tf.TensorSpec([2]))
   data = datasets.DataSet(str(path), chunk_steps=3)
   data.fill(_table(), _BOUNDS, normalizer=normalizer)
   assert 'feature' not in caplog.text
