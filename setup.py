@@ -68,7 +68,7 @@ setuptools.setup(
   # The configs live at the top of the repository and are installed inside
   # the package, so that a wheel brings them along.
   package_dir={'qwr_tf.gin_configs': 'gin_configs'},
-  package_data={'qwr_tf.gin_configs': ['*.gin', 'parts/*.gin']},
+  package_data={'qwr_tf.gin_configs': ['*/*.gin']},
   install_requires=_REQUIRED,
   extras_require=_EXTRAS,
   classifiers=[

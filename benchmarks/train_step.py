@@ -14,7 +14,6 @@ from qwr_tf.config import startup  # noqa: F401, before TensorFlow.
 import statistics
 import time
 
-import gin
 import tensorflow as tf
 from absl import app
 from absl import flags
@@ -22,6 +21,7 @@ from absl import flags
 from qwr_tf import environments
 from qwr_tf.acting import collect
 from qwr_tf.agents import qwr_agent
+from qwr_tf.config import effective
 from qwr_tf.config import gin_files
 from qwr_tf.replay import replay_table
 from qwr_tf.training import experiment
@@ -167,7 +167,7 @@ def main(_):
   """Prints the table."""
   gin_files.parse([_GIN_FILE.value], [])
   agent, critic, actor = phases(_ENVIRONMENT.value)
-  num_actions = gin.query_parameter('sampled_behavior_actions.num_actions')
+  num_actions = effective.value('sampled_behavior_actions', 'num_actions')
   critic_floor, actor_floor = floors(
     agent.time_step_spec.observation.shape[0],
     agent.action_spec.shape[0],

@@ -12,7 +12,7 @@ from importlib import metadata
 import pytest
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
-_CONFIG = 'mujoco_100k.gin'
+_CONFIG = 'qwr/mujoco_100k.gin'
 
 # Runs in an interpreter that finds the installed copy first: the editable
 # install of this checkout comes after sys.path.

@@ -207,6 +207,21 @@ def test_folder_of_a_run(bitflip):
   assert header == ','.join(metrics.COLUMNS)
 
 
+def test_a_configuration_with_the_same_values_is_the_same_run(bitflip, cli):
+  """An older edition's presets bound what the code has as its default."""
+  arguments, folder, _, _ = bitflip
+  arguments = *arguments, f'--root_dir={folder}'
+  facts = _facts(folder)
+  same = f'{facts["config"]}\nQwrAgent.gamma = 0.99\n'
+  (folder / 'run.json').write_text(json.dumps({**facts, 'config': same}))
+  assert cli(*arguments)[1].startswith('This run is finished')
+  for line in ('QwrAgent.gamma = 0.9', 'import os', 'no_such.name = 1'):
+    other = f'{facts["config"]}\n{line}\n'
+    (folder / 'run.json').write_text(json.dumps({**facts, 'config': other}))
+    code, _, err = cli(*arguments)
+    assert code == 2 and 'another run' in err and err.count('\n') == 1
+
+
 def test_rows_and_scores_of_a_run(bitflip):
   _, folder, out, _ = bitflip
   first, last = _rows(folder)

@@ -43,11 +43,11 @@ def value(selector: str, parameter: str) -> Any:
   ].default
 
 
-def page(roots: Sequence[str], makers: Mapping[str, Callable]) -> str:
-  """A gin file with every value of `values`, and where each comes from."""
+def page(values: Sequence[Value]) -> str:
+  """A gin file of the values with their comments."""
   lines: list[str] = []
   owner = ''
-  for name, text, comment in values(roots, makers):
+  for name, text, comment in values:
     if name.rpartition('.')[0] != owner:
       owner = name.rpartition('.')[0]
       lines.append('')

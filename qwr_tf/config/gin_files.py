@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import inspect
 import io
 import itertools
 import logging
@@ -9,8 +10,8 @@ import pathlib
 import re
 import sys
 import tokenize
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TextIO
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import gin
 
@@ -52,40 +53,45 @@ class Source(NamedTuple):
 _Key = tuple[str, str, str]  # Scope, configurable without modules, parameter.
 
 # Of the latest `parse`, as the values themselves are in gin.
-_user_folders: list[pathlib.Path] = []
 _sources: dict[_Key, Source] = {}
 
 
-def find(name: str) -> pathlib.Path:
+def find(name: str, folders: Sequence[pathlib.Path] = ()) -> pathlib.Path:
   """Path of a gin file given by path or by bare name.
+
+  Args:
+    name: path or bare name.
+    folders: searched before the current folder and the package's.
 
   Raises:
     ConfigError: if there is none; lists the presets of the package.
   """
   path = pathlib.Path(name)
-  for candidate in (path, *(f / name for f in (*_FOLDERS, *_user_folders))):
-    if candidate.is_file():
-      return candidate
-  bundled = {p.name: p for f in _FOLDERS for p in f.rglob('*.gin')}
+  for folder in (*folders, pathlib.Path(), *_FOLDERS):
+    if (folder / path).is_file():
+      return folder / path
+  bundled = {p.name: p for p in _bundled()}
   if path.name in bundled and str(path.parent) in _BY_NAME:
     return bundled[path.name]
-  presets = sorted(n for n, p in bundled.items() if p.parent.name != 'parts')
   raise ConfigError(
-    f'gin file {name!r} not found; give a path or one of {", ".join(presets)}.'
+    f'gin file {name!r} not found; give a path or one of '
+    f'{", ".join(presets())}.'
   )
 
 
-@gin.config.register_file_reader(lambda name: _is_known(name))
-def _open(name: str) -> TextIO:
-  """Opens a file for gin, which itself looks in the current folder only."""
-  return find(name).open(encoding='utf-8')
+def presets() -> list[str]:
+  """Names of the package's files that are whole configurations."""
+  return sorted(
+    path.name
+    for path in _bundled()
+    # The others are what presets share.
+    if path.parent.name not in ('environments', path.stem)
+    and not path.stem.endswith('_networks')
+  )
 
 
-def _is_known(name: str) -> bool:
-  try:
-    return bool(find(name))
-  except ConfigError:
-    return False
+def _bundled() -> list[pathlib.Path]:
+  return [path for folder in _FOLDERS for path in folder.glob('*/*.gin')]
 
 
 def parse(files: Sequence[str], bindings: Sequence[str]) -> str:
@@ -104,25 +110,34 @@ def parse(files: Sequence[str], bindings: Sequence[str]) -> str:
     ConfigError: for an unknown file or binding, a value that does not fit, or
       a syntax error.
   """
-  _user_folders.clear()
   paths = [find(name) for name in files]
-  _user_folders.extend(path.parent.resolve() for path in paths)
   _sources.clear()
   gin.clear_config()
   for path in paths:
     with _errors_name_the_fix(str(path)):
-      _include(path.resolve())
-      gin.parse_config_file(str(path))
+      _parse_file(path)
   with _errors_name_the_fix('--gin_bindings'):
-    gin.parse_config(bindings)
-    gin.finalize()
     for binding in bindings:
       _check_is_one(binding)
-      _read_sources(io.StringIO(binding), '--gin_bindings')
+      _parse_text(binding, None)
+    gin.finalize()
     _check_macros(bindings)
     _check_passed()
     _check_agent()
   return gin.config_str()
+
+
+def parse_text(config: str) -> None:
+  """Reads a configuration as `parse` returns it, in place of what gin held.
+
+  Raises:
+    ConfigError: as `parse`.
+  """
+  _sources.clear()
+  gin.clear_config()
+  with _errors_name_the_fix('the configuration'):
+    _parse_text(config, None)
+    gin.finalize()
 
 
 def source(scope: str, selector: str, parameter: str) -> Source | None:
@@ -140,42 +155,86 @@ def is_passed(name: str) -> bool:
   return any(re.search(rf'\b({passed})$', name) for passed in _PASSED)
 
 
-def _read_sources(file: TextIO, place: str, including: tuple = ()) -> None:
-  """Notes the source of each value of a file and of those that it includes.
+def _parse_file(path: pathlib.Path, including: tuple = ()) -> None:
+  """Reads a file into gin; ConfigError for one that includes itself."""
+  if path.resolve() in including:
+    raise ConfigError(f'{path} includes itself; remove that line.')
+  text = path.read_text('utf-8')
+  _parse_text(text, path, (*including, path.resolve()))
 
-  Raises:
-    ConfigError: for a file that includes itself.
+
+def _parse_text(
+  text: str, path: pathlib.Path | None, including: tuple = ()
+) -> None:
+  """Reads a text into gin, part by part between its includes.
+
+  gin's own search for included files looks for Python packages, too, and does
+  not know which file includes.
+
+  Args:
+    text: of a gin file.
+    path: of the file; None for a binding.
+    including: the files that include it, itself among them.
   """
-  lines = file.readlines()
-  file.seek(0)
+  lines = text.splitlines(keepends=True)
   comments = _comments(lines)
-  delegate = gin.config.ParserDelegate(skip_unknown=True)
-  statements = list(gin.config_parser.ConfigParser(file, delegate))
+  statements = _statements(text, path)
   ends = [s.location.line_num for s in statements[1:]] + [len(lines) + 1]
+  part: set[int] = set()  # Its lines.
+  imports: set[int] = set()  # They count for all parts.
   for statement, end in zip(statements, ends, strict=True):
+    span = range(statement.location.line_num, end)
     if isinstance(statement, gin.config_parser.IncludeStatement):
-      _include(find(statement.filename).resolve(), including)
+      _parse_lines(lines, part | imports, path)
+      part.clear()
+      _parse_file(find(statement.filename, _beside(path)), including)
+      continue
+    part.update(span)
+    if isinstance(statement, gin.config_parser.ImportStatement):
+      imports.update(span)
     elif isinstance(statement, gin.config_parser.BindingStatement):
       scope, selector, parameter = statement[:3]
       if not parameter:  # A macro.
         scope, selector = '', f'{scope}/{selector}'.strip('/')
-      key = scope, selector.split('.')[-1], parameter
-      comment = _comment(comments, statement.location.line_num, end)
-      _sources[key] = Source(place, comment)
+      place = _label(path) if path else '--gin_bindings'
+      source = Source(place, _comment(comments, span))
+      _sources[scope, selector.split('.')[-1], parameter] = source
+  _parse_lines(lines, part | imports, path)
 
 
-def _include(path: pathlib.Path, including: tuple = ()) -> None:
-  if path in including:
-    raise ConfigError(f'{path} includes itself; remove that line.')
-  with path.open(encoding='utf-8') as file:
-    _read_sources(file, _label(path), (*including, path))
+def _statements(text: str, path: pathlib.Path | None = None) -> list:
+  delegate = gin.config.ParserDelegate(skip_unknown=True)
+  return list(gin.config_parser.ConfigParser(_file(text, path), delegate))
+
+
+def _parse_lines(
+  lines: Sequence[str], numbers: Collection[int], path: pathlib.Path | None
+) -> None:
+  """Reads some lines of a file into gin, which counts all of them."""
+  chosen = (x if i in numbers else '\n' for i, x in enumerate(lines, start=1))
+  gin.parse_config(_file(''.join(chosen), path))
+
+
+def _file(text: str, path: pathlib.Path | None) -> io.StringIO:
+  """A text as a file with a name, for errors."""
+  file = io.StringIO(text)
+  if path:
+    file.name = str(path)
+  return file
+
+
+def _beside(path: pathlib.Path | None) -> list[pathlib.Path]:
+  """Where the files that a file includes are searched first."""
+  if path is None:
+    return []
+  folder = path.resolve().parent
+  return [folder, *(f for f in _FOLDERS if folder.is_relative_to(f))]
 
 
 def _label(path: pathlib.Path) -> str:
-  for folder in _FOLDERS:
-    if path.is_relative_to(folder):
-      return str(path.relative_to(folder))
-  return str(path)
+  bundled = (f for f in _FOLDERS if path.is_relative_to(f))
+  folder = next(bundled, None)
+  return str(path.relative_to(folder) if folder else path)
 
 
 def _comments(lines: Sequence[str]) -> dict[int, tuple[int, str]]:
@@ -188,16 +247,14 @@ def _comments(lines: Sequence[str]) -> dict[int, tuple[int, str]]:
   }
 
 
-def _comment(
-  comments: Mapping[int, tuple[int, str]], first: int, end: int
-) -> str:
+def _comment(comments: Mapping[int, tuple[int, str]], span: range) -> str:
   """The comment beside the lines of a binding; else the one right above it."""
-  beside = [comments.get(line, (0, '')) for line in range(first, end)]
+  beside = [comments.get(line, (0, '')) for line in span]
   text = ' '.join(text for column, text in beside if column and text)
   if text:
     return text
   above: list[str] = []
-  for line in range(first - 1, 0, -1):
+  for line in range(span[0] - 1, 0, -1):
     column, text = comments.get(line, (1, ''))
     if column:
       break
@@ -291,9 +348,7 @@ def is_configurable(name: str) -> bool:
 
 def _check_is_one(binding: str) -> None:
   """Catches several bindings in one text, which a run's identity leaves out."""
-  delegate = gin.config.ParserDelegate(skip_unknown=True)
-  statements = list(gin.config_parser.ConfigParser(binding, delegate))
-  if len(statements) > 1:
+  if len(_statements(binding)) > 1:
     raise ConfigError(
       f'{" ".join(binding.split())!r} is more than one; give one '
       '--gin_bindings for each.'
@@ -306,11 +361,23 @@ def _check_macros(bindings: Sequence[str]) -> None:
   for binding in bindings:
     match = re.match(r'\s*(\w+)\s*=', binding)
     if match and not re.search(rf'%{match[1]}\b', config):
-      known = re.findall(rf'^(\S+\.{match[1]}) = ', config, re.MULTILINE)
+      known = ' or '.join(_owners(match[1])[:4])
       raise ConfigError(
         f'gin: {match[1]!r} is no parameter; write configurable.parameter'
-        f'{", such as " * bool(known)}{" or ".join(known)}.'
+        f'{", such as " * bool(known)}{known}.'
       )
+
+
+def _owners(parameter: str) -> list[str]:
+  """'configurable.parameter' for each that has a default of that name."""
+  owners = filter(is_configurable, sorted(_names()))
+  known = {n: gin_values.parameters(gin.get_configurable(n))[0] for n in owners}
+  return [
+    f'{name}.{parameter}'
+    for name, parameters in known.items()
+    if parameter in parameters
+    and parameters[parameter].default is not inspect.Parameter.empty
+  ]
 
 
 def _check_passed() -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -192,8 +193,41 @@ def by_environment(values: dict, default: Any) -> Any:
   return values.get(environments.task(environment), default)
 
 
-def config_page() -> str:
-  """The configuration that gin holds as one gin file, defaults included.
+@gin.configurable
+def steps_in_run() -> int:
+  """Gradient steps of the network in whose scope this is, in the whole run.
+
+  @steps_in_run() is the length of a step-size schedule: that of the critic
+  within the scope `critic`, else that of the actor. Iterations of whole
+  episodes are counted as if none were longer than `Collector.env_steps`.
+  """
+  value = effective.value
+  env_steps = value('Collector', 'env_steps')
+  interactions = value('run', 'interactions')
+  iterations = value('run', 'offline_iterations')
+  if interactions:
+    later = interactions - (value('Collector', 'first_env_steps') or env_steps)
+    iterations += 1 + max(math.ceil(later / env_steps), 0)
+  network = 'critic' if 'critic' in gin.current_scope() else 'actor'
+  steps = value('iterate', 'steps_fn')(
+    collect.Collected(env_steps, [], 0.0), value('iterate', f'{network}_steps')
+  )
+  return max(iterations * value('iterate', 'rounds') * int(steps), 1)
+
+
+@gin.configurable
+def target_period() -> int:
+  """Critic steps between changes of the target network, as its update says."""
+  agent = effective.value('make_agent', 'agent_class').__name__
+  update = effective.value(agent, 'target_update_fn').__name__
+  try:
+    return effective.value(update, 'period_train_steps')
+  except KeyError:  # It changes the target at every step.
+    return 1
+
+
+def effective_values() -> list[effective.Value]:
+  """Every value of a run with the configuration that gin holds.
 
   Raises:
     ConfigError: if there is no environment.
@@ -204,7 +238,7 @@ def config_page() -> str:
     roots.insert(2, 'DataSet')
   makers = {'load_environment': environments.factory(found.environment)}
   roots += ['make_agent', *_default_heads(found.environment)]
-  return effective.page(roots, makers)
+  return effective.values(roots, makers)
 
 
 def _default_heads(environment: str) -> list[str]:

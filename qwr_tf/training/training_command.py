@@ -6,6 +6,7 @@ with experience that comes from elsewhere.
 
 import contextlib
 import pathlib
+import re
 import shlex
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import gin
 from absl import flags
 
 from qwr_tf.config import command
+from qwr_tf.config import effective
 from qwr_tf.config import gin_files
 from qwr_tf.config.errors import ConfigError
 from qwr_tf.networks import precision
@@ -73,7 +75,26 @@ def _folder(
     'seed': _SEED.value,
     'config': config,
   }
-  return run_folder.RunFolder(where, facts)
+  folder = run_folder.RunFolder(where, facts)
+  recorded = folder.recorded('config')
+  if isinstance(recorded, str) and _means_the_same(recorded, config):
+    folder.add_fact('config', recorded)
+  return folder
+
+
+def _means_the_same(recorded: str, config: str) -> bool:
+  """Whether the text of another edition's presets has the same values."""
+  # A stored file is data: it imports and reads nothing.
+  if recorded == config or re.search(r'(?m)^\s*(import|from|incl)', recorded):
+    return recorded == config
+  try:
+    values = [v[:2] for v in experiment.effective_values()]
+    gin_files.parse_text(recorded)
+    return values == [v[:2] for v in experiment.effective_values()]
+  except ConfigError:
+    return False
+  finally:
+    configuration()
 
 
 def _module() -> str:
@@ -176,7 +197,7 @@ def run(
     hook: as in `training_run.Run`.
   """
   if _PRINT_CONFIG.value:
-    print(experiment.config_page())
+    print(effective.page(experiment.effective_values()))
     return
   if is_finished(config):
     return

@@ -35,7 +35,7 @@ from qwr_tf.training import learning_curve
 from tests.training import killed_runs
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
-_PRESETS = sorted(p.name for p in _ROOT.glob('gin_configs/offline_*.gin'))
+_PRESETS = [p for p in gin_files.presets() if p.startswith('offline_')]
 _TINY = (
   'run.eval_every_env_steps=4',
   'run.log_every_env_steps=2',

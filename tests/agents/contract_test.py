@@ -5,7 +5,6 @@ kind. Where a preset does not fit, it says so in a line when it is built.
 """
 
 import itertools
-import pathlib
 
 import gin
 import numpy as np
@@ -20,14 +19,9 @@ from qwr_tf.config.errors import ConfigError
 from qwr_tf.runs import checkpoints
 from qwr_tf.training import experiment
 
-_FOLDER = pathlib.Path(__file__).resolve().parents[2] / 'gin_configs'
-
-# The networks alone are no preset: they name no environment. Offline presets
-# need a data set; their agents are those of other presets (offline_test.py).
-_PRESETS = sorted(
-  {p.name for p in _FOLDER.glob('*.gin') if 'offline_' not in p.name}
-  - {'atari_authors_networks.gin', 'mujoco_authors_networks.gin'}
-)
+# Offline presets need a data set; their agents are those of other presets
+# (offline_test.py).
+_PRESETS = [p for p in gin_files.presets() if 'offline_' not in p]
 
 # Preset -> what it says about the other kind of actions; the rest fit both.
 _QWR = 'use @sampled_behavior_actions or @sampled_policy_actions'
@@ -47,7 +41,7 @@ _REFUSALS = {
 }
 # Images are asked for before actions are.
 _REFUSALS |= {
-  file: "unexpected keyword argument 'frameskip'"
+  file: 'images, of 36 x 36 pixels or more'
   for file in _PRESETS
   if 'atari' in file
 }

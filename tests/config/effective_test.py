@@ -1,7 +1,5 @@
 """Every value of a run, and where it comes from."""
 
-import pathlib
-
 import gin
 import pytest
 
@@ -10,12 +8,7 @@ from qwr_tf.config import gin_files
 from qwr_tf.config.errors import ConfigError
 from qwr_tf.training import experiment
 
-_FOLDER = pathlib.Path(__file__).resolve().parents[2] / 'gin_configs'
-_PRESETS = sorted(
-  path.name
-  for path in _FOLDER.rglob('*.gin')
-  if path.parent.name != 'parts' and 'networks' not in path.name
-)
+_NETWORKS = 'actor', 'critic'
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +30,8 @@ def _no_environment(monkeypatch):
 def _page(*bindings, files=('mujoco_100k.gin',)):
   """{name: (value, comment)} of the page."""
   gin_files.parse(files, bindings)
-  lines = filter(None, experiment.config_page().splitlines())
+  text = effective.page(experiment.effective_values())
+  lines = filter(None, text.splitlines())
   pairs = [line.partition('  # ') for line in lines]
   split = [(*b.strip().partition(' = '), c) for b, _, c in pairs]
   return {name: (value, comment) for name, _, value, comment in split}
@@ -100,17 +94,62 @@ def test_a_comment_above_counts_where_there_is_none_beside(tmp_path):
   assert page['actor/mlp_torso.units'] == ('(8,)', f'{own}: within')
 
 
-@pytest.mark.parametrize('preset', _PRESETS)
+@pytest.mark.parametrize('preset', gin_files.presets())
 def test_a_page_is_a_gin_file_of_the_same_values(preset, tmp_path):
   page = _page(files=[preset])
   gin_files.parse([preset], [])
   copy = tmp_path / 'copy.gin'
-  copy.write_text(experiment.config_page())
+  copy.write_text(effective.page(experiment.effective_values()))
   again = _page(files=[str(copy)])
   assert {n: v for n, (v, _) in again.items()} == {
     n: v for n, (v, _) in page.items()
   }
   assert len(page) > 50
+
+
+@pytest.mark.parametrize(
+  ('preset', 'bindings', 'expected'),
+  [
+    ('mujoco_100k.gin', (), (100_000, 100_000)),
+    # By itself: the schedule ends with the run.
+    ('mujoco_100k.gin', ('run.interactions=1000000',), (10**6, 10**6)),
+    ('mujoco_100k.gin', ('run.interactions=1500',), (2000, 2000)),
+    ('mujoco_100k.gin', ('iterate.critic_steps=10',), (100_000, 1000)),
+    ('mujoco_100k.gin', ('iterate.rounds=2',), (200_000, 200_000)),
+    ('mujoco_100k.gin', ('Collector.first_env_steps=50500',), (51_000, 51_000)),
+    ('mujoco_100k.gin', ('PolynomialDecay.decay_steps=5',), (5, 5)),
+    ('mujoco_1m.gin', (), (10**6, 10**6)),
+    ('offline_mujoco.gin', (), (30_000, 30_000)),
+    ('offline_mujoco.gin', ('run.offline_iterations=1',), (1000, 1000)),
+    ('offline_online_mujoco.gin', (), (130_000, 130_000)),
+    ('offline_awr_mujoco.gin', (), (30_000, 30_000)),
+    # 200 and 1000 steps for 2048 interactions.
+    (
+      'offline_awr_mujoco.gin',
+      ('iterate.steps_fn=@proportional_steps', 'run.interactions=204800'),
+      (130_000, 130_000),
+    ),
+  ],
+)
+def test_step_sizes_fall_over_the_whole_run(preset, bindings, expected):
+  page = _page(*bindings, files=[preset])
+  lengths = [page[f'{n}/PolynomialDecay.decay_steps'] for n in _NETWORKS]
+  assert tuple(int(value) for value, _ in lengths) == expected
+
+
+@pytest.mark.parametrize(
+  ('preset', 'bindings', 'expected'),
+  [
+    ('atari_100k.gin', (), '100'),
+    ('atari_100k_authors_code.gin', (), '50'),
+    ('atari_100k.gin', ('hard_update.period_train_steps=7',), '7'),
+    ('atari_100k.gin', ('QwrAgent.target_update_fn=@polyak_update',), '1'),
+    ('atari_100k.gin', ('ExactReuse.reuse_train_steps=3',), '3'),
+  ],
+)
+def test_reuse_lasts_as_long_as_a_target_network(preset, bindings, expected):
+  page = _page(*bindings, files=[preset])
+  assert page['ExactReuse.reuse_train_steps'][0] == expected
 
 
 def test_a_missing_environment_is_one_line():

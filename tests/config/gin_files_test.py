@@ -1,16 +1,19 @@
 """Finding and reading gin files, and what is said about wrong ones."""
 
+import ast
 import logging
 import pathlib
 
 import gin
 import pytest
 
+from qwr_tf.config import effective
 from qwr_tf.config import gin_files
 from qwr_tf.config.errors import ConfigError
 from qwr_tf.training import experiment
 
 _FOLDER = pathlib.Path(__file__).resolve().parents[2] / 'gin_configs'
+_FILES = sorted(_FOLDER.rglob('*.gin'))
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +34,9 @@ def test_finds_by_bare_name_and_by_path(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   own = tmp_path / 'own.gin'
   own.touch()
-  assert gin_files.find('bitflip.gin') == _FOLDER / 'bitflip.gin'
+  bitflip = _FOLDER / 'qwr' / 'bitflip.gin'
+  for name in ('bitflip.gin', 'gin_configs/bitflip.gin', 'qwr/bitflip.gin'):
+    assert gin_files.find(name) == bitflip
   assert gin_files.find(str(own)) == own
   assert gin_files.find('own.gin').resolve() == own
 
@@ -57,8 +62,48 @@ def test_gin_s_own_names_for_tensorflow_may_be_there(run_program):
 def test_unknown_file_lists_the_known_ones():
   with pytest.raises(ConfigError) as caught:
     gin_files.find('bitflop.gin')
-  for file in _FOLDER.glob('*.gin'):
-    assert file.name in str(caught.value)
+  assert 'bitflip.gin, ' in str(caught.value)
+  assert 'offline_mujoco.gin, ' in str(caught.value)
+  assert 'run_bitflip.gin' not in str(caught.value)
+
+
+@pytest.mark.parametrize('name', ['elsewhere/bitflip.gin', '/bitflip.gin'])
+def test_a_wrong_path_is_not_taken_for_a_name(name):
+  with pytest.raises(ConfigError, match='not found'):
+    gin_files.find(name)
+
+
+def test_names_of_the_package_s_files_are_unique():
+  assert len({file.name for file in _FILES}) == len(_FILES) > 40
+
+
+def test_a_preset_includes_three_files_at_most(monkeypatch):
+  opened = []
+  path_open = pathlib.Path.open
+
+  def note(path, *args, **kwargs):
+    opened.append(path.resolve())
+    return path_open(path, *args, **kwargs)
+
+  monkeypatch.setattr(pathlib.Path, 'open', note)
+  for file in _FILES:
+    opened.clear()
+    gin_files.parse([file.name], [])
+    assert 0 <= len({*opened} - {file}) <= 3, file.name
+
+
+@pytest.mark.parametrize('folder', ['', 'parts/', 'gin_configs/parts/'])
+def test_files_may_include_what_once_stood_in_another_folder(folder, tmp_path):
+  own = tmp_path / 'own.gin'
+  includes = [f"include '{folder}{n}.gin'\n" for n in ('run_mujoco', 'qwr')]
+  own.write_text(''.join(includes))
+  assert gin_files.parse([str(own)], []) == gin_files.parse(['mujoco.gin'], [])
+
+
+def test_a_file_that_includes_itself(tmp_path):
+  (tmp_path / 'a.gin').write_text("include 'b.gin'\n")
+  (tmp_path / 'b.gin').write_text("include 'a.gin'\n")
+  assert 'a.gin includes itself' in _error(files=[str(tmp_path / 'a.gin')])
 
 
 def test_a_folder_is_no_gin_file(tmp_path):
@@ -81,14 +126,13 @@ def test_includes_are_found_beside_the_file_and_in_the_package(tmp_path):
   own.write_text("include 'mujoco.gin'\ninclude 'beside.gin'\n")
   gin_files.parse([str(own)], [])
   assert gin.query_parameter('iterate.rounds') == 7
-  assert gin.query_parameter('run.interactions') == 100_000
+  assert gin.query_parameter('actor/Adam.learning_rate') == 1e-4
 
 
 def test_parse_forgets_what_gin_held_before():
   gin_files.parse(['mujoco.gin'], ['iterate.rounds = 3'])
   gin_files.parse(['mujoco.gin'], [])
-  with pytest.raises(ValueError, match='rounds'):
-    gin.query_parameter('iterate.rounds')
+  assert effective.value('iterate', 'rounds') == 1
 
 
 def test_text_is_that_of_the_values_not_of_their_order_or_spelling():
@@ -235,13 +279,13 @@ def test_values_that_fit(binding):
   gin_files.parse(['mujoco.gin'], binding.splitlines())
 
 
-@pytest.mark.parametrize('file', sorted(p.name for p in _FOLDER.glob('*.gin')))
+@pytest.mark.parametrize('file', [file.name for file in _FILES])
 def test_bundled_file_has_no_unknown_names(file):
   assert gin_files.parse([file], [])
 
 
 # What QWR's paper, the ICLR text and the authors' code state (algorithms.md,
-# 1.2-1.6), Table 4 first. None: off, or left alone.
+# 1.2-1.6), Table 4 first. None: off.
 _TABLE_4 = {
   'make_agent.agent_class': '@QwrAgent',
   'make_agent.actor_network': '@actors.ActorNetwork',
@@ -271,17 +315,17 @@ _TABLE_4 = {
   'iterate.critic_steps': 1000,
   'iterate.actor_steps': 1000,
   'Collector.env_steps': 1000,
-  'Collector.whole_episodes': None,
+  'Collector.whole_episodes': False,
   'run.interactions': 100_000,
   'run.replay_capacity': 50_000,
   'make_agent.normalizer': None,
   'GatedQNetwork.gate_units': None,
-  'GatedQNetwork.post_gate_layer_norm': None,
+  'GatedQNetwork.post_gate_layer_norm': False,
   'GatedQNetwork.post_gate_units': None,
-  'GatedQNetwork.value_scale': None,
+  'GatedQNetwork.value_scale': 1,
   'GatedQNetwork.output_limit': None,
   'GaussianHead.output_limit': None,
-  'load_environment.timeout_is_terminal': None,
+  'load_environment.timeout_is_terminal': False,
 }
 _MUJOCO = {
   'QwrAgent.backup_actions': '@sampled_behavior_actions',
@@ -334,6 +378,7 @@ _ICLR = {
   'run.replay_capacity': 50_000,  # 50 iterations of 1000
   'log_sum_exp_backup.backup_temperature': 1,
   'log_sum_exp_backup.scale_fn': '@unit_scale',
+  'mean_absolute_deviation.per_state': None,
   'sampled_behavior_actions.num_actions': 8,
   'Adam.global_clipnorm': 50,
 }
@@ -363,21 +408,16 @@ _PUBLISHED = {
 }
 
 
-def _bound(parameter):
-  """A value, functions as gin writes them; None where no file has one."""
-  try:
-    value = gin.query_parameter(parameter)
-  except ValueError:
-    return None
-  is_function = isinstance(value, gin.config.ConfigurableReference)
-  return str(value) if is_function else value
-
-
 @pytest.mark.parametrize('preset', _PUBLISHED)
 def test_presets_after_publications_have_what_those_state(preset):
   gin_files.parse([f'{preset}.gin'], [])
-  expected = _PUBLISHED[preset]
-  assert {name: _bound(name) for name in expected} == expected
+  values = experiment.effective_values()
+  for name, expected in _PUBLISHED[preset].items():
+    texts = {v.text for v in values if f'/{v.name}'.endswith(f'/{name}')}
+    if isinstance(expected, str):
+      assert texts == {expected}, name
+    else:  # What a library leaves alone is no value.
+      assert {*map(ast.literal_eval, texts or ['None'])} == {expected}, name
 
 
 def test_another_agent_s_bindings_are_refused():

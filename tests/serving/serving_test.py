@@ -23,6 +23,7 @@ from tf_agents.trajectories import time_step as ts
 from qwr_tf import environments
 from qwr_tf import networks
 from qwr_tf import serving
+from qwr_tf.config import effective
 from qwr_tf.config import gin_files
 from qwr_tf.config.errors import ConfigError
 from qwr_tf.environments import spaces
@@ -33,7 +34,6 @@ from qwr_tf.serving import exporter
 from qwr_tf.serving import metadata as metadata_lib
 from qwr_tf.serving import signatures
 from qwr_tf.serving import versions
-from qwr_tf.training import experiment
 from tests.serving import policies
 
 _FOLDER = pathlib.Path(__file__).resolve().parents[2] / 'gin_configs'
@@ -109,19 +109,16 @@ _CRITIC = r'\S*(make_agent\.critic_\w+|dtype_policy) ='
 def _different(pattern):
   """Presets that differ in lines of a pattern, one of each kind."""
   found = {}
-  for path in sorted(_FOLDER.glob('*.gin')):
-    try:
-      config = gin_files.parse([path.name], [])
-      environment = experiment.settings().environment
-    except ConfigError:
-      continue  # A part of others.
+  for preset in gin_files.presets():
+    config = gin_files.parse([preset], [])
+    environment = effective.value('run', 'environment')
     lines = [
       line
       for line in config.splitlines()
       if re.match(pattern, line) and 'output_limit' not in line
     ]
     discrete = environment.startswith(('BitFlip', 'ALE'))
-    found.setdefault((*lines, discrete), path.name)
+    found.setdefault((*lines, discrete), preset)
   gin.clear_config()
   return sorted(found.values())
 
