@@ -2,11 +2,11 @@
 
     python -m benchmarks.trace_step [--verbose]
 
-Counts the calls of one eager critic step and one eager actor step, from the
-draw of the minibatch to the change of the weights. What a phase does once,
-before its first step, does not count; neither do comprehensions, which are no
-functions to a reader. Prints the totals; with --verbose, a line per function
-before.
+Counts the calls of one eager critic step and one eager actor step, lines 12-14
+and 18-21 of Algorithm 2: from a minibatch of windows to the change of the
+weights. Comprehensions do not count, which are no functions to a reader. Prints
+the totals, first with the draw of the minibatch from the table (lines 11 and
+17), then without; with --verbose, a line per function before.
 """
 
 from qwr_tf.config import startup  # noqa: F401, before TensorFlow.
@@ -68,7 +68,7 @@ def calls_of(step: Callable[[], object]) -> Calls:
 
 
 def steps() -> dict[str, Callable[[], object]]:
-  """The eager steps of the preset by name, each from its own minibatch on."""
+  """The eager steps of the preset by name, with and without the draw."""
   bindings = [
     f'run.environment = "{_ENVIRONMENT.value}"',
     f'Collector.env_steps = {_ENV_STEPS}',
@@ -80,9 +80,12 @@ def steps() -> dict[str, Callable[[], object]]:
   source = minibatches.PerMinibatch(agent, parts.table, _BATCH_SIZE)
   critic, actor = source.critic_phase(_STEPS), source.actor_phase(_STEPS)
   i = tf.constant(1)
+  critic_minibatch, actor_minibatch = critic(i), actor(i)
   return {
-    'critic step': lambda: agent.train_critic(**critic(i)),
-    'actor step': lambda: agent.train_actor(**actor(i)),
+    'critic step and draw': lambda: agent.train_critic(**critic(i)),
+    'actor step and draw': lambda: agent.train_actor(**actor(i)),
+    'critic step': lambda: agent.train_critic(**critic_minibatch),
+    'actor step': lambda: agent.train_actor(**actor_minibatch),
   }
 
 
@@ -99,7 +102,8 @@ def main(_):
       print(totals[-1])
       for (file, function), count in sorted(calls.items()):
         print(f'  {file}:{function} {count}')
-  print('; '.join(totals))
+  print('; '.join(totals[:2]))
+  print('; '.join(totals[2:]))
 
 
 if __name__ == '__main__':

@@ -5,6 +5,7 @@ takes L + 1 rows: the last one, of step type LAST, holds the final observation
 and mu there, so that a target can bootstrap from it.
 """
 
+import operator
 from collections.abc import Callable, Iterator
 
 import gin
@@ -295,7 +296,8 @@ def _windows(starts: tf.Tensor, num_steps: int) -> tf.Tensor:
 
 
 def _read(variables, slots: tf.Tensor):
-  return tf.nest.map_structure(lambda v: v.sparse_read(slots), variables)
+  read = operator.methodcaller('sparse_read', slots)
+  return tf.nest.map_structure(read, variables)
 
 
 def _scatter(variable: tf.Variable, slots: tf.Tensor, values: tf.Tensor):
