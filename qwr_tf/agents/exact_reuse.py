@@ -14,8 +14,8 @@ from tf_agents.specs import tensor_spec
 
 from qwr_tf import replay
 from qwr_tf.agents import minibatches
-from qwr_tf.agents.slots import all_actions
 from qwr_tf.agents.streams import Stream
+from qwr_tf.networks.discrete_actions import all_actions
 
 # Rows that go through the torso at once.
 _CHUNK_ROWS = 256

@@ -21,7 +21,6 @@ from qwr_tf import replay
 from qwr_tf.agents import minibatches
 from qwr_tf.agents import penalties  # noqa: F401, gin files name them.
 from qwr_tf.agents import slots
-from qwr_tf.agents import step_counts
 from qwr_tf.agents import target_updates
 from qwr_tf.agents.slots import ActionSet
 from qwr_tf.agents.slots import Networks
@@ -29,9 +28,11 @@ from qwr_tf.agents.slots import States
 from qwr_tf.agents.slots import distribution
 from qwr_tf.agents.streams import Stream
 from qwr_tf.networks import critics
+from qwr_tf.ops import averages
 from qwr_tf.ops import backups
 from qwr_tf.ops import regression
 from qwr_tf.ops import returns
+from qwr_tf.ops import step_counts
 from qwr_tf.ops.regression import Batch
 from qwr_tf.policies import behavior_policy
 from qwr_tf.replicas import replicas
@@ -78,16 +79,16 @@ def iterate(
     for i in tf.range(num_steps):  # Line 7
       agent.update_target(i)  # Lines 8-9
       metrics = agent.train_critic(**minibatch(i))  # Lines 11-14
-      totals = _add(totals, metrics, agent.critic_metrics)
-    return _averages(totals, num_steps, agent.critic_metrics)
+      totals = averages.add(totals, metrics, agent.critic_metrics)
+    return averages.averages(totals, num_steps, agent.critic_metrics)
 
   def actor_phase(num_steps):
     minibatch = source.actor_phase(num_steps)
     totals = tf.zeros([len(agent.actor_metrics)])
     for i in tf.range(num_steps):  # Line 16
       metrics = agent.train_actor(**minibatch(i))  # Lines 17-21
-      totals = _add(totals, metrics, agent.actor_metrics)
-    return _averages(totals, num_steps, agent.actor_metrics)
+      totals = averages.add(totals, metrics, agent.actor_metrics)
+    return averages.averages(totals, num_steps, agent.actor_metrics)
 
   @agent.replicas.function
   def train_phases(critic, actor):
@@ -96,10 +97,10 @@ def iterate(
     for _ in tf.range(rounds):
       phases = tf.concat([critic_phase(critic), actor_phase(actor)], axis=0)
       metrics = dict(zip(names, tf.unstack(phases), strict=True))
-      totals = _add(totals, metrics, names)
+      totals = averages.add(totals, metrics, names)
     agent.count_train_steps(rounds * (critic + actor))
-    averages = _averages(totals, rounds, names)
-    return dict(zip(names, tf.unstack(averages), strict=True))
+    means = averages.averages(totals, rounds, names)
+    return dict(zip(names, tf.unstack(means), strict=True))
 
   def iterations():
     while True:  # Line 4
@@ -580,7 +581,7 @@ class QwrAgent(tf_agent.TFAgent):
     experience: trajectory.Trajectory,
     weights: tf.Tensor | None = None,
   ) -> tf_agent.LossInfo:
-    _check_windows(experience, self.horizon + 1, weights)
+    returns.check_windows(experience, self.horizon + 1, weights)
     step = self.critic_steps.read_value()
     self.update_target(step)
     critic = self.train_critic(
@@ -605,7 +606,7 @@ class QwrAgent(tf_agent.TFAgent):
     weights: tf.Tensor | None = None,
     training: bool = False,
   ) -> tf_agent.LossInfo:
-    _check_windows(experience, self.horizon + 1, weights)
+    returns.check_windows(experience, self.horizon + 1, weights)
     seed = self.seed_for(Stream.CRITIC, self.critic_steps)
     return _loss_info(*self._losses(experience, seed, weights))
 
@@ -654,53 +655,6 @@ class Iterations:
     i = since[kind] % self._steps[kind]
     stream = Stream.CRITIC_DRAWS if is_critic else Stream.ACTOR_DRAWS
     return self._source.redraw(stream, sum(counts) - i, self._steps[kind], i)
-
-
-def _is_maximum(names: tuple[str, ...]) -> list[bool]:
-  return [name.endswith('_max') for name in names]
-
-
-def _add(totals, metrics: dict[str, tf.Tensor], names: tuple[str, ...]):
-  """Adds the metrics of a step; of a maximum, the larger one is kept."""
-  values = tf.stack([metrics[name] for name in names])
-  larger = tf.maximum(totals, values)
-  return tf.where(_is_maximum(names), larger, totals + values)
-
-
-def _averages(totals, num_steps, names: tuple[str, ...]):
-  """Means over the steps of a phase, and maxima."""
-  steps = tf.cast(tf.maximum(num_steps, 1), tf.float32)
-  return tf.where(_is_maximum(names), totals, totals / steps)
-
-
-def _check_windows(
-  experience: trajectory.Trajectory,
-  num_steps: int,
-  weights: types.Tensor | None = None,
-) -> None:
-  """Raises ValueError for experience that cannot be learned from.
-
-  Args:
-    experience: windows [B, T + 1] that must have mu.
-    num_steps: T + 1.
-    weights: must be a number, or one for each window; others would broadcast.
-  """
-  if not experience.policy_info:
-    raise ValueError(
-      'experience must have the policy_info that collect_policy writes; '
-      'collect with it from the first step on.'
-    )
-  length = experience.step_type.shape[1]
-  if length is not None and length != num_steps:
-    raise ValueError(
-      f'experience must have {num_steps} steps (horizon + 1), not {length}; '
-      f'sample with num_steps={num_steps}.'
-    )
-  shape = tf.convert_to_tensor(1.0 if weights is None else weights).shape
-  if (shape.rank or 0) > 1:
-    raise ValueError(
-      f'weights must be one number for each window, not of shape {shape}.'
-    )
 
 
 def _counter(name: str) -> tf.Variable:

@@ -22,6 +22,7 @@ from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import trajectory
 from tf_agents.typing import types
 
+from qwr_tf.networks.discrete_actions import all_actions
 from qwr_tf.policies import behavior_policy
 from qwr_tf.replicas import replicas
 
@@ -160,23 +161,6 @@ def distribution(network, observation) -> Distribution:
   """The distribution of an actor network at observations [...]."""
   # TF-Agents' own networks want all three arguments.
   return network(observation, step_type=None, network_state=())[0]
-
-
-def all_actions(
-  action_spec: types.BoundedTensorSpec, outer_rank: int
-) -> tf.Tensor:
-  """Every value of a discrete action, [n, 1, ...] with outer_rank ones.
-
-  Raises:
-    ValueError: for continuous actions.
-  """
-  if not tensor_spec.is_discrete(action_spec):
-    raise ValueError(
-      'Only discrete actions can be enumerated; for a continuous action space '
-      'use @sampled_behavior_actions or @sampled_policy_actions.'
-    )
-  actions = tf.range(action_spec.maximum + 1, dtype=action_spec.dtype)
-  return tf.reshape(actions, [-1] + [1] * outer_rank)
 
 
 # Action sources (lines 12 and 18).

@@ -1,5 +1,6 @@
-"""What networks ask of discrete actions."""
+"""Discrete actions: their number, and all of them."""
 
+import tensorflow as tf
 from tf_agents.specs import tensor_spec
 from tf_agents.typing import types
 
@@ -28,3 +29,20 @@ def number_of_actions(
       f'{action_spec.minimum}; shift them in the environment.'
     )
   return int(action_spec.maximum) + 1
+
+
+def all_actions(
+  action_spec: types.BoundedTensorSpec, outer_rank: int
+) -> tf.Tensor:
+  """Every value of a discrete action, [n, 1, ...] with outer_rank ones.
+
+  Raises:
+    ValueError: for continuous actions.
+  """
+  if not tensor_spec.is_discrete(action_spec):
+    raise ValueError(
+      'Only discrete actions can be enumerated; for a continuous action space '
+      'use @sampled_behavior_actions or @sampled_policy_actions.'
+    )
+  actions = tf.range(action_spec.maximum + 1, dtype=action_spec.dtype)
+  return tf.reshape(actions, [-1] + [1] * outer_rank)

@@ -14,12 +14,43 @@ from collections.abc import Callable
 
 import tensorflow as tf
 from tf_agents.trajectories import trajectory
+from tf_agents.typing import types
 
 from qwr_tf.ops import categorical
 from qwr_tf.ops import regression
 
 _FIRST = operator.itemgetter((slice(None), 0))
 _NEXT = operator.itemgetter((slice(None), slice(1, None)))
+
+
+def check_windows(
+  experience: trajectory.Trajectory,
+  num_steps: int,
+  weights: types.Tensor | None = None,
+) -> None:
+  """Raises ValueError for experience that cannot be learned from.
+
+  Args:
+    experience: windows [B, T + 1] that must have mu.
+    num_steps: T + 1.
+    weights: must be a number, or one for each window; others would broadcast.
+  """
+  if not experience.policy_info:
+    raise ValueError(
+      'experience must have the policy_info that collect_policy writes; '
+      'collect with it from the first step on.'
+    )
+  length = experience.step_type.shape[1]
+  if length is not None and length != num_steps:
+    raise ValueError(
+      f'experience must have {num_steps} steps (horizon + 1), not {length}; '
+      f'sample with num_steps={num_steps}.'
+    )
+  shape = tf.convert_to_tensor(1.0 if weights is None else weights).shape
+  if (shape.rank or 0) > 1:
+    raise ValueError(
+      f'weights must be one number for each window, not of shape {shape}.'
+    )
 
 
 def first_steps(experience: trajectory.Trajectory) -> trajectory.Trajectory:

@@ -15,7 +15,7 @@ from tf_agents.distributions import utils as distribution_utils
 from tf_agents.specs import tensor_spec
 
 from qwr_tf import environments
-from qwr_tf.agents import slots
+from qwr_tf.networks import discrete_actions
 
 SERVING_DEFAULT = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
 
@@ -90,7 +90,9 @@ class PolicyFunctions:
 
   def q_values(self, observation: tf.Tensor) -> dict[str, tf.Tensor]:
     """{q_values [B, n]}: of all n discrete actions, the first one first."""
-    actions = slots.all_actions(self._agent.action_spec, outer_rank=1)
+    actions = discrete_actions.all_actions(
+      self._agent.action_spec, outer_rank=1
+    )
     values = self._agent.q_values(observation, actions)
     return {'q_values': tf.transpose(values)}
 

@@ -25,6 +25,7 @@ from qwr_tf.agents import penalties
 from qwr_tf.agents import qwr_agent
 from qwr_tf.agents import slots
 from qwr_tf.config import gin_files
+from qwr_tf.networks import discrete_actions
 from qwr_tf.ops import regression
 from qwr_tf.training import experiment
 
@@ -113,7 +114,7 @@ class _AllActions(network.Network):
 
   def call(self, observation, step_type=None, network_state=(), training=False):
     del step_type, training
-    actions = slots.all_actions(_DISCRETE, outer_rank=1)
+    actions = discrete_actions.all_actions(_DISCRETE, outer_rank=1)
     return tf.transpose(self.critic((observation, actions))[0]), network_state
 
 

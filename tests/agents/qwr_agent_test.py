@@ -26,6 +26,7 @@ from qwr_tf.agents import qwr_agent
 from qwr_tf.agents import slots
 from qwr_tf.agents import target_updates
 from qwr_tf.agents.streams import Stream
+from qwr_tf.networks import discrete_actions
 from qwr_tf.networks import torsos
 from qwr_tf.ops import backups
 from qwr_tf.ops import regression
@@ -275,7 +276,7 @@ class _AllActions(network.Network):
 
   def call(self, observation, step_type=None, network_state=(), training=False):
     del step_type, training
-    actions = slots.all_actions(_DISCRETE, outer_rank=1)
+    actions = discrete_actions.all_actions(_DISCRETE, outer_rank=1)
     q_values, _ = self.critic((observation, actions))
     return tf.transpose(q_values), network_state
 

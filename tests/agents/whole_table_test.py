@@ -13,12 +13,12 @@ from qwr_tf import networks
 from qwr_tf.agents import awr_agent
 from qwr_tf.agents import qwr_agent
 from qwr_tf.agents import slots
-from qwr_tf.agents import step_counts
 from qwr_tf.agents import target_updates
 from qwr_tf.agents import whole_table
 from qwr_tf.networks import torsos
 from qwr_tf.ops import regression
 from qwr_tf.ops import returns
+from qwr_tf.ops import step_counts
 from qwr_tf.replay import ReplayTable
 
 _OBSERVATION = tensor_spec.TensorSpec([3], tf.float32, 'observation')
