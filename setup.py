@@ -20,6 +20,7 @@ _REQUIRED = [
   'mujoco>=3.1.6,<5',
   'numpy>=1.23.5,<2',
   'opencv-python-headless>=4.5,<5',  # Atari's preprocessing; 5: NumPy 2.
+  'pandas>=2.2,<3.1',  # Reports; 3.1 needs NumPy 2.
   'scipy>=1.15',  # Statistics, and tails of Gaussians.
   'setuptools<81',  # TensorBoard 2.15's command needs pkg_resources.
   'tensorflow~=2.15.1',

@@ -13,7 +13,6 @@ curve. --results, --runs_dir and --processes are those of
 
 import pathlib
 import statistics
-from collections.abc import Sequence
 
 from absl import flags
 
@@ -66,25 +65,6 @@ def _csv() -> pathlib.Path:
   return pathlib.Path(sweep_flags.RESULTS.value or 'results/bitflip.csv')
 
 
-def _size(run: report_data.Run) -> int:
-  return int(run.environment.removeprefix('BitFlip-'))
-
-
-def _line(runs: Sequence[report_data.Run], action: str):
-  """Sizes, medians, worst and best of final scores."""
-  scores: dict[int, list[float]] = {}
-  for run in runs:
-    score = getattr(run.final, action)
-    if score is not None:
-      scores.setdefault(_size(run), []).append(score)
-  sizes = sorted(scores)
-  columns = [
-    (statistics.median(scores[n]), min(scores[n]), max(scores[n]))
-    for n in sizes
-  ]
-  return sizes, *zip(*columns, strict=True)
-
-
 def _label(setting: report_data.Setting) -> str:
   """The algorithm, and what is different about it."""
   names = {'; '.join(sorted(b)): name for name, b in VARIANTS.items()}
@@ -106,13 +86,20 @@ def draw(experiment: report_data.Experiment, path: pathlib.Path) -> None:
   for panel, action, title in zip(
     panels, report_data.ACTIONS, titles, strict=True
   ):
-    for setting in experiment.labels:
-      runs = [run for run in experiment.runs if run.setting == setting]
-      sizes, medians, worst, best = _line(runs, action)
+    for setting in experiment.learned:
+      finals = {
+        int(environment.removeprefix('BitFlip-')): scores
+        for environment in experiment.environments
+        if (scores := experiment.finals(setting, environment, action))
+      }
+      medians = list(map(statistics.median, finals.values()))
+      worst, best = (list(map(f, finals.values())) for f in (min, max))
       (line,) = panel.plot(
-        sizes, medians, marker='o', ms=4, label=_label(setting)
+        list(finals), medians, marker='o', ms=4, label=_label(setting)
       )
-      panel.fill_between(sizes, worst, best, color=line.get_color(), alpha=0.15)
+      panel.fill_between(
+        list(finals), worst, best, color=line.get_color(), alpha=0.15
+      )
     panel.set(title=title, xlabel='bits N', ylim=(-0.5, 5.3))
     panel.grid(alpha=0.3)
   panels[0].set_ylabel('final return (at most 5)')

@@ -153,14 +153,14 @@ def _say(experiment, environment, setting) -> None:
     f'{environment:16}{setting.dataset:10}{setting.algorithm:9}'
     f'median {statistics.median(finals):7.0f} of {len(finals)}, data {data:.0f}'
   )
-  for run in experiment.of(setting, environment):
-    if run.switch is not None:
-      before = [y for x, y in run.curve('mode') if x <= run.switch][-1]
-      after = [y for x, y in run.curve('mode') if x > run.switch][:5]
-      share = statistics.fmean(after) / before
+  for seed, run in experiment.of(setting, environment).groupby('seed'):
+    offline = run.interactions == 0
+    if offline.any() and not offline.all():
+      before = run[offline]['mode'].iloc[-1]
+      after = run[~offline]['mode'].iloc[:5]
       print(
-        f'  seed {run.seed}: {before:.0f} before the switch, mean of the '
-        f'next {len(after)} {statistics.fmean(after):.0f} ({share:.0%})'
+        f'  seed {seed}: {before:.0f} before the switch, mean of the next '
+        f'{len(after)} {after.mean():.0f} ({after.mean() / before:.0%})'
       )
 
 

@@ -213,7 +213,9 @@ def main() -> None:
     plain = environments.env_id(environment)
     path = _output(plain, kind.lower())
     tally = _Tally()
-    played = tally.count(recording.play(env, policy, _FIRST_SEED.value))
+    played = tally.count(
+      recording.play(env, policy, _FIRST_SEED.value, wrapped.longest_episode)
+    )
     try:
       # Closes the bar before what went wrong is told.
       with contextlib.closing(played), _gone_if_empty(path):

@@ -13,14 +13,13 @@ from qwr_tf.config import startup  # noqa: F401, before TensorFlow.
 import os
 import pathlib
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from absl import flags
 
 from qwr_tf.config import command
 from qwr_tf.config.errors import ConfigError
 from qwr_tf.reporting import published
-from qwr_tf.reporting import readme as readme_lib
 from qwr_tf.reporting import report_data
 from qwr_tf.reporting import report_figures
 from qwr_tf.reporting import report_text
@@ -59,36 +58,29 @@ def write(
     published_path: the papers' numbers; None for none.
 
   Returns:
-    What was written.
+    The files that were written.
 
   Raises:
     ConfigError: for a file that cannot be used; then nothing was written.
   """
   raw = [path for path in paths if report_data.is_raw(path)]
-  experiments = report_data.load(raw)
+  numbers = published.load(published_path) if published_path else []
+  experiments = report_data.load(raw, numbers)
   if not experiments:
     raise ConfigError('there are no raw rows; run qwr_tf.sweep first.')
-  numbers = published.load(published_path) if published_path else []
-  names = {e.name: report_figures.names(e, numbers) for e in experiments}
   beside = {path.stem: path.with_suffix('.md') for path in raw}
   notes = {n: _text(path) for n, path in beside.items() if path.exists()}
-  texts = {
-    output / 'README.md': report_text.report(experiments, numbers, names, notes)
-  }
+  texts = {output / 'README.md': report_text.report(experiments, notes)}
   if readme is not None:
     folder = os.path.relpath(output, readme.parent)
-    texts[readme] = readme_lib.rewritten(
-      _text(readme), experiments, numbers, names, folder
+    texts[readme] = report_text.rewritten_readme(
+      _text(readme), experiments, folder
     )
   output.mkdir(parents=True, exist_ok=True)
   for path, text in texts.items():
     write_atomically(path, text)
-  pictures = [
-    picture
-    for experiment in experiments
-    for picture in report_figures.write(experiment, numbers, output)
-  ]
-  return [*texts, *pictures]
+  pictures = (report_figures.write(e, output) for e in experiments)
+  return [*texts, *sum(pictures, [])]
 
 
 def _text(path: pathlib.Path) -> str:
@@ -102,7 +94,9 @@ def main(arguments: Sequence[str]) -> None:
   """One report from flags to files."""
   if not arguments:
     raise ConfigError('name the CSVs, for instance results/*.csv.')
-  paths = _files(pathlib.Path(argument) for argument in arguments)
+  paths = []
+  for path in map(pathlib.Path, arguments):
+    paths += sorted(path.glob('*.csv')) if path.is_dir() else [path]
   output = pathlib.Path(_OUTPUT.value)
   _refuse_a_part(paths, output)
   is_the_projects = _OUTPUT.value == _OUTPUT.default
@@ -111,15 +105,6 @@ def main(arguments: Sequence[str]) -> None:
   numbers = _given_or_there(_PUBLISHED.value, published.DEFAULT_PATH)
   for path in write(paths, output, readme, numbers):
     print(os.path.normpath(path))
-
-
-def _files(paths: Iterable[pathlib.Path]) -> list[pathlib.Path]:
-  """Folders replaced by the CSVs in them."""
-  return [
-    file
-    for path in paths
-    for file in (sorted(path.glob('*.csv')) if path.is_dir() else [path])
-  ]
 
 
 def _refuse_a_part(paths: Sequence[pathlib.Path], output: pathlib.Path) -> None:

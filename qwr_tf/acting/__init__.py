@@ -1,1 +1,1 @@
-"""Whatever steps an environment: collecting, evaluating, recording."""
+"""Acting in environments: collecting, evaluating, recording."""

@@ -1,4 +1,4 @@
-"""Line 5 of Algorithm 2: interactions with the newest policy."""
+"""Collection: interactions with the newest policy (Algorithm 2, line 5)."""
 
 import dataclasses
 import time
@@ -20,12 +20,12 @@ from qwr_tf.policies import behavior_policy
 
 @dataclasses.dataclass
 class Collected:
-  """What one call of a collector did.
+  """Counts of one call of a collector.
 
   Attributes:
     interactions: steps taken in the environment.
     episode_returns: undiscounted, of the episodes that ended; of unclipped
-      rewards where the environment counts them.
+      rewards if the environment counts them.
     seconds: wall clock.
   """
 
@@ -36,7 +36,7 @@ class Collected:
 
 @gin.configurable
 class Collector:
-  """Acts in one environment and appends frames, with mu, to the table."""
+  """Acts in one environment and appends rows, with mu, to a replay table."""
 
   def __init__(
     self,
@@ -51,26 +51,25 @@ class Collector:
     on_policy: bool = False,
     update_normalizer: bool = True,
   ):
-    """Gets ready; the environment is reset at the first call.
+    """Stores the arguments; the environment is reset at the first call.
 
     Args:
       env: a PyEnvironment.
-      agent: its actor acts and its normaliser sees what is collected.
+      agent: its actor acts, its normaliser gets the observations.
       table: a `replay.ReplayTable`.
       seed: of the sampled actions.
       env_steps: interactions per call.
-      first_env_steps: the same for the first call, to start with a fuller
-        table (DQN); None is env_steps. Two at least: a step can be drawn once
-        there is a row after it.
-      whole_episodes: go on from there to the end of the episode.
-      on_policy: the table holds what the newest call made and nothing older
-        (RWR, AWR's ablation); its capacity has to suffice for any call. Needs
-        whole_episodes.
-      update_normalizer: off where a learner elsewhere does it.
+      first_env_steps: interactions of the first call, for a fuller table at the
+        start (DQN); None is env_steps. At least two: a step can be sampled once
+        a row follows it.
+      whole_episodes: whether a call goes on to the end of the episode.
+      on_policy: whether the table holds the newest call's rows alone (RWR,
+        AWR's ablation). Needs whole_episodes and capacity for any call.
+      update_normalizer: False if a learner in another process does it.
 
     Raises:
-      ConfigError: for on_policy, if an iteration would be cut; a call raises
-        it where that is not known before.
+      ConfigError: for on_policy, if an iteration would not fit in the table;
+        without a time limit a call raises it.
     """
     self._env = env
     self._agent = agent
@@ -88,11 +87,11 @@ class Collector:
       self._check_on_policy()
 
   def _check_on_policy(self) -> None:
-    """Raises ConfigError if the longest call would be cut."""
+    """Raises ConfigError if the longest call would not fit in the table."""
     if not self._whole_episodes:
       raise ConfigError(
-        'Collector.on_policy needs Collector.whole_episodes = True: of an '
-        'episode that went on, the table would forget the beginning.'
+        'Collector.on_policy needs Collector.whole_episodes = True: the table '
+        'would drop the beginning of an episode that goes on.'
       )
     limit = getattr(self._env, 'max_episode_steps', None)
     if limit is not None:
@@ -107,18 +106,18 @@ class Collector:
         f'run.replay_capacity = {interactions} or more.'
       )
 
-  def _check_kept(self, interactions: int) -> None:
-    kept = int(self._table.num_frames())
-    if kept != interactions:
+  def _check_stored(self, interactions: int) -> None:
+    stored = int(self._table.num_frames())
+    if stored != interactions:
       raise ConfigError(
-        f'Collector.on_policy: the table keeps {kept} of {interactions} '
+        f'Collector.on_policy: the table holds {stored} of {interactions} '
         'interactions, as final observations take rows, too; raise '
         'ReplayTable.rows_per_interaction (2 always suffices).'
       )
 
   @property
   def env_steps(self) -> int:
-    """Interactions per call, but for the first."""
+    """Interactions per call after the first."""
     return self._env_steps
 
   def __call__(self) -> Collected:
@@ -137,7 +136,7 @@ class Collector:
       interactions += self._step(frames, returns)
       if interactions > wanted:
         self._check_wait(interactions, interactions - wanted)
-    # An episode that just ended still owes its final frame.
+    # The final observation of an episode that just ended is a row, too.
     if self._time_step.step_type == ts.StepType.LAST:
       self._step(frames, returns)
     if self._on_policy:
@@ -145,7 +144,7 @@ class Collector:
       self._table.clear()
     self._store(frames)
     if self._on_policy:
-      self._check_kept(interactions)
+      self._check_stored(interactions)
     return Collected(interactions, returns, time.perf_counter() - start)
 
   def _check_wait(self, interactions: int, waited: int) -> None:
@@ -160,7 +159,7 @@ class Collector:
       )
 
   def state(self) -> dict[str, Any]:
-    """Random numbers, counts and the running episode, for a checkpoint."""
+    """Random state, counts and the running episode, for a checkpoint."""
     has_begun = self._time_step is not None
     return {
       'rng': self._rng.bit_generator.state,
@@ -170,10 +169,10 @@ class Collector:
     }
 
   def restore(self, state: Mapping[str, Any]) -> None:
-    """Goes back to where `state` was called.
+    """Restores what `state` returned.
 
-    An environment that does not come back starts a new episode, with a
-    warning: the table cuts the one that was running, as by a time limit.
+    If the environment cannot replay its episode, a new one begins, with a
+    warning: in the table the old one is cut, as by a time limit.
     """
     self._rng.bit_generator.state = state['rng']
     self._next_env_steps = state['next_env_steps']
@@ -190,16 +189,16 @@ class Collector:
 
   def _step(self, frames: list[tuple], returns: list[float]) -> int:
     """Adds a frame; returns 1, or 0 if it was a final observation."""
-    now = self._time_step
-    action, params = self._act(now.observation, self._rng)
-    following = self._env.step(action)
-    frames.append((now, action, params, following))
-    self._time_step = following
-    if now.step_type == ts.StepType.LAST:
+    time_step = self._time_step
+    action, params = self._act(time_step.observation, self._rng)
+    next_time_step = self._env.step(action)
+    frames.append((time_step, action, params, next_time_step))
+    self._time_step = next_time_step
+    if time_step.step_type == ts.StepType.LAST:
       return 0
-    self._return += float(following.reward)
-    if following.step_type == ts.StepType.LAST:
-      # The score itself, where rewards are clipped.
+    self._return += float(next_time_step.reward)
+    if next_time_step.step_type == ts.StepType.LAST:
+      # Of unclipped rewards, if the environment counts them.
       score = getattr(self._env, 'episode_return', None)
       returns.append(self._return if score is None else score)
       self._return = 0.0
@@ -209,9 +208,9 @@ class Collector:
     normalizer = None
     if self._update_normalizer:
       normalizer = self._agent.acting_network.normalizer
-    most = self._table.capacity  # Rows it takes at once.
-    for first in range(0, len(frames), most):
-      rows = _stack(frames[first : first + most])
+    max_rows = self._table.capacity  # Of one `append`.
+    for first in range(0, len(frames), max_rows):
+      rows = _stack(frames[first : first + max_rows])
       self._table.append(rows)
       if normalizer is not None:
         normalizer.update(rows.observation)
@@ -219,21 +218,21 @@ class Collector:
 
 def _stack(frames: list[tuple]) -> trajectory.Trajectory:
   """Frames (time_step, action, params, next time_step) to rows [N, ...]."""
-  now, action, params, following = zip(*frames, strict=True)
+  time_steps, action, params, next_time_steps = zip(*frames, strict=True)
 
   def stack(values: Any, dtype=None) -> tf.Tensor:
     return tf.constant(np.asarray(values, dtype))
 
   return trajectory.Trajectory(
-    step_type=stack([t.step_type for t in now], np.int32),
-    observation=stack([t.observation for t in now]),
+    step_type=stack([t.step_type for t in time_steps], np.int32),
+    observation=stack([t.observation for t in time_steps]),
     action=stack(action),
     policy_info={
       behavior_policy.DIST_PARAMS: {
         name: stack([p[name] for p in params]) for name in params[0]
       }
     },
-    next_step_type=stack([t.step_type for t in following], np.int32),
-    reward=stack([t.reward for t in following], np.float32),
-    discount=stack([t.discount for t in following], np.float32),
+    next_step_type=stack([t.step_type for t in next_time_steps], np.int32),
+    reward=stack([t.reward for t in next_time_steps], np.float32),
+    discount=stack([t.discount for t in next_time_steps], np.float32),
   )

@@ -1,8 +1,8 @@
-"""The actor's forward pass in NumPy: what makes one step quick to take.
+"""The actor's forward pass in NumPy, for fast single steps.
 
-Calling a compiled TensorFlow function for one observation costs more than the
-MuJoCo step it is for. So the networks' arithmetic is here a second time; a test
-holds it to the TensorFlow policy for every head.
+Calling a compiled TensorFlow function for one observation takes longer than a
+MuJoCo step. So the networks' arithmetic is implemented a second time; tests
+compare it with the TensorFlow policy for every head.
 """
 
 import functools
@@ -21,32 +21,32 @@ Act = Callable[[np.ndarray, np.random.Generator | None], tuple[Any, dict]]
 
 
 class NumpyActor:
-  """Acts for one observation at a time with a copy of an actor's weights."""
+  """A policy with a copy of an actor's weights."""
 
   def __init__(self, actor_network):
-    """Prepares; `refresh` copies the weights.
+    """Copies the weights.
 
     Args:
-      actor_network: an `ActorNetwork` or an `EpsilonGreedyActor`. Its layers
-        decide whether NumPy can do the forward pass; where not (convolutions),
-        a compiled TensorFlow function does.
+      actor_network: an `ActorNetwork` or an `EpsilonGreedyActor`. For layers
+        that NumPy has not (convolutions), a compiled TensorFlow function
+        computes the outputs.
 
     Raises:
-      NotImplementedError: for other actors, subclasses that act otherwise
-        among them, and for heads of any other type.
+      NotImplementedError: for other actors and heads, and subclasses that
+        override what is copied here.
     """
     self._network = actor_network
     self._outputs: Callable[[np.ndarray], np.ndarray] = self._compiled()
     chain = actor_network.chain
     self._supported = (
       chain is not None
-      and all(map(_is_known, chain))
+      and all(map(_is_supported, chain))
       and type(actor_network.normalizer) in _NORMALIZERS
     )
     self.refresh()
 
   def refresh(self) -> None:
-    """Copies the current weights; call it whenever they were trained."""
+    """Copies the weights again, to be called after they were trained."""
     network = self._network
     self._head = _head(network)
     if not self._supported:
@@ -59,15 +59,11 @@ class NumpyActor:
   def __call__(
     self, observation: np.ndarray, rng: np.random.Generator | None
   ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Samples actions, or takes the mode.
+    """Actions, and the parameters of mu, with or without [B].
 
     Args:
       observation: one observation, or a batch [B, ...].
-      rng: of the sample; None takes the distribution's mode.
-
-    Returns:
-      (action, the parameters of the distribution: mu), as the observation
-      with or without [B].
+      rng: of samples; None takes the distribution's mode.
     """
     return self._head(self._outputs(observation), rng)
 
@@ -84,8 +80,8 @@ class NumpyActor:
     def act(observation):
       is_batch = observation.ndim > spec.shape.rank
       batch = observation if is_batch else observation[np.newaxis]
-      found = outputs(tf.constant(batch)).numpy()
-      return found if is_batch else found[0]
+      values = outputs(tf.constant(batch)).numpy()
+      return values if is_batch else values[0]
 
     return act
 
@@ -123,11 +119,11 @@ def _normalizer(normalizer):
   return lambda x: ((x - mean) * inverse_deviation).clip(-bound, bound)
 
 
-def _is_known(layer: tf.keras.layers.Layer) -> bool:
-  """Whether NumPy does exactly what the layer does."""
+def _is_supported(layer: tf.keras.layers.Layer) -> bool:
+  """Whether the functions above compute exactly this layer."""
   if type(layer) is tf.keras.layers.Dense:
-    known = (tf.keras.activations.relu, tf.keras.activations.linear)
-    return layer.use_bias and layer.activation in known
+    activations = (tf.keras.activations.relu, tf.keras.activations.linear)
+    return layer.use_bias and layer.activation in activations
   if type(layer) is tf.keras.layers.LayerNormalization:
     return layer.center and layer.scale
   return False
@@ -188,7 +184,7 @@ _HEADS: dict[type, Callable] = {
 
 
 def _head(network) -> Act:
-  """The NumPy relative of what an actor makes of its outputs."""
+  """From an actor's outputs to actions and mu."""
   unknown = network
   if _acts_as(network, q_actors.EpsilonGreedyActor):
     return _epsilon_greedy(float(network.epsilon()))
@@ -202,7 +198,7 @@ def _head(network) -> Act:
 
 
 def _acts_as(network, base: type) -> bool:
-  """Whether it is of this class and overrides nothing that is copied here."""
+  """Whether it is of this class and overrides none of its arithmetic."""
   return isinstance(network, base) and all(
     getattr(type(network), name) is getattr(base, name)
     for name in ('chain', 'outputs', 'distribution')

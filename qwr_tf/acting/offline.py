@@ -1,4 +1,4 @@
-"""Learning from a data set: line 5 of Algorithm 2 does nothing, or not yet."""
+"""Learning from a data set: line 5 of Algorithm 2 is skipped or delayed."""
 
 import json
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from qwr_tf.acting import collect
 
 
 class OfflineFirst:
-  """A collector that waits while a data set alone is learned from."""
+  """A collector that starts after iterations on a data set alone."""
 
   def __init__(
     self,
@@ -27,23 +27,23 @@ class OfflineFirst:
     """Wraps a collector.
 
     Args:
-      collector: first called after so many iterations.
-      offline_iterations: those before.
-      data: what the table began with.
+      collector: called after the offline iterations.
+      offline_iterations: iterations without interactions.
+      data: summary of the data set in the table.
     """
     self._collector = collector
     self._left = offline_iterations
     self._facts = json.loads(json.dumps(facts(data)))
 
   def __call__(self) -> collect.Collected:
-    """Nothing, or one iteration's interactions."""
+    """Collects nothing, or one iteration's interactions."""
     if self._left:
       self._left -= 1
       return collect.Collected(0, [], 0.0)
     return self._collector()
 
   def state(self) -> dict[str, Any]:
-    """The collector's, and how long it still waits, for a checkpoint."""
+    """The collector's state and the iterations left, for a checkpoint."""
     return {
       'left': self._left,
       'data': self._facts,
@@ -51,10 +51,10 @@ class OfflineFirst:
     }
 
   def restore(self, state: Mapping[str, Any]) -> None:
-    """Goes back to where `state` was called.
+    """Restores what `state` returned.
 
     Raises:
-      ValueError: if it was another data set.
+      ValueError: if it is of another data set.
     """
     if state['data'] != self._facts:
       raise ValueError(
@@ -67,12 +67,12 @@ class OfflineFirst:
 def open_data_set(
   path: str, environment: str, seed: int = 0
 ) -> datasets.DataSet:
-  """Opens a data set, and warns if it is another environment's.
+  """Opens a data set, and warns if it was recorded in another environment.
 
   Args:
-    path: file or folder; '{environment}' in it is the environment's name.
+    path: file or folder; '{environment}' in it becomes the environment's name.
     environment: as for `environments.load`.
-    seed: of what the data set draws anew.
+    seed: as in `datasets.DataSet`.
 
   Raises:
     ValueError: in one line, if it cannot be read.
@@ -89,14 +89,14 @@ def open_data_set(
 
 
 def fill(data: datasets.DataSet, table, agent, env) -> datasets.Summary:
-  """Reads a data set into an empty table, and statistics of its observations.
+  """Reads a data set into an empty table and into the agent's normaliser.
 
   Args:
     data: from `open_data_set`.
     table: a `replay.ReplayTable` of the agent's rows.
-    agent: whose mu is asked for, and whose normaliser learns.
-    env: the `GymnasiumWrapper` whose actions were logged; it says what they
-      were paid and what a time limit is.
+    agent: its rows hold mu.
+    env: a `GymnasiumWrapper` like the recorded environment, with its action
+      bounds, clipping of rewards and meaning of time limits.
 
   Raises:
     ValueError: in one line with file, episode and field.
@@ -119,7 +119,7 @@ def fill(data: datasets.DataSet, table, agent, env) -> datasets.Summary:
 
 
 def _constant_scale(agent) -> np.ndarray | None:
-  """The deviation [A] of mu, if the table keeps none."""
+  """The deviation [A] of mu, if the table holds none."""
   spec = agent.collect_data_spec.policy_info
   names = set(spec['dist_params'])
   if names != {'loc'}:
@@ -129,7 +129,7 @@ def _constant_scale(agent) -> np.ndarray | None:
 
 
 def facts(data: datasets.Summary | None) -> dict[str, Any]:
-  """What run.json says of the data set: its name, and all of the summary."""
+  """The data set's entries in run.json: name and summary."""
   if data is None:
     return {}
   return {'dataset': data.name, 'data': data._asdict()}

@@ -1,4 +1,4 @@
-"""Policies whose steps are logged, and the episodes they play."""
+"""Policies to record, and the episodes they play."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,14 +14,13 @@ Policy = Callable[[np.ndarray], tuple[Any, dict[str, np.ndarray]]]
 
 
 def random_policy(action_space, seed: int) -> Policy:
-  """Uniformly random actions.
+  """A policy of uniformly random actions.
+
+  Only for discrete actions does it have parameters of mu.
 
   Args:
-    action_space: gymnasium's own.
+    action_space: of a gymnasium environment.
     seed: of the actions.
-
-  Returns:
-    A policy; only discrete actions have parameters the agents know.
   """
   action_space.seed(seed)
   num_actions = getattr(action_space, 'n', None)
@@ -31,37 +30,42 @@ def random_policy(action_space, seed: int) -> Policy:
   return lambda _: (action_space.sample(), params)
 
 
-def play(env, policy: Policy, seed: int) -> Iterator[datasets.Episode]:
-  """Yields episodes without end, the i-th reset with seed + i.
+def play(
+  env, policy: Policy, seed: int, max_steps: int = 100_000
+) -> Iterator[datasets.Episode]:
+  """Yields episodes forever; episode i is reset with seed + i.
 
   Args:
-    env: gymnasium's own.
+    env: a gymnasium environment.
     policy: acts.
     seed: of the first reset.
+    max_steps: of an episode.
 
   Raises:
     FloatingPointError: for NaN or Inf in a step.
-    ConfigError: if an episode does not end, or the environment fails.
+    ConfigError: for a longer episode, or a fault of the environment.
   """
   while True:
-    yield _episode(env, policy, seed)
+    yield _episode(env, policy, seed, max_steps)
     seed += 1
 
 
-def _episode(env, policy: Policy, seed: int) -> datasets.Episode:
+def _episode(
+  env, policy: Policy, seed: int, max_steps: int
+) -> datasets.Episode:
   observation, _ = env.reset(seed=seed)
   observations = [np.array(observation)]
   actions: list[np.ndarray] = []
   params: list[dict[str, np.ndarray]] = []
   rewards, terminations, truncations = [], [], []
-  over, longest = False, environments.longest_episode(env)
+  over = False
   while not over:
-    if len(actions) == longest:
+    if len(actions) == max_steps:
       raise ConfigError(
-        f'an episode has not ended in {longest} steps; nothing was written. '
+        f'an episode has not ended in {max_steps} steps; nothing was written. '
         'Set --max_episode_steps.'
       )
-    action, own = policy(observation)
+    action, mu = policy(observation)
     action = np.asarray(action, env.action_space.dtype)
     try:
       observation, reward, terminated, truncated, _ = env.step(
@@ -73,7 +77,7 @@ def _episode(env, policy: Policy, seed: int) -> datasets.Episode:
       ) from error
     over = terminated or truncated
     actions.append(action)
-    params.append(own)
+    params.append(mu)
     observations.append(np.array(observation))
     rewards.append(float(reward))
     terminations.append(bool(terminated))

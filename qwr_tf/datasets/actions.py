@@ -1,4 +1,4 @@
-"""Logged actions as the agent would have them in its replay table."""
+"""Logged actions as actions of the agent."""
 
 import numpy as np
 from scipy import special
@@ -13,12 +13,12 @@ _AT_BOUND = 1.0 - 1e-6  # But for rounding.
 def to_agent(
   action: np.ndarray, bounds: Bounds, spec: types.BoundedTensorSpec
 ) -> np.ndarray:
-  """Actions in the environment's units as the agent sees them.
+  """Actions [N, ...] in the environment's units as actions of the agent.
 
   Args:
-    action: [N, ...], within the bounds but for rounding.
+    action: [N, ...]; floats out of bounds are clipped.
     bounds: lowest and highest.
-    spec: of the agent: an integer from 0 on, or a float in [-1, 1].
+    spec: of the agent: integers from 0 on, or floats in [-1, 1].
   """
   low, high = bounds
   dtype = spec.dtype.as_numpy_dtype
@@ -34,24 +34,23 @@ def unclipped_samples(
   scale: np.ndarray,
   rng: np.random.Generator,
 ) -> np.ndarray:
-  """Samples of a Gaussian of which the logged actions are the clipped ones.
+  """Samples of a Gaussian mu whose clipped values are the logged actions.
 
-  A replay table holds samples as they were drawn; the critic is asked about
-  others of the same mu. A sample that was logged at a bound lay there or
-  beyond: it is drawn from the Gaussian's tail from the bound on, so that rows
-  are distributed like those of a run that collects.
+  A replay table holds samples as they were drawn. A sample that was logged at a
+  bound lay there or beyond: it is drawn from the Gaussian's tail beyond the
+  bound, so that rows have the distribution of rows that a collector makes.
 
   Args:
     actions: [N, A] in [-1, 1].
-    loc: [N, A], of mu.
-    scale: deviation [A] or [N, A], of mu.
+    loc: mean [N, A] of mu.
+    scale: deviation [A] or [N, A] of mu.
     rng: of the draws.
 
   Returns:
     [N, A] in the actions' dtype; inside the bounds the actions themselves.
   """
   side = np.sign(actions).astype(np.float64)
-  to_bound = (1.0 - side * loc) / scale  # In deviations, towards the bound.
+  to_bound = (1.0 - side * loc) / scale  # In deviations.
   uniform = 1.0 - rng.random(actions.shape)  # In (0, 1].
   # z >= b has probability Phi(-b); in logarithms, as b may be large.
   log_tail = special.log_ndtr(-to_bound) + np.log(uniform)

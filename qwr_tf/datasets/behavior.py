@@ -1,4 +1,4 @@
-"""What stands for mu where the policy that acted was not recorded."""
+"""A behaviour policy mu made of logged actions, where none was recorded."""
 
 from collections.abc import Mapping
 
@@ -15,43 +15,43 @@ def logged_action_behavior(
   scale: float = 0.4,
   epsilon: float = 0.1,
 ) -> dict[str, np.ndarray]:
-  """A distribution around the action that was taken (QWR paper, 4.4).
+  """Parameters of a distribution around the logged action (QWR paper, 4.4).
 
-  Continuous: a Gaussian at the action, whose deviation is the policy's own
-  where that is constant. Discrete, for which nothing is published: the action
-  with probability 1 - epsilon + epsilon / n, each other one with epsilon / n.
+  Continuous: a Gaussian at the action, with the policy's deviation if that is
+  constant. Discrete, for which nothing is published: the action with
+  probability 1 - epsilon + epsilon / n, every other one with epsilon / n.
 
   Args:
-    actions: [N, ...] as the agent sees them: bounds are +-1, or from 0 on.
+    actions: [N, ...] of the agent: bounds are +-1, or integers from 0 on.
     action_spec: of the agent.
-    names: parameters that the table keeps: `loc`, `scale_diag`, `logits`.
-    scale: deviation, where the table keeps one; where the action bounds are
-      +-1.
+    names: parameters that the table holds: `loc`, `scale_diag`, `logits`.
+    scale: deviation, if the table holds one; in units where the action bounds
+      are +-1.
     epsilon: share of the uniform distribution, more than 0 and at most 1.
 
   Returns:
     {name: float32 [N, ...]}.
 
   Raises:
-    ValueError: for other parameters, and an epsilon of another size.
+    ValueError: for other parameters or another epsilon.
   """
   if not 0 < epsilon <= 1:
     raise ValueError(f'epsilon must be more than 0, at most 1, not {epsilon}.')
-  made = {
+
+  def logits() -> np.ndarray:
+    count = int(action_spec.maximum) + 1
+    one_hot = np.eye(count, dtype=np.float32)[actions]
+    return np.log((1.0 - epsilon) * one_hot + np.float32(epsilon / count))
+
+  rules = {
     'loc': lambda: actions.astype(np.float32),
     'scale_diag': lambda: np.full(actions.shape, scale, np.float32),
-    'logits': lambda: _smoothed_one_hot(actions, action_spec, epsilon),
+    'logits': logits,
   }
-  unknown = sorted(set(names) - set(made))
+  unknown = sorted(set(names) - set(rules))
   if unknown:
     raise ValueError(
       f'there is no rule for {", ".join(unknown)} of the behaviour policy; '
       'write one and bind it to DataSet.behavior_fn.'
     )
-  return {name: made[name]() for name in names}
-
-
-def _smoothed_one_hot(actions, action_spec, epsilon: float) -> np.ndarray:
-  count = int(action_spec.maximum) + 1
-  one_hot = np.eye(count, dtype=np.float32)[actions]
-  return np.log((1.0 - epsilon) * one_hot + np.float32(epsilon / count))
+  return {name: rules[name]() for name in names}

@@ -50,11 +50,6 @@ class Field(NamedTuple):
 REWARD = Field('rewards', (), np.dtype(np.float32))
 
 
-def flag(name: str, if_missing: str = Field._field_defaults['if_missing']):
-  """A field of booleans, whatever number type stands for them."""
-  return Field(name, (), np.dtype(bool), if_missing=if_missing)
-
-
 @contextlib.contextmanager
 def readable(place: str) -> Iterator[None]:
   """Turns HDF5's errors for damaged or locked files into a ValueError."""

@@ -7,7 +7,7 @@ that acted, in units where action bounds are +-1.
 
 import pathlib
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import h5py
 import numpy as np
@@ -17,22 +17,14 @@ from qwr_tf.datasets import steps as steps_lib
 from qwr_tf.datasets.steps import Fields
 from qwr_tf.datasets.steps import Steps
 
-_WITHOUT_TIMEOUTS = (
-  'set DataSet.max_episode_steps to the time limit of the environment (MuJoCo: '
-  '1000), where episodes without a terminal step are then cut'
+_TERMINALS = columns.Field('terminals', (), np.dtype(bool))
+_TIMEOUTS = columns.Field(
+  'timeouts',
+  (),
+  np.dtype(bool),
+  if_missing='set DataSet.max_episode_steps to the time limit of the '
+  'environment (MuJoCo: 1000), at which episodes are then cut',
 )
-
-
-class _Columns(NamedTuple):
-  """Open arrays of a file; `timeout` and `next_observation` may be missing."""
-
-  observation: columns.Column
-  action: columns.Column
-  reward: columns.Column
-  terminal: columns.Column
-  timeout: columns.Column | None
-  next_observation: columns.Column | None
-  dist_params: dict[str, columns.Column]
 
 
 class D4rlSource:
@@ -49,47 +41,40 @@ class D4rlSource:
       max_episode_steps: time limit of episodes in files without `timeouts`.
     """
     self.path = path
-    self._limit = max_episode_steps
     self.close = file.close
-    self._file = file
     self.metadata: dict[str, Any] = {}
+    self._file = file
+    self._limit = max_episode_steps
 
   def num_steps(self) -> int:
     """Steps of all episodes."""
-    return len(
-      columns.Column(self._file, columns.REWARD, f'{self.path}: all episodes')
-    )
+    return len(self._column(columns.REWARD))
 
   def recorded(self) -> set[str]:
     """Names of the recorded parameters."""
     name = steps_lib.DIST_PARAMS
     return set(columns.group(self._file, name, f'{self.path}, {name}') or ())
 
-  def _columns(self, fields: Fields) -> _Columns:
-    """Opens the arrays, which are as long as the rewards."""
-    place = f'{self.path}: all episodes'
-    reward = columns.Column(self._file, columns.REWARD, place)
+  def _column(self, field: columns.Field) -> columns.Column:
+    return columns.Column(self._file, field, f'{self.path}: all episodes')
 
-    def column(field: columns.Field) -> columns.Column:
-      opened = columns.Column(self._file, field, place)
-      opened.check_length(len(reward), 'rewards has')
-      return opened
+  def _has(self, name: str) -> bool:
+    place = f'{self.path}: all episodes, {name}'
+    return columns.member(self._file, name, place) is not None
 
-    timeout, next_observation = None, None
-    if 'timeouts' in self._file or self._limit is None:
-      timeout = column(columns.flag('timeouts', _WITHOUT_TIMEOUTS))
-    if 'next_observations' in self._file:
-      field = fields.observation._replace(name='next_observations')
-      next_observation = column(field)
-    return _Columns(
-      column(fields.observation),
-      column(fields.action),
-      reward,
-      column(columns.flag('terminals')),
-      timeout,
-      next_observation,
-      {k: column(field) for k, field in fields.dist_params.items()},
-    )
+  def _columns(self, fields: Fields) -> dict[str, columns.Column]:
+    """The arrays by name, which all have the length of the rewards."""
+    wanted = [fields.observation, fields.action, _TERMINALS]
+    if self._limit is None or self._has('timeouts'):
+      wanted.append(_TIMEOUTS)
+    if self._has('next_observations'):
+      wanted.append(fields.observation._replace(name='next_observations'))
+    reward = self._column(columns.REWARD)
+    opened = {'rewards': reward}
+    for field in [*wanted, *fields.dist_params.values()]:
+      opened[field.name] = self._column(field)
+      opened[field.name].check_length(len(reward), 'rewards has')
+    return opened
 
   def chunks(self, fields: Fields, num_steps: int) -> Iterator[Steps]:
     """Yields chunks of `num_steps` steps.
@@ -97,40 +82,51 @@ class D4rlSource:
     Raises:
       ValueError: for arrays that do not fit, and for the first bad step.
     """
-    of = self._columns(fields)
+    arrays = self._columns(fields)
+    length = len(arrays['rewards'])
     episode, start = 0, 0  # Of the chunk's first step.
-    for first in range(0, len(of.reward), num_steps):
-      end = min(first + num_steps, len(of.reward))
-      plain = _row_locator(self.path, first)
-      terminals = of.terminal.read(first, end, plain)
-      if of.timeout is not None:
-        timeouts = of.timeout.read(first, end, plain) & ~terminals
+    for first in range(0, length, num_steps):
+      end = min(first + num_steps, length)
+
+      def flags(name: str, first=first, end=end) -> np.ndarray:
+        return arrays[name].read(
+          first, end, lambda step: f'{self.path}: row {first + step}'
+        )
+
+      terminals = flags('terminals')
+      if 'timeouts' in arrays:
+        timeouts = flags('timeouts') & ~terminals
       else:
         timeouts = self._timeouts(terminals, first - start)
       ends = terminals | timeouts
-      locate = _episode_locator(self.path, ends, episode, first - start)
-      final = None
-      if of.next_observation is not None and terminals.any():
-        final = of.next_observation.read(first, end, locate)[terminals]
+      locate = _locator(self.path, ends, episode, first - start)
+
+      def read(name: str, first=first, end=end, locate=locate) -> np.ndarray:
+        return arrays[name].read(first, end, locate)
+
+      observations = read('observations')
+      final = observations[terminals]
+      if 'next_observations' in arrays and len(final):
+        final = read('next_observations')[terminals]
       yield Steps(
-        of.observation.read(first, end, locate),
-        of.action.read(first, end, locate),
-        of.reward.read(first, end, locate),
+        observations,
+        read('actions'),
+        read('rewards'),
         terminals,
         timeouts,
-        ~ends & (np.arange(first, end) == len(of.reward) - 1),
+        ~ends & (np.arange(first, end) == length - 1),
         final,
-        {k: c.read(first, end, locate) for k, c in of.dist_params.items()},
+        {key: read(field.name) for key, field in fields.dist_params.items()},
       )
       episode += int(ends.sum())
       if ends.any():
         start = first + int(np.flatnonzero(ends)[-1]) + 1
 
   def _timeouts(self, terminals: np.ndarray, age: int) -> np.ndarray:
-    """Steps that reach the time limit.
+    """Whether a step of a chunk reaches the time limit, bool [n].
 
     Args:
-      terminals: of a chunk, bool [n].
+      terminals: of the chunk, bool [n].
       age: steps of its first episode before the chunk.
     """
     timeouts = np.zeros_like(terminals)
@@ -142,17 +138,13 @@ class D4rlSource:
     return timeouts
 
 
-def _row_locator(path: pathlib.Path, first: int):
-  return lambda step: f'{path}: row {first + step}'
-
-
-def _episode_locator(path, ends: np.ndarray, episode: int, age: int):
-  """Step of a chunk to words.
+def _locator(path: pathlib.Path, ends: np.ndarray, episode: int, age: int):
+  """A function from a step of a chunk to its place in words.
 
   Args:
     path: of the file.
-    ends: which steps of the chunk end an episode, bool [n].
-    episode: number of the one the chunk begins in.
+    ends: whether a step of the chunk ends an episode, bool [n].
+    episode: number of the chunk's first episode.
     age: steps of that episode before the chunk.
   """
 

@@ -161,8 +161,8 @@ class DataSet:
     transitions = 0
     with contextlib.closing(self):
       for rows in rows_lib.rows(chunks):
-        rows = rows._replace(reward=reward_fn(rows.reward))
         rows = rows._replace(
+          reward=reward_fn(rows.reward),
           observation=rows.observation.astype(fields.observation.dtype),
           action=actions.to_agent(rows.action, action_bounds, spec.action),
         )
@@ -254,7 +254,7 @@ class DataSet:
   def _watched(
     self, fields: steps.Fields, behavior_scale, returns, spread, normalizer
   ) -> Iterator[steps.Steps]:
-    """The chunks, after their statistics have been updated."""
+    """Yields the chunks and updates statistics of them."""
     for chunk in self._source.chunks(fields, self._chunk_steps):
       returns.add(chunk)
       if chunk.observation.dtype == np.float64:
@@ -263,29 +263,25 @@ class DataSet:
         normalizer.fit(tf.constant(chunk.observation))
       scale = chunk.dist_params.get(_SCALE)
       if scale is not None and behavior_scale is not None:
-        self._check_scale(scale, behavior_scale)
+        if not np.allclose(scale, behavior_scale, rtol=1e-4):
+          raise ValueError(
+            f'{self.path}, {steps.DIST_PARAMS}/{_SCALE}: the policy that acted '
+            f'had deviations like {scale.flat[0]:g}, this one has '
+            f'{np.min(behavior_scale):g}; set GaussianHead.scale, or '
+            'DataSet.recorded_behavior = False to make mu of logged actions.'
+          )
       yield chunk
 
   def _warn(self, spread: environments.Float32Spread, normalizer) -> None:
     """Warns of features that will be of little use."""
     spread.warn(self.path)
-    if normalizer is not None and len(
-      features := normalizer.constant_features()
-    ):
+    features = normalizer.constant_features() if normalizer else []
+    if len(features):
       logging.warning(
         '%s: %s have no spread in the data; the normaliser leaves their '
         'deviation at 1. Is run.dataset right?',
         self.path,
         environments.feature_names(features),
-      )
-
-  def _check_scale(self, recorded: np.ndarray, scale: np.ndarray) -> None:
-    if not np.allclose(recorded, scale, rtol=1e-4):
-      raise ValueError(
-        f'{self.path}, {steps.DIST_PARAMS}/{_SCALE}: the policy that acted '
-        f'had deviations like {recorded.flat[0]:g}, this one has '
-        f'{np.min(scale):g}; set GaussianHead.scale, or '
-        'DataSet.recorded_behavior = False to make mu of logged actions.'
       )
 
   def _check_room(self, table) -> None:

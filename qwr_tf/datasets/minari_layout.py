@@ -40,21 +40,23 @@ class MinariSource:
 
   def num_steps(self) -> int:
     """Steps of all episodes."""
-    return sum(self._length(name) for name in self._names)
+    return sum(
+      len(columns.Column(self._group(name), columns.REWARD, self._place(name)))
+      for name in self._names
+    )
 
-  def _length(self, name: str) -> int:
-    place = f'{self.path}: {name}'
-    return len(columns.Column(self._group(name), columns.REWARD, place))
+  def _place(self, name: str) -> str:
+    return f'{self.path}: {name}'
 
   def _group(self, name: str) -> h5py.Group:
-    group = columns.group(self._file, name, f'{self.path}: {name}')
+    group = columns.group(self._file, name, self._place(name))
     assert group is not None
     return group
 
   def recorded(self) -> set[str]:
     """Names of the recorded parameters."""
     first, name = self._names[0], steps_lib.DIST_PARAMS
-    place = f'{self.path}: {first}, {name}'
+    place = f'{self._place(first)}, {name}'
     return set(columns.group(self._group(first), name, place) or ())
 
   def chunks(self, fields: Fields, num_steps: int) -> Iterator[Steps]:
@@ -75,9 +77,8 @@ class MinariSource:
       yield steps_lib.joined(waiting)
 
   def _episode(self, name: str, fields: Fields) -> '_Episode':
-    """An episode whose columns are as long as they should be."""
-    place = f'{self.path}: {name}'
-    group = self._group(name)
+    """An episode whose columns have the lengths they should have."""
+    place, group = self._place(name), self._group(name)
     reward = columns.Column(group, columns.REWARD, place)
     length = len(reward)
     if not length:
@@ -91,13 +92,26 @@ class MinariSource:
         opened.check_length(lengths[0], f'{length} rewards ask for')
       return opened
 
+    def ends(name: str) -> np.ndarray:
+      field = columns.Field(name, (), np.dtype(bool))
+      flags = column(field, length)
+      is_end = flags.read(0, length, lambda step: f'{place}, step {step}')
+      if is_end[:-1].any():
+        raise ValueError(
+          f'{flags.place}: True at step {int(np.argmax(is_end))}, but the '
+          f'episode goes on to step {length - 1}; split it into two groups.'
+        )
+      return is_end
+
+    terminal = ends('terminations')
     return _Episode(
       place,
       length,
       column(fields.observation, length + 1),
       column(fields.action, length),
       reward,
-      *_ends(column, length, place),
+      terminal,
+      ends('truncations') & ~terminal,
       {
         key: column(field, length, length + 1)
         for key, field in fields.dist_params.items()
@@ -106,7 +120,7 @@ class MinariSource:
 
 
 class _Episode(NamedTuple):
-  """Columns of an episode, and which of its steps ended it, and how."""
+  """Columns of an episode, and flags of the step that ended it."""
 
   place: str
   length: int
@@ -118,7 +132,7 @@ class _Episode(NamedTuple):
   dist_params: dict[str, columns.Column]
 
   def steps(self, first: int, end: int) -> Steps:
-    """Steps from one to before another, or to the last."""
+    """Steps first ... end - 1, or to the last."""
     rows = slice(first, min(end, self.length))
 
     def read(column: columns.Column) -> np.ndarray:
@@ -143,34 +157,19 @@ class _Episode(NamedTuple):
     )
 
 
-def _ends(column, length: int, place: str) -> tuple[np.ndarray, np.ndarray]:
-  """Terminal and timed-out steps of an episode, which are its last at most."""
-  both = []
-  for name in ('terminations', 'truncations'):
-    flags = column(columns.flag(name), length)
-    ends = flags.read(0, length, lambda step: f'{place}, step {step}')
-    if ends[:-1].any():
-      raise ValueError(
-        f'{flags.place}: True at step {int(np.argmax(ends))}, but the episode '
-        f'goes on to step {length - 1}; split it into two groups.'
-      )
-    both.append(ends)
-  terminal, timeout = both
-  return terminal, timeout & ~terminal
-
-
 def read_json(path: pathlib.Path) -> dict[str, Any]:
   """Minari's metadata; {} if there is no such file (Minari before 0.5)."""
   if not path.exists():
     return {}
   try:
     content = json.loads(path.read_text('utf-8')) if path.is_file() else None
+    reason = 'it holds no JSON object'
   except (OSError, ValueError, RecursionError) as error:
-    raise ValueError(
-      f'{path}: cannot be read ({error}); delete or correct it.'
-    ) from error
+    content, reason = None, str(error)
   if not isinstance(content, dict):
-    raise ValueError(f'{path}: must hold a JSON object; delete or correct it.')
+    raise ValueError(
+      f'{path}: cannot be read ({reason}); delete or correct it.'
+    )
   return content
 
 

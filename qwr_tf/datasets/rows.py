@@ -1,20 +1,21 @@
 """From logged steps to the rows of a replay table.
 
-A row needs mu, and what stands for mu is made of the logged action. The
-observation after the last action has none, or what a file has there is not
-read. Where the episode ended in a terminal state nobody asks for it. Where it
-was cut, by a time limit for instance, the episode's last row, the one targets
-bootstrap from, is therefore the last observation that has an action; the step
-from there into the time limit is not learned from.
+A row needs mu. If mu is made of logged actions, the observation after the last
+action has none. After a terminal state nothing is bootstrapped, and any mu
+does. Of an episode that was cut, by a time limit for instance, the last row,
+from which targets bootstrap, is therefore the last observation with an action;
+the step from there into the time limit is not learned from.
 """
 
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from tf_agents.trajectories import time_step as ts
 from tf_agents.trajectories import trajectory
 
+from qwr_tf.datasets import steps as steps_lib
 from qwr_tf.datasets.steps import Steps
 
 _FIRST, _MID, _LAST = (
@@ -23,75 +24,49 @@ _FIRST, _MID, _LAST = (
 
 
 def rows(chunks: Iterable[Steps]) -> Iterator[trajectory.Trajectory]:
-  """Yields rows [N, ...] in time order.
+  """Yields rows [N, ...] in time order, as a Trajectory of arrays.
 
   An episode of L steps gives L + 1 rows if it ends in a terminal state, else
-  L; one of a single step that was cut gives none.
+  L; an episode of a single step that was cut gives none.
 
   Args:
     chunks: consecutive steps, the last of which ends an episode.
 
   Yields:
-    A Trajectory of arrays. `policy_info` holds what was recorded of the
-    policy, {name: [N, ...]}, and {} if nothing was.
+    Rows whose `policy_info` holds the recorded parameters of the policy,
+    {name: [N, ...]}.
   """
-  held: Steps | None = None  # Its row depends on the step after it.
-  is_first = True  # Whether an episode begins with the first step of a chunk.
+  pending: Steps | None = None  # A step whose row depends on the next one.
+  starts_episode = True
   for chunk in chunks:
-    steps = chunk if held is None else _joined(held, chunk)
-    ends = _ends(steps)
-    first = np.concatenate([[is_first], ends[:-1]])
-    ready = len(ends) if ends[-1] else len(ends) - 1
+    steps = chunk if pending is None else steps_lib.joined([pending, chunk])
+    ends = steps.terminal | steps.timeout | steps.cut
+    is_first = np.concatenate([[starts_episode], ends[:-1]])
+    ready = len(ends) - (not ends[-1])
     if ready:
-      yield _rows(steps, first, ready)
-    held = None if ready == len(ends) else _tail(steps)
-    is_first = bool(first[-1]) if held is not None else True
-
-
-def _ends(steps: Steps) -> np.ndarray:
-  return steps.terminal | steps.timeout | steps.cut
-
-
-def _joined(held: Steps, chunk: Steps) -> Steps:
-  """A step that ends no episode, and those after it."""
-  final = chunk.final_observation
-  steps = _map(lambda *x: np.concatenate(x), _bare(held), _bare(chunk))
-  return steps._replace(final_observation=final)
-
-
-def _tail(steps: Steps) -> Steps:
-  return _map(lambda x: x[-1:].copy(), _bare(steps))
-
-
-def _bare(steps: Steps) -> Steps:
-  return steps._replace(final_observation=None)
-
-
-def _map(function, *steps: Steps) -> Steps:
-  fields: list[Any] = []
-  for values in zip(*steps, strict=True):
-    if isinstance(values[0], dict):
-      names = values[0]
-      fields.append({n: function(*(v[n] for v in values)) for n in names})
-    else:
-      fields.append(None if values[0] is None else function(*values))
-  return Steps(*fields)
+      yield _rows(steps, ends, is_first, ready)
+    pending, starts_episode = None, True
+    if not ends[-1]:
+      last: Any = tf.nest.map_structure(lambda x: x[-1:].copy(), steps)
+      pending = last._replace(final_observation=steps.final_observation[:0])
+      starts_episode = bool(is_first[-1])
 
 
 def _rows(
-  steps: Steps, is_first: np.ndarray, ready: int
+  steps: Steps, ends: np.ndarray, is_first: np.ndarray, ready: int
 ) -> trajectory.Trajectory:
   """Rows of the first `ready` steps; one more step may follow.
 
   Args:
-    steps: n of them, ready or ready + 1.
-    is_first: which steps begin an episode, bool [n].
-    ready: those whose successor is known.
+    steps: n steps, n = ready or ready + 1.
+    ends: whether a step ends an episode, bool [n].
+    is_first: whether a step begins an episode, bool [n].
+    ready: number of steps whose successor is known.
   """
   terminal = steps.terminal
-  cut = _ends(steps) & ~terminal
-  # Rows a step gives: itself, and the observation after a terminal step. A
-  # step that begins and is cut has nothing to bootstrap from.
+  cut = ends & ~terminal
+  # Rows per step: its own, and the observation after a terminal step. A step
+  # that begins an episode and is cut has nothing to bootstrap from.
   counts = np.where(cut & is_first, 0, 1 + terminal)[:ready]
   source = np.repeat(np.arange(ready), counts)
   is_final = np.append(False, source[1:] == source[:-1])[: len(source)]
@@ -99,8 +74,7 @@ def _rows(
   leads_to_last = terminal | np.append(cut[1:], False)
 
   observation = steps.observation[source]
-  if steps.final_observation is not None:
-    observation[is_final] = steps.final_observation
+  observation[is_final] = steps.final_observation
   step_type = np.where(is_first[source], _FIRST, _MID)
   next_type = np.where(leads_to_last[source], _LAST, _MID)
   discount = np.where(terminal[source] & ~is_last, 0.0, 1.0)

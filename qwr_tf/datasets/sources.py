@@ -22,7 +22,7 @@ def open_source(
       `timeouts`.
 
   Raises:
-    ValueError: if it is neither, damaged or empty.
+    ValueError: if it has neither layout, or is damaged or empty.
   """
   file_path = _main_file(path)
   file = columns.open_file(file_path)
@@ -41,13 +41,12 @@ def open_source(
 
 
 def _main_file(path: pathlib.Path) -> pathlib.Path:
-  if not path.is_dir():
-    if not path.is_file():
-      raise ValueError(
-        f'{path}: there is no such data set; set run.dataset to a file or '
-        'folder.'
-      )
+  if path.is_file():
     return path
+  if not path.is_dir():
+    raise ValueError(
+      f'{path}: there is no such data set; set run.dataset to a file or folder.'
+    )
   for folder in (path / 'data', path):
     if (folder / MAIN_FILE).is_file():
       return folder / MAIN_FILE

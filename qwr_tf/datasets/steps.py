@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+import tensorflow as tf
 from tf_agents.trajectories import trajectory
 
 from qwr_tf.datasets import columns
@@ -12,7 +13,7 @@ DIST_PARAMS = 'infos/dist_params'
 
 
 class Steps(NamedTuple):
-  """A chunk of consecutive steps.
+  """A chunk of n consecutive steps, m of them terminal.
 
   Attributes:
     observation: before the action, uint8, float32 or float64 [n, ...].
@@ -21,8 +22,8 @@ class Steps(NamedTuple):
     terminal: whether the episode ended in a terminal state, bool [n].
     timeout: whether it ended at a time limit, bool [n].
     cut: whether the data end within the episode, bool [n].
-    final_observation: after the terminal steps, [number of them, ...]; None
-      if there is none, or none was recorded.
+    final_observation: after each terminal step, [m, ...]; the observation
+      before it if none was recorded.
     dist_params: of the policy that acted, {name: [n, ...]}.
   """
 
@@ -32,7 +33,7 @@ class Steps(NamedTuple):
   terminal: np.ndarray
   timeout: np.ndarray
   cut: np.ndarray
-  final_observation: np.ndarray | None
+  final_observation: np.ndarray
   dist_params: dict[str, np.ndarray]
 
 
@@ -48,7 +49,7 @@ def fields(
   spec: trajectory.Trajectory,
   bounds: tuple[np.ndarray, ...],
   recorded: set[str],
-  clip_actions: bool = False,
+  clip_actions: bool,
 ) -> Fields:
   """Columns that fit the rows of a replay table.
 
@@ -66,7 +67,7 @@ def fields(
   if clip_actions and spec.action.dtype.is_floating:
     bounds = ()
   params = spec.policy_info['dist_params']
-  # A deviation that the table does not keep has the action's shape.
+  # A deviation that the table does not hold has the action's shape.
   specs = {name: params.get(name, spec.action) for name in recorded}
   return Fields(
     field('observations', spec.observation)._replace(is_exact=True),
@@ -77,24 +78,16 @@ def fields(
 
 def joined(parts: list[Steps]) -> Steps:
   """Consecutive chunks as one."""
-  if len(parts) == 1:
-    return parts[0]
-
-  def join(*values):
-    if isinstance(values[0], dict):
-      return {k: join(*(v[k] for v in values)) for k in values[0]}
-    return np.concatenate(values)
-
-  return Steps(*map(join, *parts))
+  return tf.nest.map_structure(lambda *x: np.concatenate(x), *parts)
 
 
 def timeouts_as_terminal(steps: Steps) -> Steps:
   """Steps whose time limits count as terminal states."""
+  terminal = steps.terminal | steps.timeout
   return steps._replace(
-    terminal=steps.terminal | steps.timeout,
-    timeout=np.zeros_like(steps.timeout),
-    # Not recorded for all of them, and not used.
-    final_observation=None,
+    terminal=terminal,
+    timeout=np.zeros_like(terminal),
+    final_observation=steps.observation[terminal],  # Its value is not used.
   )
 
 
@@ -102,17 +95,16 @@ class EpisodeReturns:
   """Undiscounted returns of the episodes that were recorded to their end."""
 
   def __init__(self):
-    """Starts without episodes."""
     self.all: list[float] = []
     self._so_far = 0.0
 
   def add(self, chunk: Steps) -> None:
     """Adds the next steps."""
     totals = self._so_far + np.cumsum(chunk.reward, dtype=np.float64)
-    whole = chunk.terminal | chunk.timeout
-    ends = np.flatnonzero(whole | chunk.cut)
+    is_whole = chunk.terminal | chunk.timeout
+    ends = np.flatnonzero(is_whole | chunk.cut)
     episodes = np.diff(totals[ends], prepend=0.0)
-    self.all += episodes[whole[ends]].tolist()
+    self.all += episodes[is_whole[ends]].tolist()
     self._so_far = float(totals[-1] - (totals[ends[-1]] if len(ends) else 0.0))
 
   def mean(self) -> float | None:

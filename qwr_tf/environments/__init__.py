@@ -22,8 +22,7 @@ _MODULES = {
   'factory': 'registry',
   'feature_names': 'float32_spread',
   'load': 'registry',
-  'longest_episode': 'gymnasium_wrapper',
-  'minari_metadata': 'minari_json',
+  'minari_metadata': 'description',
   'score_settings': 'registry',
   'task': 'env_names',
 }

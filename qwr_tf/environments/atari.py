@@ -1,25 +1,25 @@
-"""Atari games as the paper plays them: what is made of `ALE/<Game>-v5`.
+"""Atari games with the paper's preprocessing around `ALE/<Game>-v5`.
 
-One decision is one interaction. Each action lasts 4 frames; the last two,
-grey, are merged by their maximum and scaled to 84x84; an observation is the
-last 4 of these images, uint8 [84, 84, 4], oldest first. Actions are those
-the game reacts to. Rewards are clipped to [-1, 1], and an episode is cut after
-10,000 decisions. Deviations from the paper, or from the DQN it follows:
+One decision is one interaction. Each action lasts 4 frames; the last two, grey,
+are merged by their maximum and scaled to 84x84; an observation is the last 4 of
+these images, uint8 [84, 84, 4], oldest first. Actions are the game's minimal
+set. Rewards are clipped to [-1, 1], and an episode is cut after 10,000
+decisions. Departures from the paper, or from the DQN it follows:
 
 * A reset takes 1 to 30 no-ops (gymnasium) instead of 0 to 30.
-* The whole screen is scaled; nothing is cropped (the DQN of 2013 cropped).
-* Grey is ALE's own luminance, and the maximum is taken over grey images.
-* An episode begins with its first image four times, not with black ones. So
-  an observation is made of images of its own episode alone: a table may keep
-  the newest image of each row, `observation[..., -1]`, and the stack of row i
-  in the episode that begins with row b is rows max(b, i - 3), ..., i, exactly.
-* Without sticky actions and with the mode action a game is decided by its
-  no-ops: 100 evaluations of that policy are at most 30 different games.
+* The whole screen is scaled; the DQN of 2013 cropped it.
+* Grey is ALE's luminance, and the maximum is taken over grey images.
+* An episode begins with its first image four times, not with black images. So
+  an observation holds images of its own episode alone: a table may hold the
+  newest image of each row, `observation[..., -1]`, and the stack of row i in
+  the episode that begins with row b is rows max(b, i - 3), ..., i, exactly.
+* Without sticky actions the no-ops decide a game of a deterministic policy: 100
+  evaluations of it are at most 30 different games.
 * A game that ends within an action repeat may show the image before, under
   discount 0.
 
-Nobody presses FIRE at a reset, as in the paper: a policy that never does, in
-Breakout, looks at a waiting screen until the limit.
+No reset presses FIRE, as in the paper: in Breakout, a policy that never does
+sees a waiting screen until the limit.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ _NUM_FRAMES = 4
 _SCREEN_SIZE = 84
 _EMULATORS_LIMIT = 27_000  # Decisions: 108,000 frames, no-ops among them.
 
-# What other ids have around the name of the game.
+# Parts of ids around the name of the game.
 _AFFIXES = re.compile(
   r'^(\w+:)?(ALE/)?|(-ram)?(NoFrameskip|Deterministic)?(-v\d+)?$',
   re.IGNORECASE,
@@ -62,27 +62,24 @@ def make(
 
   Args:
     name: `ALE/<Game>-v5`.
-    frameskip: of the emulator below the action repeat; nothing but 1 goes.
-    repeat_action_probability: that a frame repeats the last action instead
-      (sticky actions); other than 0 needs `allow_sticky`.
-    allow_sticky: accept that scores are not those of the paper's games.
-    noop_max: a reset takes 1 to this many no-ops; 0 takes none and makes all
-      games of a policy that does not sample the same.
-    clip_rewards: clip to [-1, 1], for training; scores want False.
-    terminal_on_life_loss: end the learner's episode, with discount 0, at each
-      lost life (most later work at 100K; not the paper). The next reset goes
-      on in the same game, from the image that ended the episode.
+    frameskip: of the emulator below the action repeat; must be 1.
+    repeat_action_probability: of a frame to repeat the last action instead
+      (sticky actions); more than 0 needs `allow_sticky`.
+    allow_sticky: accepts that scores are not those of the paper's games.
+    noop_max: a reset takes 1 to this many no-ops; 0 takes none, so that all
+      games of a deterministic policy are the same.
+    clip_rewards: whether rewards are clipped to [-1, 1]; False for scores.
+    terminal_on_life_loss: whether the learner's episode ends, with discount 0,
+      at each lost life (most later work at 100K; not the paper). The next reset
+      goes on in the same game, from the image that ended the episode.
     max_episode_steps: decisions after which a game is cut, which is not
-      terminal; lives share them. None leaves ALE's own 27,000.
+      terminal; lives share them. None is ALE's 27,000.
     render_mode: 'rgb_array' to get the game's screen from `render()`.
-
-  Returns:
-    The environment; observations uint8 [84, 84, 4].
 
   Raises:
     ImportError: if the emulator or OpenCV is not installed.
     gymnasium.error.Error: if there is no such game.
-    ValueError: for settings outside what is said above; names the setting.
+    ValueError: for a setting out of range; names it.
   """
   name = name.removeprefix('ale_py:')
   _import_ale()
@@ -103,7 +100,7 @@ def make(
   env.metadata = env.metadata | {'render_fps': 60 // _ACTION_REPEAT}
   if not clip_rewards:
     return env
-  # Before the clip: what a game was worth is its score.
+  # Inside of the clip: a score is a sum of unclipped rewards.
   return wrappers.ClipReward(wrappers.RecordEpisodeStatistics(env), -1.0, 1.0)
 
 
@@ -116,7 +113,7 @@ class ChannelsLast(wrappers.TransformObservation):
     Raises:
       ValueError: if its observations do not have three axes.
     """
-    # Without arguments it can be made again from a description.
+    # Recorded, so that a description can make the wrapper again.
     gymnasium.utils.RecordConstructorArgs.__init__(self)
     box = env.observation_space
     if not isinstance(box, gymnasium.spaces.Box) or len(box.shape) != 3:
@@ -140,12 +137,12 @@ def _channels_last(box: gymnasium.spaces.Box) -> Callable:
 class LifeLossTerminal(gymnasium.Wrapper):
   """Ends an episode at each lost life; a reset then goes on in the game.
 
-  gymnasium's own option starts the game anew after the first life, so that a
-  learner would never see what comes later.
+  gymnasium's option starts the game anew after the first life, so that a
+  learner never sees later parts of the game.
   """
 
   def __init__(self, env: gymnasium.Env):
-    """Wraps a game whose `info` says how many lives are left."""
+    """Wraps a game whose `info` holds the lives left."""
     super().__init__(env)
     self._lives = 0
     self._to_go_on: tuple[np.ndarray, dict] | None = None
@@ -169,10 +166,10 @@ class LifeLossTerminal(gymnasium.Wrapper):
   def step(
     self, action: Any
   ) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-    """Steps; terminated is true for a lost life too.
+    """Steps; terminated is true for a lost life, too.
 
-    At the last life the game says itself when it is over; some show zero
-    lives for a while before.
+    At the last life the game itself terminates; some games show zero lives for
+    a while before.
     """
     observation, reward, terminated, truncated, info = self.env.step(action)
     lost = 0 < info['lives'] < self._lives
@@ -188,13 +185,9 @@ def atari_id(game: str) -> str:
 
 
 def refuse_other_ids(name: str) -> None:
-  """Refuses ids of games that would come without the preprocessing.
+  """Raises ValueError for ids of games without the preprocessing.
 
-  Args:
-    name: any id. Nothing is known of games before ale-py was imported.
-
-  Raises:
-    ValueError: if it is an Atari game, such as PongNoFrameskip-v4.
+  For example PongNoFrameskip-v4, which exists once ale-py was imported.
   """
   if not is_other_id(name):
     return
@@ -224,7 +217,7 @@ def suggest(name: str) -> list[str]:
 
 
 def is_other_id(name: str) -> bool:
-  """Whether an id is registered for a game, but not one that `make` takes."""
+  """Whether an id is registered for a game, but is not ALE/<Game>-v5."""
   spec = gymnasium.registry.get(name)
   is_game = spec is not None and spec.entry_point == _ENTRY_POINT
   return is_game and not name.startswith('ALE/')
@@ -236,7 +229,7 @@ def _game(name: str) -> str:
 
 
 def _import_ale() -> None:
-  """Registers the games and keeps the emulator from printing its banner."""
+  """Registers the games, without the emulator's banner."""
   try:
     import ale_py
   except ImportError as error:
@@ -248,7 +241,7 @@ def _import_ale() -> None:
 
 
 def _import_cv2() -> ModuleType:
-  """Returns OpenCV, with which gymnasium scales the screen."""
+  """OpenCV, with which gymnasium scales the screen."""
   try:
     import cv2
   except ImportError as error:
@@ -289,22 +282,19 @@ def _check(
   max_episode_steps: int | None,
 ) -> None:
   """Raises ValueError for the first setting that does not fit."""
-  if frameskip != 1:
-    problem = (
-      f'frameskip={frameskip!r} would multiply the {_ACTION_REPEAT} frames of '
-      'an action; leave it at 1'
-    )
-  elif sticky != 0 and not allow_sticky:
-    problem = (
-      f"repeat_action_probability={sticky!r} is not the paper's 0.0; leave it "
-      'out, or set allow_sticky=True as well'
-    )
-  elif not 0 <= sticky <= 1:
-    problem = f'repeat_action_probability={sticky!r} is not in [0, 1]'
-  elif noop_max < 0:
-    problem = f'noop_max={noop_max!r} is negative; use 0 for none'
-  elif max_episode_steps is not None and max_episode_steps < 1:
-    problem = f'max_episode_steps={max_episode_steps!r} is less than 1'
-  else:
-    return
-  raise ValueError(f'{name}: {problem}')
+  problems = {
+    f'frameskip={frameskip!r} would multiply the {_ACTION_REPEAT} frames of an '
+    'action; leave it at 1': frameskip != 1,
+    f"repeat_action_probability={sticky!r} is not the paper's 0.0; leave it "
+    'out, or set allow_sticky=True as well': sticky != 0 and not allow_sticky,
+    f'repeat_action_probability={sticky!r} is not in [0, 1]': not (
+      0 <= sticky <= 1
+    ),
+    f'noop_max={noop_max!r} is negative; use 0 for none': noop_max < 0,
+    f'max_episode_steps={max_episode_steps!r} is less than 1': (
+      max_episode_steps is not None and max_episode_steps < 1
+    ),
+  }
+  for problem, is_there in problems.items():
+    if is_there:
+      raise ValueError(f'{name}: {problem}')

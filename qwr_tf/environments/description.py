@@ -1,5 +1,6 @@
-"""An environment as JSON, from which gymnasium alone can make it again."""
+"""Environments as JSON: for gymnasium to make again, and for Minari."""
 
+import contextlib
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -11,28 +12,30 @@ from gymnasium import wrappers
 
 from qwr_tf.environments import no_simulator
 
-# What a learner sees and what counts its scores; a policy is played without.
+# Wrappers for learning; a policy is played without them.
 _FOR_LEARNING = ('ClipReward', 'LifeLossTerminal', 'RecordEpisodeStatistics')
 
 
 def describe(env: gymnasium.Env) -> dict[str, Any]:
-  """Says how to make an environment again, for playing a policy in it.
+  """A description with which gymnasium alone makes the environment again.
 
   Args:
-    env: made by `gymnasium.make`; wrappers around it say how they were made,
-      as gymnasium's own do.
+    env: made by `gymnasium.make`; wrappers around it record their arguments,
+      as gymnasium's do.
 
   Returns:
     `gymnasium_spec`: id, entry_point and kwargs of an EnvSpec; `wrappers`:
     name, entry_point and kwargs of each, innermost first;
-    `observation_space`, `action_space` and `render_fps`. Where some argument
-    is more than numbers, texts and lists, the first two are None and
-    `not_described` says why.
+    `observation_space`, `action_space` and `render_fps`. If some argument is
+    not JSON, the first two are None and `not_described` holds the reason.
   """
-  action_space = env.action_space
+  observation_space = _space(env.observation_space)
   content = {
-    'observation_space': _space(env.observation_space),
-    'action_space': _space(action_space) | _bounds(action_space),
+    # Without bounds, which images would have one by one.
+    'observation_space': {
+      k: v for k, v in observation_space.items() if k not in ('low', 'high')
+    },
+    'action_space': _space(env.action_space),
     'render_fps': env.metadata.get('render_fps') or 30,
   }
   try:
@@ -61,7 +64,7 @@ def _spec(env: gymnasium.Env) -> dict[str, Any]:
 
 
 def _wrappers(env: gymnasium.Env) -> Iterator[dict[str, Any]]:
-  """Yields what was put around what `gymnasium.make` made, outermost first."""
+  """Yields the wrappers around what `gymnasium.make` made, outermost first."""
   while isinstance(env, gymnasium.Wrapper):
     kind = type(env)
     if kind is wrappers.OrderEnforcing:
@@ -87,16 +90,35 @@ def _arguments(env: gymnasium.Wrapper) -> dict[str, Any]:
   return kwargs
 
 
+def minari_metadata(env: gymnasium.Env) -> dict[str, str]:
+  """Entries of Minari's metadata.json, JSON texts.
+
+  Args:
+    env: with Box or Discrete spaces.
+
+  Returns:
+    `observation_space`, `action_space`, and `env_spec` if the environment has
+    one that is JSON.
+  """
+  metadata = {
+    'observation_space': json.dumps(_space(env.observation_space)),
+    'action_space': json.dumps(_space(env.action_space)),
+  }
+  with contextlib.suppress(TypeError, ValueError):
+    if env.spec is not None:
+      metadata['env_spec'] = env.spec.to_json()
+  return metadata
+
+
 def _space(space: gymnasium.Space) -> dict[str, Any]:
   if isinstance(space, spaces.Discrete):
-    n, start = space.n.item(), space.start.item()
-    return {'type': 'Discrete', 'n': n, 'start': start}
+    numbers = {'start': space.start.item(), 'n': space.n.item()}
+    return {'type': 'Discrete', 'dtype': 'int64', **numbers}
   assert isinstance(space, spaces.Box)
-  dtype = np.dtype(space.dtype).name
-  return {'type': 'Box', 'shape': list(space.shape), 'dtype': dtype}
-
-
-def _bounds(space: gymnasium.Space) -> dict[str, Any]:
-  if not isinstance(space, spaces.Box):
-    return {}
-  return {'low': space.low.tolist(), 'high': space.high.tolist()}
+  return {
+    'type': 'Box',
+    'dtype': np.dtype(space.dtype).name,
+    'shape': list(space.shape),
+    'low': space.low.tolist(),
+    'high': space.high.tolist(),
+  }

@@ -1,16 +1,16 @@
-"""What an environment's name says of itself, without making it."""
+"""Parts of environments' names."""
 
 import re
 
 
 def env_id(name: str) -> str:
-  """What is registered: 'gymnasium.envs.mujoco:Ant-v4' is 'Ant-v4'."""
+  """The registered id: of 'gymnasium.envs.mujoco:Ant-v4' it is 'Ant-v4'."""
   return name.rpartition(':')[2]
 
 
 def task(name: str) -> str:
-  """'ALE/Pong-v5' is Pong, 'gymnasium.envs.mujoco:Ant-v4' Ant.
+  """The task: of 'ALE/Pong-v5' it is Pong, of 'Ant-v4' it is Ant.
 
-  Other collections' names stay with the games: MinAtar/Breakout is no Breakout.
+  Other collections keep their names: MinAtar/Breakout is not Breakout.
   """
   return re.sub(r'^ALE/|-v\d+$', '', env_id(name))

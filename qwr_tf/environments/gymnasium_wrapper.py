@@ -23,18 +23,10 @@ _STEP_RULE = (
   'step(action) must return (observation, reward, terminated, truncated, info)'
 )
 
-# Steps of an episode without a time limit after which nobody waits any longer.
-_LONGEST_EPISODE = 100_000
+_LONGEST_EPISODE = 100_000  # Steps, without a time limit.
 
-# Steps of an environment before its observations' spread is looked at.
-_SPREAD_STEPS = 1000
-
-_warned: set[str] = set()  # Environments whose spread has been looked at.
-
-
-def longest_episode(env: gymnasium.Env) -> int:
-  """Steps within which an episode ends: the time limit, or 100,000."""
-  return (env.spec and env.spec.max_episode_steps) or _LONGEST_EPISODE
+_SPREAD_STEPS = 1000  # After which the observations' spread is checked.
+_checked_spreads: set[str] = set()  # Names of environments.
 
 
 class NotFiniteError(FloatingPointError):
@@ -45,25 +37,29 @@ class NotFiniteError(FloatingPointError):
   """
 
   def __init__(self, message: str, tensors: dict[str, np.ndarray]):
-    """Keeps the tensors."""
     super().__init__(message)
     self.tensors = tensors
 
 
 class GymnasiumWrapper(py_environment.PyEnvironment):
-  """Presents a gymnasium environment to TF-Agents, which knows only gym.
+  """A PyEnvironment around a gymnasium environment.
 
   The discount is 0 on a terminal step and 1 elsewhere; γ is the agent's. A
   step is LAST when the episode is terminated or truncated, and the next call
-  of `step` then resets and ignores its action (gymnasium's NEXT_STEP). NaN or
-  Inf in an observation or a reward raises FloatingPointError.
+  of `step` then resets and ignores its action (gymnasium's NEXT_STEP).
 
   Every game (episode, but for lost lives) has a seed of its own, made of the
   environment's seed and the game's number. `get_state` returns the game's seed
   and its actions, from which `set_state` plays it again.
 
-  An error of the environment's own code, and a reset or step that breaks
-  gymnasium's API, raise FaultyEnvironmentError.
+  NaN or Inf in an observation or a reward raises NotFiniteError, an error of
+  the environment's code or a break of gymnasium's API FaultyEnvironmentError.
+
+  Attributes:
+    env: the gymnasium environment.
+    timeout_is_terminal: whether the discount is 0 at a time limit, too.
+    episode_return: of the last episode, by gymnasium's RecordEpisodeStatistics
+      (of unclipped rewards within a ClipReward); None without it.
   """
 
   def __init__(
@@ -77,27 +73,28 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
 
     Args:
       env: observations in a Box; actions Discrete or in a bounded float Box.
-      seed: of the first game, and of those that are made for later ones;
-        None draws one.
-      timeout_is_terminal: whether the discount is 0 at a time limit too, as
-        in QWR's published code: values then depend on an unseen clock.
+      seed: of the first game; later games' seeds derive from it. None draws
+        one.
+      timeout_is_terminal: as in QWR's published code: values then depend on an
+        unobserved clock.
 
     Raises:
       ValueError: for other spaces; names the space and a wrapper to use.
     """
     super().__init__(handle_auto_reset=True)
-    self._env = env
+    self.env = env
+    self.timeout_is_terminal = timeout_is_terminal
+    self.episode_return: float | None = None
     self._name = env.spec.id if env.spec else type(env.unwrapped).__name__
-    self.seed(_any_seed() if seed is None else seed)
+    if seed is None:
+      seed = int(np.random.default_rng().integers(2**31))
+    self.seed(seed)
     self._has_lives = env.has_wrapper_attr('goes_on')
     self._has_scores = any(
       isinstance(e, gymnasium.wrappers.RecordEpisodeStatistics)
       for e in _layers(env)
     )
-    self._spread: Float32Spread | None = None
-    self._timeout_is_terminal = timeout_is_terminal
     self._num_steps = 0
-    self._episode_return: float | None = None
     try:
       self._observation_spec = spaces.observation_spec(env.observation_space)
       self._action_spec = spaces.action_spec(env.action_space)
@@ -107,34 +104,15 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
     self._dtype = self._observation_spec.dtype
     self._shape = self._observation_spec.shape
     self._is_image = self._dtype == np.uint8
-    if not self._is_image and not np.can_cast(
-      env.observation_space.dtype, np.float32
-    ):
+    self._spread: Float32Spread | None = None
+    if not np.can_cast(env.observation_space.dtype, np.float32):
       self._spread = Float32Spread()
-
-  @property
-  def env(self) -> gymnasium.Env:
-    """The wrapped environment."""
-    return self._env
-
-  @property
-  def timeout_is_terminal(self) -> bool:
-    """Whether the discount is 0 at a time limit too."""
-    return self._timeout_is_terminal
-
-  @property
-  def episode_return(self) -> float | None:
-    """Of the last episode, by gymnasium's RecordEpisodeStatistics.
-
-    Within a ClipReward it counts what the game itself gave; None without one.
-    """
-    return self._episode_return
 
   @property
   def max_episode_steps(self) -> int | None:
     """Steps after which an episode ends; None if there is no limit."""
-    limit = self._env.spec.max_episode_steps if self._env.spec else None
-    return limit or getattr(self._env.unwrapped, 'max_episode_steps', None)
+    limit = self.env.spec.max_episode_steps if self.env.spec else None
+    return limit or getattr(self.env.unwrapped, 'max_episode_steps', None)
 
   @property
   def longest_episode(self) -> int:
@@ -150,18 +128,18 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
     return self._action_spec
 
   def clipped(self, rewards: np.ndarray) -> np.ndarray:
-    """Rewards [N] of logged steps as this environment gives them.
+    """Rewards [N] of logged steps, clipped as in this environment.
 
-    Only clipping (gymnasium's ClipReward) is made up for: what was clipped
-    already stays as it is, where a scale would be applied twice.
+    Other wrappers of rewards are not applied: logged rewards may have passed
+    them, and only clipping may be repeated.
     """
-    for env in _layers(self._env):
+    for env in _layers(self.env):
       if isinstance(env, gymnasium.wrappers.ClipReward):
         rewards = np.asarray(env.func(rewards))
     return rewards
 
   def should_reset(self, current_time_step: ts.TimeStep) -> bool:
-    """Whether the episode is over; the base class takes 11 us to say so."""
+    """Whether the episode is over; the base class needs 11 us for it."""
     return int(current_time_step.step_type) == 2  # ts.StepType.LAST
 
   def render(self, mode: str = 'rgb_array') -> Any:
@@ -170,39 +148,41 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
     Raises:
       ValueError: if the environment was made for another mode.
     """
-    if mode != self._env.render_mode:
+    if mode != self.env.render_mode:
       raise ValueError(
-        f'{self._name} was made with render_mode={self._env.render_mode!r}; '
+        f'{self._name} was made with render_mode={self.env.render_mode!r}; '
         f'make it with render_mode={mode!r}'
       )
-    return self._env.render()
+    return self.env.render()
 
   def close(self) -> None:
-    """Frees what the environment holds."""
-    self._env.close()
+    """Frees the environment's resources."""
+    self.env.close()
 
   def seed(self, seed: int) -> None:
     """Makes the next step the start of the seed's first game."""
     self._seed = seed
-    self._games = 0  # Begun so far.
-    self._actions: list[np.ndarray] = []  # Of the game that is running.
+    self._games = 0  # Number of games begun.
+    self._actions: list[np.ndarray] = []  # Of the running game.
     self._current_time_step = None
 
   def check(self) -> None:
     """Tries a reset and a step; the next step begins the first game again.
 
     Raises:
-      FaultyEnvironmentError: if one of them raises an error or returns what it
-        should not.
-      NotFiniteError: for NaN or Inf in one of them.
+      FaultyEnvironmentError: for an error, a break of gymnasium's API, NaN or
+        Inf in one of them.
     """
-    self.reset()
-    self.step(np.zeros(self._action_spec.shape, self._action_spec.dtype))
+    try:
+      self.reset()
+      self.step(np.zeros(self._action_spec.shape, self._action_spec.dtype))
+    except NotFiniteError as error:
+      raise faults.FaultyEnvironmentError(str(error)) from error
     self.seed(self._seed)
-    self._num_steps, self._episode_return = 0, None
+    self._num_steps, self.episode_return = 0, None
 
   def get_state(self) -> dict[str, Any]:
-    """What it takes to be here again: numbers, lists and texts, as in JSON."""
+    """The state as numbers, lists and texts, as in JSON."""
     now: ts.TimeStep | None = self._current_time_step
     return {
       'seed': self._seed,
@@ -214,14 +194,14 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
     }
 
   def set_state(self, state: dict[str, Any]) -> None:
-    """Plays the running game again up to where `get_state` was called.
+    """Plays the running game again up to the call of `get_state`.
 
     Args:
-      state: from an environment that was made in the same way.
+      state: of an environment that was made in the same way.
 
     Raises:
-      ValueError: if the game comes out differently; the next step then begins
-        the game after it.
+      ValueError: if the observation differs; the next step then begins the
+        next game.
     """
     self.seed(state['seed'])
     self._games = state['games']
@@ -243,7 +223,7 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
 
   def _reset(self) -> ts.TimeStep:
     now = self._current_time_step
-    goes_on = self._has_lives and self._env.get_wrapper_attr('goes_on')
+    goes_on = self._has_lives and self.env.get_wrapper_attr('goes_on')
     if now is not None and goes_on:
       seed = None
     else:
@@ -251,7 +231,7 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
       self._games += 1
       self._actions.clear()
     try:
-      start, _ = self._env.reset(seed=seed)
+      start, _ = self.env.reset(seed=seed)
       observation = self._checked(start)
     except Exception as error:
       raise self._fault(error, _RESET_RULE) from error
@@ -259,7 +239,7 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
     return ts.restart(observation)
 
   def _seed_of(self, game: int) -> int:
-    """Of the first game the seed itself, as in gymnasium."""
+    """The environment's seed for the first game, as in gymnasium."""
     if game == 0:
       return self._seed
     (word,) = np.random.SeedSequence([self._seed, game]).generate_state(1)
@@ -269,11 +249,11 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
     self._num_steps += 1
     self._actions.append(np.array(action))
     try:
-      raw, reward, terminated, truncated, info = self._env.step(
+      raw, reward, terminated, truncated, info = self.env.step(
         self._to_env_action(action)
       )
       if self._has_scores and 'episode' in info:
-        self._episode_return = float(info['episode']['r'])
+        self.episode_return = float(info['episode']['r'])
       observation = self._checked(raw)
       reward = np.asarray(reward, np.float32)
       if reward.ndim:
@@ -291,7 +271,7 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
       self._raise_if_not_finite(
         action=action, observation=observation, reward=reward
       )
-    is_terminal = terminated or (truncated and self._timeout_is_terminal)
+    is_terminal = terminated or (truncated and self.timeout_is_terminal)
     return ts.TimeStep(
       ts.StepType.LAST if is_last else ts.StepType.MID,
       reward,
@@ -300,11 +280,11 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
     )
 
   def _checked(self, observation: Any) -> np.ndarray:
-    """A copy, as some environments write the next one into the same array."""
+    """A copy: some environments reuse the array for the next observation."""
     if isinstance(observation, dict):
       raise ValueError(
         'an observation is a dict; the observation space says '
-        f'{self._env.observation_space}'
+        f'{self.env.observation_space}'
       )
     copy = np.array(observation, self._dtype)
     if copy.shape != self._shape:
@@ -319,22 +299,22 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
     assert self._spread is not None
     self._spread.add(np.asarray(observation)[np.newaxis])
     if self._num_steps >= _SPREAD_STEPS:
-      if self._name not in _warned:
-        _warned.add(self._name)
+      if self._name not in _checked_spreads:
         self._spread.warn(self._name)
+      _checked_spreads.add(self._name)
       self._spread = None
 
   def _fault(
     self, error: Exception, rule: str
   ) -> faults.FaultyEnvironmentError:
-    """What went wrong in the environment; the rule if it did not itself."""
+    """The error, and the API's rule if the user's code did not raise it."""
     message = f'{self._name}: {faults.describe_error(error)}'
     if faults.place(error) is None:
       message += f'; {rule}'
     return faults.FaultyEnvironmentError(message)
 
   def _raise_if_not_finite(self, **tensors: np.ndarray) -> None:
-    """Names the first tensor with NaN or Inf: the action before its effects."""
+    """Names the first tensor with NaN or Inf; the action is a cause."""
     for name, tensor in tensors.items():
       if not np.isfinite(tensor).all():
         raise NotFiniteError(
@@ -344,7 +324,7 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
 
 
 def _layers(env: gymnasium.Env) -> Iterator[gymnasium.Env]:
-  """The environment's wrappers, the outermost first, and what they wrap."""
+  """The environment's wrappers, the outermost first, and the innermost env."""
   while isinstance(env, gymnasium.Wrapper):
     yield env
     env = env.env
@@ -357,10 +337,6 @@ def _only_reward(reward: np.ndarray) -> np.ndarray:
       f'a reward has the shape {reward.shape} and must be one number'
     )
   return reward.reshape([])
-
-
-def _any_seed() -> int:
-  return int(np.random.default_rng().integers(2**31))
 
 
 def _digest(observation: np.ndarray) -> str:

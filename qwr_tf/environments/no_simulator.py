@@ -1,4 +1,4 @@
-"""What stands for the environment where there are logged data alone."""
+"""An environment without a simulator, for learning from logged data alone."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,7 @@ _Bound = float | Sequence[float]
 
 
 class NoSimulatorEnv(gymnasium.Env):
-  """Spaces without a game: it begins with zeros, and cannot be stepped."""
+  """Spaces alone: a reset gives zeros, and a step raises RuntimeError."""
 
   metadata: dict[str, Any] = {'render_modes': []}
 
@@ -27,18 +27,18 @@ class NoSimulatorEnv(gymnasium.Env):
     action_high: _Bound = 1.0,
     num_actions: int | None = None,
   ):
-    """Says what observations and actions are.
+    """Creates the spaces.
 
     Args:
-      observation_shape: of one.
+      observation_shape: such as (17,).
       observation_dtype: 'uint8' for images.
-      action_shape: of one, where actions are vectors.
-      action_low: bound of each element, or of all of them.
+      action_shape: of actions that are vectors.
+      action_low: bound of each element, or of all elements.
       action_high: likewise.
-      num_actions: where they are numbers from 0 on.
+      num_actions: of discrete actions, which count from 0.
 
     Raises:
-      ValueError: if that does not make two spaces.
+      ValueError: if an argument is missing or does not fit.
     """
     if observation_shape is None:
       raise ValueError(
@@ -64,7 +64,7 @@ class NoSimulatorEnv(gymnasium.Env):
   def reset(
     self, *, seed: int | None = None, options: dict | None = None
   ) -> tuple[np.ndarray, dict]:
-    """Zeros, for instance to try a policy on."""
+    """Zeros, for instance to try a policy."""
     super().reset(seed=seed, options=options)
     return self._start, {}
 
@@ -90,7 +90,7 @@ def _box(shape: tuple[int, ...], low: _Bound, high: _Bound) -> spaces.Box:
 
 
 def spec() -> EnvSpec:
-  """Describes it to gymnasium."""
+  """The environment's gymnasium spec."""
   return EnvSpec(
     id=NO_SIMULATOR,
     entry_point='qwr_tf.environments.no_simulator:NoSimulatorEnv',

@@ -36,8 +36,8 @@ def load(
     name: `BitFlip-<N>`, `ALE/<Game>-v5`, or a gymnasium id with its version,
       which may name the module that registers it: `HalfCheetah-v4`,
       `my_module:Maze-v0`. `NoSimulator` has spaces and nothing to play.
-    seed: of the first game, and of those that are made for later ones.
-    timeout_is_terminal: whether the discount is 0 at a time limit too.
+    seed: as in `GymnasiumWrapper`.
+    timeout_is_terminal: whether the discount is 0 at a time limit, too.
     render_mode: 'rgb_array' to get images from `render()`.
     channels_last: whether images [channels, height, width] are transposed to
       [height, width, channels], which the torsos take.
@@ -47,8 +47,8 @@ def load(
   Raises:
     ValueError: in one line that names the fix, if the name is unknown, if
       something is not installed, and for arguments or spaces that do not fit.
-    FaultyEnvironmentError: a ValueError, for an error of the environment.
-    NotFiniteError: for NaN or Inf in the first reset or step.
+    FaultyEnvironmentError: a ValueError, for an error of the environment, or
+      NaN or Inf in its first reset or step.
   """
   if render_mode is not None:
     gym_kwargs['render_mode'] = render_mode
@@ -63,26 +63,19 @@ def load(
     with _quiet():
       wrapper.check()
     if wrapper.max_episode_steps is None:
-      _warn_of_endless_episodes(name)
+      _warn_once(
+        f'{name} has no time limit. If its episodes may never end, set one, '
+        'such as --gin_bindings=load_environment.max_episode_steps=1000 '
+        '(record: --max_episode_steps=1000).'
+      )
   return wrapper
 
 
-@functools.cache  # Once.
-def _warn_of_endless_episodes(name: str) -> None:
-  logging.warning(
-    '%s has no time limit. If its episodes may never end, set one, for '
-    'instance --gin_bindings=load_environment.max_episode_steps=1000 (record: '
-    '--max_episode_steps=1000).',
-    name,
-  )
+_warn_once = functools.cache(logging.warning)
 
 
 def score_settings(name: str) -> dict[str, Any]:
-  """Arguments of `load` for an environment that measures a score.
-
-  Training may see clipped rewards and episodes of one life; a score is the
-  environment's own.
-  """
+  """Arguments of `load` for scores: unclipped rewards, all lives."""
   if factory(name) is atari.make:
     return {'clip_rewards': False, 'terminal_on_life_loss': False}
   return {}
@@ -97,12 +90,11 @@ def factory(name: str) -> Callable[..., gymnasium.Env]:
 
 
 def _make_registered(name: str, **kwargs: Any) -> gymnasium.Env:
-  """Makes what is registered under exactly this id.
+  """Makes an environment of exactly this id.
 
-  `gymnasium.make(name)` would warn that v4 is old and turn an id without a
-  version into the newest one; scores must say which version they belong to.
-  The passive checker is left out: it looks at types the wrapper converts, and
-  costs time at every step.
+  `gymnasium.make(name)` would warn that v4 is old and take the newest version
+  for an id without one; scores belong to a version. The passive checker costs
+  time at every step.
   """
   module, _, env_id = name.rpartition(':')
   if module:
@@ -114,13 +106,11 @@ def _make_registered(name: str, **kwargs: Any) -> gymnasium.Env:
 
 
 def _make_bitflip(name: str, **kwargs: Any) -> gymnasium.Env:
-  """Makes BitFlip-<N> for any N."""
   spec = bitflip.spec(int(name.removeprefix('BitFlip-')))
   return gymnasium.make(spec, disable_env_checker=True, **kwargs)
 
 
 def _make_no_simulator(name: str, **kwargs: Any) -> gymnasium.Env:
-  """Makes what has spaces and nothing to play."""
   del name
   return gymnasium.make(no_simulator.spec(), disable_env_checker=True, **kwargs)
 
@@ -135,7 +125,7 @@ _RECIPES: dict[str, Callable[..., gymnasium.Env]] = {
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-  """Hides what Box2D and pygame say about their own age when imported."""
+  """Hides deprecation warnings of Box2D's and pygame's imports."""
   with warnings.catch_warnings():
     warnings.simplefilter('ignore', DeprecationWarning)
     warnings.filterwarnings('ignore', 'pkg_resources is deprecated')

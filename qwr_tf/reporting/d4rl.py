@@ -60,18 +60,19 @@ def data_set_lines(
   if data is None:
     return []
   mean = data['mean_return']
-  of = '-' if mean is None else f'{mean:.1f}'
-  found = [
-    f'data    {data["name"]}: mean return {of} of {data["episodes"]} episodes, '
-    f'{data["transitions"]} transitions, mu {data["mu"]}'
+  mean_return = '-' if mean is None else f'{mean:.1f}'
+  lines = [
+    f'data    {data["name"]}: mean return {mean_return} of '
+    f'{data["episodes"]} episodes, {data["transitions"]} transitions, '
+    f'mu {data["mu"]}'
   ]
-  if score is None:
-    return found
-  scaled = normalised(environment, score, data['reference'])
+  scaled, of_data = (
+    None if x is None else normalised(environment, x, data['reference'])
+    for x in (score, mean)
+  )
   if scaled is not None:
-    line = f'd4rl-normalised: {scaled:.1f}'
-    if mean is not None:
-      own = normalised(environment, mean, data['reference'])
-      line += f', the data {own:.1f}'
-    found.append(f'{line} (0 is random play, 100 an expert)')
-  return found
+    beside = '' if of_data is None else f', the data {of_data:.1f}'
+    lines.append(
+      f'd4rl-normalised: {scaled:.1f}{beside} (0 is random play, 100 an expert)'
+    )
+  return lines

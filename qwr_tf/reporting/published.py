@@ -1,4 +1,4 @@
-"""The papers' numbers, and what scores of different tasks are divided by."""
+"""The papers' numbers, and the scale of scores of different tasks."""
 
 import csv
 import pathlib
@@ -13,63 +13,37 @@ DEFAULT_PATH = (
   pathlib.Path(__file__).resolve().parents[2] / 'results' / 'published.csv'
 )
 
-COLUMNS = (
-  'source',
-  'table',
-  'environments',
-  'dataset',
-  'algorithm',
-  'task',
-  'interactions',
-  'metric',
-  'statistic',
-  'score',
-  'spread',
-  'seeds',
-  'note',
-)
-
 # A run of whole episodes ends a little later than its budget.
 _SAME_BUDGET = 0.02
 
 INDEX_TASKS = ('HalfCheetah', 'Walker2d', 'Hopper', 'Humanoid')
 
-
+# The scores that count as 0 and as 1.
 Scale = tuple[float, float]
 
 
 class Number(NamedTuple):
-  """A published score.
+  """A published score; the fields are the columns of the CSV."""
 
-  Attributes:
-    source: paper or collection.
-    table: in the paper.
-    environments: versions it was measured on.
-    dataset: of offline runs.
-    algorithm: its name there.
-    task: an environment's name without version.
-    interactions: the budget; None if it is not stated.
-    metric: 'return', or what else the score is.
-    statistic: 'median', 'mean', or '' if it is not stated.
-    score: the number.
-    spread: what stands behind ±; half the interquartile range of medians.
-    seeds: as stated.
-    note: what else must be known.
-  """
-
-  source: str
+  source: str  # Paper or collection.
   table: str
-  environments: str
-  dataset: str
+  environments: str  # Versions it was measured on.
+  dataset: str  # Of offline runs.
   algorithm: str
-  task: str
-  interactions: int | None
-  metric: str
-  statistic: str
+  task: str  # An environment's name without version.
+  interactions: int | None  # None if the budget is not stated.
+  metric: str  # 'return', or what else the score is.
+  statistic: str  # 'median', 'mean', or '' if it is not stated.
   score: float
-  spread: float | None
+  spread: float | None  # What stands behind ±.
   seeds: str
   note: str
+
+  @property
+  def method(self) -> str:
+    """The algorithm, where its score is from and what was measured."""
+    source = ' '.join(filter(None, (self.source, self.table)))
+    return f'*{self.algorithm}*, {source}, {self.environments}'
 
   @property
   def stated_statistic(self) -> str:
@@ -93,7 +67,7 @@ def load(path: pathlib.Path) -> list[Number]:
 
 
 def _number(row: dict[str, str]) -> Number:
-  cells: dict = {column: row[column] for column in COLUMNS}
+  cells: dict = {column: row[column] for column in Number._fields}
   cells['interactions'] = int(row['interactions'] or 0) or None
   cells['score'] = float(row['score'])
   cells['spread'] = float(row['spread']) if row['spread'] else None
@@ -109,8 +83,7 @@ def at_budget(
     for n in numbers
     if n.interactions
     and abs(n.interactions - interactions) <= _SAME_BUDGET * n.interactions
-    and n.metric == 'return'
-    and n.dataset == dataset
+    and (n.metric, n.dataset) == ('return', dataset)
   ]
 
 
@@ -120,40 +93,34 @@ def medians(numbers: Sequence[Number]) -> list[Number]:
   Scores of this project are shown as medians, so that these are the numbers
   to show beside them.
   """
-
-  def score(n: Number) -> tuple:
-    return n.source, n.table, n.algorithm, n.task, n.interactions
-
-  with_median = {score(n) for n in numbers if n.statistic == 'median'}
-  return [
-    n for n in numbers if n.statistic == 'median' or score(n) not in with_median
-  ]
+  keys = [(n.method, n.task, n.interactions) for n in numbers]
+  pairs = list(zip(keys, numbers, strict=True))
+  known = {key for key, n in pairs if n.statistic == 'median'}
+  return [n for key, n in pairs if n.statistic == 'median' or key not in known]
 
 
 def scales(numbers: Sequence[Number]) -> dict[str, Scale]:
-  """Per task what counts as 0 and as 1.
+  """The scale of each task.
 
-  Atari: the random policy and the human. MuJoCo: 0 and the mean of SAC after
-  1M interactions on gymnasium v4.
+  Atari: from the random policy to the human. MuJoCo: from 0 to the mean of SAC
+  after 1M interactions on gymnasium v4.
   """
-  zeros = {n.task: n.score for n in numbers if n.algorithm == 'random'}
-  ones = {n.task: n.score for n in numbers if n.algorithm == 'human'}
-  found = {t: (zeros[t], ones[t]) for t in zeros if t in ones}
-  for n in numbers:
-    if (n.algorithm, n.statistic) == ('SAC', 'mean') and (
-      (n.environments, n.interactions) == ('gymnasium v4', 1_000_000)
-    ):
-      found[n.task] = (0.0, n.score)
-  return found
+  random, human = (_scores_of(numbers, name) for name in ('random', 'human'))
+  sac = ('SAC', 'mean', 'gymnasium v4', 1_000_000)
+  return {task: (random[task], human[task]) for task in games(numbers)} | {
+    n.task: (0.0, n.score)
+    for n in numbers
+    if (n.algorithm, n.statistic, n.environments, n.interactions) == sac
+  }
 
 
 def games(numbers: Sequence[Number]) -> set[str]:
   """Tasks with a score of random play and one of a human."""
-  random, human = (
-    {n.task for n in numbers if n.algorithm == name}
-    for name in ('random', 'human')
-  )
-  return random & human
+  return {*_scores_of(numbers, 'random')} & {*_scores_of(numbers, 'human')}
+
+
+def _scores_of(numbers: Sequence[Number], algorithm: str) -> dict[str, float]:
+  return {n.task: n.score for n in numbers if n.algorithm == algorithm}
 
 
 def normalised(score: float, scale: Scale) -> float:
@@ -165,7 +132,7 @@ def normalised(score: float, scale: Scale) -> float:
 def beside(
   environment: str, interactions: int, score: float, dataset: str = ''
 ) -> list[str]:
-  """A score among published ones, in lines; none where there is nothing.
+  """Lines that compare a score with published ones; none without any.
 
   Args:
     environment: as gymnasium names it.
@@ -176,17 +143,16 @@ def beside(
   if not DEFAULT_PATH.exists():
     return []
   numbers = load(DEFAULT_PATH)
-  name, lines = env_names.task(environment), []
+  task, lines = env_names.task(environment), []
   others = at_budget(numbers, interactions, dataset)
-  others = medians([n for n in others if n.task == name])
-  if others:
-    each = (
+  if others := medians([n for n in others if n.task == task]):
+    scores = ', '.join(
       f'{n.algorithm} {n.score:g} ({n.source}, {n.stated_statistic})'
       for n in others
     )
-    lines.append(f'published at {interactions} interactions: {", ".join(each)}')
-  if name in games(numbers):
-    zero, one = scale = scales(numbers)[name]
+    lines.append(f'published at {interactions} interactions: {scores}')
+  if task in games(numbers):
+    zero, one = scale = scales(numbers)[task]
     lines.append(
       f'human-normalised: {normalised(score, scale):.3f} (0 is random play, '
       f'{zero:g}; 1 is a human, {one:g})'

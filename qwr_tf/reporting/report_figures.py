@@ -6,20 +6,17 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
+import matplotlib
+import pandas as pd
+from matplotlib import lines
+from matplotlib import ticker
+from matplotlib.figure import Figure
 
+from qwr_tf.reporting import published
 from qwr_tf.reporting import score_figures
-from qwr_tf.reporting.published import Number
 from qwr_tf.reporting.report_data import Experiment
-from qwr_tf.reporting.report_data import Run
 from qwr_tf.reporting.report_data import Setting
 from qwr_tf.runs.atomic_files import write_atomically
-
-_TITLES = {
-  '': 'Learning curves',
-  '_scores': 'Final scores',
-  '_profile': 'Performance profile',
-}
 
 # Of horizontal lines that would else look the same: published scores of one
 # algorithm from several sources.
@@ -34,48 +31,56 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def names(
-  experiment: Experiment, numbers: Sequence[Number]
-) -> list[tuple[str, str]]:
+def names(experiment: Experiment) -> list[tuple[str, str]]:
   """(title, file name) of the pictures that `write` makes."""
-  endings = list(_TITLES)
-  strata = score_figures.profile_strata(experiment, numbers)
+  titles = {'': 'Learning curves', '_scores': 'Final scores'}
   # An ablation has more settings than a profile has colours.
-  if experiment.centre or not strata:
-    endings.remove('_profile')
-  return [(f'{_TITLES[e]}', f'{experiment.name}{e}.png') for e in endings]
+  if not experiment.centre and score_figures.profile_scores(experiment):
+    titles['_profile'] = 'Performance profile'
+  return [(titles[end], f'{experiment.name}{end}.png') for end in titles]
 
 
-def write(
-  experiment: Experiment, numbers: Sequence[Number], folder: pathlib.Path
-) -> list[pathlib.Path]:
+def write(experiment: Experiment, folder: pathlib.Path) -> list[pathlib.Path]:
   """Draws the pictures named like the experiment's CSV into a folder."""
-  import matplotlib  # A second to import; needs no screen.
-
-  matplotlib.use('Agg')
-  from matplotlib import pyplot
-
-  draw = {
-    '': _curves,
-    '_scores': score_figures.bars,
-    '_profile': score_figures.profile,
-  }
   paths = []
+  draws = curves, score_figures.bars, score_figures.profile
   with matplotlib.rc_context(_STYLE):
-    for (_, name), ending in zip(
-      names(experiment, numbers), draw, strict=False
-    ):
-      figure = draw[ending](pyplot, experiment, numbers)
+    pictures = names(experiment)
+    for (_, name), draw in zip(pictures, draws, strict=False):
       picture = io.BytesIO()
-      figure.savefig(picture, format='png', dpi=120)
+      draw(experiment).savefig(picture, format='png', dpi=120)
       write_atomically(folder / name, picture.getvalue())
-      pyplot.close(figure)
       paths.append(folder / name)
   return paths
 
 
-def _chunks(settings: list[Setting]) -> list[list[Setting]]:
-  """Of one data set, and at most as many as there are colours.
+# Learning curves.
+
+
+def band(evaluations: pd.DataFrame, action: str) -> pd.DataFrame:
+  """Quartiles over runs.
+
+  Where runs were evaluated at different moments, each is interpolated
+  between its own evaluations, never beyond them.
+
+  Args:
+    evaluations: rows of `Experiment.of`.
+    action: 'mode' or 'sampled'.
+
+  Returns:
+    Columns 0.25, 0.5 and 0.75 over progress; no rows where nothing was
+    measured.
+  """
+  # A final evaluation replaces its row.
+  points = evaluations.drop_duplicates(['seed', 'progress'], keep='last')
+  returns = points.pivot(index='progress', columns='seed', values=action)
+  returns = returns.dropna(axis=1, how='all').dropna(how='all')
+  returns = returns.interpolate('index', limit_area='inside').dropna()
+  return returns.T.quantile([0.25, 0.5, 0.75]).T
+
+
+def chunks(settings: Sequence[Setting]) -> list[list[Setting]]:
+  """Settings of one data set, at most as many as there are colours.
 
   A data set's first setting is in all of its chunks.
   """
@@ -90,88 +95,66 @@ def _chunks(settings: list[Setting]) -> list[list[Setting]]:
   ]
 
 
-# Learning curves.
-
-
-def band(runs: Sequence[Run], action: str):
-  """Median and quartiles over runs.
-
-  Where runs were evaluated at different moments, each is interpolated
-  between its own evaluations, never beyond them.
-
-  Returns:
-    Interactions [x] and quartiles [3, x]; None without evaluations.
-  """
-  curves = [curve for run in runs if (curve := run.curve(action))]
-  if not curves:
-    return None
-  first = max(curve[0][0] for curve in curves)
-  last = min(curve[-1][0] for curve in curves)
-  moments = {x for curve in curves for x, _ in curve if first <= x <= last}
-  x = np.array(sorted(moments), float)
-  if not len(x):
-    return None
-  returns = [np.interp(x, *np.transpose(curve)) for curve in curves]
-  return x, np.percentile(returns, [25, 50, 75], axis=0)
-
-
-def _curves(pyplot, experiment, numbers):
+def curves(experiment: Experiment) -> Figure:
+  """Returns over progress: a panel per environment and chunk of settings."""
   environments = experiment.environments
-  chunks = _chunks(experiment.learned)
+  parts = chunks(experiment.learned)
   rows, columns = score_figures.panel_grid(len(environments))
   width = max(4.2 * columns + 0.6, 6.4)
-  figure = pyplot.figure(
-    figsize=(width, (2.9 * rows + 1.1) * len(chunks)), layout='constrained'
-  )
-  parts = figure.subfigures(len(chunks), 1, squeeze=False)[:, 0]
-  for part, settings in zip(parts, chunks, strict=True):
-    axes = list(part.subplots(rows, columns, squeeze=False).flat)
+  size = width, (2.9 * rows + 1.1) * len(parts)
+  figure = Figure(figsize=size, layout='constrained')
+  first: dict[str, Any] = {}
+  subfigures = figure.subfigures(len(parts), 1, squeeze=False)[:, 0]
+  for subfigure, settings in zip(subfigures, parts, strict=True):
+    axes = list(subfigure.subplots(rows, columns, squeeze=False).flat)
     for axis, environment in zip(axes, environments, strict=False):
-      _curve_panel(axis, experiment, environment, settings, numbers)
+      colours = dict(zip(settings, score_figures.COLOURS, strict=False))
+      _curve_panel(axis, experiment, environment, colours)
+      _draw_published(axis, experiment, environment, colours)
+      _draw_data(axis, experiment, environment, colours)
+      # An environment's panels have one axis of returns.
+      if environment in first:
+        axis.sharey(first[environment])
+      first.setdefault(environment, axis).autoscale(axis='y')
     for axis in axes[len(environments) :]:
       axis.set_axis_off()
-    _curve_legend(part, axes, experiment, width)
-  _share_returns(figure.axes, environments)
+    _curve_legend(subfigure, axes, experiment, width)
   return figure
 
 
-def _share_returns(panels, environments) -> None:
-  """An environment's panels have one axis of returns."""
-  for environment in environments:
-    same = [panel for panel in panels if panel.get_title() == environment]
-    for panel in same[1:]:
-      panel.sharey(same[0])
-    same[0].autoscale(axis='y')
-
-
-def _curve_panel(axis, experiment, environment, settings, numbers) -> None:
-  colours = dict(zip(settings, score_figures.COLOURS, strict=False))
+def _curve_panel(axis, experiment, environment, colours) -> None:
   for setting, colour in colours.items():
-    runs = experiment.of(setting, environment)
-    if drawn := band(runs, 'sampled'):
-      axis.plot(drawn[0], drawn[1][1], '--', color=colour, lw=1, alpha=0.7)
-    if drawn := band(runs, 'mode'):
-      x, (low, middle, high) = drawn
+    evaluations = experiment.of(setting, environment)
+    sampled, mode = (band(evaluations, x) for x in ('sampled', 'mode'))
+    if len(sampled):
+      axis.plot(
+        sampled.index, sampled[0.5], '--', color=colour, lw=1, alpha=0.7
+      )
+    if len(mode):
       label = experiment.labels[setting]
-      marker = 'o' if len(x) == 1 else None
-      axis.plot(x, middle, color=colour, lw=1.8, label=label, marker=marker)
-      axis.fill_between(x, low, high, color=colour, alpha=0.18, lw=0)
-  _draw_published(axis, experiment, environment, colours, numbers)
-  _draw_data(axis, experiment, environment, colours)
-  axis.set(title=environment, xlabel='interactions', ylabel='return')
-  if any(setting.dataset for setting in settings):
-    axis.set(xlabel='gradient steps')
+      marker = 'o' if len(mode) == 1 else None
+      axis.plot(
+        mode.index, mode[0.5], color=colour, lw=1.8, label=label, marker=marker
+      )
+      axis.fill_between(
+        mode.index, mode[0.25], mode[0.75], color=colour, alpha=0.18, lw=0
+      )
+  offline = any(setting.dataset for setting in colours)
+  axis.set(title=environment, ylabel='return')
+  axis.set(xlabel='gradient steps' if offline else 'interactions')
   axis.ticklabel_format(axis='x', style='plain')
-  axis.xaxis.set_major_locator(_few_ticks())
-  axis.xaxis.set_major_formatter(_thousands)
+  axis.xaxis.set_major_locator(ticker.MaxNLocator(6))
+  axis.xaxis.set_major_formatter(
+    lambda x, _: f'{x / 1000:g}K' if x >= 1000 else f'{x:g}'
+  )
   axis.grid(alpha=0.25)
 
 
-def _draw_published(axis, experiment, environment, colours, numbers) -> None:
+def _draw_published(axis, experiment, environment, colours) -> None:
   """Published final scores, in the colours of their algorithms."""
   by_algorithm = {s.algorithm: c for s, c in reversed(colours.items())}
   drawn: list[str] = []
-  for n in score_figures.same_algorithms(experiment, numbers, environment):
+  for n in published.medians(experiment.same_algorithms(environment)):
     if colour := by_algorithm.get(n.algorithm):
       style = _DOTTED[drawn.count(n.algorithm) % len(_DOTTED)]
       drawn.append(n.algorithm)
@@ -187,40 +170,31 @@ def _draw_data(axis, experiment, environment, colours) -> None:
       label = f'{dataset}, mean return of the data'
       axis.axhline(mean, color='0.2', ls='-.', lw=1.2, label=label)
   for setting, colour in colours.items():
-    runs = experiment.of(setting, environment)
-    for moment in sorted({r.switch for r in runs if r.switch}):
+    for moment in experiment.switches(setting, environment):
       axis.axvline(moment, color=colour, ls='--', lw=1, alpha=0.6)
 
 
-def _few_ticks():
-  from matplotlib import ticker
-
-  return ticker.MaxNLocator(6)
-
-
-def _thousands(value: float, _: int) -> str:
-  return f'{value / 1000:g}K' if value >= 1000 else f'{value:g}'
-
-
-def _curve_legend(part, axes, experiment, width) -> None:
-  from matplotlib import lines
-
+def _curve_legend(subfigure, axes, experiment, width) -> None:
   entries = {
     label: handle
     for axis in axes
     for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
   }
-  solid = lines.Line2D([], [], color='0.2', lw=1.8)
-  dashed = lines.Line2D([], [], color='0.2', lw=1, ls='--')
-  if any(run.switch for run in experiment.learning_runs):
+  if any(
+    experiment.switches(setting, environment)
+    for setting in experiment.learned
+    for environment in experiment.environments
+  ):
     entries['collecting begins'] = lines.Line2D(
       [], [], color='0.5', marker='|', ms=12, ls=''
     )
+  solid = lines.Line2D([], [], color='0.2', lw=1.8)
+  dashed = lines.Line2D([], [], color='0.2', lw=1, ls='--')
   entries['mode action: median and quartiles'] = solid
   entries['sampled: median'] = dashed
   columns = 2 if len(axes) > 1 else 1
   characters = min(70, int((width / columns - 0.7) / 0.072))  # Of 9 points.
   labels = [textwrap.fill(label, characters) for label in entries]
-  part.legend(
+  subfigure.legend(
     entries.values(), labels, loc='outside lower center', ncols=columns
   )

@@ -1,11 +1,10 @@
-"""Markdown tables of scores beside the published ones.
+"""Markdown tables of scores, with published ones below.
 
 A cell for which there are no rows holds `NOTHING`: no number comes from
 anywhere but raw rows and the table of published numbers.
 """
 
-import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from qwr_tf.environments import env_names
 from qwr_tf.reporting import published
@@ -13,6 +12,7 @@ from qwr_tf.reporting import scores
 from qwr_tf.reporting.published import Number
 from qwr_tf.reporting.report_data import ACTIONS
 from qwr_tf.reporting.report_data import Experiment
+from qwr_tf.reporting.report_data import Setting
 
 NOTHING = '–'
 
@@ -20,8 +20,10 @@ NOTHING = '–'
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
   """A markdown table; all columns but the first are numbers."""
   rule = ['---', *('---:' for _ in header[1:])]
-  lines = (header, rule, *rows)
-  return ''.join(f'| {" | ".join(line)} |\n' for line in lines)
+  return ''.join(f'| {" | ".join(x)} |\n' for x in (header, rule, *rows))
+
+
+# Cells.
 
 
 def number(value: float, like: float | None = None) -> str:
@@ -32,8 +34,24 @@ def number(value: float, like: float | None = None) -> str:
   return text if float(text) else text.lstrip('-')  # No -0.00.
 
 
+def _signed(value: float, like: float) -> str:
+  text = number(value, like)
+  return f'+{text}' if float(text) > 0 else text
+
+
+def _with_interval(
+  value: float, interval: scores.Interval | None, like=None, text=number
+) -> str:
+  like = value if like is None else like
+  cell = text(value, like)
+  if interval is None:
+    return cell
+  low, high = (text(bound, like) for bound in interval)
+  return f'{cell} [{low}, {high}]'
+
+
 def median_cell(finals: Sequence[float]) -> str:
-  """Median ± half interquartile range; one run has no range."""
+  """Median ± half the interquartile range; one run has no range."""
   if not finals:
     return NOTHING
   median = scores.median(finals)
@@ -42,47 +60,30 @@ def median_cell(finals: Sequence[float]) -> str:
   return f'{number(median)} ± {number(scores.half_iqr(finals), median)}'
 
 
-def counted_median_cell(finals: Sequence[float]) -> str:
-  """The same with the number of runs."""
-  count = f' ({len(finals)})' if finals else ''
-  return median_cell(finals) + count
+def _counted_medians(
+  experiment: Experiment, setting: Setting, action: str
+) -> list[str]:
+  """A cell per environment: median, range and number of runs."""
+  cells = []
+  for environment in experiment.environments:
+    finals = experiment.finals(setting, environment, action)
+    count = f' ({len(finals)})' if finals else ''
+    cells.append(median_cell(finals) + count)
+  return cells
 
 
-def _with_interval(value: float, interval: scores.Interval | None) -> str:
-  if interval is None:
-    return number(value)
-  low, high = (number(bound, value) for bound in interval)
-  return f'{number(value)} [{low}, {high}]'
-
-
-def _iqm_cell(finals: Sequence[float]) -> str:
+def _statistics(finals: Sequence[float]) -> list[str]:
+  """Median, mean and IQM."""
   if not finals:
-    return NOTHING
-  return _with_interval(scores.iqm(finals), scores.bootstrap([finals]))
-
-
-def _mean_cell(finals: Sequence[float]) -> str:
-  return number(scores.mean(finals)) if finals else NOTHING
+    return [NOTHING] * 3
+  iqm = _with_interval(scores.iqm(finals), scores.bootstrap([finals]))
+  return [median_cell(finals), number(scores.mean(finals)), iqm]
 
 
 # Published rows.
 
 
-def _place(n: Number) -> str:
-  """Where it is from and what was measured."""
-  return f'{" ".join(filter(None, (n.source, n.table)))}, {n.environments}'
-
-
-def _label(n: Number, statistic: bool = False) -> str:
-  """Algorithm, where it is from and what was measured."""
-  label = f'*{n.algorithm}*, {_place(n)}'
-  if statistic:
-    label += f', {n.stated_statistic}'
-    label += f' of {n.seeds}' * bool(n.seeds)
-  return label
-
-
-def as_printed(n: Number | None) -> str:
+def _as_printed(n: Number | None) -> str:
   """The digits of the paper."""
   if n is None:
     return NOTHING
@@ -91,66 +92,52 @@ def as_printed(n: Number | None) -> str:
 
 
 def _by_method(numbers: Sequence[Number]) -> dict[str, dict[str, Number]]:
-  """{label: {task: number}} in the order of the table of numbers."""
+  """{method with its statistic: {task: number}}."""
   methods: dict[str, dict[str, Number]] = {}
   for n in numbers:
-    methods.setdefault(_label(n, statistic=True), {})[n.task] = n
+    label = f'{n.method}, {n.stated_statistic}'
+    label += f' of {n.seeds}' * bool(n.seeds)
+    methods.setdefault(label, {})[n.task] = n
   return methods
 
 
-def rivals(experiment: Experiment, numbers: Sequence[Number]) -> list[Number]:
-  """What was published for this budget about tasks measured here."""
-  tasks = {env_names.task(e) for e in experiment.environments}
-  datasets = {setting.dataset for setting in experiment.settings}
-  found = [
-    n
-    for dataset in sorted(datasets)
-    for n in published.at_budget(numbers, experiment.budget, dataset)
-  ]
-  methods = {_label(n) for n in found if n.task in tasks}
-  return [n for n in found if _label(n) in methods]
+def _median_and_mean(n: Number, cell: str) -> list[str]:
+  """The cell in the column of its statistic, of those two."""
+  return [cell, NOTHING] if n.statistic == 'median' else [NOTHING, cell]
 
 
 # Tables.
 
 
-def overview(experiment: Experiment, numbers: Sequence[Number]) -> str:
+def overview(experiment: Experiment) -> str:
   """Medians per setting and environment, published ones below."""
-  found = published.medians(rivals(experiment, numbers))
-  environments = experiment.environments
-  measured = {env_names.task(e) for e in environments}
-  tasks = [env_names.task(e) for e in environments]
-  missing = dict.fromkeys(n.task for n in found if n.task not in measured)
+  numbers = published.medians(experiment.rivals)
+  tasks = experiment.tasks
+  missing = list(dict.fromkeys(n.task for n in numbers if n.task not in tasks))
   rows = []
   for setting in experiment.settings:
     for action in ACTIONS:
-      cells = []
-      for environment in environments:
-        finals = experiment.finals(setting, environment, action)
-        cells.append(counted_median_cell(finals))
+      cells = _counted_medians(experiment, setting, action)
       cells += [NOTHING] * len(missing)
       rows.append([setting.markdown, action, *cells])
-  for label, by_task in _by_method(found).items():
-    cells = [as_printed(by_task.get(t)) for t in (*tasks, *missing)]
+  for label, by_task in _by_method(numbers).items():
+    cells = [_as_printed(by_task.get(task)) for task in [*tasks, *missing]]
     rows.append([label, NOTHING, *cells])
-  text = table(['', 'action', *environments, *missing], rows)
-  return '\n'.join([text, *_notes(found)])
-
-
-def _notes(numbers: Sequence[Number]) -> list[str]:
-  """A line for all algorithms of a place that have the same note."""
-  algorithms: dict[tuple[str, str], dict[str, None]] = {}
+  # A line for all algorithms of a source that have the same note.
+  notes: dict[tuple[str, str], dict[str, None]] = {}
   for n in numbers:
-    if n.note:
-      same = algorithms.setdefault((_place(n), n.note), {})
-      same[f'*{n.algorithm}*'] = None
-  return [
-    f'{", ".join(names)}, {place}: {note}.\n'
-    for (place, note), names in algorithms.items()
+    name, _, source = n.method.partition(', ')
+    notes.setdefault((source, n.note), {})[name] = None
+  header = ['', 'action', *experiment.environments, *missing]
+  lines = [
+    f'{", ".join(names)}, {source}: {note}.\n'
+    for (source, note), names in notes.items()
+    if note
   ]
+  return '\n'.join([table(header, rows), *lines])
 
 
-_SCORE_HEADER = (
+_STATISTICS_HEADER = (
   '',
   'interactions',
   'seeds',
@@ -164,9 +151,7 @@ _SCORE_HEADER = (
 )
 
 
-def environment_table(
-  experiment: Experiment, environment: str, numbers: Sequence[Number]
-) -> str:
+def environment_table(experiment: Experiment, environment: str) -> str:
   """All statistics of one environment.
 
   Below them the published scores of the algorithms that were run; the overview
@@ -174,124 +159,151 @@ def environment_table(
   """
   rows = []
   for setting in experiment.settings:
-    runs = experiment.of(setting, environment)
-    if not runs:
-      continue
-    cells = [
-      setting.markdown,
-      _range(run.final.interactions for run in runs),
-      str(len(runs)),
-      _range(run.final.episodes for run in runs),
-    ]
-    for action in ACTIONS:
-      finals = experiment.finals(setting, environment, action)
-      cells += [median_cell(finals), _mean_cell(finals), _iqm_cell(finals)]
-    rows.append(cells)
-  rows += map(_published_row, same_algorithms(experiment, numbers, environment))
-  return table(_SCORE_HEADER, rows)
-
-
-def same_algorithms(
-  experiment: Experiment, numbers: Sequence[Number], environment: str
-) -> list[Number]:
-  """Published scores of the algorithms that were run here."""
-  run_here = {setting.algorithm for setting in experiment.settings}
-  return [
-    n
-    for n in rivals(experiment, numbers)
-    if n.task == env_names.task(environment) and n.algorithm in run_here
-  ]
-
-
-def _published_row(n: Number) -> list[str]:
-  median = as_printed(n) if n.statistic == 'median' else NOTHING
-  mean = as_printed(n) if n.statistic != 'median' else NOTHING
-  unstated = '' if n.statistic else ', statistic not stated'
-  return [
-    f'{_label(n)}{unstated}',
-    str(n.interactions),
-    n.seeds or NOTHING,
-    NOTHING,
-    median,
-    mean,
-    *[NOTHING] * 4,
-  ]
+    runs = experiment.final(setting, environment)
+    if len(runs):
+      counts = [
+        _range(runs.interactions),
+        str(len(runs)),
+        _range(runs.episodes),
+      ]
+      row = [setting.markdown, *counts]
+      for action in ACTIONS:
+        row += _statistics(experiment.finals(setting, environment, action))
+      rows.append(row)
+  for n in experiment.same_algorithms(environment):
+    unstated = '' if n.statistic else f', {n.stated_statistic}'
+    row = [f'{n.method}{unstated}', str(n.interactions), n.seeds or NOTHING]
+    row += [NOTHING, *_median_and_mean(n, _as_printed(n)), *[NOTHING] * 4]
+    rows.append(row)
+  return table(_STATISTICS_HEADER, rows)
 
 
 def _range(values: Iterable[int]) -> str:
   """'10', or '5-10' where runs differ."""
-  found = sorted(set(values))
-  return f'{found[0]}-{found[-1]}' if len(found) > 1 else str(found[0])
+  low, high = min(values), max(values)
+  return f'{low}-{high}' if low < high else str(low)
 
 
 def normalised_table(
-  experiment: Experiment,
-  tasks: Sequence[str],
-  numbers: Sequence[Number],
-  complete: bool,
+  experiment: Experiment, tasks: Sequence[str], complete: bool
 ) -> str:
-  """Scores of several tasks as one, on the scale of `published.scales`.
+  """Normalised scores of several tasks as one, with bootstrap intervals.
 
   Args:
     experiment: its final scores.
     tasks: those that count.
-    numbers: published ones; the scale comes from them.
     complete: whether a setting must have all tasks.
 
   Returns:
-    A table with stratified bootstrap intervals; '' if no row would hold a
-    measured number.
+    The table; '' if no row would hold a measured number. A setting that played
+    a task in two versions has no row.
   """
-  scale = published.scales(numbers)
   rows = []
   for setting in experiment.settings:
     for action in ACTIONS:
-      strata = _strata(experiment, setting, action, tasks, scale)
-      if strata and (len(strata) == len(tasks) or not complete):
-        name = [setting.markdown, action, str(len(strata))]
-        rows.append([*name, *_aggregates(strata)])
+      scores_of = experiment.normalised(setting, action)
+      by_task = {e: env_names.task(e) for e in scores_of}
+      by_task = {e: task for e, task in by_task.items() if task in tasks}
+      count = len(set(by_task.values()))
+      if count == len(by_task) and count >= (len(tasks) if complete else 1):
+        cells = aggregates([scores_of[e] for e in by_task])
+        rows.append([setting.markdown, action, str(count), *cells])
   if not rows:
     return ''
-  for label, by_task in _by_method(rivals(experiment, numbers)).items():
-    if all(task in by_task for task in tasks):
-      rows.append(_published_aggregate(label, tasks, by_task, scale))
+  scales = published.scales(experiment.numbers)
+  for label, numbers in _by_method(experiment.rivals).items():
+    if set(tasks) <= set(numbers):
+      mean = scores.mean(
+        [published.normalised(numbers[t].score, scales[t]) for t in tasks]
+      )
+      cells = _median_and_mean(numbers[tasks[0]], number(mean))
+      rows.append([label, NOTHING, str(len(tasks)), *cells, NOTHING])
   header = ['', 'action', 'tasks', 'of medians', 'of means', 'IQM of runs']
   return table(header, rows)
 
 
-def _strata(experiment, setting, action, tasks, scale) -> list[list[float]]:
-  """Normalised final scores, one list per task that has any.
-
-  None at all where a task was run in two versions: that makes two indexes.
-  """
-  strata: dict[str, list[float]] = {}
-  for environment in experiment.environments:
-    task = env_names.task(environment)
-    finals = experiment.finals(setting, environment, action)
-    if task in strata and finals:
-      return []
-    if task in tasks and finals:
-      to_scale = functools.partial(published.normalised, scale=scale[task])
-      strata[task] = [to_scale(score) for score in finals]
-  return list(strata.values())
-
-
-def _aggregates(strata: Sequence[Sequence[float]]) -> list[str]:
-  statistics: tuple[Callable, ...] = (
-    scores.mean_of_medians,
-    scores.mean_of_means,
-    scores.pooled_iqm,
-  )
+def aggregates(strata: Sequence) -> list[str]:
+  """Mean of medians, mean of means and IQM, with bootstrap intervals."""
+  statistics = scores.mean_of_medians, scores.mean_of_means, scores.pooled_iqm
   return [
     _with_interval(float(f(strata)), scores.bootstrap(strata, f))
     for f in statistics
   ]
 
 
-def _published_aggregate(label, tasks, by_task, scale) -> list[str]:
-  """The mean over tasks, in the column of the statistic it is made of."""
-  values = [published.normalised(by_task[t].score, scale[t]) for t in tasks]
-  cell = number(scores.mean(values))
-  of_medians = by_task[tasks[0]].statistic == 'median'
-  cells = [cell, NOTHING] if of_medians else [NOTHING, cell]
-  return [label, NOTHING, str(len(tasks)), *cells, NOTHING]
+# Ablations.
+
+
+def factors(experiment: Experiment, centre: Setting, action: str) -> str:
+  """What each setting changes: scores, differences, P(better).
+
+  Args:
+    experiment: its final scores.
+    centre: the setting that all others vary; the first row.
+    action: 'mode' or 'sampled'.
+  """
+  header = ['']
+  for environment in experiment.environments:
+    header += [environment, 'difference', 'P(better)']
+  rows = []
+  for setting in experiment.learned:
+    is_centre = setting == centre
+    row = [f'{centre.markdown} (centre)' if is_centre else _bound(setting)]
+    medians = _counted_medians(experiment, setting, action)
+    for environment, median in zip(
+      experiment.environments, medians, strict=True
+    ):
+      finals, centre_finals = (
+        experiment.finals(s, environment, action) for s in (setting, centre)
+      )
+      comparison = ['', ''] if is_centre else _comparison(finals, centre_finals)
+      row += [median, *comparison]
+    rows.append(row)
+  return table(header, rows)
+
+
+def _bound(setting: Setting) -> str:
+  parts = [f'`{part}`' for part in setting.bindings.split('; ') if part]
+  return ' '.join(parts).replace('|', '\\|') or 'no change'
+
+
+def _comparison(finals: Sequence[float], centre: Sequence[float]) -> list[str]:
+  """Difference of the medians and probability of improvement."""
+  if not finals or not centre:
+    return [NOTHING] * 2
+  # One run says nothing about other seeds, neither here nor there.
+  several = min(len(finals), len(centre)) > 1
+  of = scores.difference_of_medians
+  difference = _with_interval(
+    scores.median(finals) - scores.median(centre),
+    scores.bootstrap([finals, centre], of) if several else None,
+    scores.median(centre),
+    _signed,
+  )
+  better = scores.probability_of_improvement(finals, centre)
+  return [difference, f'{better:.2f}']
+
+
+def factors_side_by_side(experiments: Sequence[Experiment]) -> str:
+  """The factors of experiments with a centre, mode action.
+
+  A column per environment and experiment, a row for what is bound.
+  """
+  environments = dict.fromkeys(e for x in experiments for e in x.environments)
+  columns = [(x, e) for e in environments for x in experiments]
+  rows: dict[str, dict] = {}
+  for experiment in experiments:
+    for setting in experiment.learned:
+      medians = _counted_medians(experiment, setting, 'mode')
+      for environment, cell in zip(
+        experiment.environments, medians, strict=True
+      ):
+        row = rows.setdefault(setting.bindings, {'': _bound(setting)})
+        row.setdefault((experiment.name, environment), cell)
+  return table(
+    ['', *(f'{e}, `{x.name}`' for x, e in columns)],
+    [
+      [row[''], *(row.get((x.name, e), NOTHING) for x, e in columns)]
+      for _, row in sorted(rows.items())
+    ],
+  )

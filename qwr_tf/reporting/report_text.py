@@ -1,15 +1,20 @@
-"""The text of results/README.md."""
+"""The text of results/README.md and of the sections of README.md."""
 
-import collections
+import re
 from collections.abc import Mapping, Sequence
 
-from qwr_tf.environments import env_names
-from qwr_tf.reporting import factor_tables
+from qwr_tf.config.errors import ConfigError
 from qwr_tf.reporting import published
+from qwr_tf.reporting import report_figures
 from qwr_tf.reporting import report_tables
 from qwr_tf.reporting import scores
-from qwr_tf.reporting.published import Number
 from qwr_tf.reporting.report_data import Experiment
+
+BEGIN, END = '<!-- results:begin -->', '<!-- results:end -->'
+
+# Names the experiments that stand side by side.
+_FACTORS_BEGIN = re.compile(r'<!-- factors:begin (.*?) ?-->')
+_FACTORS_END = '<!-- factors:end -->'
 
 _HEAD = """# Results
 
@@ -32,6 +37,24 @@ this file; changes by hand are lost.
   written by hand (`<experiment>.md`); all numbers of scores come from rows.
 """
 
+_ABOUT_FACTORS = """\
+The centre, and settings that differ from it in what the first
+column says: final scores, median ± half the interquartile range (number of
+seeds), and the difference to the centre's median. In brackets a 95 % interval
+of the bootstrap, which draws the runs of both again; of two and two seeds it is
+the range between the extremes. A difference without brackets is that of a
+single run, and may be the seed's alone. P(better) is the probability of
+improvement: the share of pairs, one run of the setting and one of the centre,
+in which the setting's is higher.
+"""
+
+_ABOUT_OVERVIEW = (
+  'Final scores, median ± half the interquartile range (number of seeds), with '
+  "the policy's mode and with samples. Names in *italics*: others' numbers for "
+  'the same number of interactions, medians where they are known; each row '
+  'names its statistic. "–" was not measured.'
+)
+
 _VERSION_NAMES = {
   'python': 'Python',
   'tensorflow': 'TensorFlow',
@@ -42,108 +65,153 @@ _VERSION_NAMES = {
 }
 
 
-def report(
-  experiments: Sequence[Experiment],
-  numbers: Sequence[Number],
-  figures: Mapping[str, Sequence[tuple[str, str]]],
-  notes: Mapping[str, str] | None = None,
-) -> str:
+def report(experiments: Sequence[Experiment], notes: Mapping[str, str]) -> str:
   """The whole of results/README.md.
 
   Args:
-    experiments: what was measured.
-    numbers: what was published.
-    figures: per experiment (title, file name beside the text).
+    experiments: what was measured, and published.
     notes: per experiment what was run, where its settings do not say it.
   """
   parts = [_HEAD]
   for experiment in experiments:
+    lines = notes.get(experiment.name, '').strip().splitlines()
+    quoted = ''.join(f'> {line}'.rstrip() + '\n' for line in lines)
     parts += [
       f'## {experiment.name}\n',
-      *_note((notes or {}).get(experiment.name, '')),
+      *[quoted] * bool(lines),
       _provenance(experiment),
-      _main_tables(experiment, numbers),
-      *(f'![{title}]({file})\n' for title, file in figures[experiment.name]),
-      *_normalised(experiment, numbers),
+      *_main_tables(experiment),
+      *(f'![{t}]({file})\n' for t, file in report_figures.names(experiment)),
+      *_normalised(experiment),
     ]
     for environment in experiment.environments:
       parts.append(f'### {environment}\n')
-      parts.append(
-        report_tables.environment_table(experiment, environment, numbers)
-      )
+      parts.append(report_tables.environment_table(experiment, environment))
   return '\n'.join(parts)
 
 
-def _note(text: str) -> list[str]:
-  lines = text.strip().splitlines()
-  return [''.join(f'> {line}'.rstrip() + '\n' for line in lines)] * bool(lines)
-
-
-def _main_tables(experiment: Experiment, numbers: Sequence[Number]) -> str:
-  if centre := experiment.centre:
-    return factor_tables.factors(experiment, centre)
-  return report_tables.overview(experiment, numbers)
+def _main_tables(experiment: Experiment) -> list[str]:
+  centre = experiment.centre
+  if not centre:
+    return [report_tables.overview(experiment)]
+  parts = [_ABOUT_FACTORS]
+  for action, title in (('mode', 'Mode action'), ('sampled', 'Sampled')):
+    table = report_tables.factors(experiment, centre, action)
+    parts += [f'**{title}**\n', table]
+  return parts
 
 
 def _provenance(experiment: Experiment) -> str:
-  """Rows, versions and commits, from the rows alone."""
-  runs = experiment.learning_runs
+  """Runs, versions, commits and minutes."""
+  runs = experiment.runs
   plural = '' if len(runs) == 1 else 's'
   parts = [f'{len(runs)} run{plural} (`{experiment.name}.csv`)']
   for column, name in _VERSION_NAMES.items():
-    found = sorted({r.facts[column] for r in runs} - {''})
-    if found:
-      parts.append(f'{name} {", ".join(found)}')
-  commits = collections.Counter(r.facts['commit'] or 'unknown' for r in runs)
-  parts.append(
-    'commit ' + ', '.join(f'{c} ({n})' for c, n in sorted(commits.items()))
-  )
-  seconds = [r.final.wall_seconds for r in runs]
-  measured = [s for s in seconds if s is not None]
-  if measured:
-    threads = sorted({r.facts['threads'] or 'unknown' for r in runs})
+    if versions := sorted(set(runs[column]) - {''}):
+      parts.append(f'{name} {", ".join(versions)}')
+  commits = runs.commit.replace('', 'unknown').value_counts().sort_index()
+  parts.append('commit ' + ', '.join(f'{c} ({n})' for c, n in commits.items()))
+  minutes = runs.wall_seconds.dropna() / 60
+  if len(minutes):
+    threads = ', '.join(sorted(set(runs.threads.replace('', 'unknown'))))
     parts.append(
-      f'{scores.median(measured) / 60:.1f} minutes a run in the median '
-      f'(threads: {", ".join(threads)})'
+      f'{scores.median(minutes):.1f} minutes a run in the median '
+      f'(threads: {threads})'
     )
   return f'{"; ".join(parts)}.\n'
 
 
-def _normalised(experiment: Experiment, numbers: Sequence[Number]) -> list[str]:
+def _normalised(experiment: Experiment) -> list[str]:
   """The index of the MuJoCo tasks and the human-normalised Atari scores."""
-  games = published.games(numbers)
-  played = [env_names.task(e) for e in experiment.environments]
+  games = published.games(experiment.numbers)
+  tasks, index = experiment.tasks, set(published.INDEX_TASKS)
   parts = []
-  if set(played) & set(published.INDEX_TASKS) and (
-    experiment.of_a_preset or set(played) >= set(published.INDEX_TASKS)
-  ):
-    parts.append(_index(experiment, numbers))
-  if set(played) & games:
-    atari = report_tables.normalised_table(
-      experiment, [t for t in played if t in games], numbers, complete=False
-    )
+  if index & set(tasks) and (experiment.of_a_preset or index <= set(tasks)):
+    parts.append(_index(experiment))
+  if played := [task for task in tasks if task in games]:
+    table = report_tables.normalised_table(experiment, played, complete=False)
     parts.append(
       '### Human-normalised\n\n'
       'Mean over games of (score - random) / (human - random), over '
-      f'{len(set(played) & games)} of {len(games)} games.\n\n{atari}'
+      f'{len(set(played))} of {len(games)} games.\n\n{table}'
     )
   return parts
 
 
-def _index(experiment: Experiment, numbers: Sequence[Number]) -> str:
+def _index(experiment: Experiment) -> str:
   tasks = published.INDEX_TASKS
-  text = (
-    '### Index\n\n'
-    f'Mean over {", ".join(tasks)} of the score divided by the mean of SAC '
-    'after 1M interactions.\n\n'
+  reason, table = 'no published scores of SAC', ''
+  if set(tasks) <= set(published.scales(experiment.numbers)):
+    reason = 'no setting has runs of all four tasks yet'
+    table = report_tables.normalised_table(experiment, tasks, complete=True)
+  table = table or f'{report_tables.NOTHING} ({reason})\n'
+  return (
+    f'### Index\n\nMean over {", ".join(tasks)} of the score divided by the '
+    f'mean of SAC after 1M interactions.\n\n{table}'
   )
-  known = published.scales(numbers)
-  if not all(task in known for task in tasks):
-    return f'{text}{report_tables.NOTHING} (no published scores of SAC)\n'
-  index = report_tables.normalised_table(
-    experiment, tasks, numbers, complete=True
+
+
+# README.md.
+
+
+def rewritten_readme(
+  text: str, experiments: Sequence[Experiment], folder: str
+) -> str:
+  """README.md with its marked sections replaced.
+
+  Args:
+    text: the README. What is between `BEGIN` and `END` becomes the overview;
+      between <!-- factors:begin ablation, another --> and its end, if there
+      is such a section, stand the factors of these experiments.
+    experiments: what was measured. Experiments without a published rival, and
+      those not named after a preset (ablations), are left to the long report.
+    folder: of the long report, seen from the README.
+
+  Raises:
+    ConfigError: if it is not marked so, or names what was not measured.
+  """
+  overview = _overview(experiments, folder)
+  text = _replace_section(text, BEGIN, END, overview)
+  if '<!-- factors:' not in text:
+    return text
+  begin = _FACTORS_BEGIN.search(text)
+  if not begin:
+    raise ConfigError(
+      f'the README has {_FACTORS_END} without '
+      '<!-- factors:begin <experiment>, … -->.'
+    )
+  centred = {e.name: e for e in experiments if e.centre}
+  names = [name.strip() for name in begin[1].split(',')]
+  for name in names:
+    if name not in centred:
+      raise ConfigError(
+        f'the README wants the factors of {name!r}, which is not among the '
+        'rows or has no centre: settings that all vary one.'
+      )
+  factors = report_tables.factors_side_by_side([centred[n] for n in names])
+  return _replace_section(text, begin[0], _FACTORS_END, factors)
+
+
+def _overview(experiments: Sequence[Experiment], folder: str) -> str:
+  parts = []
+  for experiment in experiments:
+    if experiment.of_a_preset and experiment.rivals:
+      title, file = report_figures.names(experiment)[0]
+      parts += [
+        f'**{experiment.name}**, {experiment.budget} interactions\n',
+        report_tables.overview(experiment),
+        f'![{title}]({folder}/{file})\n',
+      ]
+  if parts:
+    parts.insert(0, f'{_ABOUT_OVERVIEW}\n')
+  parts.append(
+    f'Raw rows, all statistics and figures: [{folder}]({folder}/README.md).\n'
   )
-  return text + (
-    index
-    or f'{report_tables.NOTHING} (no setting has runs of all four tasks yet)\n'
-  )
+  return '\n'.join(parts)
+
+
+def _replace_section(text: str, begin: str, end: str, section: str) -> str:
+  head, _, rest = text.partition(begin)
+  if text.count(begin) != 1 or text.count(end) != 1 or end not in rest:
+    raise ConfigError(f'the README needs {begin} and then {end}, once each.')
+  return f'{head}{begin}\n{section}{end}{rest.partition(end)[2]}'

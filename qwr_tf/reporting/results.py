@@ -1,9 +1,9 @@
-"""Raw results: one CSV per experiment, one row per (run, evaluation).
+"""Raw results: one CSV per experiment, one row per evaluation of a run.
 
-A run's rows go in together or not at all, and once: its evaluations while
-training in their order, the final one last. The CSV has no column for that;
-the final evaluation is the one after the most steps with the most episodes,
-and the later row where two are equal.
+The rows of a run are added together or not at all, and once: its evaluations
+while training in their order, the final one last. The CSV has no column for
+that; the final evaluation is the one after the most steps with the most
+episodes, and the later row where two are equal.
 """
 
 import contextlib
@@ -102,16 +102,14 @@ def read(path: pathlib.Path) -> list[Row]:
 def _check_columns(path: pathlib.Path, columns: Sequence[str]) -> None:
   if tuple(columns) == COLUMNS:
     return
-  missing = [c for c in COLUMNS if c not in columns]
-  foreign = [c for c in columns if c not in COLUMNS]
-  faults = [
-    f'{what} {", ".join(names)}'
-    for what, names in (('lacks', missing), ('has the foreign', foreign))
-    if names
-  ]
+  faults = {
+    'lacks': [c for c in COLUMNS if c not in columns],
+    'has the foreign': [c for c in columns if c not in COLUMNS],
+  }
+  found = ' and '.join(f'{k} {", ".join(v)}' for k, v in faults.items() if v)
   raise ConfigError(
     f'{path} is no CSV of raw results: it '
-    f'{" and ".join(faults) or "has another order of columns"}.'
+    f'{found or "has another order of columns"}.'
   )
 
 

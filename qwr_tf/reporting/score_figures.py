@@ -1,13 +1,13 @@
 """Bar charts of final scores, and performance profiles."""
 
 import textwrap
-from collections.abc import Iterator, Sequence
 
 import numpy as np
+from matplotlib import lines
+from matplotlib import patches
+from matplotlib.figure import Figure
 
-from qwr_tf.environments import env_names
 from qwr_tf.reporting import published
-from qwr_tf.reporting import report_tables
 from qwr_tf.reporting import scores
 from qwr_tf.reporting.published import Number
 from qwr_tf.reporting.report_data import Experiment
@@ -31,86 +31,72 @@ def place(n: Number) -> str:
   return f'{n.algorithm}, {n.source} ({n.environments}{statistic})'
 
 
-def same_algorithms(experiment, numbers, environment) -> list[Number]:
-  """Published scores to draw beside the medians of the same algorithms."""
-  return published.medians(
-    report_tables.same_algorithms(experiment, numbers, environment)
-  )
-
-
 # Final scores.
 
 
-def bars(pyplot, experiment: Experiment, numbers: Sequence[Number]):
+def bars(experiment: Experiment) -> Figure:
   """A row per setting and published score, a panel per environment."""
-  environments = experiment.environments
-  methods = _methods(experiment, numbers)
+  environments, labels = experiment.environments, experiment.labels
+  theirs = [
+    published.medians(experiment.same_algorithms(e)) for e in environments
+  ]
+  methods = [place(n) for in_panel in theirs for n in in_panel]
+  methods = list(dict.fromkeys(methods))
+  names = [_broken(labels[s]) for s in experiment.learned]
+  names += [_broken(method) for method in methods]
   rows, columns = panel_grid(len(environments))
-  names = _names(experiment, methods)
-  lines = max(name.count('\n') for name in names) + 1
-  height = max(0.42, 0.16 * lines + 0.08) * len(methods) + 1.0
-  figure, grid = pyplot.subplots(
-    rows,
-    columns,
-    figsize=(3.4 * columns + 2.6, height * rows + 0.9),
-    squeeze=False,
-    sharey=True,
-    layout='constrained',
-  )
-  for axis, environment in zip(grid.flat, environments, strict=False):
-    _bar_panel(axis, experiment, environment, methods, numbers)
-    axis.set_yticks(range(len(methods)), names)
-  for axis in list(grid.flat)[len(environments) :]:
+  most = max(name.count('\n') for name in names) + 1
+  height = max(0.42, 0.16 * most + 0.08) * len(names) + 1.0
+  size = 3.4 * columns + 2.6, height * rows + 0.9
+  figure = Figure(figsize=size, layout='constrained')
+  axes = figure.subplots(rows, columns, squeeze=False, sharey=True).flat
+  for axis, environment, in_panel in zip(
+    axes, environments, theirs, strict=False
+  ):
+    _own_bars(axis, experiment, environment)
+    for n in in_panel:
+      y = len(experiment.learned) + methods.index(place(n))
+      _bar(axis, y, n.score, n.spread, GREY)
+    axis.axvline(0, color='0.2', lw=0.8)
+    axis.set(title=environment, xlabel='final return, mode action')
+    axis.set(ylim=(len(names) - 0.4, -0.6))
+    axis.set_yticks(range(len(names)), names)
+    axis.grid(alpha=0.25, axis='x')
+  for axis in axes[len(environments) :]:
     axis.set_axis_off()
-  _bar_legend(figure, columns, experiment, methods)
+  _bar_legend(figure, columns, experiment, bool(methods))
   return figure
 
 
-def _methods(experiment, numbers) -> list[Setting | str]:
-  """What has a row: settings, then published methods by name."""
-  found: dict[Setting | str, None] = dict.fromkeys(experiment.learned)
-  for environment in experiment.environments:
-    for n in same_algorithms(experiment, numbers, environment):
-      found[place(n)] = None
-  return list(found)
+def _broken(label: str) -> str:
+  """A line per binding."""
+  return '\n'.join(
+    textwrap.fill(part, 48, break_on_hyphens=False)
+    for part in label.split('; ')
+  )
 
 
-def _names(experiment, methods) -> list[str]:
-  """Labels of the rows, a line per binding."""
-  labels = [
-    method if isinstance(method, str) else experiment.labels[method]
-    for method in methods
-  ]
-  return [
-    '\n'.join(
-      textwrap.fill(part, 48, break_on_hyphens=False)
-      for part in label.split('; ')
-    )
-    for label in labels
-  ]
-
-
-def _bar_panel(axis, experiment, environment, methods, numbers) -> None:
-  known = {
-    place(n): n for n in same_algorithms(experiment, numbers, environment)
-  }
-  for y, method in enumerate(methods):
-    if isinstance(method, str):
-      if n := known.get(method):
-        _bar(axis, y, n.score, n.spread, GREY)
-    else:
-      finals = experiment.finals(method, environment, 'mode')
-      if finals:
-        _own_bar(axis, y, finals)
-      if finals and method == experiment.centre:
-        axis.axvline(scores.median(finals), color=COLOURS[0], lw=1, ls='--')
-      mean = experiment.data_return(method.dataset, environment)
-      if mean is not None:
-        axis.plot([mean] * 2, [y - 0.5, y + 0.5], color=DATA_COLOUR, lw=2)
-  axis.axvline(0, color='0.2', lw=0.8)
-  axis.set(title=environment, xlabel='final return, mode action')
-  axis.set_ylim(len(methods) - 0.4, -0.6)
-  axis.grid(alpha=0.25, axis='x')
+def _own_bars(axis, experiment: Experiment, environment: str) -> None:
+  for y, setting in enumerate(experiment.learned):
+    if finals := experiment.finals(setting, environment, 'mode'):
+      low, middle, high = np.percentile(finals, [25, 50, 75])
+      spread = [[middle - low], [high - middle]] if len(finals) > 1 else None
+      _bar(axis, y, middle, spread, COLOURS[0])
+      # A score of 0 may lie on the frame.
+      axis.plot(
+        finals, [y - 0.2] * len(finals), '.', color='0.1', ms=5, zorder=3,
+        clip_on=False,
+      )  # fmt: skip
+      if interval := scores.bootstrap([finals]):
+        iqm, height = scores.iqm(finals), y + 0.2
+        style = dict(color=COLOURS[1], zorder=3)
+        axis.plot(interval, [height] * 2, lw=1.6, **style)
+        axis.plot(iqm, height, 'D', ms=4.5, **(style | {'zorder': 4}))
+      if setting == experiment.centre:
+        axis.axvline(middle, color=COLOURS[0], lw=1, ls='--')
+    mean = experiment.data_return(setting.dataset, environment)
+    if mean is not None:
+      axis.plot([mean] * 2, [y - 0.5, y + 0.5], color=DATA_COLOUR, lw=2)
 
 
 def _bar(axis, y, score, spread, colour) -> None:
@@ -120,50 +106,37 @@ def _bar(axis, y, score, spread, colour) -> None:
   )  # fmt: skip
 
 
-def _own_bar(axis, y, finals) -> None:
-  low, middle, high = np.percentile(finals, [25, 50, 75])
-  spread = [[middle - low], [high - middle]] if len(finals) > 1 else None
-  _bar(axis, y, middle, spread, COLOURS[0])
-  (dots,) = axis.plot(finals, [y - 0.2] * len(finals), '.', color='0.1', ms=5)
-  dots.set(zorder=3, clip_on=False)  # A score of 0 may lie on the frame.
-  if interval := scores.bootstrap([finals]):
-    axis.plot(interval, [y + 0.2] * 2, color=COLOURS[1], lw=1.6, zorder=3)
-    middle = scores.iqm(finals)
-    axis.plot(middle, y + 0.2, 'D', color=COLOURS[1], ms=4.5, zorder=4)
-
-
-_INTERVAL = 'IQM, 95 % bootstrap interval'
-_PUBLISHED = 'published, ± half the interquartile range'
-_CENTRE = "the centre's median"
-_DATA = 'mean return of the data'
-
-
-def _bar_legend(figure, columns, experiment, methods) -> None:
+def _bar_legend(figure, columns, experiment, has_published) -> None:
   """Explains what is drawn, and nothing else."""
-  from matplotlib import lines
-  from matplotlib import patches
 
-  line = lines.Line2D
+  def line(**style):
+    return lines.Line2D([], [], **style)
+
+  def bar(colour):
+    return patches.Patch(color=colour, alpha=0.45)
+
   has_seeds = any(
-    len(experiment.of(setting, environment)) > 1
+    len(experiment.final(setting, environment)) > 1
     for setting in experiment.learned
     for environment in experiment.environments
   )
-  has_centre = experiment.centre is not None
-  has_published = any(isinstance(method, str) for method in methods)
-  has_data = any(setting.dataset for setting in experiment.learned)
-  entries = [
-    (True, patches.Patch(color=COLOURS[0], alpha=0.45), 'median of the seeds'),
-    (True, line([], [], color='0.1', marker='.', ls=''), 'a seed'),
-    (has_seeds, line([], [], color='0.2', marker='|', ms=7), 'quartiles'),
-    (has_seeds, line([], [], color=COLOURS[1], marker='D'), _INTERVAL),
-    (has_centre, line([], [], color=COLOURS[0], ls='--'), _CENTRE),
-    (has_published, patches.Patch(color=GREY, alpha=0.45), _PUBLISHED),
-    (has_data, line([], [], color=DATA_COLOUR, lw=2), _DATA),
-  ]
-  drawn = [(handle, label) for there, handle, label in entries if there]
+  entries = {
+    'median of the seeds': bar(COLOURS[0]),
+    'a seed': line(color='0.1', marker='.', ls=''),
+  }
+  if has_seeds:
+    diamond = line(color=COLOURS[1], marker='D')
+    entries['quartiles'] = line(color='0.2', marker='|', ms=7)
+    entries['IQM, 95 % bootstrap interval'] = diamond
+  if experiment.centre:
+    entries["the centre's median"] = line(color=COLOURS[0], ls='--')
+  if has_published:
+    entries['published, ± half the interquartile range'] = bar(GREY)
+  if any(setting.dataset for setting in experiment.learned):
+    entries['mean return of the data'] = line(color=DATA_COLOUR, lw=2)
   figure.legend(
-    *zip(*drawn, strict=True),
+    entries.values(),
+    entries.keys(),
     loc='outside lower center',
     ncols=min(columns + 1, 3),
   )
@@ -172,48 +145,47 @@ def _bar_legend(figure, columns, experiment, methods) -> None:
 # Performance profile.
 
 
-def profile_strata(experiment, numbers) -> dict[Setting, list[list[float]]]:
-  """Normalised final scores of the settings that have all scaled tasks."""
-  scale = published.scales(numbers)
-  scaled = [e for e in experiment.environments if env_names.task(e) in scale]
-  found = {}
-  for setting in experiment.learned:
-    strata = [
-      [
-        published.normalised(score, scale[env_names.task(environment)])
-        for score in experiment.finals(setting, environment, 'mode')
-      ]
-      for environment in scaled
-    ]
-    if strata and all(strata):
-      found[setting] = strata
-  return found
+def profile_scores(
+  experiment: Experiment,
+) -> dict[Setting, dict[str, list[float]]]:
+  """Normalised scores, mode action, of settings that have all scaled tasks."""
+  every = {s: experiment.normalised(s, 'mode') for s in experiment.learned}
+  scales = experiment.scales
+  return {s: x for s, x in every.items() if scales and set(x) == set(scales)}
 
 
-def profile(pyplot, experiment: Experiment, numbers: Sequence[Number]):
+def profile(experiment: Experiment) -> Figure:
   """Share of runs above each normalised score."""
-  every = profile_strata(experiment, numbers)
-  found = dict(list(every.items())[: len(COLOURS)])
-  thresholds = _thresholds(found)
-  figure, axis = pyplot.subplots(figsize=(6.4, 4.4), layout='constrained')
-  for colour, label, shares, bounds in _profile_lines(
-    found, experiment.labels, thresholds
-  ):
-    axis.step(thresholds, shares, where='post', color=colour, label=label)
-    if bounds is not None:
+  normalised = profile_scores(experiment)
+  drawn = dict(zip(normalised, COLOURS, strict=False))
+  every = [
+    x for s in drawn for stratum in normalised[s].values() for x in stratum
+  ]
+  # So that every line begins at 1, but for scores of 0, and ends at 0.
+  low, high = min(0.0, *every), max(0.0, *every)
+  thresholds = np.linspace(1.1 * low - 0.02 * (low < 0), 1.1 * high + 0.02, 201)
+  figure = Figure(figsize=(6.4, 4.4), layout='constrained')
+  axis = figure.subplots()
+  for setting, colour in drawn.items():
+    strata = list(normalised[setting].values())
+    runs = sum(map(len, strata))
+    plural = '' if runs == 1 else 's'
+    label = f'{experiment.labels[setting]} ({runs} run{plural})'
+    axis.step(
+      thresholds, scores.profile(strata, thresholds), where='post',
+      color=colour, label=textwrap.fill(label, 70),
+    )  # fmt: skip
+    band = scores.profile_band(strata, thresholds)
+    if band is not None:
+      low, high = band
       axis.fill_between(
-        thresholds, *bounds, step='post', color=colour, alpha=0.15, lw=0
+        thresholds, low, high, step='post', color=colour, alpha=0.15, lw=0
       )
-  tasks = ', '.join(
-    e
-    for e in experiment.environments
-    if env_names.task(e) in published.scales(numbers)
-  )
-  left_out = ''
-  if len(found) < len(every):
-    left_out = f' (the first {len(found)} of {len(every)} settings)'
+  title = ', '.join(next(iter(normalised.values())))
+  if len(drawn) < len(normalised):
+    title += f' (the first {len(drawn)} of {len(normalised)} settings)'
   axis.set(
-    title=textwrap.fill(f'{tasks}{left_out}', 70),
+    title=textwrap.fill(title, 70),
     xlabel='normalised score (MuJoCo: 1 is SAC at 1M; Atari: 1 is human)',
     ylabel='share of runs above it, mode action',
     ylim=(-0.02, 1.02),
@@ -221,23 +193,3 @@ def profile(pyplot, experiment: Experiment, numbers: Sequence[Number]):
   axis.grid(alpha=0.25)
   figure.legend(loc='outside lower center')
   return figure
-
-
-def _thresholds(found) -> np.ndarray:
-  """From a little below the lowest score, or 0, to as much above the highest.
-
-  So that every line begins at 1, but for scores of 0, and ends at 0.
-  """
-  known = np.concatenate([np.concatenate(strata) for strata in found.values()])
-  top, low = max(0.0, known.max()), min(0.0, known.min())
-  below = 1.1 * low - 0.02 if low else 0.0
-  return np.linspace(below, 1.1 * top + 0.02, 201)
-
-
-def _profile_lines(found, labels, thresholds) -> Iterator[tuple]:
-  for (setting, strata), colour in zip(found.items(), COLOURS, strict=False):
-    runs = sum(map(len, strata))
-    plural = '' if runs == 1 else 's'
-    label = textwrap.fill(f'{labels[setting]} ({runs} run{plural})', 70)
-    shares = scores.profile(strata, thresholds)
-    yield colour, label, shares, scores.profile_band(strata, thresholds)

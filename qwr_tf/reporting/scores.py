@@ -1,10 +1,10 @@
-"""Statistics of a few runs' scores.
+"""Statistics of the scores of a few runs.
 
 The paper's own, median and half the interquartile range, and those of "Deep
 Reinforcement Learning at the Edge of the Statistical Precipice": the
 interquartile mean (IQM) with stratified bootstrap intervals, performance
-profiles, and the probability of improvement. A stratum is one environment's
-runs.
+profiles, and the probability of improvement. A stratum is the runs of one
+environment.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,14 +12,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy import stats
 
-# A fixed seed: the same rows give the same tables.
-_SEED, _RESAMPLES = 0, 10_000
-
 Interval = tuple[float, float]
 
 
 def median(scores: Sequence[float]) -> float:
-  """Of all scores."""
+  """Median of all scores."""
   return float(np.median(scores))
 
 
@@ -30,41 +27,38 @@ def half_iqr(scores: Sequence[float]) -> float:
 
 
 def mean(scores: Sequence[float]) -> float:
-  """Of all scores."""
+  """Mean of all scores."""
   return float(np.mean(scores))
 
 
-def iqm(scores, axis: int = 0):
-  """Mean of what is left when the outer quarters are cut off.
+def iqm(scores):
+  """Mean over runs without the outer quarters; of fewer than four, the mean."""
+  return stats.trim_mean(scores, 0.25, axis=-1)
 
-  Of less than four scores nothing is cut: then it is the mean.
 
-  Args:
-    scores: floats of any shape.
-    axis: of the runs.
-  """
-  return stats.trim_mean(scores, 0.25, axis=axis)
+# Statistics for `bootstrap`: strata [..., runs] to [...]. All strata count the
+# same but in the IQM.
 
 
 def pooled_iqm(strata: Sequence[np.ndarray]) -> np.ndarray:
-  """IQM over the runs of all strata [..., runs]; a `bootstrap` statistic."""
-  return iqm(np.concatenate(strata, axis=-1), axis=-1)
+  """IQM over the runs of all strata."""
+  return iqm(np.concatenate(strata, axis=-1))
 
 
 def mean_of_means(strata: Sequence[np.ndarray]) -> np.ndarray:
-  """Each stratum counts the same; a `bootstrap` statistic."""
+  """Mean over strata of their means."""
   return np.mean([np.mean(stratum, axis=-1) for stratum in strata], axis=0)
 
 
 def mean_of_medians(strata: Sequence[np.ndarray]) -> np.ndarray:
-  """Each stratum counts the same; a `bootstrap` statistic."""
+  """Mean over strata of their medians."""
   return np.mean([np.median(stratum, axis=-1) for stratum in strata], axis=0)
 
 
 def difference_of_medians(strata: Sequence[np.ndarray]) -> np.ndarray:
-  """Of the first stratum from the second; a `bootstrap` statistic."""
-  ours, theirs = (np.median(stratum, axis=-1) for stratum in strata)
-  return ours - theirs
+  """Median of the first stratum less that of the second."""
+  first, second = (np.median(stratum, axis=-1) for stratum in strata)
+  return first - second
 
 
 def probability_of_improvement(
@@ -83,49 +77,29 @@ def bootstrap(
 
   Args:
     strata: scores of the runs, one sequence per environment.
-    statistic: of arrays [resamples, runs], one per stratum; over the last
-      axis.
+    statistic: of arrays [resamples, runs], one per stratum.
 
   Returns:
     The interval; None if every stratum has but one run, which says nothing
     about other seeds.
   """
-  bounds = _bounds([np.asarray(s, float) for s in strata], statistic)
+  bounds = _bounds([np.asarray(s, float) for s in strata], statistic, 10_000)
   return None if bounds is None else (float(bounds[0]), float(bounds[1]))
 
 
 def _bounds(
-  strata: Sequence[np.ndarray], statistic: Callable, count: int = _RESAMPLES
+  strata: Sequence[np.ndarray], statistic: Callable, resamples: int
 ) -> np.ndarray | None:
-  """95 % bounds [2, ...] of a statistic of strata [..., runs].
-
-  scipy refuses to draw from one run; a stratum of one stays what it is.
-  """
-  several = [np.sort(s) for s in strata if s.shape[-1] > 1]  # In any order.
-  if not several:
+  """95 % bounds [2, ...] of a statistic of strata [..., runs]."""
+  if all(stratum.shape[-1] == 1 for stratum in strata):
     return None
-
-  def of_drawn(*drawn, axis):
-    left, shape = iter(drawn), drawn[0].shape[:-1]
-    return statistic(
-      [
-        next(left) if s.shape[-1] > 1 else _spread(s, shape, axis)
-        for s in strata
-      ]
-    )
-
-  interval = stats.bootstrap(
-    several, of_drawn, n_resamples=count, method='percentile', rng=_SEED,
-    axis=-1, vectorized=True,
-  ).confidence_interval  # fmt: skip
-  return np.array([interval.low, interval.high])
-
-
-def _spread(stratum: np.ndarray, shape: tuple[int, ...], axis: int):
-  """[..., 1] as [..., resamples, 1], as often as the others were drawn."""
-  while stratum.ndim <= len(shape):
-    stratum = np.expand_dims(stratum, axis - 1)
-  return np.broadcast_to(stratum, (*shape, 1))
+  rng = np.random.default_rng(0)  # The same rows give the same tables.
+  drawn = []
+  for stratum in strata:
+    runs = stratum.shape[-1]
+    picks = rng.integers(runs, size=(resamples, runs))
+    drawn.append(np.sort(stratum)[..., picks])  # In any order.
+  return np.percentile(statistic(drawn), [2.5, 97.5], axis=-1)
 
 
 def profile(

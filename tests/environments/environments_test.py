@@ -389,7 +389,9 @@ def test_the_check_leaves_no_trace(name):
 
 
 def test_bad_numbers_of_the_first_step_are_found_before_a_run(broken):
-  with pytest.raises(FloatingPointError, match='the reward of step 1'):
+  with pytest.raises(
+    environments.FaultyEnvironmentError, match='the reward of step 1'
+  ):
     environments.load(broken('NaN'))
 
 
