@@ -636,7 +636,8 @@ class Iterations:
   def begin(self, steps) -> None:
     """Remembers the counts of gradient steps before an iteration."""
     agent = self._agent
-    self._before = [int(n) for n in (agent.critic_steps, agent.actor_steps)]
+    counts = agent.critic_steps, agent.actor_steps
+    self._before = [int(tf.convert_to_tensor(n)) for n in counts]
     self._steps = [int(n) for n in steps]
 
   def redraw(self, bad_step: replicas.BadStep) -> tuple[tf.Tensor, Any]:
