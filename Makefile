@@ -12,15 +12,21 @@ ARGS ?=
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 ONE_THREAD := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 \
   TF_NUM_INTEROP_THREADS=1
+PYTEST := $(PYTHON_BIN) -m pytest -c tests/pytest.ini -n 2 --dist worksteal
+
+# Tests whose numbers come from the processor's kernels.
+NUMERIC := tests/ops tests/networks tests/agents tests/training/bad_batch_test.py
 
 LINTED := setup.py $(wildcard qwr_tf export tests benchmarks examples)
 
-.PHONY: help setup train test format lint
+.PHONY: help setup train test test-fast test-numerics format lint
 
 help:
 	@echo 'make setup                      environment only (.venv)'
 	@echo 'make train [GIN=file] [ARGS=…]  set-up, then train; GIN=$(GIN)'
 	@echo 'make test                       set-up, format, lint, types, tests'
+	@echo 'make test-fast                  set-up, then all but the slow tests'
+	@echo 'make test-numerics              set-up, then numbers on other kernels'
 	@echo 'make format                     rewrite the files to the style'
 	@echo 'make lint                       set-up, format check, lint, types'
 
@@ -46,4 +52,14 @@ lint: setup
 
 test: lint
 	@echo '== tests'
-	@$(ONE_THREAD) $(PYTHON_BIN) -m pytest -c tests/pytest.ini -n 2 tests
+	@$(ONE_THREAD) $(PYTEST) tests
+
+test-fast: setup
+	@$(ONE_THREAD) $(PYTEST) -m 'not slow' tests
+
+# As on processors without AVX-512, and as without oneDNN.
+test-numerics: setup
+	@echo '== numbers without oneDNN'
+	@$(ONE_THREAD) TF_ENABLE_ONEDNN_OPTS=0 $(PYTEST) -m 'not slow' $(NUMERIC)
+	@echo '== numbers with AVX2'
+	@$(ONE_THREAD) ONEDNN_MAX_CPU_ISA=AVX2 $(PYTEST) -m 'not slow' $(NUMERIC)

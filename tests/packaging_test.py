@@ -11,6 +11,8 @@ from importlib import metadata
 
 import pytest
 
+pytestmark = pytest.mark.slow  # Builds, installs, starts programs.
+
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _CONFIG = 'qwr/mujoco_100k.gin'
 
