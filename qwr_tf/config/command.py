@@ -1,10 +1,13 @@
 """How every `python -m qwr_tf...` ends: exit code 0, 1 or 2, and one line."""
 
 import errno
+import io
+import os
 import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from typing import TextIO
 
 from absl import app
 from absl import flags
@@ -46,9 +49,39 @@ def run(main: Callable[[], None]) -> None:
   else; NaN while running and an interruption with one line, the unexpected
   with its traceback.
   """
+  sys.stdout, sys.stderr = _Stream.of(sys.stdout), _Stream.of(sys.stderr)
   # AutoGraph's translation of tf_agents compares with literals.
   warnings.filterwarnings('ignore', '"is not" with a literal', SyntaxWarning)
   app.run(lambda _: guarded(main), flags_parser=parse_flags)
+
+
+class _Stream(io.TextIOWrapper):
+  """A stream whose reader may go away, and lack the characters of a path."""
+
+  @classmethod
+  def of(cls, stream: TextIO | None) -> TextIO:
+    """Takes the place of a standard stream; None is one that is closed."""
+    if not isinstance(stream, io.TextIOWrapper):
+      return stream or open(os.devnull, 'w')
+    encoding, is_terminal = stream.encoding, stream.line_buffering
+    return cls(stream.detach(), encoding, 'backslashreplace', None, is_terminal)
+
+  def write(self, text: str) -> int:
+    try:
+      return super().write(text)
+    except BrokenPipeError:
+      self._drop()
+      return len(text)
+
+  def flush(self) -> None:
+    try:
+      super().flush()
+    except BrokenPipeError:
+      self._drop()
+
+  def _drop(self) -> None:
+    """From now on the output goes nowhere; the run goes on."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
 
 
 def parse_flags(argv: list[str]) -> list[str]:

@@ -36,14 +36,14 @@ _REFUSALS = {
   'bitflip.gin': _QWR,
   'crr_bitflip.gin': _QWR,
   'crr_bitflip_binary.gin': _QWR,
+  'dqn_atari.gin': 'DQN is for one discrete action',
   'dqn_bitflip.gin': 'DQN is for one discrete action',
   'rwr_mujoco.gin': 'use @logits_penalty',
 }
-# Images are asked for before actions are.
 _REFUSALS |= {
-  file: 'images, of 36 x 36 pixels or more'
+  file: 'the torso takes images of uint8'
   for file in _PRESETS
-  if 'atari' in file
+  if file.startswith('atari')
 }
 
 _SMALL = (

@@ -53,3 +53,52 @@ def test_a_file_in_the_place_of_a_folder_is_bad_input(capsys):
   assert capsys.readouterr().err == (
     f'error: {__file__}: File exists; choose another folder.\n'
   )
+
+
+# A command that prints a path: as its output ends, and before it goes on.
+_PRINTS = """
+import pathlib, sys
+from qwr_tf.config import command
+def main():
+  print('run runs/caf\\u00e9', flush=len(sys.argv) > 1)
+  print('score 3', file=sys.stderr)
+  pathlib.Path('done').touch()
+sys.argv[1:] = []
+command.run(main)
+"""
+
+
+def _shell(line, folder, **environment):
+  line = line.replace('PROGRAM', f'{sys.executable} program.py')
+  (folder / 'program.py').write_text(_PRINTS)
+  return subprocess.run(
+    ['bash', '-o', 'pipefail', '-c', line],
+    cwd=folder,
+    env={**os.environ, 'PYTHONPATH': str(_ROOT), **environment},
+    capture_output=True,
+    text=True,
+  )
+
+
+@pytest.mark.parametrize(
+  'line',
+  [
+    'PROGRAM | true',
+    'PROGRAM | head -n 1',
+    'PROGRAM 2>&1 | true',
+    'PROGRAM >&-',
+    'PROGRAM >&- 2>&-',
+    'sleep 1 | PROGRAM | sleep 0',
+  ],
+)
+def test_a_reader_that_went_away_is_no_error(line, tmp_path):
+  process = _shell(line, tmp_path)
+  assert process.returncode == 0, process.stderr
+  assert (tmp_path / 'done').exists()
+  assert process.stderr in ('', 'score 3\n')
+
+
+def test_a_path_beyond_the_terminal_s_characters(tmp_path):
+  process = _shell('PROGRAM', tmp_path, PYTHONIOENCODING='ascii')
+  assert process.returncode == 0, process.stderr
+  assert process.stdout == 'run runs/caf\\xe9\n'
