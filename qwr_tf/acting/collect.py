@@ -15,6 +15,7 @@ from tf_agents.trajectories import trajectory
 from qwr_tf.acting import interrupts
 from qwr_tf.acting import numpy_actor
 from qwr_tf.config.errors import ConfigError
+from qwr_tf.config.gin_values import PositiveInt
 from qwr_tf.policies import behavior_policy
 
 
@@ -45,8 +46,8 @@ class Collector:
     table,
     *,
     seed: int,
-    env_steps: int = 1000,
-    first_env_steps: int | None = None,
+    env_steps: PositiveInt = 1000,
+    first_env_steps: PositiveInt | None = None,
     whole_episodes: bool = False,
     on_policy: bool = False,
     update_normalizer: bool = True,

@@ -16,7 +16,7 @@ _LITERALS = (bool, int, float, str, tuple, list, dict, type(None))
 _COMMENT_COLUMN = 48
 
 # Parameters that are arguments of a call rather than settings.
-_BY_CALLERS = ('mask', 'name')
+_BY_CALLERS = ('batch', 'name')
 
 
 class Value(NamedTuple):
@@ -98,7 +98,7 @@ def _values(
     if reference:
       named.append((reference.split('/')[-1].strip('@()'), raw))
       text = reference
-    elif isinstance(raw, _LITERALS):
+    elif type(raw) in _LITERALS:
       text = repr(raw)
     else:
       continue

@@ -1,30 +1,63 @@
 """Whether the values of a configuration can be meant: names, types, ranges."""
 
 import inspect
+import math
 import re
 import types
 import typing
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
 import gin
 
-# Parameters have one meaning each, so that a name says what can be meant.
-# Other numbers are 0 or more, but for the signed ones.
+
+class Range(NamedTuple):
+  """What a number may be, as metadata of `typing.Annotated`.
+
+  Attributes:
+    low: the least value.
+    high: the largest one.
+    is_open: whether `low` itself is too small.
+  """
+
+  low: float = 0
+  high: float = math.inf
+  is_open: bool = False
+
+  def problem(self, number: float) -> str:
+    """What the number must be; '' if it is."""
+    if not math.isfinite(number):
+      return 'finite'
+    if isinstance(number, int) and abs(number) >= 2**63:
+      return 'less than 2**63'
+    is_inside = self.low <= number <= self.high
+    if is_inside and not (self.is_open and number == self.low):
+      return ''
+    if self.high < math.inf:
+      return f'between {self.low} and {self.high}'
+    return f'more than {self.low}' if self.is_open else f'{self.low} or more'
+
+
+# Annotations of parameters. Numbers without any are 0 or more.
+PositiveInt = Annotated[int, Range(is_open=True)]
+PositiveFloat = Annotated[float, Range(is_open=True)]
+Fraction = Annotated[float, Range(high=1)]
+
+# Parameters of agents and critics, which have no such annotations yet.
 _FRACTIONS = frozenset(
-  'final_epsilon gamma initial_epsilon momentum target_update_tau '
-  'td_lambda'.split()
+  'final_epsilon gamma initial_epsilon target_update_tau td_lambda'.split()
 )
 _POSITIVE = frozenset(
-  'backup_temperature batch_size beta chunk_rows chunk_steps '
-  'decay_critic_steps decay_steps env_steps epsilon eval_environments '
-  'eval_episodes eval_every_env_steps final_eval_episodes first_env_steps '
-  'gate_units global_clipnorm horizon initial_learning_rate learning_rate '
-  'log_every_env_steps max_scale max_weight min_scale num_actions num_atoms '
-  'num_critics num_heads output_limit period_train_steps post_gate_units '
-  'replay_capacity reuse_train_steps rounds scale units value_scale'.split()
+  'backup_temperature batch_size beta chunk_rows decay_critic_steps gate_units '
+  'horizon max_weight num_actions num_atoms num_critics num_heads output_limit '
+  'period_train_steps post_gate_units reuse_train_steps rounds '
+  'value_scale'.split()
 )
 _SIGNED = frozenset(['max_value', 'min_value'])
+
+# By class of a library: annotations of its parameters.
+_LIBRARIES: dict[type, dict[str, Any]] = {}
+
 _IN_WORDS = {
   int: 'a whole number',
   float: 'a number',
@@ -56,12 +89,20 @@ def problem(config: dict[tuple[str, str], dict[str, Any]]) -> str:
           f"Configurable '{selector}' doesn't have a parameter named '{name}'."
         )
       value = _resolve(value, config)
-      wanted = parameter and _misfit(value, parameter)
-      if wanted := wanted or _out_of_range(value, name, parameter):
+      if parameter and value is parameter.default:
+        continue
+      hint = parameter.annotation if parameter else Any
+      if wanted := _misfit(value, hint, _range(name)):
         key = f'{scope}/{selector}'.removeprefix('/')
         key = re.sub(r'[\w.]+\.(?=\w+$)', '', key)
         return f'{key}.{name} must be {wanted}, not {value!r}.'
   return ''
+
+
+def annotate(made: type, **hints: Any) -> type:
+  """Says what parameters of a library's class may be; returns the class."""
+  _LIBRARIES[made] = hints
+  return made
 
 
 def parameters(made: Any) -> tuple[dict[str, inspect.Parameter], bool]:
@@ -85,7 +126,13 @@ def _signature(made: Any) -> dict[str, inspect.Parameter]:
     return dict(inspect.signature(made).parameters)
   # gin gives the classes of libraries a metaclass that takes anything.
   constructor = inspect.unwrap(made.__init__)  # type: ignore[misc]
-  return dict(list(inspect.signature(constructor).parameters.items())[1:])
+  known = dict(list(inspect.signature(constructor).parameters.items())[1:])
+  # gin derives its own class from the library's.
+  hints = [_LIBRARIES[base] for base in made.__mro__ if base in _LIBRARIES]
+  for name, hint in (hints[0] if hints else {}).items():
+    default = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY)
+    known[name] = known.get(name, default).replace(annotation=hint)
+  return known
 
 
 def _resolve(value: Any, config) -> Any:
@@ -97,39 +144,56 @@ def _resolve(value: Any, config) -> Any:
   return value
 
 
-def _misfit(value: Any, parameter: inspect.Parameter) -> str:
-  """What the value should be, or '' if it is."""
-  hint = parameter.annotation
-  if hint is parameter.empty or value is parameter.default:
-    return ''
-  return '' if _fits(value, hint) else _in_words(hint)
+def _range(name: str) -> Range:
+  """Of a number whose parameter is not annotated with one."""
+  if name in _SIGNED:
+    return Range(-math.inf)
+  return Range(0, 1 if name in _FRACTIONS else math.inf, name in _POSITIVE)
 
 
-def _fits(value: Any, hint: Any) -> bool:
-  arguments = typing.get_args(hint)
-  kind = typing.get_origin(hint) or hint
+def _misfit(value: Any, hint: Any, bounds: Range) -> str:
+  """What the value must be; '' if it is."""
+  arguments, kind = typing.get_args(hint), _kind(hint)
+  if kind is Annotated:
+    return _misfit(value, *arguments)
   if kind in (typing.Union, types.UnionType):
-    return any(_fits(value, argument) for argument in arguments)
-  if kind is Any or not isinstance(kind, type):
-    return True  # Nothing that could be held to.
+    problems = {_misfit(value, a, bounds): _in_words(a) for a in arguments}
+    of_range = [p for p, kind in problems.items() if p != kind]
+    return min(of_range, default=_in_words(hint))
   if isinstance(value, gin.config.ConfigurableReference):
-    return value.evaluate or _takes_uncalled(value, kind)
+    fits = value.evaluate or _takes_uncalled(value, kind)
+    return '' if fits else _in_words(hint)
+  if kind is Sequence:
+    items = value if isinstance(value, list | tuple) else [None]
+    wrong = {_misfit(item, arguments[0], bounds) for item in items} - {''}
+    is_of_kind = _in_words(arguments[0]) not in wrong
+    return min(wrong, default='') if is_of_kind else _in_words(hint)
+  if not _is_of_kind(value, kind):
+    return _in_words(hint)
+  is_number = isinstance(value, int | float) and not isinstance(value, bool)
+  if kind not in (int, float):  # Of any sign.
+    bounds = Range(-math.inf)
+  return bounds.problem(value) if is_number else ''
+
+
+def _kind(hint: Any) -> Any:
+  """What is annotated without its arguments; protocols are of functions."""
+  kind = typing.get_origin(hint) or hint
+  return Callable if getattr(kind, '_is_protocol', False) else kind
+
+
+def _is_of_kind(value: Any, kind: Any) -> bool:
   if kind in (int, float):
     numbers = (int,) if kind is int else (int, float)
     return isinstance(value, numbers) and not isinstance(value, bool)
-  if kind is Sequence:
-    return isinstance(value, list | tuple) and all(
-      _fits(item, argument) for item in value for argument in arguments
-    )
-  try:
-    return isinstance(value, kind)
-  except TypeError:  # A protocol.
+  if kind is Any or kind is inspect.Parameter.empty:
     return True
+  return not isinstance(kind, type) or isinstance(value, kind)
 
 
 def _takes_uncalled(reference: gin.config.ConfigurableReference, kind) -> bool:
   """Whether a parameter of a kind can be @f, not @f()."""
-  if kind is Callable:
+  if kind is Callable or not isinstance(kind, type):
     return True
   made = reference.configurable.wrapped
   forgot_to_call = isinstance(made, type) and issubclass(made, kind)
@@ -137,8 +201,9 @@ def _takes_uncalled(reference: gin.config.ConfigurableReference, kind) -> bool:
 
 
 def _in_words(hint: Any) -> str:
-  arguments = typing.get_args(hint)
-  kind = typing.get_origin(hint) or hint
+  arguments, kind = typing.get_args(hint), _kind(hint)
+  if kind is Annotated:
+    return _in_words(arguments[0])
   if kind in (typing.Union, types.UnionType):
     return ' or '.join(_in_words(argument) for argument in arguments)
   if kind is Callable:
@@ -146,22 +211,3 @@ def _in_words(hint: Any) -> str:
   if kind is Sequence:
     return f'a tuple, each item {" ".join(map(_in_words, arguments))}'
   return _IN_WORDS.get(kind, 'an object such as @name()')
-
-
-def _out_of_range(value: Any, name: str, parameter) -> str:
-  """What the number should be, or '' if it is or is none."""
-  values = value if isinstance(value, list | tuple) else [value]
-  for item in values:
-    if name in _POSITIVE | _FRACTIONS and isinstance(item, str):
-      return 'a number'
-    if isinstance(item, bool) or not isinstance(item, int | float):
-      continue
-    if name in _FRACTIONS and not 0 <= item <= 1:
-      return 'between 0 and 1'
-    if name in _POSITIVE and not item > 0:
-      return 'more than 0'
-    if name in _SIGNED:
-      continue
-    if item < 0 and parameter and parameter.annotation is not parameter.empty:
-      return '0 or more'
-  return ''

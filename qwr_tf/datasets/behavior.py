@@ -1,10 +1,14 @@
 """A behaviour policy mu made of logged actions, where none was recorded."""
 
 from collections.abc import Mapping
+from typing import Annotated
 
 import gin
 import numpy as np
 from tf_agents.typing import types
+
+from qwr_tf.config.gin_values import PositiveFloat
+from qwr_tf.config.gin_values import Range
 
 
 @gin.configurable
@@ -12,8 +16,8 @@ def logged_action_behavior(
   actions: np.ndarray,
   action_spec: types.BoundedTensorSpec,
   names: Mapping[str, types.TensorSpec],
-  scale: float = 0.4,
-  epsilon: float = 0.1,
+  scale: PositiveFloat = 0.4,
+  epsilon: Annotated[float, Range(0, 1, is_open=True)] = 0.1,
 ) -> dict[str, np.ndarray]:
   """Parameters of a distribution around the logged action (QWR paper, 4.4).
 

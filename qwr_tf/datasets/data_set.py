@@ -12,6 +12,7 @@ from absl import logging
 from tf_agents.trajectories import trajectory
 
 from qwr_tf import environments
+from qwr_tf.config.gin_values import PositiveInt
 from qwr_tf.datasets import actions
 from qwr_tf.datasets import behavior
 from qwr_tf.datasets import minari_layout
@@ -60,7 +61,7 @@ class DataSet:
     unclipped_actions: bool = True,
     clip_actions: bool = False,
     max_episode_steps: int | None = None,
-    chunk_steps: int = 10_000,
+    chunk_steps: PositiveInt = 10_000,
     seed: int = 0,
   ):
     """Opens the data set.

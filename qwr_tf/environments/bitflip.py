@@ -7,6 +7,7 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
 NUM_STEPS = 5
+_MAX_BITS = 1_000_000
 _PAPER_SIZES = (5, 8, 10, 15, 20, 25, 30)
 
 
@@ -92,7 +93,13 @@ class BitFlipEnv(gymnasium.Env):
 
 
 def spec(num_bits: int) -> EnvSpec:
-  """Describes BitFlip-<N> to gymnasium, whose ids need no version."""
+  """Describes BitFlip-<N> to gymnasium, whose ids need no version.
+
+  Raises:
+    ValueError: for more bits than any network takes.
+  """
+  if num_bits > _MAX_BITS:
+    raise ValueError(f'BitFlip-{num_bits} has more than {_MAX_BITS} bits.')
   return EnvSpec(
     id=f'BitFlip-{num_bits}',
     entry_point='qwr_tf.environments.bitflip:BitFlipEnv',

@@ -11,6 +11,7 @@ from tf_agents.networks import network
 from tf_agents.specs import tensor_spec
 from tf_agents.typing import types
 
+from qwr_tf.config.gin_values import PositiveFloat
 from qwr_tf.networks import discrete_actions
 from qwr_tf.networks import encoders
 from qwr_tf.networks import torsos
@@ -24,7 +25,7 @@ class CategoricalHead(tf.Module):
     self,
     action_spec: types.BoundedTensorSpec,
     *,
-    output_limit: float | None = None,
+    output_limit: PositiveFloat | None = None,
     name: str = 'CategoricalHead',
   ):
     """Creates the projection.
@@ -84,8 +85,8 @@ class GaussianHead(tf.Module):
     self,
     action_spec: types.BoundedTensorSpec,
     *,
-    scale: float = 0.4,
-    output_limit: float | None = None,
+    scale: PositiveFloat = 0.4,
+    output_limit: PositiveFloat | None = None,
     name: str = 'GaussianHead',
   ):
     """Creates the projection.
@@ -126,9 +127,9 @@ class TanhMeanGaussianHead(tf.Module):
     self,
     action_spec: types.BoundedTensorSpec,
     *,
-    min_scale: float = math.exp(-6.0),
-    max_scale: float = 1.0,
-    output_limit: float | None = None,
+    min_scale: PositiveFloat = math.exp(-6.0),  # noqa: B008
+    max_scale: PositiveFloat = 1.0,
+    output_limit: PositiveFloat | None = None,
     name: str = 'TanhMeanGaussianHead',
   ):
     """Creates the projection and the scale.

@@ -1,9 +1,12 @@
 """Torsos: observations to features, for actors and critics alike."""
 
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import gin
 import tensorflow as tf
+
+from qwr_tf.config.gin_values import Range
 
 TorsoFn = Callable[[], tf.keras.Sequential]
 
@@ -15,9 +18,13 @@ def uniform_initializer(limit: float | None):
   return tf.keras.initializers.RandomUniform(-limit, limit)
 
 
+# A layer's. More do not fit in any memory.
+Width = Annotated[int, Range(1, 1_000_000)]
+
+
 @gin.configurable
 def mlp_torso(
-  units: Sequence[int] = (256, 256), layer_norm: bool = False
+  units: Sequence[Width] = (256, 256), layer_norm: bool = False
 ) -> tf.keras.Sequential:
   """ReLU layers over flat observations.
 

@@ -15,7 +15,10 @@ from tf_agents.trajectories import trajectory
 from tf_agents.typing import types
 
 from qwr_tf.replay import frame_stacks
+from qwr_tf.replay import memory
 from qwr_tf.replay import stock_interface
+
+_BOOKKEEPING_BYTES = 16  # Per row.
 
 
 @gin.configurable
@@ -62,6 +65,14 @@ class ReplayTable(stock_interface.StockInterface):
     self._num_rows = int(capacity * rows_per_interaction) + 1 + history
     self.was_cleared = False  # By this process.
     self._stacks = None
+    stored = data_spec
+    if single_frames:
+      spec = data_spec.observation
+      frame = tf.TensorSpec(spec.shape[:-1], spec.dtype)
+      stored = data_spec._replace(observation=frame)
+    # Beside each row, where it is in the order of transitions.
+    size = memory.row_size(stored) + _BOOKKEEPING_BYTES
+    memory.check(self._num_rows * size, capacity)
     with tf.device('/cpu:0'):
       if single_frames:
         spec = data_spec.observation

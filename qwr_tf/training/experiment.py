@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import gin
 import tensorflow as tf
@@ -26,16 +26,39 @@ from qwr_tf.agents import qwr_agent
 from qwr_tf.agents import whole_table  # noqa: F401, gin files name it.
 from qwr_tf.config import effective
 from qwr_tf.config import gin_files
+from qwr_tf.config import gin_values
 from qwr_tf.config.errors import ConfigError
+from qwr_tf.config.gin_values import Fraction
+from qwr_tf.config.gin_values import PositiveFloat
+from qwr_tf.config.gin_values import PositiveInt
 
+_OPTIMIZER = {
+  # A number or a schedule.
+  'learning_rate': PositiveFloat | Callable,
+  'clipnorm': PositiveFloat | None,
+  'global_clipnorm': PositiveFloat | None,
+}
 gin.external_configurable(
-  tf.keras.optimizers.legacy.Adam, 'Adam', module='tf.keras.optimizers.legacy'
+  gin_values.annotate(
+    tf.keras.optimizers.legacy.Adam, epsilon=PositiveFloat, **_OPTIMIZER
+  ),
+  'Adam',
+  module='tf.keras.optimizers.legacy',
 )
 gin.external_configurable(
-  tf.keras.optimizers.legacy.SGD, 'SGD', module='tf.keras.optimizers.legacy'
+  gin_values.annotate(
+    tf.keras.optimizers.legacy.SGD, momentum=Fraction, **_OPTIMIZER
+  ),
+  'SGD',
+  module='tf.keras.optimizers.legacy',
 )
 gin.external_configurable(
-  tf.keras.optimizers.schedules.PolynomialDecay,
+  gin_values.annotate(
+    tf.keras.optimizers.schedules.PolynomialDecay,
+    initial_learning_rate=PositiveFloat,
+    end_learning_rate=float,
+    decay_steps=PositiveInt,
+  ),
   'PolynomialDecay',
   module='tf.keras.optimizers.schedules',
 )
@@ -136,14 +159,14 @@ class Settings:
 
   environment: str = gin.REQUIRED
   interactions: int = 100_000
-  replay_capacity: int | None = 50_000
+  replay_capacity: PositiveInt | None = 50_000
   dataset: str | None = None
   offline_iterations: int = 0
-  eval_every_env_steps: int = 5_000
-  eval_episodes: int = 5
-  final_eval_episodes: int = 10
-  eval_environments: int = 1
-  log_every_env_steps: int = 1_000
+  eval_every_env_steps: PositiveInt = 5_000
+  eval_episodes: PositiveInt = 5
+  final_eval_episodes: PositiveInt = 10
+  eval_environments: Annotated[int, gin_values.Range(1, 1_000)] = 1
+  log_every_env_steps: PositiveInt = 1_000
   checkpoint_every_seconds: float = 120.0
 
 
@@ -209,9 +232,8 @@ def steps_in_run() -> int:
     later = interactions - (value('Collector', 'first_env_steps') or env_steps)
     iterations += 1 + max(math.ceil(later / env_steps), 0)
   network = 'critic' if 'critic' in gin.current_scope() else 'actor'
-  steps = value('iterate', 'steps_fn')(
-    collect.Collected(env_steps, [], 0.0), value('iterate', f'{network}_steps')
-  )
+  of_phase = value('iterate', f'{network}_steps')
+  steps = value('iterate', 'steps_fn')(env_steps, of_phase)
   return max(iterations * value('iterate', 'rounds') * int(steps), 1)
 
 
@@ -308,7 +330,15 @@ def build(
     strategy = strategy or tf.distribute.get_strategy()
     experience_fn = experience_fn or own_experience
     return _build(settings, seed, strategy, jit, experience_fn)
-  except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
+  except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+    raise ConfigError(
+      f'{gin_files.describe(error)}: the networks or the replay buffer do not '
+      'fit into memory.'
+    ) from error
+  except (
+    *(ValueError, TypeError, OverflowError),
+    tf.errors.InvalidArgumentError,
+  ) as error:
     raise ConfigError(gin_files.describe(error)) from error
 
 

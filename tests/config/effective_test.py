@@ -56,7 +56,7 @@ def test_values_of_files_bindings_and_code():
 
 def test_what_no_binding_reaches_is_left_out():
   names = _page()
-  assert not [n for n in names if n.endswith(('.seed', '.name', '.mask'))]
+  assert not [n for n in names if n.endswith(('.seed', '.name', '.batch'))]
   assert 'GatedQNetwork.normalizer' not in names
   assert 'ReplayTable.capacity' not in names
   # AwacAgent sets these itself.

@@ -251,7 +251,23 @@ def test_syntax_error_names_file_and_line(tmp_path):
     ('DistributionalCritic.num_atoms = 0', 'num_atoms must be more than 0'),
     ('QwrAgent.gamma = 1.5', 'QwrAgent.gamma must be between 0 and 1'),
     ('QwrAgent.td_lambda = -0.1', 'QwrAgent.td_lambda must be between 0 and 1'),
-    ('mlp_torso.units = (8, 0)', 'mlp_torso.units must be more than 0'),
+    ('mlp_torso.units = (8, 0)', 'units must be between 1 and 1000000'),
+    ('mlp_torso.units = (8, 10000000000)', 'units must be between 1 and'),
+    ('run.eval_environments = 1000000', 'must be between 1 and 1000'),
+    (
+      'iterate.critic_steps = 99999999999999999999',
+      'critic_steps must be less',
+    ),
+    ('Adam.learning_rate = 1e400', 'Adam.learning_rate must be finite'),
+    ('GaussianHead.scale = -1e400', 'GaussianHead.scale must be finite'),
+    ('Adam.clipnorm = 0', 'Adam.clipnorm must be more than 0'),
+    ('SGD.momentum = 1.5', 'SGD.momentum must be between 0 and 1'),
+    ('logged_action_behavior.epsilon = 0.0', 'epsilon must be between 0 and 1'),
+    ('DataSet.chunk_steps = 0', 'DataSet.chunk_steps must be more than 0'),
+    (
+      'load_environment.healthy_reward = 1e400',
+      'healthy_reward must be finite',
+    ),
   ],
 )
 def test_values_that_do_not_fit(binding, expected):

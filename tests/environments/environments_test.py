@@ -964,3 +964,8 @@ def test_steps_do_not_share_memory_with_the_environment():
 def test_seeds_of_games_have_31_bits():
   env = environments.load('BitFlip-5', seed=0)
   assert max(env._seed_of(game) for game in range(64)) < 2**31
+
+
+def test_a_bitflip_that_no_network_takes_is_refused():
+  with pytest.raises(ValueError, match='more than 1000000 bits'):
+    environments.load('BitFlip-99999999999')

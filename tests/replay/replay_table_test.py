@@ -6,6 +6,7 @@ import tensorflow as tf
 from tf_agents.trajectories import trajectory
 
 from qwr_tf.ops import returns
+from qwr_tf.replay import memory
 from qwr_tf.replay import replay_table
 
 _FIRST, _MID, _LAST = range(3)
@@ -772,3 +773,26 @@ def test_targets_equal_those_on_raw_episodes():
       assert 95 < len(drawn) < len(expected)
       assert drawn == sorted(expected)[-len(drawn) :]
       assert {raw[20]['numbers'][3], raw[-1]['numbers'][3]} <= set(drawn)
+
+
+@pytest.mark.parametrize('single_frames', [False, True])
+def test_a_table_larger_than_memory_is_refused_before_it_is_made(single_frames):
+  spec = _SPEC
+  if single_frames:
+    stack = tf.TensorSpec([84, 84, 4], tf.uint8)
+    spec = _SPEC._replace(observation=stack)
+  with pytest.raises(ValueError, match='run.replay_capacity = 20000000000 '):
+    replay_table.ReplayTable(spec, 20_000_000_000, single_frames=single_frames)
+
+
+def test_the_size_of_a_row():
+  # int32 and float32 numbers: 5 of a step, an int64, 2 pixels, 3 logits.
+  assert memory.row_size(_SPEC) == 5 * 4 + 8 + 2 + 3 * 4
+
+
+def test_memory_is_compared_with_that_of_the_machine():
+  there = memory.total_memory()
+  assert 2**28 < there < 2**50
+  memory.check(there, capacity=100)
+  with pytest.raises(ValueError, match='set it to 25 or less'):
+    memory.check(2 * there, capacity=100)
