@@ -7,15 +7,20 @@ are refused.
 
 import contextlib
 import io
-import pathlib
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 
-# Kinds of numbers (`dtype.kind`) that a column of the key's kind may hold.
-_KINDS = {'f': 'fiu', 'i': 'iu', 'b': 'bfiu'}
+# By the `dtype.kind` to read: kinds that a column may hold, and its name.
+_KINDS = {
+  'f': ('fiu', 'a float'),
+  'i': ('iu', 'an integer'),
+  'b': ('bfiu', 'an integer'),
+  'u': ('u', 'uint8'),
+}
 
 # What float32 leaves of bounds that were float64, relative to their distance.
 _BOUNDS_TOLERANCE = 1e-5
@@ -58,7 +63,7 @@ def readable(place: str) -> Iterator[None]:
   except (OSError, RuntimeError, KeyError) as error:
     reason = ' '.join(str(error).strip('\'"').split())
     fix = 'copy or record the file anew'
-    if 'lock' in reason:
+    if re.search(r'\block', reason):
       fix = (
         'close it in the other process, or set the environment variable '
         'HDF5_USE_FILE_LOCKING=FALSE'
@@ -66,16 +71,6 @@ def readable(place: str) -> Iterator[None]:
     elif isinstance(error, PermissionError):
       fix = 'make it readable (chmod +r)'
     raise ValueError(f'{place}: cannot be read ({reason}); {fix}.') from error
-
-
-def open_file(path: pathlib.Path) -> h5py.File:
-  """Opens a file for reading.
-
-  Raises:
-    ValueError: if it is not a complete HDF5 file.
-  """
-  with readable(str(path)):
-    return h5py.File(path, 'r')
 
 
 def member(
@@ -164,21 +159,19 @@ class Column:
       h5py.check_vlen_dtype(column.dtype) == np.uint8
       or (column.dtype == np.uint8 and column.ndim == 2)
     )
-    if not self._is_jpeg and not self._fits(column.dtype):
+    if self._is_jpeg:
+      return
+    kinds, name = _KINDS[field.dtype.kind]
+    if column.dtype.kind not in kinds or (
+      field.dtype == np.uint8 and column.dtype != np.uint8
+    ):
       self._refuse(
-        f'has dtype {column.dtype} and must be {_in_words(field.dtype)}; '
-        'convert it, or choose another run.environment'
+        f'has dtype {column.dtype} and must be {name}; convert it, or choose '
+        'another run.environment'
       )
     if not column.shape:
       self._refuse('is no array of steps; write one value per step')
-    if not self._is_jpeg:
-      self._check_shape(column.shape[1:])
-
-  def _fits(self, dtype: np.dtype) -> bool:
-    wanted = self._field.dtype
-    if wanted == np.uint8:
-      return dtype == np.uint8
-    return dtype.kind in _KINDS[wanted.kind]
+    self._check_shape(column.shape[1:])
 
   def _check_shape(self, shape: tuple[int, ...]) -> None:
     if shape != self._field.shape:
@@ -261,12 +254,6 @@ class Column:
     if field.is_exact and values.dtype.kind in 'fiu':
       return values.astype(np.promote_types(values.dtype, field.dtype))
     return converted
-
-
-def _in_words(dtype: np.dtype) -> str:
-  if dtype.kind == 'f':
-    return 'a float'
-  return 'uint8' if dtype == np.uint8 else 'an integer'
 
 
 def _short(bound: np.ndarray) -> str:

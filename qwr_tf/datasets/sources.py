@@ -3,6 +3,8 @@
 import pathlib
 import re
 
+import h5py
+
 from qwr_tf.datasets import columns
 from qwr_tf.datasets.d4rl_layout import D4rlSource
 from qwr_tf.datasets.minari_layout import MAIN_FILE
@@ -25,8 +27,8 @@ def open_source(
     ValueError: if it has neither layout, or is damaged or empty.
   """
   file_path = _main_file(path)
-  file = columns.open_file(file_path)
   with columns.readable(str(file_path)):
+    file = h5py.File(file_path, 'r')
     names = list(file)
   if any(re.fullmatch(r'episode_\d+', name) for name in names):
     return MinariSource(file_path, file)

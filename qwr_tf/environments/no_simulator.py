@@ -89,9 +89,7 @@ def _box(shape: tuple[int, ...], low: _Bound, high: _Bound) -> spaces.Box:
   return spaces.Box(lowest, highest, dtype=np.float32)
 
 
-def spec() -> EnvSpec:
-  """The environment's gymnasium spec."""
-  return EnvSpec(
-    id=NO_SIMULATOR,
-    entry_point='qwr_tf.environments.no_simulator:NoSimulatorEnv',
-  )
+SPEC = EnvSpec(
+  id=NO_SIMULATOR,
+  entry_point='qwr_tf.environments.no_simulator:NoSimulatorEnv',
+)

@@ -110,9 +110,8 @@ def _make_bitflip(name: str, **kwargs: Any) -> gymnasium.Env:
   return gymnasium.make(spec, disable_env_checker=True, **kwargs)
 
 
-def _make_no_simulator(name: str, **kwargs: Any) -> gymnasium.Env:
-  del name
-  return gymnasium.make(no_simulator.spec(), disable_env_checker=True, **kwargs)
+def _make_no_simulator(_: str, **kwargs: Any) -> gymnasium.Env:
+  return gymnasium.make(no_simulator.SPEC, disable_env_checker=True, **kwargs)
 
 
 # A family that needs more than `gymnasium.make` adds its ids' pattern here.
