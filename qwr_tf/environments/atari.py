@@ -25,7 +25,7 @@ sees a waiting screen until the limit.
 import contextlib
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -56,6 +56,7 @@ def make(
   clip_rewards: bool = True,
   terminal_on_life_loss: bool = False,
   max_episode_steps: int | None = 10_000,
+  max_training_steps: int | None = None,
   render_mode: str | None = None,
 ) -> gymnasium.Env:
   """Makes a game with the paper's preprocessing.
@@ -74,6 +75,8 @@ def make(
       goes on in the same game, from the image that ended the episode.
     max_episode_steps: decisions after which a game is cut, which is not
       terminal; lives share them. None is ALE's 27,000.
+    max_training_steps: the same for the games that train, where those are
+      shorter than games for scores (ICLR's text on QWR).
     render_mode: 'rgb_array' to get the game's screen from `render()`.
 
   Raises:
@@ -85,13 +88,18 @@ def make(
   _import_ale()
   _import_cv2()
   sticky = repeat_action_probability
-  _check(name, frameskip, sticky, allow_sticky, noop_max, max_episode_steps)
+  limits = {
+    'max_episode_steps': max_episode_steps,
+    'max_training_steps': max_training_steps,
+  }
+  _check(name, frameskip, sticky, allow_sticky, noop_max, limits)
   env = _emulator(name, frameskip, sticky, render_mode)
   env = wrappers.AtariPreprocessing(
     env, noop_max, _ACTION_REPEAT, _SCREEN_SIZE, terminal_on_life_loss=False
   )
   # `gymnasium.make` would count frames, no-ops among them.
-  env = wrappers.TimeLimit(env, max_episode_steps or _EMULATORS_LIMIT)
+  limit = min(filter(None, limits.values()), default=_EMULATORS_LIMIT)
+  env = wrappers.TimeLimit(env, limit)
   if terminal_on_life_loss:
     env = LifeLossTerminal(env)
   env = wrappers.FrameStackObservation(env, _NUM_FRAMES, padding_type='reset')
@@ -279,7 +287,7 @@ def _check(
   sticky: float,
   allow_sticky: bool,
   noop_max: int,
-  max_episode_steps: int | None,
+  limits: Mapping[str, int | None],
 ) -> None:
   """Raises ValueError for the first setting that does not fit."""
   problems = {
@@ -291,9 +299,10 @@ def _check(
       0 <= sticky <= 1
     ),
     f'noop_max={noop_max!r} is negative; use 0 for none': noop_max < 0,
-    f'max_episode_steps={max_episode_steps!r} is less than 1': (
-      max_episode_steps is not None and max_episode_steps < 1
-    ),
+    **{
+      f'{setting}={limit!r} is less than 1': limit is not None and limit < 1
+      for setting, limit in limits.items()
+    },
   }
   for problem, is_there in problems.items():
     if is_there:

@@ -75,9 +75,13 @@ _warn_once = functools.cache(logging.warning)
 
 
 def score_settings(name: str) -> dict[str, Any]:
-  """Arguments of `load` for scores: unclipped rewards, all lives."""
+  """Arguments of `load` for scores: unclipped rewards, whole games."""
   if factory(name) is atari.make:
-    return {'clip_rewards': False, 'terminal_on_life_loss': False}
+    return {
+      'clip_rewards': False,
+      'terminal_on_life_loss': False,
+      'max_training_steps': None,
+    }
   return {}
 
 

@@ -414,7 +414,12 @@ _PUBLISHED = {
   | _LATE_2020
   | {'GatedQNetwork.output_limit': 0.01},
   'atari_100k_paper': _TABLE_4 | _ATARI,
-  'atari_100k_iclr': _TABLE_4 | _ATARI | _CODE | _ATARI_CODE | _ICLR,
+  'atari_100k_iclr': _TABLE_4
+  | _ATARI
+  | _CODE
+  | _ATARI_CODE
+  | _ICLR
+  | {'load_environment.max_training_steps': 2000},
   'atari_100k_authors_code': _TABLE_4
   | _ATARI
   | _CODE

@@ -447,6 +447,7 @@ def test_ids_without_preprocessing_are_refused(name, settings):
     ('repeat_action_probability', -0.25),
     ('noop_max', -1),
     ('max_episode_steps', 0),
+    ('max_training_steps', 0),
     ('continuous', True),
   ],
 )
@@ -521,3 +522,15 @@ def test_scores_are_the_game_s_own():
       assert 'LifeLossTerminal' not in str(env.env)
   finally:
     gin.clear_config()
+
+
+def test_a_limit_of_training_games_does_not_count_for_scores():
+  name = 'ALE/Pong-v5'
+  gin_files.parse(['atari_100k_iclr.gin'], [])
+  settings = experiment.settings()
+  assert experiment.load_environment(name).max_episode_steps == 2000
+  env = experiment.score_environment(settings, seed=0)
+  assert env.max_episode_steps == 10_000
+  gin_files.parse(['atari_100k.gin'], [])
+  assert experiment.load_environment(name).max_episode_steps == 10_000
+  gin.clear_config()
