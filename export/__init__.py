@@ -1,1 +1,1 @@
-"""Floor 5: trained policies as SavedModels."""
+"""Scripts that export, check and play trained policies."""

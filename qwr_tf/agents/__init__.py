@@ -1,1 +1,1 @@
-"""Floor 2: the algorithms."""
+"""Algorithm 2, its slots and its relatives."""

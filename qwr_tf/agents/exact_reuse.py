@@ -1,11 +1,11 @@
-"""Minibatches with cached Q-values; the results equal `PerMinibatch`'s.
+"""Minibatches with cached Q-values, equal to `PerMinibatch`'s up to rounding.
 
 Between two target copies the target network stands still, and during the
-actor phase the critic does. With enumerated actions Q(s, .) of a table's row
-is then a fixed vector, and the draws of a phase are known when it begins. So
-each row that will be drawn goes through the torso once, however often it is
-drawn; F, its scale, the advantages and their normalisation still belong to
-each minibatch. On images the torso is nearly the whole cost of a phase.
+actor phase the critic does. So Q(s, .) of every stored row is constant, and
+the draws of a phase are known when it begins: each row that will be drawn goes
+through the torso once, however often it is drawn. F, its scale, the advantages
+and their normalisation are still computed for each minibatch. On images the
+torso is nearly the whole cost of a phase.
 """
 
 import gin
@@ -26,8 +26,8 @@ class ExactReuse(minibatches.PerMinibatch):
   """Minibatches of windows with Q-vectors that are computed once.
 
   Draws and random numbers are those of `PerMinibatch`, and so are targets and
-  weights but for rounding. For discrete actions, and for slots that use the
-  critics and mu alone.
+  weights but for rounding. For discrete actions. Slots may use mu, and the
+  target network in the critic phase, the critic in the actor phase.
   """
 
   _table: replay.ReplayTable
@@ -43,8 +43,8 @@ class ExactReuse(minibatches.PerMinibatch):
 
     Args:
       agent: to be trained.
-      table: and
-      batch_size: as in `PerMinibatch`.
+      table: windows are drawn from it.
+      batch_size: windows in a minibatch.
       reuse_train_steps: critic steps whose rows are computed together; best
         the period of the target's copies. If a target changes earlier, the
         next ones are taken to stay as long as it did.
@@ -61,13 +61,14 @@ class ExactReuse(minibatches.PerMinibatch):
         '@PerMinibatch for continuous ones.'
       )
     self._reuse_train_steps = reuse_train_steps
-    outputs = agent.critic_network.outputs(*_one_of_each(agent))
+    outputs = agent.critic_network.outputs(*_example_inputs(agent))
     # Most critics have one number per action; others have axes of their own.
     shape = [outputs.shape[0], *outputs.shape[2:]]
     with tf.device('/cpu:0'):
       self._q_vectors = _variable([table.num_slots, *shape], tf.float32)
-    # The target the cached vectors are of, and the steps they are for.
-    self._target = _variable([], tf.int64)
+    # `target_updates` when the cache was filled, the steps [begin, end) of the
+    # phase that it covers, and how many steps ahead it is filled.
+    self._cached_version = _variable([], tf.int64)
     self._begin, self._end, self._ahead = (
       _variable([], tf.int32) for _ in range(3)
     )
@@ -85,28 +86,28 @@ class ExactReuse(minibatches.PerMinibatch):
     agent.regression(experience, seed, tf.zeros([1, *axes]))
 
   def critic_phase(self, num_steps: tf.Tensor) -> minibatches.Minibatches:
-    """As in `PerMinibatch`; only the first step has its observation."""
+    """As in `PerMinibatch`; observations of the windows' first rows only."""
     agent = self._agent
-    num_rows = agent.horizon + 1
+    window_rows = agent.horizon + 1
     starts = self._starts(Stream.CRITIC_DRAWS, num_steps)
     self._end.assign(0)
     self._ahead.assign(self._reuse_train_steps)
 
     def minibatch(i):
-      changed = self._target != agent.target_updates
-      if changed and i < self._end:
+      changed = self._cached_version != agent.target_updates
+      if changed and i < self._end:  # Sooner than expected.
         self._ahead.assign(i - self._begin)
       if changed or i >= self._end:
         end = tf.minimum(i + self._ahead, num_steps)
-        slots = self._table.window_slots(starts[i:end], num_rows)
-        self._compute(agent.target_network, slots[..., 1:])
-        self._target.assign(agent.target_updates)
+        slots = self._table.window_slots(starts[i:end], window_rows)
+        self._fill_cache(agent.target_network, slots[..., 1:])
+        self._cached_version.assign(agent.target_updates)
         self._begin.assign(i)
         self._end.assign(end)
-      slots = self._table.window_slots(starts[i], num_rows)
+      slots = self._table.window_slots(starts[i], window_rows)
       q_vectors = self._q_vectors.sparse_read(slots[:, 1:])
       return self._minibatch(
-        starts[i], num_rows, q_vectors, self._critic_seed()
+        starts[i], window_rows, q_vectors, self._critic_seed()
       )
 
     return minibatch
@@ -115,7 +116,7 @@ class ExactReuse(minibatches.PerMinibatch):
     """As in `PerMinibatch`; windows hold their first step only."""
     starts = self._starts(Stream.ACTOR_DRAWS, num_steps)
     slots = self._table.window_slots(starts, 1)
-    self._compute(self._agent.critic_network, slots)
+    self._fill_cache(self._agent.critic_network, slots)
 
     def minibatch(i):
       q_vectors = self._q_vectors.sparse_read(slots[i, :, 0])
@@ -123,9 +124,9 @@ class ExactReuse(minibatches.PerMinibatch):
 
     return minibatch
 
-  def _minibatch(self, starts, num_rows: int, q_vectors, seed) -> dict:
+  def _minibatch(self, starts, window_rows: int, q_vectors, seed) -> dict:
     """Windows, the observation of their first step, and Q-vectors."""
-    windows = self._table.gather(starts, num_rows, observations=False)
+    windows = self._table.gather(starts, window_rows, observations=False)
     first = self._table.window_slots(starts, 1)
     experience = windows._replace(observation=self._table.observations(first))
     split = self._agent.replicas.split
@@ -135,8 +136,8 @@ class ExactReuse(minibatches.PerMinibatch):
       'q_vectors': split(q_vectors),
     }
 
-  def _compute(self, network, slots: tf.Tensor) -> None:
-    """Caches the Q-vectors of these slots, each computed once."""
+  def _fill_cache(self, network, slots: tf.Tensor) -> None:
+    """Caches the Q-vectors of these table slots, duplicates computed once."""
     is_needed = tf.tensor_scatter_nd_update(
       tf.zeros([self._table.num_slots], tf.bool),
       tf.reshape(slots, [-1, 1]),
@@ -146,7 +147,7 @@ class ExactReuse(minibatches.PerMinibatch):
     count = tf.shape(needed)[0]
     actions = all_actions(self._agent.action_spec, 1)  # [n, 1]
     for first in tf.range(0, count, _CHUNK_ROWS):
-      # The last chunk is filled up: one shape is compiled once.
+      # The last row is repeated in the last chunk: all have one shape.
       chunk = tf.minimum(first + tf.range(_CHUNK_ROWS), count - 1)
       rows = tf.ensure_shape(tf.gather(needed, chunk), [_CHUNK_ROWS])
       outputs = self._agent.replicas.map_rows(
@@ -154,13 +155,13 @@ class ExactReuse(minibatches.PerMinibatch):
         self._table.observations(rows),
         axis=1,
       )
-      rows_first = [1, 0, *range(2, outputs.shape.rank)]  # From [n, C, ...].
+      rows_first = [1, 0, *range(2, outputs.shape.rank)]  # From [n, rows, ...].
       self._q_vectors.scatter_nd_update(
         rows[:, tf.newaxis], tf.transpose(outputs, rows_first)
       )
 
 
-def _one_of_each(agent) -> tuple[tf.Tensor, tf.Tensor]:
+def _example_inputs(agent) -> tuple[tf.Tensor, tf.Tensor]:
   """One observation [1] and all actions [n, 1]."""
   spec = agent.collect_data_spec.observation
   actions = all_actions(agent.action_spec, 1)

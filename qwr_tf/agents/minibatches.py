@@ -16,10 +16,10 @@ Minibatches = Callable[[tf.Tensor], dict[str, Any]]
 
 @gin.configurable
 class PerMinibatch:
-  """Minibatches of windows, whose targets and weights are made as they come.
+  """Minibatches of windows; targets and weights are computed for each.
 
-  The draws of a phase depend on the agent's seed and on the number of steps
-  it has made, nothing else.
+  The draws of a phase depend on the agent's seed and on the number of gradient
+  steps the agent has made, nothing else.
   """
 
   def __init__(self, agent, table: replay.Table, batch_size: int):
@@ -46,11 +46,11 @@ class PerMinibatch:
   def redraw(
     self, stream: Stream, steps_before: int, num_steps: int, i: int
   ) -> tuple[tf.Tensor, Any]:
-    """The windows of step i of a phase once more, while the table stands still.
+    """The windows of step i of a phase again; valid until the table changes.
 
     Args:
       stream: of the phase's draws.
-      steps_before: gradient steps of both kinds before the phase.
+      steps_before: critic and actor steps made before the phase.
       num_steps: of the phase.
       i: number of the step in the phase.
 
@@ -62,7 +62,7 @@ class PerMinibatch:
     return self._table.redraw(shape, self._agent.horizon + 1, seed, i)
 
   def _windows(self, stream: Stream, num_steps: tf.Tensor) -> Callable:
-    """Step i -> windows [B, T + 1], or each replica's share of them."""
+    """Step i -> windows [B, T + 1], split among replicas."""
     agent = self._agent
     windows = self._table.windows(
       [num_steps, self._batch_size], agent.horizon + 1, self._phase_seed(stream)
@@ -70,7 +70,7 @@ class PerMinibatch:
     return lambda i: agent.replicas.split(windows(i))
 
   def _starts(self, stream: Stream, num_steps: tf.Tensor) -> tf.Tensor:
-    """Window starts of a whole phase, [num_steps, B]."""
+    """Window starts of a phase, [num_steps, B]; for sources that cache rows."""
     shape = [num_steps, self._batch_size]
     return self._table.sample_starts(shape, self._phase_seed(stream))
 

@@ -1,8 +1,26 @@
 """Q-Value Weighted Regression, Algorithm 2 of Kozakowski et al. (2021).
 
-`iterate` is the algorithm, `QwrAgent` its two updates; both name the lines of
-Algorithm 2. Slots hold what its relatives (AWR, RWR, AWAC, CRR, BC, DQN) do
-differently.
+`iterate` is the loop, `QwrAgent` has the updates; comments name these lines:
+
+   4  for each iteration:
+   5    collect interactions with pi; store them with its distribution mu
+   6    target network <- critic
+   7    for i in 0 ... critic steps - 1:
+  8-9     every few steps: target network <- critic
+  11      sample a minibatch of windows s_i, a_i, r_i, ..., s_{i+T}
+  12      draw n actions a_l from the stored mu(.|s_j), for all j > i
+  13      target <- lambda-return of r and V(s_j) = F({Q_target(s_j, a_l)})
+  14      gradient step of the critic on (Q(s_i, a_i) - target)^2
+  16    for each actor step:
+  17      sample a minibatch of states s
+  18      draw n actions a_j from the stored mu(.|s)
+  19      V(s) <- mean of Q(s, a_j)
+  20      w_j <- exp((Q(s, a_j) - V(s)) / beta)
+  21      gradient step of the actor on - sum_j w_j log pi(a_j|s)
+
+A slot is a function among the arguments of `iterate` or `QwrAgent`, which gin
+sets. Related algorithms (AWR, RWR, AWAC, CRR, BC, DQN) put other functions
+there.
 """
 
 import copy
@@ -51,25 +69,27 @@ def iterate(
   rounds: int = 1,
   batch_size: int = 256,
 ) -> 'Iterations':
-  """Algorithm 2, lines 4-22; both phases are one compiled graph loop.
+  """Algorithm 2; all gradient steps of an iteration are one `tf.function`.
 
   Args:
     agent: with its networks.
-    table: of steps; some `minibatches_fn` need a `replay.ReplayTable`.
-    collect: line 5, adds to the table; returns something with `interactions`,
-      their number, which is yielded.
+    table: the replay table; some `minibatches_fn` need a `replay.ReplayTable`.
+    collect: line 5, adds to the table; returns an object that has
+      `interactions`, their number, and is passed on to the caller.
     minibatches_fn: lines 11 and 17, (agent, table, batch_size) ->
       `minibatches.PerMinibatch` or a relative.
-    steps_fn: lines 7 and 16, (interactions of line 5, steps) -> steps.
+    steps_fn: lines 7 and 16, (interactions just collected, `critic_steps` or
+      `actor_steps`) -> gradient steps to make.
     critic_steps: line 7.
     actor_steps: line 16.
-    rounds: pairs of phases per iteration (AWAC, CRR: many, of one step).
+    rounds: how often both phases repeat in an iteration; AWAC and CRR make
+      many rounds of one step each.
     batch_size: B, of both phases.
 
   Returns:
     An iterator of (what collect returned, metrics of the iteration by name).
-    Metrics are means over the gradient steps; those whose name ends in `_max`,
-    which must not be negative, are the largest.
+    Metrics are means over the gradient steps. Those whose name ends in `_max`
+    are maxima; they start from 0, so they must not be negative.
   """
   source = minibatches_fn(agent, table, batch_size)
 
@@ -91,14 +111,16 @@ def iterate(
     return averages.averages(totals, num_steps, agent.actor_metrics)
 
   @agent.replicas.function
-  def train_phases(critic, actor):
+  def train_phases(critic_steps, actor_steps):
     names = agent.critic_metrics + agent.actor_metrics
     totals = tf.zeros([len(names)])
     for _ in tf.range(rounds):
-      phases = tf.concat([critic_phase(critic), actor_phase(actor)], axis=0)
+      phases = tf.concat(
+        [critic_phase(critic_steps), actor_phase(actor_steps)], axis=0
+      )
       metrics = dict(zip(names, tf.unstack(phases), strict=True))
       totals = averages.add(totals, metrics, names)
-    agent.count_train_steps(rounds * (critic + actor))
+    agent.count_train_steps(rounds * (critic_steps + actor_steps))
     means = averages.averages(totals, rounds, names)
     return dict(zip(names, tf.unstack(means), strict=True))
 
@@ -117,13 +139,13 @@ def iterate(
 
 @gin.configurable
 class QwrAgent(tf_agent.TFAgent):
-  """A critic that backs up over mu, an actor that regresses onto its samples.
+  """A critic that backs up over mu, an actor that regresses onto samples of mu.
 
   The defaults are the paper's (Table 4). `train` takes windows of `horizon` +
   1 steps from any TF-Agents replay buffer and makes one critic and one actor
-  step; `iterate` runs the whole of Algorithm 2. Experience has the mu that
-  `collect_policy` writes; continuous actions have bounds of +-1, at which the
-  environment clips.
+  step; `iterate` runs the whole of Algorithm 2. Experience must contain the mu
+  that `collect_policy` writes; continuous actions have bounds of +-1, at which
+  the environment clips.
   """
 
   def __init__(
@@ -154,7 +176,7 @@ class QwrAgent(tf_agent.TFAgent):
     train_step_counter: tf.Variable | None = None,
     name: str = 'QwrAgent',
   ):
-    """Fills the slots.
+    """Builds networks, policies and gradient steps.
 
     Args:
       time_step_spec: of the environment.
@@ -165,23 +187,26 @@ class QwrAgent(tf_agent.TFAgent):
       critic_optimizer: of line 14.
       gamma: discount per step.
       td_lambda: weight of longer returns in the critic's target, in [0, 1].
-      horizon: T, the steps in a window ("margin" in the authors' code).
-      backup_actions: line 12, source of the actions behind a state value; see
-        `slots`. Default: all, or 4 samples from mu.
+      horizon: T, the transitions in a window of T + 1 rows ("margin" in the
+        authors' code).
+      backup_actions: line 12, chooses the actions whose Q-values F combines;
+        see `slots`. Default: all, or 4 samples from mu.
       backup_fn: line 13, F; see `ops.backups`.
       target_update_fn: lines 8-9; see `target_updates`.
       regression_actions: line 18, like `backup_actions`.
       estimate_fn: line 20, stands for Q(s, a_j); see `slots`.
       baseline_fn: line 19, stands for V(s).
       weight_fn: line 20, advantages to weights; see `ops.regression`.
-      max_weight: clips the weights; not in the paper, in its code.
+      max_weight: clips the weights; not mentioned in the paper, but used in
+        its code.
       penalty_fn: line 21, added to the loss (AWR, AWAC); see `penalties`.
         None adds nothing.
       policies_fn: line 5, who acts; see `behavior_policy.actor_policies`.
       seed: of all sampling while training.
       debug_summaries: `train` writes its metrics as summaries.
       summarize_grads_and_vars: gradient steps write summaries of both.
-      train_step_counter: counts calls of `train` and steps of `iterate`.
+      train_step_counter: grows by 1 with every call of `train`, and with every
+        gradient step of `iterate`.
       name: of the module and its summaries.
 
     Raises:
@@ -233,13 +258,13 @@ class QwrAgent(tf_agent.TFAgent):
   # Lines 8-14: the critic.
 
   def update_target(self, step: tf.Tensor) -> None:
-    """Lines 8-9, before the critic step of this number in its phase."""
+    """Lines 8-9; step is the index of the coming critic step in its phase."""
     online, target = self._online_and_target_variables()
     changed = self._target_update_fn(online, target, step, self.critic_steps)
     self.target_updates.assign_add(tf.cast(changed, tf.int64))
 
   def train_critic(self, **minibatch: Any) -> dict[str, tf.Tensor]:
-    """Lines 12-14 on all replicas; arguments and result of `critic_update`."""
+    """`critic_update` on all replicas: the same arguments and results."""
     metrics = self.replicas.run(self.critic_update, **minibatch)
     self.critic_steps.assign_add(1)
     return metrics
@@ -257,11 +282,12 @@ class QwrAgent(tf_agent.TFAgent):
     Args:
       experience: windows [B, T + 1].
       seed: stateless seed, int [2].
-      q_vectors: outputs of the target network for all actions, [B, T, ...],
-        where they are cached.
-      td_targets: of the first steps, [B] and the critic's own axes, where they
-        are known; else they are made here.
-      weights: of the windows, float [B].
+      q_vectors: cached outputs of the target network for all actions, [B, T,
+        actions] and the critic's own axes; None computes them.
+      td_targets: known targets of the first steps, [B] and the critic's own
+        axes (heads of an ensemble, atoms of a distribution); None computes
+        them.
+      weights: importance weight of each window, float [B].
 
     Returns:
       Scalars by name.
@@ -270,7 +296,7 @@ class QwrAgent(tf_agent.TFAgent):
       td_targets = self.td_targets(experience, seed, q_vectors)[:, 0]
     steps = returns.first_steps(experience)
     mask = returns.transition_mask(steps)
-    return self._critic_step(mask, steps, td_targets, weights)  # Line 14
+    return self._step_critic(mask, steps, td_targets, weights)  # Line 14
 
   def td_targets(
     self,
@@ -297,7 +323,7 @@ class QwrAgent(tf_agent.TFAgent):
     return tf.stop_gradient(targets)
 
   def state_values(self, states: States, batch: Batch) -> tf.Tensor:
-    """F: values of states [...], [...] and the critic's own axes."""
+    """Lines 12-13, F: states [...] -> values, [...] and own axes."""
     # Line 12: n actions for each state, from the policy stored with it.
     actions = self._backup_actions(states)  # [n, ...]
     # Line 13: F over the target network's values.
@@ -327,7 +353,7 @@ class QwrAgent(tf_agent.TFAgent):
   # Lines 17-21: the actor.
 
   def train_actor(self, **minibatch: Any) -> dict[str, tf.Tensor]:
-    """Lines 18-21 on all replicas; arguments and result of `actor_update`."""
+    """`actor_update` on all replicas: the same arguments and results."""
     metrics = self.replicas.run(self.actor_update, **minibatch)
     self.actor_steps.assign_add(1)
     return metrics
@@ -345,10 +371,10 @@ class QwrAgent(tf_agent.TFAgent):
     Args:
       experience: windows [B, T + 1].
       seed: stateless seed, int [2].
-      q_vectors: outputs of the critic for all actions at the first steps,
-        [B, ...], where they are cached.
-      regression: the result of `regression`, where it is known.
-      weights: of the windows, float [B].
+      q_vectors: cached outputs of the critic for all actions at the first
+        steps, [B, actions] and its own axes; None computes them.
+      regression: known result of `self.regression`; None computes it.
+      weights: importance weight of each window, float [B].
 
     Returns:
       Scalars by name.
@@ -358,7 +384,7 @@ class QwrAgent(tf_agent.TFAgent):
     actions, regression_weights, metrics = regression
     steps = returns.first_steps(experience)
     mask = returns.transition_mask(steps)
-    return metrics | self._actor_step(  # Line 21
+    return metrics | self._step_actor(  # Line 21
       mask, steps, actions, regression_weights, weights
     )
 
@@ -404,7 +430,7 @@ class QwrAgent(tf_agent.TFAgent):
   def weigh(
     self, advantages: tf.Tensor, log_weights: tf.Tensor, batch: Batch
   ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-    """Line 20: (weights normalised, exponentiated and clipped, scalars)."""
+    """Line 20: (clipped weights [n, B], scalars by name)."""
     raw = self._weight_fn(advantages, log_weights, batch)  # [n, B]
     weights = tf.stop_gradient(tf.minimum(raw, self.max_weight))
     return weights, regression.weight_metrics(
@@ -422,9 +448,9 @@ class QwrAgent(tf_agent.TFAgent):
 
     Args:
       steps: one time step for each state.
-      actions: and
-      regression_weights: as `regression` returns them.
-      weights: of the states, float [B].
+      actions: onto which the policy regresses, [n, B].
+      regression_weights: of line 20, float [n, B].
+      weights: importance weight of each state, float [B].
     """
     policy = distribution(self._actor_network, steps.observation)
     elements = regression.weighted_log_likelihood_losses(
@@ -449,9 +475,9 @@ class QwrAgent(tf_agent.TFAgent):
     return slots.restore_distribution(spec, policy_info)
 
   def seed_for(self, stream: int, step: tf.Tensor) -> tf.Tensor:
-    """A stateless seed that only (seed, stream, step) decide, int32 [2]."""
+    """A stateless seed, int32 [2], from (agent's seed, stream, step) alone."""
     fold_in = tf.random.experimental.stateless_fold_in
-    step = tf.cast(step, tf.int32)  # tfp takes no other seeds.
+    step = tf.cast(step, tf.int32)  # Keeps the seed int32, as tfp requires.
     return fold_in(fold_in(self._seed, int(stream)), step)
 
   def count_train_steps(self, steps: tf.Tensor) -> None:
@@ -480,13 +506,13 @@ class QwrAgent(tf_agent.TFAgent):
 
   @property
   def target_variables(self) -> list[tf.Variable]:
-    """Variables that lines 8-9 change, of the critic's and actor's copies."""
+    """Variables of both target networks, which lines 8-9 change."""
     return self._online_and_target_variables()[1]
 
   def states(
     self, steps: trajectory.Trajectory, seed: types.Seed, *args, **kwargs
   ) -> States:
-    """States of steps [...] for the slots; further arguments of `States`."""
+    """States of steps [...] for the slots; further arguments go to `States`."""
     networks = Networks(
       self._actor_network,
       self._critic_network,
@@ -537,14 +563,14 @@ class QwrAgent(tf_agent.TFAgent):
       counts,
       self.train_step_counter if writes else None,
     )
-    self._critic_step = replicas.GradientStep(
+    self._step_critic = replicas.GradientStep(
       self.critic_loss,
       'critic_loss',
       self._critic_network,
       self._critic_optimizer,
       *shared,
     )
-    self._actor_step = replicas.GradientStep(
+    self._step_actor = replicas.GradientStep(
       self.actor_loss,
       'actor_loss',
       self._actor_network,
@@ -553,9 +579,9 @@ class QwrAgent(tf_agent.TFAgent):
     )
 
   def _try_slots(self) -> None:
-    """Computes both losses once: a slot that does not fit fails here.
+    """Names the metrics, which are the scalars of both losses.
 
-    The names of their scalars are the names of the training metrics.
+    Both are computed once, so that a slot that does not fit fails here.
     """
     experience = tensor_spec.zero_spec_nest(
       self.collect_data_spec, outer_dims=[1, self.horizon + 1]
@@ -634,14 +660,14 @@ class Iterations:
     return next(self._iterator)
 
   def begin(self, steps) -> None:
-    """Remembers the counts of gradient steps before an iteration."""
+    """Remembers what `redraw` needs: steps made so far and steps to make."""
     agent = self._agent
     counts = agent.critic_steps, agent.actor_steps
     self._before = [int(tf.convert_to_tensor(n)) for n in counts]
     self._steps = [int(n) for n in steps]
 
   def redraw(self, bad_step: replicas.BadStep) -> tuple[tf.Tensor, Any]:
-    """Draws the windows of a step that was not taken once more.
+    """Redraws the windows of a gradient step that was rejected.
 
     Args:
       bad_step: of the newest iteration.
@@ -655,11 +681,13 @@ class Iterations:
     since = [n - before for n, before in zip(counts, self._before, strict=True)]
     i = since[kind] % self._steps[kind]
     stream = Stream.CRITIC_DRAWS if is_critic else Stream.ACTOR_DRAWS
-    return self._source.redraw(stream, sum(counts) - i, self._steps[kind], i)
+    # The draws of a phase depend on the steps made when it began.
+    steps_before = sum(counts) - i
+    return self._source.redraw(stream, steps_before, self._steps[kind], i)
 
 
 def _counter(name: str) -> tf.Variable:
-  """A count of steps, which replicas make together."""
+  """A count of steps, the same however many replicas make them."""
   once = tf.VariableAggregation.ONLY_FIRST_REPLICA
   return tf.Variable(
     0, trainable=False, dtype=tf.int64, aggregation=once, name=name
@@ -667,7 +695,7 @@ def _counter(name: str) -> tf.Variable:
 
 
 def _loss_info(critic: dict, actor: dict) -> tf_agent.LossInfo:
-  # A stock Learner adds up the results of replicas.
+  # A stock Learner sums over replicas; the parts add up to the mean.
   critic_loss = replicas.part(critic['critic_loss'])
   actor_loss = replicas.part(actor['actor_loss'])
   return tf_agent.LossInfo(

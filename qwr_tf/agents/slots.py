@@ -1,4 +1,4 @@
-"""Slots of Algorithm 2 that its relatives fill otherwise (lines 12, 18-20).
+"""Functions for the slots of lines 12 and 18-20, and their input `States`.
 
 * An action source (lines 12 and 18) is a function States [...] -> ActionSet:
   n actions per state with log-weights whose exponentials sum to one.
@@ -7,8 +7,9 @@
 * A baseline stands for V(s) (line 19), a function (states, actions, estimates)
   -> [B].
 
-Further slots: `ops.backups` (line 13), `ops.regression` (the weights of line
-20), `penalties` (line 21), `target_updates` (lines 8-9).
+Functions for other slots: `policies.behavior_policy` (line 5),
+`target_updates` (lines 8-9), `minibatches` (lines 11 and 17), `ops.backups`
+(line 13), `ops.regression` (the weights of line 20), `penalties` (line 21).
 """
 
 from collections.abc import Callable
@@ -43,14 +44,14 @@ class Networks(NamedTuple):
 class States:
   """A batch of states [...]: the stored mu, the policy and the critics there.
 
-  Where `q_vectors` are given, they stand for the observations (`ExactReuse`):
-  everything but mu and that critic's outputs raises ValueError.
+  With `q_vectors` (`ExactReuse`) there are no observations: the policies and
+  the other critic raise ValueError.
 
   Attributes:
     taken: the actions that were taken, [...] and the action's own axes.
     outer_rank: the number of leading axes [...].
     action_spec: of one action.
-    seed: stateless seed of everything a slot draws here, int [2].
+    seed: stateless seed of all draws of the current slot, int [2].
   """
 
   def __init__(
@@ -68,7 +69,7 @@ class States:
       networks: of the agent.
       steps: outer shape [...].
       seed: int [2].
-      returns_fn: seed -> returns that followed, [...].
+      returns_fn: seed -> lambda-returns of these states, [...].
       q_vectors: a critic's outputs for all discrete actions, [..., actions]
         and the critic's own axes.
       q_vectors_of: the network whose outputs they are.
@@ -89,7 +90,7 @@ class States:
     return self._networks.actor.trainable_variables
 
   def behavior(self, tile_fn: Callable = lambda info: info) -> Distribution:
-    """mu(.|s) as it was stored; `tile_fn` changes the stored parameters."""
+    """The stored mu(.|s); replicas repeat its parameters with `tile_fn`."""
     stored = tile_fn(self._steps.policy_info)
     return restore_distribution(self._networks.behavior_spec, stored)
 
@@ -98,7 +99,7 @@ class States:
     return distribution(self._networks.actor, self._observations())
 
   def target_policy(self) -> Distribution:
-    """The policy's target network at s."""
+    """The distribution of the actor's target network at s."""
     return distribution(self._networks.target_actor, self._observations())
 
   def target_outputs(self, actions: tf.Tensor) -> tf.Tensor:
@@ -123,8 +124,8 @@ class States:
   def _observations(self) -> tf.Tensor:
     if self._q_vectors is not None:
       raise ValueError(
-        'ExactReuse has no observations for actions of the current policy; use '
-        'iterate.minibatches_fn = @PerMinibatch.'
+        'A slot needs the policy at s, for which ExactReuse has no '
+        'observations; use iterate.minibatches_fn = @PerMinibatch.'
       )
     return self._steps.observation
 
@@ -134,10 +135,9 @@ class States:
       return critic.outputs(self._steps.observation, actions)
     if critic is not self._q_vectors_of:
       raise ValueError(
-        'ExactReuse caches the values of the target network while the critic '
-        'learns, and of the critic while the actor does; use '
-        'iterate.minibatches_fn = @PerMinibatch for slots that ask the other '
-        'one.'
+        'A slot needs the critic that ExactReuse has not cached (the target '
+        'network while the critic learns, the critic while the actor does); '
+        'use iterate.minibatches_fn = @PerMinibatch.'
       )
     num_axes = self._q_vectors.shape.rank - self.outer_rank - 1
     axis = -1 - num_axes
@@ -170,8 +170,8 @@ class ActionSet(NamedTuple):
   """n actions per state and their weights.
 
   Attributes:
-    actions: [n, ..., *action shape], or [n, 1, ...] where every state has the
-      same n actions.
+    actions: [n, ..., *action shape]; [n, 1, ...] are the same n actions for
+      all states.
     log_weights: float, [n, ...] or broadcasting to it.
   """
 
@@ -184,8 +184,9 @@ ActionSource = Callable[[States], ActionSet]
 
 @gin.configurable
 def sampled_behavior_actions(states: States, num_actions: int = 4) -> ActionSet:
-  """N fresh samples from the stored mu(.|s); never the taken action."""
-  # Replicas together draw what one device would for the whole minibatch.
+  """N fresh samples from the stored mu(.|s); the taken action is not used."""
+  # Each replica draws for the whole minibatch with one seed and keeps its own
+  # rows, so that the samples are those of one device.
   mu = states.behavior(replicas.tiled)
   samples = _samples(mu, num_actions, states, states.seed)
   return samples._replace(actions=replicas.own(samples.actions))
@@ -213,8 +214,8 @@ def _samples(distribution, num_actions: int, states: States, seed) -> ActionSet:
     [num_actions] + [1] * states.outer_rank,
     -tf.math.log(tf.cast(num_actions, tf.float32)),
   )
-  # Nothing flows back into the distribution (and tfp must not recognise its
-  # own samples, or log_prob would differentiate through them).
+  # No gradient to the distribution. The new tensor also misses tfp's cache of
+  # samples, through which log_prob would differentiate.
   return ActionSet(tf.stop_gradient(actions), log_weights)
 
 
@@ -237,7 +238,7 @@ def enumerated_target_policy_actions(states: States) -> ActionSet:
 
 
 def _enumerated(states: States, distribution_fn: Callable) -> ActionSet:
-  # Complains about continuous actions before logits are missed.
+  # First, so that continuous actions raise this function's ValueError.
   actions = all_actions(states.action_spec, states.outer_rank)
   log_probs = tf.nn.log_softmax(distribution_fn().logits)  # [..., n]
   rank = log_probs.shape.rank
@@ -258,10 +259,10 @@ def enumerated_uniform_actions(states: States) -> ActionSet:
 def greedy_actions(
   states: States, candidates: ActionSource | None = None
 ) -> ActionSet:
-  """The best of a set by the critic being trained, weight one (double Q).
+  """The candidate with the highest Q of the critic, weight one (double Q).
 
-  In the backup the target network then evaluates the action that the critic
-  chose, whatever F is (van Hasselt et al. 2016).
+  In the backup the target network then evaluates this action; with one action
+  every F returns its value (van Hasselt et al. 2016).
 
   Args:
     states: [...].
@@ -283,7 +284,7 @@ def stored_actions(states: States) -> ActionSet:
 
 
 def default(action_spec: types.BoundedTensorSpec) -> ActionSource:
-  """The paper's source: all discrete actions, or 4 samples from mu."""
+  """The default source: all discrete actions, or 4 samples from mu."""
   if tensor_spec.is_discrete(action_spec):
     return enumerated_behavior_actions
   return sampled_behavior_actions
@@ -309,7 +310,7 @@ def return_estimates(states: States, actions: ActionSet) -> tf.Tensor:
 def mean_estimate(
   states: States, actions: ActionSet, estimates: tf.Tensor
 ) -> tf.Tensor:
-  """The weighted mean of the same n estimates, [B] (QWR, line 19)."""
+  """The weighted mean of the n estimates at a state, [B] (QWR, line 19)."""
   return tf.reduce_sum(tf.exp(actions.log_weights) * estimates, axis=0)
 
 
@@ -320,7 +321,7 @@ def critic_baseline(
   estimates: tf.Tensor,
   baseline_actions: ActionSource = stored_actions,
 ) -> tf.Tensor:
-  """The critic's mean over an action set of its own, [B].
+  """The critic's mean over the actions of `baseline_actions`, [B].
 
   V(s) with a critic that ignores actions (AWR); E_pi Q(s, a) with
   `baseline_actions` = @sampled_policy_actions (AWAC, CRR).

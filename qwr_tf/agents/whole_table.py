@@ -36,8 +36,8 @@ class WholeTable(minibatches.PerMinibatch):
 
     Args:
       agent: to be trained.
-      table: and
-      batch_size: as in `PerMinibatch`.
+      table: its rows have an order.
+      batch_size: steps in a minibatch.
       chunk_rows: rows that go through a network at once; fewer need less
         memory. A backup whose scale is a minibatch's takes it over a chunk.
     """

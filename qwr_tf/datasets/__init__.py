@@ -1,4 +1,4 @@
-"""Floor 1: logged episodes on disk, read into a replay table, and written."""
+"""Logged episodes on disk, read into a replay table and written."""
 
 from qwr_tf.datasets.data_set import DataSet
 from qwr_tf.datasets.data_set import Summary

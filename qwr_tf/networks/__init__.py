@@ -1,4 +1,4 @@
-"""Floor 1: actors, critics and what they are made of."""
+"""Actors, critics and their parts."""
 
 from qwr_tf.networks.actors import ActorNetwork
 from qwr_tf.networks.actors import CategoricalHead

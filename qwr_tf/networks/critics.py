@@ -30,7 +30,7 @@ class Critic(network.Network):
   # Whether the values are Q(s, a); V(s) otherwise.
   is_action_value = True
 
-  # See `ops.representations`.
+  # The arithmetic on outputs, see `ops.returns`.
   representation = returns.Numbers()
 
   @property

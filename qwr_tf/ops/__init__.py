@@ -1,1 +1,1 @@
-"""Floor 0: the mathematics, as pure functions of tensors."""
+"""The mathematics as pure functions: arrays in, arrays out."""

@@ -3,9 +3,8 @@
 A weight function takes (advantages [n, B], log_weights [n, B], batch) and
 returns weights [n, B].
 
-Where replicas of `tf.distribute` hold shares of a minibatch, a mean over the
-whole of it needs numbers of all replicas. The functions here take a `Batch`
-and never ask which replica they run in.
+`Batch` has the mask of a minibatch and the reductions across replicas of
+`tf.distribute`, so that these functions need not know about replicas.
 """
 
 from collections.abc import Callable
@@ -16,13 +15,14 @@ import tensorflow as tf
 
 
 class Batch(NamedTuple):
-  """The states of a minibatch that count, and how replicas add up.
+  """The mask of a minibatch, and reductions across replicas.
 
-  The defaults are those of one device and a minibatch that counts as a whole.
+  The defaults are one device and no mask.
 
   Attributes:
-    mask: nonzero for the states that count, [...]; None counts all.
-    num_replicas: R, which hold shares of the minibatch.
+    mask: True or 1 for the states that count, False or 0 for the others, [...];
+      None counts all.
+    num_replicas: R, replicas with an equal share of the minibatch each.
     sum_fn: a nest of tensors -> their sums over all replicas.
     gather_fn: a scalar -> the scalars of all replicas, [R].
   """
@@ -51,7 +51,7 @@ class Batch(NamedTuple):
     return tf.math.divide_no_nan(total, count)
 
   def reduce(self, reduce_fn: Callable, value: tf.Tensor) -> tf.Tensor:
-    """A reduction of all replicas' scalars, such as their maximum."""
+    """Reduces one scalar of each replica, for instance to the maximum."""
     if self.gather_fn is None:
       return value
     return reduce_fn(self.gather_fn(value))
@@ -71,7 +71,7 @@ def masked_mean(
   Args:
     values: float [B].
     mask: 1 for the entries that count, float [B]; None counts all.
-    weights: float [B] or scalar; they scale the mean and do not average out.
+    weights: float [B] or scalar; the mean is not divided by their sum.
 
   Returns:
     Float scalar, 0 where nothing counts.
@@ -111,7 +111,8 @@ def standardize(
 
   Args:
     advantages: float [n, B].
-    log_weights: of the actions, broadcasts to [n, B]; each state counts once.
+    log_weights: of the actions, broadcasts to [n, B]; the weights of a state's
+      actions sum to 1.
     batch: the states that count, [B].
 
   Returns:
@@ -153,7 +154,7 @@ def exp_weights(
     advantages: Q(s, a_j) - V(s), float [n, B].
     log_weights: of the actions, float, broadcasts to [n, B].
     batch: the states that count, [B].
-    beta: divides the advantages; larger imitates the sampling policy more.
+    beta: divides the advantages; larger stays closer to mu.
     normalize_fn: `standardize` or `keep`.
 
   Returns:
@@ -173,7 +174,7 @@ def softmax_weights(
   """exp(A / beta), divided by its mean over the batch (AWAC's code).
 
   Cannot overflow, and the mean weight of the batch is one. Equals
-  B softmax(A / beta) where every state has one action. Arguments as in
+  B softmax(A / beta) for B states of one action each. Arguments as in
   `exp_weights`.
   """
   log_weights += tf.zeros_like(advantages)  # [n, B]
@@ -184,7 +185,8 @@ def softmax_weights(
     for x in (advantages / beta + log_weights, log_weights)
   )
   weights = tf.exp(advantages / beta - total + count)
-  # Both sums are empty where every state is left out.
+  # Where every state is left out both logarithms are -inf, and their
+  # difference is NaN.
   return tf.where(log_weights > -float('inf'), weights, 0.0)
 
 
@@ -231,7 +233,7 @@ def weight_metrics(
   """
   shares = tf.exp(log_weights)
 
-  # Weights are not negative, so 0 stands for a state that does not count.
+  # Weights are not negative, so states at 0 cannot be the maximum.
   counted = weights if batch.mask is None else batch.mask * weights
   clipped = tf.cast(weights >= max_weight, tf.float32)
   means = {
@@ -251,7 +253,7 @@ def weight_metrics(
 def weighted_log_likelihood_losses(
   log_probs: tf.Tensor, weights: tf.Tensor, log_weights: tf.Tensor
 ) -> tf.Tensor:
-  """- sum_j w_j f(A_j) log pi(a_j | s), line 21 with the sample mean.
+  """- sum_j w_j f(A_j) log pi(a_j | s), line 21; w_j = 1/n is the sample mean.
 
   Args:
     log_probs: log pi(a_j | s), float [n, B].

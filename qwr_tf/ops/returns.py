@@ -33,7 +33,8 @@ def check_windows(
   Args:
     experience: windows [B, T + 1] that must have mu.
     num_steps: T + 1.
-    weights: must be a number, or one for each window; others would broadcast.
+    weights: must be a number, or one for each window; other shapes would
+      broadcast silently.
   """
   if not experience.policy_info:
     raise ValueError(
@@ -64,15 +65,15 @@ def next_steps(experience: trajectory.Trajectory) -> trajectory.Trajectory:
 
 
 def transition_mask(steps: trajectory.Trajectory) -> tf.Tensor:
-  """1 for real transitions, 0 for final observations; float [B]."""
+  """1 for transitions, 0 for rows that only hold a final observation; [B]."""
   return tf.cast(~steps.is_boundary(), tf.float32)
 
 
 def bootstrap_mask(experience: trajectory.Trajectory) -> tf.Tensor:
-  """Which states after a window's steps count for a scale of the minibatch.
+  """True where the next state is in the window's first episode, not terminal.
 
-  Those of the episode the window starts in, unless they are terminal, and
-  none where the window starts with a final observation.
+  The mask of F's scale over the minibatch. False for all of a window that
+  starts with a final observation.
 
   Args:
     experience: windows [B, T + 1].
@@ -106,11 +107,11 @@ def lambda_returns(
 ) -> tf.Tensor:
   """Truncated lambda-returns that stop at episode ends.
 
-  G_j = r_j + discount_j [(1 - lambda) V_{j+1} + lambda G_{j+1}], where
-  G_{j+1} is V_{j+1} at the end of the window and where the episode ends after
-  step j. The weights of the n-step returns sum to one: Eq. 13 of the paper,
-  read literally, sums to 1 - lambda^T. T = 1 is the one-step target, lambda =
-  1 the n-step one.
+  G_j = r_j + discount_j [(1 - lambda) V_{j+1} + lambda G_{j+1}]. At the end of
+  the window, and where the episode ends after step j, G_{j+1} = V_{j+1}. The
+  weights of the n-step returns sum to one; those of the paper's Eq. 13 as
+  printed sum to 1 - lambda^T. T = 1 is the one-step target, lambda = 1 the
+  T-step one.
 
   Args:
     rewards: r_j, float [B, T].
@@ -148,15 +149,14 @@ def episode_lambda_returns(
 ) -> tf.Tensor:
   """Lambda-returns up to the end of each episode, over rows in time order.
 
-  The recursion of `lambda_returns` with no horizon. G_j is linear in G_{j+1},
-  and linear maps compose, so all rows are solved together: after k doublings
-  the map of every row spans 2^k steps. 50,000 rows take 16 doublings instead
-  of 50,000 steps.
+  The recursion of `lambda_returns` with no horizon, by prefix doubling: G_j is
+  an affine map of G_{j+1}, and after k rounds the map of every row covers 2^k
+  rows. 50,000 rows take 16 rounds instead of 50,000 steps.
 
   Args:
     rewards: r_j, float [N].
     discounts: gamma (1 - d_j), float [N].
-    next_values: V_{j+1}, float [N]; the last one bootstraps the newest row.
+    next_values: V_{j+1}, float [N]; the last is the value after the newest row.
     is_last: bool [N], True where the episode ends after row j.
     td_lambda: lambda in [0, 1].
 
@@ -189,7 +189,8 @@ class Numbers:
   """One number per action: outputs are values, float [n, ...].
 
   Attributes:
-    value_scale: values are this times the numbers the loss is measured in.
+    value_scale: the loss is divided by its square; outputs are in units of
+      return already.
   """
 
   value_scale: float = 1.0
@@ -213,7 +214,7 @@ class Numbers:
       outputs: of the target network, [n, ...] and the critic's own axes.
       log_weights: of the actions, broadcasts to [n, ...].
       batch: the states that count, [...].
-      seed: stateless seed of representations that draw numbers.
+      seed: stateless seed, for representations that sample (REM).
 
     Returns:
       State values as the critic learns them, [...] and its own axes.
@@ -223,7 +224,7 @@ class Numbers:
   def bellman(
     self, rewards: tf.Tensor, discounts: tf.Tensor, returns: tf.Tensor
   ) -> tf.Tensor:
-    """R + discount G for rewards and discounts [B] and G as `backup` has it."""
+    """R + discount G; rewards and discounts [B], G in `backup`'s format."""
     return rewards + discounts * returns
 
   def means(self, td_targets: tf.Tensor) -> tf.Tensor:
@@ -237,7 +238,7 @@ class Numbers:
 
 
 class Nothing(Numbers):
-  """Numbers that nothing can change (a critic without weights)."""
+  """Zero loss, for critics without variables."""
 
   def losses(self, outputs: tf.Tensor, td_targets: tf.Tensor) -> tf.Tensor:
     """Zeros [n, ...]."""
@@ -262,9 +263,10 @@ class Minimum(Numbers):
 class RandomMixture(Numbers):
   """A random convex combination of K heads, outputs [n, ..., K] (REM).
 
-  A minibatch draws one combination, for the target network's heads in F and
-  for the critic's in the loss; values are the plain mean. Targets have 1 + K
-  numbers on their last axis: the number, and the K weights it was made with.
+  A minibatch draws one combination: the same weights mix the target network's
+  heads in F and the critic's heads in the loss. Values are the plain mean.
+  Targets have 1 + K numbers on their last axis: the number, and the K weights
+  it was made with.
 
   Attributes:
     num_heads: K.
@@ -299,7 +301,10 @@ class RandomMixture(Numbers):
     return td_targets[..., 0]
 
   def losses(self, outputs: tf.Tensor, td_targets: tf.Tensor) -> tf.Tensor:
-    """Squared errors of the mixture, [n, ...]; of the mean without one."""
+    """Squared errors of the mixture, float [n, ...].
+
+    Of the mean of the heads where targets are plain numbers.
+    """
     if td_targets.shape.rank < outputs.shape.rank:
       return super().losses(self.values(outputs), td_targets)
     mixed = tf.reduce_sum(outputs * td_targets[..., 1:], axis=-1)
@@ -310,10 +315,10 @@ class RandomMixture(Numbers):
 class Categorical(Numbers):
   """A distribution of returns on a grid, outputs are logits [n, ..., atoms].
 
-  A state's distribution is the mixture of its n actions' with the shares that
-  F gives them, dF / dQ: all to the best for the maximum, the actions' weights
-  for the mean, a softmax for log-sum-exp; the mixture is then moved to have F
-  as its mean (C51, Bellemare et al. 2017; CRR). Targets are probabilities.
+  A state's distribution mixes those of its n actions with weights dF / dQ: one
+  for the best action under the maximum, the actions' weights under the mean, a
+  softmax under log-sum-exp. The mixture is then shifted so that its mean is F
+  (C51, Bellemare et al. 2017; CRR). Targets are probabilities.
 
   Attributes:
     atoms: the grid, evenly spaced returns, float [atoms].
@@ -350,7 +355,7 @@ class Categorical(Numbers):
     return categorical.mean(td_targets, self.atoms)
 
   def losses(self, outputs: tf.Tensor, td_targets: tf.Tensor) -> tf.Tensor:
-    """Cross entropies, float [n, ...]; a number counts as a point mass."""
+    """Cross entropies, float [n, ...]; numbers become point masses."""
     if td_targets.shape.rank < outputs.shape.rank:
       locations = td_targets[..., tf.newaxis]
       certain = tf.ones_like(locations)

@@ -1,4 +1,4 @@
-"""Floor 1: experience, with the parameters of the policy that made it."""
+"""The replay table, which keeps the sampling policy with every step."""
 
 from qwr_tf.replay.frame_stacks import OTHER_STACKS
 from qwr_tf.replay.replay_table import ReplayTable

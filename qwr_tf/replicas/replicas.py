@@ -2,9 +2,9 @@
 
 The table, the loops and the counts of Algorithm 2 stay on the host; targets,
 weights and gradient steps go to the replicas, each with its share of the
-minibatch. `Replicas` is for the host. `GradientStep` and the functions are for
-code that runs in a replica; with one replica, and outside `strategy.run`, each
-function returns its argument.
+minibatch. `Replicas` is for the host; `GradientStep` and the functions are for
+code that runs in a replica. With one replica, and outside `strategy.run`,
+`total`, `part`, `tiled`, `own` and `own_seed` return their argument.
 """
 
 import re
@@ -22,10 +22,10 @@ _MARK = 'NaN or Inf in the gradient step of'
 
 
 class Replicas:
-  """The strategy in whose scope an agent was built.
+  """Runs the steps of an agent under the strategy it was built in.
 
   With TensorFlow's default strategy `run` calls its function and `split`
-  returns its argument: the program is the one without them.
+  returns its argument.
   """
 
   def __init__(self):
@@ -49,7 +49,7 @@ class Replicas:
       )
 
   def function(self, fn: Callable) -> Callable:
-    """`tf.function` for a loop on the host that calls `run`."""
+    """`tf.function` of a loop on the host, called in the strategy's scope."""
     compiled = tf.function(fn)
     if self._is_default:
       return compiled
@@ -61,10 +61,10 @@ class Replicas:
     return within_scope
 
   def run(self, fn: Callable, **arguments: Any) -> Any:
-    """Calls fn on every replica; in a replica, and by default, just here.
+    """Calls fn on every replica; inside one, or without a strategy, directly.
 
     Args:
-      fn: of tensors, with the same results on every replica.
+      fn: of tensors; must return the same on every replica.
       **arguments: what `split` returned, or the same for all replicas.
 
     Returns:
@@ -83,8 +83,8 @@ class Replicas:
 
     Args:
       batch: tensors whose size is known along the axis; those of size 1 are
-        the same for every row and go to all replicas.
-      axis: the batch.
+        not split and go to all replicas.
+      axis: the batch axis.
     """
     if self.count == 1 or _is_in_replica():
       return batch
@@ -95,10 +95,10 @@ class Replicas:
     return self._strategy.experimental_distribute_values_from_function(share)
 
   def map_rows(self, fn: Callable, batch: tf.Tensor, axis: int) -> tf.Tensor:
-    """Fn of [B, ...], computed by the replicas of this host, a part each.
+    """fn(batch), whose rows are divided among the devices of this host.
 
     Args:
-      fn: of rows that do not know of each other.
+      fn: must act on each row independently.
       batch: [B, ...] with B known.
       axis: of the rows in what fn returns.
 
@@ -119,7 +119,7 @@ class Replicas:
 
 
 def _is_in_replica() -> bool:
-  """Whether this is inside `strategy.run`, of the default strategy apart."""
+  """Whether this is inside `strategy.run`; False for the default strategy."""
   return (
     tf.distribute.has_strategy()
     and not tf.distribute.in_cross_replica_context()
@@ -146,7 +146,7 @@ def _context() -> tf.distribute.ReplicaContext | None:
 
 
 def together(fn: Callable[[], Any]) -> Any:
-  """Calls fn once for all replicas, to change variables on all of them."""
+  """Calls fn once, in cross-replica context, to change variables of all."""
   if _is_in_replica():
     context = tf.distribute.get_replica_context()
     return context.merge_call(lambda _: fn())
@@ -160,7 +160,7 @@ def total(values: Any) -> Any:
 
 
 def batch(mask: tf.Tensor | None) -> regression.Batch:
-  """The minibatch of which this replica holds the share with this mask."""
+  """The `Batch` of this replica's share of a minibatch, with its mask."""
   context = tf.distribute.has_strategy() and _context()
   if not context:
     return regression.Batch(mask)
@@ -173,13 +173,13 @@ def batch(mask: tf.Tensor | None) -> regression.Batch:
 
 
 def part(value: tf.Tensor) -> tf.Tensor:
-  """A value whose total over the replicas is the mean of theirs."""
+  """A value divided by R: the parts of R replicas add up to their mean."""
   context = _context()
   return value / context.num_replicas_in_sync if context else value
 
 
 def share(mask: tf.Tensor) -> tf.Tensor | None:
-  """Fraction of all entries that count which this replica holds.
+  """Entries that count in this replica, divided by those in all replicas.
 
   A mean over the whole minibatch is the sum over replicas of the share times
   the mean over the entries of each.
@@ -197,7 +197,7 @@ def share(mask: tf.Tensor) -> tf.Tensor | None:
 
 
 def tiled(values: Any) -> Any:
-  """This replica's rows [B, ...] in the place of each one's, [R * B, ...].
+  """This replica's rows [B, ...], repeated R times, [R * B, ...].
 
   Every replica draws for all these rows, with one seed, and takes its `own`:
   together they hold what one device would have drawn for the whole minibatch.
@@ -210,7 +210,7 @@ def tiled(values: Any) -> Any:
 
 
 def own(values: tf.Tensor) -> tf.Tensor:
-  """This replica's rows of [n, R * B, ...], [n, B, ...]."""
+  """[n, R * B, ...] -> the block [n, B, ...] of this replica."""
   context = tf.distribute.has_strategy() and _context()
   if not context:
     return values
@@ -231,7 +231,7 @@ def own_seed(seed: types.Seed) -> types.Seed:
 
 
 class BadStep(NamedTuple):
-  """The gradient step that was not taken.
+  """The gradient step that was rejected for NaN or Inf.
 
   Attributes:
     network: name of the network whose step it was.
@@ -247,8 +247,8 @@ class BadStep(NamedTuple):
 class GradientStep:
   """Steps of an optimiser down the mean of a loss over a minibatch.
 
-  Where replicas hold shares of the minibatch, loss and gradients are those of
-  the whole: each replica's, times its share of the entries that count, summed.
+  Where replicas hold shares of the minibatch, scalars and gradients are sums
+  over replicas of `share` times the local ones; so scalars must be means.
   """
 
   def __init__(
@@ -271,8 +271,8 @@ class GradientStep:
       name: of the scalar that is the loss.
       network: whose variables are trained.
       optimizer: changes them.
-      replicas: whether XLA compiles loss and gradients.
-      counts: critic steps and actor steps, which name a bad step.
+      replicas: its `jit_compile` says whether XLA compiles the loss.
+      counts: critic and actor steps, which the error of a bad step contains.
       summary_step: of summaries of gradients and variables; None writes none.
     """
     self._loss_fn = loss_fn
@@ -291,8 +291,8 @@ class GradientStep:
       scalars = self._loss_fn(*arguments)
     variables = self._network.trainable_variables
     gradients = tape.gradient(scalars[self._name], variables)
-    # The gradient of an embedding is a list of rows, in which a row may occur
-    # more than once: its norm is not the gradient's.
+    # Dense, because the gradient of an embedding is a list of rows that may
+    # repeat, so that its norm would be wrong.
     return scalars, list(map(tf.convert_to_tensor, gradients))
 
   def __call__(self, mask: tf.Tensor, *arguments: Any) -> dict[str, tf.Tensor]:
@@ -332,11 +332,11 @@ def check(
   critic_steps: tf.Variable,
   actor_steps: tf.Variable,
 ):
-  """A context whose operations wait until the gradients are known to be finite.
+  """A context of control dependencies: raises unless the step is finite.
 
-  In place of the operations there is an InvalidArgumentError for `bad_step`
-  if the loss or the norm of the gradients is NaN or Inf. On a TPU, whose
-  programs cannot stop, nothing is checked; the means of the iteration tell.
+  InvalidArgumentError, which `bad_step` parses, if the loss or the norm of the
+  gradients is NaN or Inf. On a TPU, whose programs cannot stop, nothing is
+  checked: NaN shows in the metrics of the iteration only.
   """
   if isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy):
     return tf.control_dependencies([])
@@ -350,7 +350,7 @@ def check(
 def bad_step(error: Exception) -> BadStep | None:
   """The step that `check` stopped at, or None for any other error."""
   # Eagerly, texts are printed as b'...'.
-  match = re.search(rf"{_MARK}\W+(?:b')?(\w+)\W+(\d+)\W+(\d+)", str(error))
+  match = re.search(rf"{_MARK}\W+(?:b')?([\w./-]+)\W+(\d+)\W+(\d+)", str(error))
   return BadStep(match[1], int(match[2]), int(match[3])) if match else None
 
 

@@ -1,1 +1,1 @@
-"""Floor 3: raw results and what is made of them."""
+"""Tables and figures from raw rows."""

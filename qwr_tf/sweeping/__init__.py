@@ -1,1 +1,1 @@
-"""Floor 3: grids of training runs, one process per core."""
+"""Grids of training runs, one process per core."""

@@ -260,7 +260,7 @@ def test_a_target_that_always_moves_is_not_computed_ahead(monkeypatch):
   monkeypatch.setattr(exact_reuse, '_CHUNK_ROWS', 1)
   agent = _agent(horizon=1, target_update_fn=target_updates.polyak_update)
   source = exact_reuse.ExactReuse(agent, _table(agent), _BATCH)
-  rows, compute = [], source._compute
+  rows, compute = [], source._fill_cache
 
   def counting(outputs_of, slots):
     rows.append(tf.size(slots))

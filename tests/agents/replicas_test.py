@@ -180,7 +180,7 @@ def _programs(case):
   seed = tf.constant([1, 2])
   targets = agent.td_targets(windows, seed)[:, 0]
   actions, weights, _ = agent.regression(windows, seed)
-  critic, actor = agent._critic_step, agent._actor_step
+  critic, actor = agent._step_critic, agent._step_actor
   steps = tf.nest.map_structure(lambda x: x[:, 0], windows)
   yield 'targets', agent.td_targets, (windows, seed)
   yield 'regression', agent.regression, (windows, seed)
