@@ -266,7 +266,7 @@ def test_a_target_that_always_moves_is_not_computed_ahead(monkeypatch):
     rows.append(tf.size(slots))
     compute(outputs_of, slots)
 
-  monkeypatch.setattr(source, '_compute', counting)
+  monkeypatch.setattr(source, '_fill_cache', counting)
   draw = source.critic_phase(10)
   for i in range(10):
     agent.update_target(tf.constant(i))
@@ -283,7 +283,7 @@ def test_a_target_that_moves_early_is_computed_for_as_long_as_it_stays(
   source = exact_reuse.ExactReuse(agent, _table(agent), _BATCH)
   steps = []
   monkeypatch.setattr(
-    source, '_compute', lambda _, slots: steps.append(int(slots.shape[0]))
+    source, '_fill_cache', lambda _, slots: steps.append(int(slots.shape[0]))
   )
   draw = source.critic_phase(10)
   for i in range(10):
