@@ -99,9 +99,9 @@ def main(arguments: Sequence[str]) -> None:
     paths += sorted(path.glob('*.csv')) if path.is_dir() else [path]
   output = pathlib.Path(_OUTPUT.value)
   _refuse_a_part(paths, output)
-  is_the_projects = _OUTPUT.value == _OUTPUT.default
-  above = pathlib.Path('README.md') if is_the_projects else None
-  readme = _given_or_there(_README.value, above)
+  readme = None
+  if _README.value or _OUTPUT.value == _OUTPUT.default:
+    readme = _given_or_there(_README.value, pathlib.Path('README.md'))
   numbers = _given_or_there(_PUBLISHED.value, published.DEFAULT_PATH)
   for path in write(paths, output, readme, numbers):
     print(os.path.normpath(path))
@@ -119,11 +119,9 @@ def _refuse_a_part(paths: Sequence[pathlib.Path], output: pathlib.Path) -> None:
 
 
 def _given_or_there(
-  given: str | None, default: pathlib.Path | None
+  given: str | None, default: pathlib.Path
 ) -> pathlib.Path | None:
-  if given:
-    return pathlib.Path(given)
-  return default if default and default.exists() else None
+  return pathlib.Path(given) if given else default if default.exists() else None
 
 
 def _arguments(argv: list[str]) -> list[str]:

@@ -62,13 +62,13 @@ def median_cell(finals: Sequence[float]) -> str:
 
 def _counted_medians(
   experiment: Experiment, setting: Setting, action: str
-) -> list[str]:
-  """A cell per environment: median, range and number of runs."""
-  cells = []
+) -> dict[str, str]:
+  """{environment: median, range and number of runs}."""
+  cells = {}
   for environment in experiment.environments:
     finals = experiment.finals(setting, environment, action)
     count = f' ({len(finals)})' if finals else ''
-    cells.append(median_cell(finals) + count)
+    cells[environment] = median_cell(finals) + count
   return cells
 
 
@@ -117,9 +117,8 @@ def overview(experiment: Experiment) -> str:
   rows = []
   for setting in experiment.settings:
     for action in ACTIONS:
-      cells = _counted_medians(experiment, setting, action)
-      cells += [NOTHING] * len(missing)
-      rows.append([setting.markdown, action, *cells])
+      cells = [*_counted_medians(experiment, setting, action).values()]
+      rows.append([setting.markdown, action, *cells, *[NOTHING] * len(missing)])
   for label, by_task in _by_method(numbers).items():
     cells = [_as_printed(by_task.get(task)) for task in [*tasks, *missing]]
     rows.append([label, NOTHING, *cells])
@@ -161,12 +160,8 @@ def environment_table(experiment: Experiment, environment: str) -> str:
   for setting in experiment.settings:
     runs = experiment.final(setting, environment)
     if len(runs):
-      counts = [
-        _range(runs.interactions),
-        str(len(runs)),
-        _range(runs.episodes),
-      ]
-      row = [setting.markdown, *counts]
+      interactions, episodes = map(_range, (runs.interactions, runs.episodes))
+      row = [setting.markdown, interactions, str(len(runs)), episodes]
       for action in ACTIONS:
         row += _statistics(experiment.finals(setting, environment, action))
       rows.append(row)
@@ -250,9 +245,7 @@ def factors(experiment: Experiment, centre: Setting, action: str) -> str:
     is_centre = setting == centre
     row = [f'{centre.markdown} (centre)' if is_centre else _bound(setting)]
     medians = _counted_medians(experiment, setting, action)
-    for environment, median in zip(
-      experiment.environments, medians, strict=True
-    ):
+    for environment, median in medians.items():
       finals, centre_finals = (
         experiment.finals(s, environment, action) for s in (setting, centre)
       )
@@ -294,11 +287,9 @@ def factors_side_by_side(experiments: Sequence[Experiment]) -> str:
   rows: dict[str, dict] = {}
   for experiment in experiments:
     for setting in experiment.learned:
+      row = rows.setdefault(setting.bindings, {'': _bound(setting)})
       medians = _counted_medians(experiment, setting, 'mode')
-      for environment, cell in zip(
-        experiment.environments, medians, strict=True
-      ):
-        row = rows.setdefault(setting.bindings, {'': _bound(setting)})
+      for environment, cell in medians.items():
         row.setdefault((experiment.name, environment), cell)
   return table(
     ['', *(f'{e}, `{x.name}`' for x, e in columns)],
