@@ -13,6 +13,7 @@ _README = _HERE / 'README.md'
 _REQUIRED = [
   'absl-py>=1,<3',
   'ale-py>=0.10.2',  # From this version on the ROMs are bundled.
+  'filelock>=3.20',
   'gin-config>=0.5,<0.6',
   'gymnasium>=1.0,<1.4',  # 1.4 needs a newer typing-extensions.
   'h5py>=3.1',  # Data sets; TensorFlow brings it.
@@ -73,6 +74,8 @@ setuptools.setup(
   install_requires=_REQUIRED,
   extras_require=_EXTRAS,
   classifiers=[
+    'Operating System :: MacOS',
+    'Operating System :: POSIX :: Linux',
     'Programming Language :: Python :: 3.10',
     'Programming Language :: Python :: 3.11',
     'Topic :: Scientific/Engineering :: Artificial Intelligence',

@@ -33,7 +33,7 @@ from qwr_tf.config.errors import ConfigError
 from qwr_tf.ops import backups
 from qwr_tf.ops import returns
 from qwr_tf.runs import provenance
-from qwr_tf.serving import metadata
+from qwr_tf.runs import run_json
 from qwr_tf.training import experiment
 
 _ROOT_DIRS = flags.DEFINE_list('root_dirs', [], 'Folders of finished runs.')
@@ -190,7 +190,7 @@ def calibration(
 
 def row_of(root_dir: pathlib.Path) -> dict[str, object]:
   """A run's row."""
-  facts = metadata.run_facts(root_dir)
+  facts = run_json.required(root_dir)
   agent = serving.load_agent(root_dir, facts)
   return {
     **{name: facts.get(name) for name in ('preset', 'environment')},

@@ -22,9 +22,9 @@ import tensorflow as tf
 from benchmarks import raw_rows
 from qwr_tf import serving
 from qwr_tf.runs import provenance
+from qwr_tf.runs import run_json
 from qwr_tf.serving import checks
 from qwr_tf.serving import conversions
-from qwr_tf.serving import metadata
 from qwr_tf.training import experiment
 
 _RESULTS = raw_rows.path_of('exports')
@@ -99,7 +99,7 @@ def _saved_model_row(version, agent, space, observations) -> dict[str, Any]:
 
 def _rows(root_dir: pathlib.Path, folder: pathlib.Path):
   """Yields a row per model of a run."""
-  facts = metadata.run_facts(root_dir)
+  facts = run_json.required(root_dir)
   for kind in ('saved_model', 'tflite', 'onnx'):
     version, seconds = _export(root_dir, folder, kind)
     agent = serving.load_agent(root_dir, facts, float32=kind != 'saved_model')

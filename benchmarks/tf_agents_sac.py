@@ -230,7 +230,7 @@ def _row(environment: str, seed: int) -> dict:
     'experiment': pathlib.Path(_RESULTS.value).stem,
     'algorithm': 'SAC',
     'preset': 'tf_agents_sac',
-    'bindings': run_rows.own_bindings(_BINDINGS.value),
+    'bindings': run_rows.binding_cell(_BINDINGS.value),
     'dataset': '',
     'environment': environment,
     'seed': str(seed),

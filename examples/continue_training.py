@@ -26,7 +26,7 @@ from qwr_tf import environments
 from qwr_tf import replay
 from qwr_tf import serving
 from qwr_tf.config.errors import ConfigError
-from qwr_tf.serving import metadata
+from qwr_tf.runs import run_json
 from qwr_tf.serving import versions
 from qwr_tf.training import experiment
 
@@ -43,7 +43,7 @@ def run(
 ) -> pathlib.Path:
   """Trains on; returns the folder of the new version."""
   versions.check(output)  # Before the work, not after it.
-  facts = metadata.run_facts(root_dir)
+  facts = run_json.required(root_dir)
   if facts['environment'] == environments.NO_SIMULATOR:
     raise ConfigError(f'{root_dir} has no environment to go on in.')
   agent = serving.load_agent(root_dir, facts, trusted=trusted)

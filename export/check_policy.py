@@ -27,6 +27,7 @@ from absl import flags
 from qwr_tf import serving
 from qwr_tf.config import command
 from qwr_tf.config.errors import ConfigError
+from qwr_tf.runs import run_json
 from qwr_tf.serving import checks
 from qwr_tf.serving import conversions
 from qwr_tf.serving import metadata
@@ -68,7 +69,7 @@ def _facts_of_the_run(
   Raises:
     ConfigError: if it is the run of another policy.
   """
-  facts, known = metadata.run_facts(root_dir), metadata.read(version)
+  facts, known = run_json.required(root_dir), metadata.read(version)
   for name in ('environment', 'config'):
     if known.get(name) != facts[name]:
       raise ConfigError(

@@ -24,7 +24,6 @@ from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 import gin
-import tqdm
 from absl import flags
 
 from qwr_tf import datasets
@@ -32,6 +31,7 @@ from qwr_tf import environments
 from qwr_tf.acting import recording
 from qwr_tf.config import command
 from qwr_tf.config.errors import ConfigError
+from qwr_tf.runs import progress_bar
 from qwr_tf.runs import provenance
 from qwr_tf.serving import saved_policy
 from qwr_tf.serving import trust
@@ -92,7 +92,7 @@ class _Tally:
     by_steps = _STEPS.value is not None
     wanted = _STEPS.value if by_steps else _EPISODES.value or 50
     unit = ' steps' if by_steps else ' episodes'
-    with tqdm.tqdm(total=wanted, unit=unit, dynamic_ncols=True) as progress:
+    with progress_bar.ProgressBar(total=wanted, unit=unit) as progress:
       for episode in episodes:
         yield episode
         self.steps += len(episode.rewards)

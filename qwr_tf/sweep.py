@@ -1,13 +1,13 @@
-"""Runs a grid of runs and keeps their raw results.
+"""Runs a grid of training runs and collects their raw results.
 
     python -m qwr_tf.sweep --gin_file=mujoco_100k.gin --seeds=0-4 \
       --envs=HalfCheetah-v4,Hopper-v4
 
-One training process per core. The same command goes on where it was cut: runs
-whose rows are in the CSV are skipped, finished ones give their rows, unfinished
-ones go on from their checkpoints, others start. Exit codes: 0 done, 2 bad
-input, 1 a run failed (the others went on). By default --seeds is 0, --results
-results/<gin_file>.csv.
+One training process per core. The same command resumes an interrupted sweep:
+runs whose rows are in the CSV are skipped, finished ones give their rows,
+unfinished ones resume from their checkpoints, others start. Exit codes: 0 done,
+2 bad input, 1 a run failed (the others went on). By default --seeds is 0 and
+--results is results/<gin_file>.csv.
 """
 
 from qwr_tf.config import startup  # noqa: F401, before TensorFlow.
@@ -70,13 +70,13 @@ def _wanted(facts: dict) -> bool:
     return False
   if not _gin_file():
     return True
-  own = run_rows.own_bindings(command.GIN_BINDINGS.value)
+  bindings = run_rows.binding_cell(command.GIN_BINDINGS.value)
   if (
     facts.get('preset') != pathlib.Path(_gin_file()).stem
-    or run_rows.own_bindings(facts.get('bindings', ())) != own
+    or run_rows.binding_cell(facts.get('bindings') or ()) != bindings
   ):
     return False
-  return sweep_plan.still_says(_gin_file(), facts)
+  return sweep_plan.still_gives(_gin_file(), facts)
 
 
 def _results_path() -> pathlib.Path:

@@ -4,7 +4,6 @@ Most tests call it in this process, with functions run eagerly: two iterations
 need no compiled graph. The subprocesses at the end are the real thing.
 """
 
-import contextlib
 import csv
 import errno
 import json
@@ -36,7 +35,10 @@ from qwr_tf.config import gin_files
 from qwr_tf.runs import checkpoints
 from qwr_tf.runs import run_lock
 from qwr_tf.training import experiment
+from qwr_tf.training import interruption
+from qwr_tf.training import learning_curve
 from qwr_tf.training import metrics
+from qwr_tf.training import training_command
 from qwr_tf.training import training_run
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -68,7 +70,12 @@ class _Five(gymnasium.Env):
     action_space=_VECTOR,
     nan_at=None,
     interrupt_at=None,
+    frame_at=None,
+    length=5,
+    render_mode=None,
   ):
+    self.render_mode = render_mode
+    self._frame_at, self._length = frame_at, length
     self.observation_space = observation_space
     self.action_space = action_space
     self._nan_at, self._interrupt_at = nan_at, interrupt_at
@@ -86,7 +93,13 @@ class _Five(gymnasium.Env):
       raise KeyboardInterrupt
     value = np.nan if self._steps == self._nan_at else 0.0
     observation = np.full(2, value, np.float32)
-    return observation, 1.0, self._time == 5, False, {}
+    return observation, 1.0, self._time == self._length, False, {}
+
+  def render(self):
+    """A screen; without `frame_at` there is none, from that step on either."""
+    if self._frame_at is not None and self._steps < self._frame_at:
+      return np.zeros([8, 8, 3], np.uint8)
+    return None
 
 
 def _register(name, **kwargs):
@@ -123,14 +136,14 @@ def _cli(monkeypatch, capsys):
   """Runs the command in this process: (exit code, stdout, stderr)."""
   monkeypatch.setattr(serving, 'export', _note_export)
 
-  def run(*arguments):
+  def run(*arguments, main=train.main):
     argv = ['qwr_tf.train', *arguments]
     monkeypatch.setattr(sys, 'argv', argv)
     code = 0
     with flagsaver.flagsaver():
       try:
         command.parse_flags(argv)
-        command.guarded(train.main)
+        command.guarded(main)
       except SystemExit as ended:
         code = ended.code
     return code, *capsys.readouterr()
@@ -173,7 +186,13 @@ def test_every_algorithm_runs_two_iterations(cli, tmp_path, file):
   rows = _rows(tmp_path / 'run')
   assert [row['iteration'] for row in rows] == ['1', '2']
   assert int(rows[1]['interactions']) >= 40
-  assert np.isfinite(float(rows[1]['critic_loss']))
+  for name in ('critic', 'actor'):  # Empty where a network does not learn.
+    loss = rows[1][f'{name}_loss']
+    assert (
+      np.isfinite(float(loss))
+      if rows[1][f'{name}_steps'] != '0'
+      else (loss == '')
+    )
   assert 'score' in out
 
 
@@ -737,17 +756,138 @@ def test_ctrl_c_leaves_complete_files(tmp_path):
   assert int(newest.name) == facts['interactions'] // 20
 
 
-def test_a_stop_within_the_last_iteration_is_none(cli, tmp_path, monkeypatch):
-  asked = types.SimpleNamespace(requested=True)
-  monkeypatch.setattr(
-    training_run.interruption,
-    'Interruption',
-    lambda: contextlib.nullcontext(asked),
+def test_a_stop_within_the_last_iteration_leaves_the_evaluation(
+  cli, tmp_path, monkeypatch
+):
+  class Stopped(interruption.Interruption):
+    def __enter__(self):
+      super().__enter__().requested = True
+      return self
+
+  arguments = (
+    '--gin_file=bitflip.gin',
+    '--root_dir=run',
+    *_bindings(*_TINY, 'run.interactions=20'),
   )
-  bindings = _bindings(*_TINY, 'run.interactions=20')
-  code, _, err = cli('--gin_file=bitflip.gin', '--root_dir=run', *bindings)
+  with monkeypatch.context() as patch:
+    patch.setattr(interruption, 'Interruption', Stopped)
+    code, _, err = cli(*arguments)
+  assert code == 1 and 'interrupted' in err
+  assert _facts(tmp_path / 'run')['finished'] is False
+  assert not (tmp_path / 'run' / 'metrics.csv').exists()
+  assert cli(*arguments)[0] == 0
+  facts = _facts(tmp_path / 'run')
+  assert facts['finished'] and facts['interactions'] == 20
+  assert [row['iteration'] for row in _rows(tmp_path / 'run')] == ['1']
+
+
+# Evaluations that do not end, and products that fail.
+
+
+def test_an_interrupted_evaluation_is_played_by_the_next_start(cli, tmp_path):
+  five = _bindings(*_TINY, "run.environment='train_test:Five-v0'")
+  arguments = (
+    '--gin_file=mujoco_100k.gin',
+    *five,
+    # The evaluations' environment: 2 x 2 x 5 steps, then up to 2 x 3 x 5.
+    *_bindings('load_environment.interrupt_at=45', 'run.eval_environments=1'),
+  )
+  code, _, err = cli(*arguments, '--root_dir=run')
+  assert code == 1 and 'interrupted' in err
+  run = tmp_path / 'run'
+  # Both iterations are saved, the first also by its row.
+  assert (run / 'checkpoints' / '00000002').exists()
+  assert [row['interactions'] for row in _rows(run)] == ['20']
+  code, _, err = cli(*arguments, '--root_dir=run')
   assert code == 0, err
+  assert _facts(run)['resumed'] == [{'interactions': 40}]
+  assert cli('--gin_file=mujoco_100k.gin', *five, '--root_dir=never')[0] == 0
+  rows, others = _measured(run), _measured(tmp_path / 'never')
+  assert rows == others
+  assert [row['eval_episodes'] for row in rows] == ['2', '3']
+
+
+def test_the_checkpoint_comes_before_the_evaluation(cli, tmp_path):
+  phases = []
+
+  def hook(phase, run):
+    phases.append((phase, run.iteration))
+
+  config = training_command.configuration
+  code, _, err = cli(
+    '--gin_file=bitflip.gin',
+    '--root_dir=run',
+    *_bindings(*_TINY, 'run.checkpoint_every_seconds=0'),
+    main=lambda: training_command.run(config(), serving.export, hook=hook),
+  )
+  assert code == 0, err
+  assert phases == [
+    ('checkpoint', 0),
+    ('iteration', 0),
+    ('checkpoint', 1),
+    ('evaluation', 1),
+    ('iteration', 1),
+    ('checkpoint', 2),
+    ('evaluation', 2),
+    ('products', 2),
+    ('end', 2),
+  ]
+
+
+def _filmed(cli, *bindings):
+  return cli(
+    '--gin_file=mujoco_100k.gin',
+    '--root_dir=run',
+    '--video',
+    *_bindings(*_TINY, "run.environment='train_test:Five-v0'", *bindings),
+  )
+
+
+def test_an_environment_without_frames_is_refused_before_the_run(cli, tmp_path):
+  code, out, err = _filmed(cli)
+  assert (code, out) == (2, '')
+  assert err.startswith('error: --video: ') and err.count('\n') == 1
+  assert 'render() returns' in err
+  assert not (tmp_path / 'run').exists()
+
+
+def test_a_video_that_fails_costs_a_warning(cli, tmp_path, caplog):
+  code, out, err = _filmed(cli, 'load_environment.frame_at=3')
+  assert code == 0, err
+  assert 'score   5.0' in out and 'video' not in out
+  (message,) = [m for m in caplog.messages if 'video.mp4' in m]
+  assert 'video.mp4 is missing (ValueError: render() returns' in message
   assert _facts(tmp_path / 'run')['finished'] is True
+  assert not list((tmp_path / 'run').rglob('.*'))
+  assert _filmed(cli, 'load_environment.frame_at=3')[0] == 0
+
+
+def test_a_learning_curve_that_fails_costs_a_warning(
+  cli, tmp_path, monkeypatch, caplog
+):
+  def fail(*_):
+    raise RuntimeError('no fonts')
+
+  monkeypatch.setattr(learning_curve, 'draw', fail)
+  code, _, err = cli(
+    '--gin_file=bitflip.gin', '--root_dir=run', *_bindings(*_TINY)
+  )
+  assert code == 0, err
+  assert 'learning_curve.png is missing (RuntimeError: no fonts' in caplog.text
+  assert _facts(tmp_path / 'run')['finished'] is True
+
+
+def test_a_checkpoint_of_another_seed_is_refused(cli, interrupted, tmp_path):
+  code, _, err = cli(*_INTERRUPTED, '--root_dir=other', '--seed=1')
+  assert code == 1, err
+  other = tmp_path / 'other' / 'checkpoints'
+  shutil.rmtree(other)
+  shutil.copytree(interrupted / 'checkpoints', other)
+  before = _contents(other)
+  code, _, err = cli(*_INTERRUPTED, '--root_dir=other', '--seed=1')
+  assert code == 2
+  assert 'is a checkpoint of another run' in err and err.count('\n') == 1
+  assert _contents(other) == before
 
 
 def test_scores_have_the_names_of_how_the_policy_acted():

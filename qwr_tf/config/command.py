@@ -49,6 +49,8 @@ def run(main: Callable[[], None]) -> None:
   else; NaN while running and an interruption with one line, the unexpected
   with its traceback.
   """
+  if sys.platform == 'win32':
+    _exit(2, 'qwr_tf runs on Linux and macOS; on Windows, run it in WSL 2.')
   sys.stdout, sys.stderr = _Stream.of(sys.stdout), _Stream.of(sys.stderr)
   # AutoGraph's translation of tf_agents compares with literals.
   warnings.filterwarnings('ignore', '"is not" with a literal', SyntaxWarning)

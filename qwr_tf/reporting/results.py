@@ -8,7 +8,6 @@ episodes, and the later row where two are equal.
 
 import contextlib
 import csv
-import fcntl
 import io
 import os
 import pathlib
@@ -176,6 +175,8 @@ def _text(rows: Sequence[Row]) -> str:
 @contextlib.contextmanager
 def _locked(folder: pathlib.Path) -> Iterator[None]:
   """One process at a time; the folder is the lock, so nothing is left over."""
+  import fcntl  # Not on Windows.
+
   descriptor = os.open(folder, os.O_RDONLY)
   try:
     fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""Files and folders that are complete or as they were before."""
+"""Atomic replacement of files and folders: the old content or the new one."""
 
 import contextlib
 import os
@@ -7,53 +7,72 @@ import shutil
 from collections.abc import Iterator
 
 
+def delete(path: pathlib.Path) -> None:
+  """Deletes a file, a folder, or a symbolic link but not its target."""
+  if path.is_dir() and not path.is_symlink():
+    shutil.rmtree(path)
+  else:
+    path.unlink(missing_ok=True)
+
+
 def write_atomically(path: pathlib.Path, content: str | bytes) -> None:
-  """Writes a file that is either the old one or the new one, never half."""
-  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-  data = content.encode() if isinstance(content, str) else content
-  try:
-    with open(temporary, 'wb') as f:
-      f.write(data)
-      f.flush()
-      os.fsync(f.fileno())
-    os.replace(temporary, path)
+  """Replaces the content of a file; raises OSError for `path`."""
+  with new_file(path) as temporary:
+    data = content.encode() if isinstance(content, str) else content
+    temporary.write_bytes(data)
+
+
+@contextlib.contextmanager
+def new_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Yields the path of a file to write, which then replaces `path`.
+
+  Its name is the same in a temporary folder, as the ending may tell libraries
+  the format.
+
+  Raises:
+    OSError: for `path`, if it cannot be written.
+  """
+  with _temporary_folder(path) as folder:
+    yield folder / path.name
+    to_disk(folder / path.name)
+    os.replace(folder / path.name, path)
     to_disk(path.parent)
-  except OSError as error:
-    raise OSError(error.errno, error.strerror, str(path)) from error
-  finally:
-    temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def new_folder(
   path: pathlib.Path, replace: bool = True
 ) -> Iterator[pathlib.Path]:
-  """Yields a folder to fill, which then takes the place of `path`.
-
-  Whatever happens while it is filled, `path` is what it was before; what was
-  there goes just before the new folder takes its place.
+  """Yields a folder to fill, which then replaces `path`.
 
   Args:
-    path: of the folder.
-    replace: whether files may go that are there when the new folder is full.
+    path: the folder; it stays as it is until the new one is full.
+    replace: whether content may be deleted that is there by then.
 
   Raises:
     OSError: for `path`, if it cannot be written.
   """
-  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-  shutil.rmtree(temporary, ignore_errors=True)
-  try:
-    temporary.mkdir(parents=True)
-    yield temporary
-    to_disk(*temporary.rglob('*'), temporary)
+  with _temporary_folder(path) as folder:
+    yield folder
+    to_disk(*folder.rglob('*'), folder)
     if replace:
-      shutil.rmtree(path, ignore_errors=True)
-    os.replace(temporary, path)
+      delete(path)
+    os.replace(folder, path)
     to_disk(path.parent)
+
+
+@contextlib.contextmanager
+def _temporary_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """A new folder beside `path`; a link of the same name is not followed."""
+  folder = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+  try:
+    delete(folder)
+    folder.mkdir(parents=True)
+    yield folder
   except OSError as error:
     raise OSError(error.errno, error.strerror, str(path)) from error
   finally:
-    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def to_disk(*paths: pathlib.Path) -> None:

@@ -1,22 +1,22 @@
-"""Folders that are complete or absent, with checksums to prove it."""
+"""Checksums of the files in a checkpoint's folder."""
 
 import contextlib
 import errno
-import hashlib
 import pathlib
 import re
 from collections.abc import Iterator, Mapping
 
 import tensorflow as tf
 
+from qwr_tf.runs import regular_files
+
 # As `sha256sum` writes and checks it.
 _SUMS = 'SHA256SUMS'
-_CHUNK_BYTES = 2**20
 
 
 @contextlib.contextmanager
 def tensorflow_errors(path: pathlib.Path) -> Iterator[None]:
-  """Turns what TensorFlow cannot write to a path into an OSError."""
+  """Turns TensorFlow's errors in writing to a path into OSError."""
   try:
     yield
   except tf.errors.OpError as error:
@@ -24,15 +24,17 @@ def tensorflow_errors(path: pathlib.Path) -> Iterator[None]:
     raise OSError(errno.EIO, reason, str(path)) from error
 
 
-def write_sums(folder: pathlib.Path, known: Mapping[str, str]) -> None:
+def write_sums(folder: pathlib.Path, sums: Mapping[str, str]) -> None:
   """Writes the checksums of a folder's files.
 
   Args:
     folder: without folders in it.
-    known: checksums by name, where they need not be computed again.
+    sums: checksums by name that need not be computed again.
   """
   names = sorted(file.name for file in folder.iterdir())
-  lines = (f'{known.get(n) or _sha256(folder / n)}  {n}\n' for n in names)
+  lines = (
+    f'{sums.get(n) or regular_files.sha256(folder / n)}  {n}\n' for n in names
+  )
   (folder / _SUMS).write_text(''.join(lines))
 
 
@@ -43,7 +45,7 @@ def read_sums(folder: pathlib.Path) -> dict[str, str]:
     OSError: if the file cannot be read.
     ValueError: if it is damaged.
   """
-  text = (folder / _SUMS).read_text('utf-8')
+  text = regular_files.read_text(folder / _SUMS)
   pairs = [line.split('  ') for line in text.splitlines()]
   if not text.endswith('\n') or any(len(pair) != 2 for pair in pairs):
     raise ValueError(f'{_SUMS} is damaged')
@@ -51,23 +53,15 @@ def read_sums(folder: pathlib.Path) -> dict[str, str]:
 
 
 def verify(folder: pathlib.Path) -> None:
-  """Holds all files to their checksums.
+  """Compares all files with their checksums.
 
   Raises:
     OSError: if a file is missing or cannot be read.
-    ValueError: if one is not what was written; names it.
+    ValueError: if a file was changed, is missing or was added.
   """
   sums = read_sums(folder)
   if sums.keys() != {f.name for f in folder.iterdir()} - {_SUMS}:
     raise ValueError('files are missing, or there are others')
   for name, digest in sums.items():
-    if _sha256(folder / name) != digest:
+    if regular_files.sha256(folder / name) != digest:
       raise ValueError(f'{name} is damaged')
-
-
-def _sha256(path: pathlib.Path) -> str:
-  digest = hashlib.sha256()
-  with open(path, 'rb') as f:
-    while chunk := f.read(_CHUNK_BYTES):
-      digest.update(chunk)
-  return digest.hexdigest()

@@ -1,20 +1,21 @@
-"""What an agent has learned, and all it takes to go on with a run exactly."""
+"""Checkpoints: an agent's final weights, and the exact state of a run."""
 
 import json
 import pathlib
-import shutil
 from collections.abc import Mapping
 from typing import Any, Protocol
 
 import tensorflow as tf
 from absl import logging
 
+from qwr_tf.config.errors import ConfigError
 from qwr_tf.runs import atomic_files
 from qwr_tf.runs import checkpoint_files
-from qwr_tf.config.errors import ConfigError
+from qwr_tf.runs import regular_files
 
 _TENSORS = 'tensors'
 _STATE = 'state.json'
+_RUN_ID = 'run_id'  # In state.json, beside the parts.
 
 
 def save(agent, path: pathlib.Path) -> None:
@@ -30,7 +31,7 @@ def save(agent, path: pathlib.Path) -> None:
 
 
 def restore(agent, path: pathlib.Path) -> None:
-  """Reads what `save` wrote into an agent of the same configuration.
+  """Reads a folder that `save` wrote into an agent of the same configuration.
 
   Raises:
     ValueError: if there is no checkpoint, or one of another agent.
@@ -47,21 +48,21 @@ def restore(agent, path: pathlib.Path) -> None:
 
 
 class Stateful(Protocol):
-  """Anything that is not made of variables and changes while training."""
+  """An object without variables that changes while training."""
 
   def state(self) -> Any:
-    """What `restore` needs: numbers, texts, lists, dicts, as in JSON."""
+    """The state for `restore`: numbers, texts, lists, dicts, as in JSON."""
 
   def restore(self, state: Any) -> None:
-    """Takes back what `state` returned."""
+    """Goes back to a state."""
 
 
 class Checkpoints:
   """The newest two checkpoints of a run, a folder each.
 
-  The folder, named by a number, holds the variables, the table, the states of
-  all other parts, and checksums. It appears complete or not at all, and the
-  one before stays until the one after is there.
+  The folder, named by a number, holds the variables, the replay table, the
+  states of all other parts, the run's identifier, and checksums. It appears
+  complete or not at all, and the checkpoint before stays until then.
   """
 
   def __init__(
@@ -70,23 +71,26 @@ class Checkpoints:
     modules: Mapping[str, tf.Module],
     table_files,
     parts: Mapping[str, Stateful],
+    run_id: str = '',
   ):
     """Writes nothing yet.
 
     Args:
       path: parent of the folders.
-      modules: whose variables are kept, by name.
+      modules: the owners of the variables, by name.
       table_files: `replay.TableFiles` of the run's table.
       parts: everything else, by name; restored in this order.
+      run_id: written into each checkpoint; one of another run is refused.
     """
     self._path = path
     self._tensors = tf.train.Checkpoint(**modules)
     self._table_files = table_files
     self._parts = dict(parts)
+    self._run_id = run_id
     self._latest: pathlib.Path | None = None
 
   def save(self, number: int) -> None:
-    """Writes everything as it is now.
+    """Writes a checkpoint of the present state.
 
     Args:
       number: more than that of the checkpoint before.
@@ -101,32 +105,43 @@ class Checkpoints:
       with checkpoint_files.tensorflow_errors(folder):
         self._tensors.write(str(folder / _TENSORS))
       state = {name: part.state() for name, part in self._parts.items()}
+      state[_RUN_ID] = self._run_id
       (folder / _STATE).write_text(json.dumps(state))
       checkpoint_files.write_sums(folder, {n: sums[n] for n in linked})
     self._latest = target
-    for old in self._folders():
-      if old not in (before, target):
-        shutil.rmtree(old)
+    for folder in self._folders():
+      if folder not in (before, target):
+        atomic_files.delete(folder)
 
   def restore(self) -> bool:
     """Restores the newest checkpoint that is intact; warns of the others.
 
     Returns:
-      False if there is none at all.
+      False if there is no checkpoint.
 
     Raises:
-      ConfigError: if there are some, and none is intact.
+      ConfigError: if there are some, and none is intact or the newest intact
+        one is of another run.
     """
     damaged = []
     for folder in reversed(self._folders()):
       try:
         checkpoint_files.verify(folder)
-        self._restore(folder)
+        state = dict(regular_files.read_json(folder / _STATE))
+        # Version 0.1 wrote no identifier.
+        is_foreign = state.pop(_RUN_ID, self._run_id) != self._run_id
+        if not is_foreign:
+          self._restore(folder, state)
       except (OSError, ValueError, LookupError, TypeError) as error:
         damaged.append(f'{folder} cannot be used: {_in_a_line(error)}')
         continue
+      if is_foreign:
+        raise ConfigError(
+          f'{folder} is a checkpoint of another run (configuration, '
+          'environment or seed); delete it or choose another --root_dir.'
+        )
       for line in damaged:
-        logging.warning('%s. Going on from %s.', line, folder.name)
+        logging.warning('%s. Resuming from %s.', line, folder.name)
       self._latest = folder
       return True
     if damaged:
@@ -139,13 +154,13 @@ class Checkpoints:
   def remove(self) -> None:
     """Deletes them: the run is finished."""
     for folder in self._folders():
-      shutil.rmtree(folder)
+      atomic_files.delete(folder)
 
   def _folders(self) -> list[pathlib.Path]:
-    return sorted(self._path.glob('[0-9]' * 8))
+    paths = sorted(self._path.glob('[0-9]' * 8))
+    return [path for path in paths if path.is_dir()]
 
-  def _restore(self, folder: pathlib.Path) -> None:
-    state = json.loads((folder / _STATE).read_text('utf-8'))
+  def _restore(self, folder: pathlib.Path, state: Mapping[str, Any]) -> None:
     try:
       self._tensors.read(str(folder / _TENSORS)).assert_consumed()
     except (tf.errors.OpError, AssertionError) as error:

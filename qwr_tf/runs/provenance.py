@@ -1,4 +1,4 @@
-"""What a score depends on beside its configuration."""
+"""Provenance of a score: commit, versions and threads."""
 
 import importlib.metadata
 import os
@@ -24,10 +24,10 @@ def facts() -> dict[str, Any]:
 
 
 def threads() -> int:
-  """Threads of one TensorFlow operation: as asked for, else all cores."""
-  asked_for = os.environ.get('TF_NUM_INTRAOP_THREADS', '')
-  if asked_for.isdigit() and int(asked_for):
-    return int(asked_for)
+  """Threads of one TensorFlow operation: as set, else all cores."""
+  setting = os.environ.get('TF_NUM_INTRAOP_THREADS', '')
+  if setting.isdigit() and int(setting):
+    return int(setting)
   if hasattr(os, 'sched_getaffinity'):  # Not on macOS.
     return len(os.sched_getaffinity(0))
   return os.cpu_count() or 1
@@ -35,13 +35,14 @@ def threads() -> int:
 
 def versions() -> dict[str, str]:
   """Of Python and of the libraries a score may depend on."""
-  found = {'python': platform.python_version()}
+  versions_by_name = {'python': platform.python_version()}
   for name in _VERSIONS_OF:
     try:
-      found[name.replace('-', '_')] = importlib.metadata.version(name)
+      version = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-      found[name.replace('-', '_')] = ''
-  return found
+      version = ''
+    versions_by_name[name.replace('-', '_')] = version
+  return versions_by_name
 
 
 def commit() -> str:
@@ -63,8 +64,8 @@ def commit() -> str:
   try:
     if not (folder.parent / '.git').exists():
       return ''  # Installed inside somebody else's checkout.
-    places = '--', ':/', ':(top,exclude)results'
-    changed = git('status', '--porcelain', '--untracked-files=no', *places)
-    return git('rev-parse', '--short=12', 'HEAD') + '-dirty' * bool(changed)
+    paths = '--', ':/', ':(top,exclude)results'
+    changes = git('status', '--porcelain', '--untracked-files=no', *paths)
+    return git('rev-parse', '--short=12', 'HEAD') + '-dirty' * bool(changes)
   except (OSError, subprocess.SubprocessError):
     return ''

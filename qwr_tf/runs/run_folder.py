@@ -1,4 +1,4 @@
-"""A run's folder: what it holds, and that two runs never share one."""
+"""The folder of a run: its files, and the rule that two runs never share one."""
 
 import contextlib
 import csv
@@ -9,31 +9,31 @@ import json
 import os
 import pathlib
 import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from absl import logging
 
 from qwr_tf.config import gin_files
-from qwr_tf.runs import provenance
-from qwr_tf.runs import run_lock
-from qwr_tf.runs.atomic_files import write_atomically
 from qwr_tf.config.errors import ConfigError
+from qwr_tf.runs import atomic_files
+from qwr_tf.runs import provenance
+from qwr_tf.runs import run_json
+from qwr_tf.runs import run_lock
 
-# What makes two runs the same.
-_IDENTITY = ('config', 'environment', 'seed')
-
-# What a run writes, beside run.json and checkpoints.
-_CONTENTS = (
+# The files that a run writes, beside run.json.
+_FILES = (
   'config.gin',
   'metrics.csv',
   'learning_curve.png',
-  'tensorboard',
-  'policy',
-  'video.*',
   'offending_batch.npz',
 )
+# The folders that a run writes into, and what is the run's in them.
+_FOLDERS = {
+  'checkpoints': ('[0-9]' * 8, 'final'),
+  'tensorboard': ('events.out.tfevents.*',),
+  'policy': ('[0-9]*',),
+}
 _HALF_WRITTEN = '.*.tmp'
 
 
@@ -48,66 +48,75 @@ def default_path(
   )
 
 
-def _delete(path: pathlib.Path) -> None:
-  shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
 class RunFolder:
-  """Writes everything but TensorBoard's own files."""
+  """Writer of a run's folder, but for TensorBoard's own files."""
 
   def __init__(self, path: pathlib.Path, facts: Mapping[str, Any]):
     """Describes the run; nothing is written before `claimed`.
 
     Args:
       path: the folder.
-      facts: command, configuration, environment, seed: what makes two runs
-        the same or not. Must be JSON.
+      facts: command, bindings and what identifies the run: configuration,
+        environment, seed. Must be JSON.
     """
     self.path = path
+    self.checkpoints = path / 'checkpoints'
+    self.rows: list[dict[str, Any]] = []  # Of metrics.csv.
     self._facts = dict(facts)
-    self._rows: list[dict[str, Any]] = []
     self._resumed: list[dict[str, Any]] = []
     self._changes: dict[str, Any] = {}
 
+  def at(self, path: pathlib.Path) -> 'RunFolder':
+    """The folder of the same run at another path."""
+    return RunFolder(path, self._facts)
+
   @property
   def bindings(self) -> Sequence[str]:
-    """What was bound on the command line."""
+    """The gin bindings of the command line."""
     return self._facts.get('bindings', ())
 
+  @property
+  def run_id(self) -> str:
+    """Hash of configuration, environment and seed."""
+    identity = [self._facts[n] for n in ('config', 'environment', 'seed')]
+    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+
   def recorded(self, name: str) -> Any:
-    """A fact of the run as run.json has it; None if it has none."""
+    """A value in the folder's run.json; None if it has none."""
     return (self._read() or {}).get(name)
 
   def add_fact(self, name: str, value: Any) -> None:
-    """Adds to what run.json says of the run; None adds nothing."""
+    """Adds a value to the description of the run; None adds nothing."""
     if value is not None:
       self._facts[name] = value
 
   def finished(self) -> dict[str, Any] | None:
     """run.json of a finished run with the same configuration, or None."""
-    known = self._read()
-    if known is None or not known.get('finished'):
+    facts = self._read()
+    if facts is None or not facts.get('finished'):
       return None
-    return known if self._same(known) else None
+    return facts if run_json.is_same_run(facts, self._facts) else None
 
   def check(self, overwrite: bool) -> None:
-    """Looks whether the folder can be this run's own; changes nothing.
+    """Checks that this run may use the folder; changes nothing.
 
     Raises:
-      ConfigError: if it holds another run, unless overwrite is given, or
-        anything else.
+      ConfigError: if the folder holds another run, unless overwrite is given,
+        or anything else.
     """
-    known = self._read()
-    if known is not None and not overwrite and not self._same(known):
-      raise ConfigError(self._refusal(known))
+    facts = self._read()
+    if facts is not None and not overwrite:
+      if not run_json.is_same_run(facts, self._facts):
+        raise ConfigError(self._refusal(facts))
     with self._errors_name_the_fix():
       if self.path.exists() and not self.path.is_dir():
         raise ConfigError(f'{self.path} is a file; choose another --root_dir.')
-      if known is None and self.path.exists() and self._holds_anything():
+      if facts is None and self.path.exists() and self._holds_anything():
         raise ConfigError(
           f'{self.path} is not empty and holds no run; choose another '
           '--root_dir.'
         )
+      self._check_kinds()
 
   def _holds_anything(self) -> bool:
     return any(
@@ -115,11 +124,22 @@ class RunFolder:
       for p in self.path.iterdir()
     )
 
+  def _check_kinds(self) -> None:
+    """Refuses a file for a folder, a folder for a file, a broken link."""
+    for name in (*_FOLDERS, *_FILES):
+      path = self.path / name
+      is_right = path.is_dir() if name in _FOLDERS else path.is_file()
+      if os.path.lexists(path) and not is_right:
+        kind = 'folder' if name in _FOLDERS else 'file'
+        raise ConfigError(
+          f'{path} is no {kind}; delete it or choose another --root_dir.'
+        )
+
   @contextlib.contextmanager
   def claimed(self, overwrite: bool) -> Iterator[None]:
-    """While it is entered the folder is this process's own.
+    """Holds the folder for this process while the context is entered.
 
-    What an unfinished run of the same configuration has left is kept, unless
+    The files of an unfinished run of the same configuration are kept, unless
     overwrite is given; files that no run has written stay in any case.
 
     Raises:
@@ -132,34 +152,39 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         stack.enter_context(run_lock.held(self.path))
         self.check(overwrite)
-        known = self._read()
+        facts = self._read()
         self._clear_half_written()
-        if known is None or overwrite:
+        if facts is None or overwrite:
           self._clear()
         else:
-          self._resumed = known.get('resumed', [])
-          self._changes = self._changes_since(known)
+          self._resumed = facts.get('resumed') or []
+          self._changes = self._changes_since(facts)
       yield
 
   def _clear_half_written(self) -> None:
-    """Deletes what a process was writing when it was killed."""
-    for folder in (self.path, self.checkpoints, self.path / 'policy'):
-      for old in folder.glob(_HALF_WRITTEN):
-        _delete(old)
+    """Deletes the temporary files of a process that was killed."""
+    for folder in (self.path, *(self.path / name for name in _FOLDERS)):
+      for path in folder.glob(_HALF_WRITTEN):
+        atomic_files.delete(path)
 
   def _clear(self) -> None:
-    """Makes it the folder of a run that has not begun."""
+    """Deletes a run; a link to a folder elsewhere stays, emptied."""
     if self.checkpoints.exists():  # At once, as they would be resumed.
-      gone = self.path / '.checkpoints.tmp'
-      os.replace(self.checkpoints, gone)
-      _delete(gone)
+      renamed = self.path / '.checkpoints.tmp'
+      os.replace(self.checkpoints, renamed)
+      _empty(renamed, _FOLDERS['checkpoints'])
+      if renamed.is_symlink():
+        os.replace(renamed, self.checkpoints)
     self.write_json({})  # It stays a run's folder, whatever happens.
-    for old in (p for pattern in _CONTENTS for p in self.path.glob(pattern)):
-      _delete(old)
+    for name in ('tensorboard', 'policy'):
+      _empty(self.path / name, _FOLDERS[name])
+    for pattern in (*_FILES, 'video.*'):
+      for path in self.path.glob(pattern):
+        atomic_files.delete(path)
 
-  def _changes_since(self, known: Mapping[str, Any]) -> dict[str, Any]:
-    """Warns of what makes the run another one than it would have been."""
-    before = {**known, **known.get('versions', {})}
+  def _changes_since(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Warns of other versions, which may change the rest of the run."""
+    before = {**facts, **(facts.get('versions') or {})}
     changes = {
       name: value
       for name, value in provenance.facts().items()
@@ -167,16 +192,16 @@ class RunFolder:
     }
     if changes:
       logging.warning(
-        '%s goes on, but not exactly as it would have: %s.',
+        '%s resumes, but not exactly as it would have gone on: %s.',
         self.path,
         ', '.join(f'{n} was {before[n]}, is {v}' for n, v in changes.items()),
       )
     return changes
 
-  @property
-  def checkpoints(self) -> pathlib.Path:
-    """The folder of the run's checkpoints."""
-    return self.path / 'checkpoints'
+  def new_policy(self) -> pathlib.Path:
+    """The folder of the policy, without one that a killed process left."""
+    _empty(self.path / 'policy', _FOLDERS['policy'])
+    return self.path / 'policy'
 
   def begin(self) -> None:
     """Writes the configuration of a run that has no checkpoint yet.
@@ -194,13 +219,13 @@ class RunFolder:
 
   def state(self) -> list[dict[str, Any]]:
     """The rows, for a checkpoint."""
-    return self._rows
+    return self.rows
 
   def restore(self, state: Sequence[Mapping[str, Any]]) -> None:
-    """Takes back what `state` returned; writes nothing yet."""
-    self._rows = [dict(row) for row in state]
+    """Takes the rows from a checkpoint; writes nothing yet."""
+    self.rows = [dict(row) for row in state]
 
-  def go_on(self, columns: Sequence[str], interactions: int) -> None:
+  def resume(self, columns: Sequence[str], interactions: int) -> None:
     """Writes the restored rows in place of later ones."""
     self._write_rows(columns)
     self._resumed.append({'interactions': interactions, **self._changes})
@@ -212,12 +237,12 @@ class RunFolder:
       yield
     except OSError as error:
       raise ConfigError(
-        f'{self.path} cannot be used ({error.strerror}); choose another '
-        '--root_dir.'
+        f'{self.path} cannot be used ({error.strerror or error}); choose '
+        'another --root_dir.'
       ) from error
 
   def content(self, results: Mapping[str, Any]) -> dict[str, Any]:
-    """What run.json says: the facts, versions and results so far."""
+    """The content of run.json: the facts, versions and results so far."""
     return {
       **self._facts,
       'commit': provenance.commit(),
@@ -232,56 +257,56 @@ class RunFolder:
   def write_json(self, results: Mapping[str, Any]) -> None:
     """Writes run.json."""
     text = json.dumps(self.content(results), indent=2)
-    write_atomically(self.path / 'run.json', text)
+    atomic_files.write_atomically(self.path / run_json.NAME, text)
 
   def write_config(self, operative_config: str) -> None:
     """Writes config.gin."""
-    write_atomically(self.path / 'config.gin', operative_config)
+    atomic_files.write_atomically(self.path / 'config.gin', operative_config)
 
   def add_row(self, row: Mapping[str, Any], columns: Sequence[str]) -> None:
-    """Adds a row to metrics.csv; the file is complete at any moment."""
-    self._rows.append(dict(row))
+    """Adds a row to metrics.csv.
+
+    Args:
+      row: values by column; empty cells may be missing.
+      columns: the first ones of the file. Those of the rows that are not
+        among them follow.
+    """
+    self.rows.append(dict(row))
     self._write_rows(columns)
 
   def _write_rows(self, columns: Sequence[str]) -> None:
+    names = dict.fromkeys([*columns, *(n for row in self.rows for n in row)])
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval='', lineterminator='\n')
+    writer = csv.DictWriter(text, list(names), restval='', lineterminator='\n')
     writer.writeheader()
-    writer.writerows(self._rows)
-    write_atomically(self.path / 'metrics.csv', text.getvalue())
-
-  @property
-  def rows(self) -> list[dict[str, Any]]:
-    """The rows of metrics.csv."""
-    return self._rows
+    writer.writerows(self.rows)
+    atomic_files.write_atomically(self.path / 'metrics.csv', text.getvalue())
 
   def _read(self) -> dict[str, Any] | None:
-    """run.json, or None if there is none that a run has written."""
     try:
-      known = json.loads((self.path / 'run.json').read_text())
-    except (FileNotFoundError, NotADirectoryError):
-      return None
-    except (ValueError, OSError) as error:
-      raise ConfigError(
-        f'{self.path / "run.json"} cannot be read ({error}); choose another '
-        '--root_dir.'
-      ) from error
-    if isinstance(known, dict) and set(_IDENTITY) <= set(known):
-      return known
-    return None
+      return run_json.read(self.path)
+    except ConfigError as error:
+      raise ConfigError(f'{error}; choose another --root_dir.') from error
 
-  def _same(self, known: Mapping[str, Any]) -> bool:
-    return all(known[key] == self._facts[key] for key in _IDENTITY)
-
-  def _refusal(self, known: Mapping[str, Any]) -> str:
-    found = gin_files.differences(_values(known), _values(self._facts))
-    changes = '; '.join(list(found.values())[:4])
+  def _refusal(self, facts: Mapping[str, Any]) -> str:
+    differences = gin_files.differences(_values(facts), _values(self._facts))
+    changes = '; '.join(list(differences.values())[:4])
     return (
       f'{self.path} holds another run: {changes}. Choose another --root_dir, '
       'or replace that run with --overwrite.'
     )
 
 
+def _empty(folder: pathlib.Path, patterns: Sequence[str]) -> None:
+  """Deletes a folder; of a link's target only what matches the patterns."""
+  if not folder.is_symlink():
+    atomic_files.delete(folder)
+    return
+  for pattern in patterns:
+    for path in folder.glob(pattern):
+      atomic_files.delete(path)
+
+
 def _values(facts: Mapping[str, Any]) -> dict[str, str]:
-  own = {name: str(facts[name]) for name in ('seed', 'environment')}
-  return own | gin_files.values(str(facts['config']))
+  values = {name: str(facts[name]) for name in ('seed', 'environment')}
+  return values | gin_files.values(str(facts['config']))

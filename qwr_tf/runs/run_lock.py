@@ -1,59 +1,57 @@
-"""One process at a time in a run's folder."""
+"""The lock of a run's folder: one process at a time."""
 
 import contextlib
-import fcntl
 import os
 import pathlib
 import socket
 from collections.abc import Iterator
 
+import filelock
+
 from qwr_tf.config.errors import ConfigError
+from qwr_tf.runs import regular_files
 
 NAME = 'run.lock'
+
+# More than one try: the holder deletes the file before it releases the lock.
+_TIMEOUT_SECONDS = 0.1
 
 
 @contextlib.contextmanager
 def held(folder: pathlib.Path) -> Iterator[None]:
-  """Holds the lock; it ends with the process, however that ends.
+  """Holds the lock; the system releases it when the process dies.
 
   Raises:
-    ConfigError: if another process holds it.
+    ConfigError: if another process holds it, or its file is a link.
     OSError: if the folder cannot be written.
   """
   path = folder / NAME
-  descriptor = _locked(path)
+  if path.is_symlink():
+    raise ConfigError(f'{path} is a symbolic link; delete it.')
+  lock = filelock.FileLock(path, timeout=_TIMEOUT_SECONDS, poll_interval=0.02)
   try:
-    os.truncate(descriptor, 0)
-    os.write(descriptor, f'{os.getpid()} on {socket.gethostname()}'.encode())
+    lock.acquire()
+  except filelock.Timeout as error:
+    raise ConfigError(
+      f'{folder} is in use by process {_holder(path)}; wait for it, or choose '
+      'another --root_dir.'
+    ) from error
+  try:
+    _write_holder(path)
     yield
   finally:
     path.unlink(missing_ok=True)
-    os.close(descriptor)
+    lock.release()
 
 
-def _locked(path: pathlib.Path) -> int:
-  """Opens and locks the file; its descriptor."""
-  while True:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-      fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      if _is_at(path, descriptor):
-        return descriptor
-    except BlockingIOError as error:
-      holder = os.read(descriptor, 200).decode('utf-8', 'replace')
-      os.close(descriptor)
-      raise ConfigError(
-        f'{path.parent} is in use by process {holder or "unknown"}; wait for '
-        'it, or choose another --root_dir.'
-      ) from error
-    except OSError:
-      os.close(descriptor)
-      raise
-    os.close(descriptor)  # Deleted by its holder meanwhile.
-
-
-def _is_at(path: pathlib.Path, descriptor: int) -> bool:
+def _holder(path: pathlib.Path) -> str:
   try:
-    return os.path.samestat(os.stat(path), os.fstat(descriptor))
-  except FileNotFoundError:
-    return False
+    return regular_files.read_text(path)[:200] or 'unknown'
+  except (OSError, ValueError):
+    return 'unknown'
+
+
+def _write_holder(path: pathlib.Path) -> None:
+  flags = os.O_WRONLY | os.O_TRUNC | getattr(os, 'O_NOFOLLOW', 0)
+  with open(os.open(path, flags), 'w', encoding='utf-8') as f:
+    f.write(f'{os.getpid()} on {socket.gethostname()}')

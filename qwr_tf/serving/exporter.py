@@ -21,6 +21,7 @@ from qwr_tf.config.errors import ConfigError
 from qwr_tf.config.gin_files import describe
 from qwr_tf.networks import precision
 from qwr_tf.runs import checkpoints
+from qwr_tf.runs import run_json
 from qwr_tf.serving import checks
 from qwr_tf.serving import conversions
 from qwr_tf.serving import metadata
@@ -104,7 +105,7 @@ def export_run(
   Raises:
     ConfigError: if there is no run or no checkpoint, and as `export`.
   """
-  facts = metadata.run_facts(root_dir)
+  facts = run_json.required(root_dir)
   _check_kind(output, kind)
   float32 = kind != SAVED_MODEL
   agent = load_agent(root_dir, facts, float32=float32, trusted=trusted)

@@ -27,22 +27,6 @@ _FACTS = (
 )
 
 
-def run_facts(root_dir: pathlib.Path) -> dict[str, Any]:
-  """run.json of a run.
-
-  Raises:
-    ConfigError: if the folder holds none.
-  """
-  try:
-    facts = json.loads((root_dir / 'run.json').read_text('utf-8'))
-    missing = {'config', 'environment', 'seed'} - set(facts)
-    if missing:
-      raise ValueError(f'run.json lacks {", ".join(sorted(missing))}')
-    return facts
-  except (OSError, ValueError, TypeError) as error:
-    raise ConfigError(f'{root_dir} is no run folder: {error}.') from error
-
-
 def read(version: pathlib.Path) -> dict[str, Any]:
   """metadata.json of an export.
 

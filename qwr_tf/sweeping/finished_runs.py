@@ -1,7 +1,7 @@
-"""Finished runs in a folder: their rows, and what they were made with.
+"""Finished runs in a folder: their rows and their configurations.
 
-A row names a preset but not what the preset said, which may have changed; the
-run's folder does.
+A row names a preset, which may have changed since; the run's folder holds the
+configuration.
 """
 
 import logging
@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from qwr_tf.config.errors import ConfigError
 from qwr_tf.reporting import results
+from qwr_tf.runs import run_json
 from qwr_tf.sweeping import run_rows
 
-# Of an identity: all but the seed. Runs that share it share a cell of a table.
+# An identity without the seed: of the runs that share a cell of a table.
 Group = tuple[str, ...]
 
 
@@ -28,24 +29,25 @@ def collect(
   Args:
     path: the CSV.
     runs_dir: parent of the runs' folders.
-    wanted: says of a run.json whether its run counts.
+    wanted: selects runs, by their run.json.
     algorithm: name in the rows; None derives it.
-    replace: whether known runs' rows are replaced.
+    replace: whether rows of the same runs in the CSV are replaced.
 
   Returns:
     The rows that were added.
 
   Raises:
-    ConfigError: if two folders hold what counts as one run, or what counts as
-      two seeds of one setting but is not, or two data sets have one name.
+    ConfigError: if two folders hold runs with the same identity, or seeds of
+      one setting have different configurations, or two data sets have the same
+      name.
   """
   rows: list[results.Row] = []
   data: dict[tuple[str, ...], results.Row] = {}
   folders: dict[tuple[str, ...], pathlib.Path] = {}
   groups: dict[Group, tuple[pathlib.Path, str]] = {}
   for folder, facts in _finished(runs_dir, wanted):
-    found = run_rows.rows(folder, path.stem, algorithm)
-    identity = results.identity(found[0])
+    new_rows = run_rows.rows(folder, path.stem, algorithm)
+    identity = results.identity(new_rows[0])
     if folders.setdefault(identity, folder) != folder:
       raise ConfigError(
         f'{folders[identity]} and {folder} count as one run; name its gin file '
@@ -60,7 +62,7 @@ def collect(
         f'gin file has changed in between ({"; ".join(changes[:4])}). Name it '
         'with --gin_file to get those it still describes.'
       )
-    rows += found
+    rows += new_rows
     for row in run_rows.data_rows(folder, path.stem):
       data.setdefault((*results.identity(row), row['return_mode']), row)
   return results.add(path, [*rows, *data.values()], replace)
@@ -70,7 +72,7 @@ def _finished(
   runs_dir: pathlib.Path, wanted: Callable[[dict], bool]
 ) -> Iterator[tuple[pathlib.Path, dict]]:
   for folder in sorted(file.parent for file in runs_dir.glob('*/run.json')):
-    facts = run_rows.finished(folder)
+    facts = run_json.read_finished(folder)
     if facts is None or not wanted(facts):
       continue
     if run_rows.has_scores(facts):
@@ -86,37 +88,37 @@ def refuse_changed(
   algorithm: str | None,
   replaced: Sequence[tuple[str, ...]] = (),
 ) -> None:
-  """Looks whether a CSV's rows come from the configurations of today.
+  """Checks that a CSV's rows come from the present configurations.
 
-  Rows whose folder is gone are believed.
+  Rows without a folder are trusted.
 
   Args:
     path: the CSV.
     folders: where its runs may be.
-    configs: today's, of the groups that will get runs.
+    configs: the present ones, of the groups that will get runs.
     algorithm: name in the rows; None derives it.
-    replaced: identities whose rows in the CSV are about to go.
+    replaced: identities whose rows in the CSV will be replaced.
 
   Raises:
-    ConfigError: for rows that would stand in one group with other ones.
+    ConfigError: for rows of another configuration in one of the groups.
   """
-  known: dict[tuple[str, ...], list[results.Row]] = {}
+  old_rows: dict[tuple[str, ...], list[results.Row]] = {}
   for row in results.read(path):
-    known.setdefault(results.identity(row), []).append(row)
-  for folder in folders if known else ():
-    facts = run_rows.finished(folder)
+    old_rows.setdefault(results.identity(row), []).append(row)
+  for folder in folders if old_rows else ():
+    facts = run_json.read_finished(folder)
     if facts is None:
       continue
     try:
-      found = run_rows.rows(folder, path.stem, algorithm)
+      rows = run_rows.rows(folder, path.stem, algorithm)
     except ConfigError:
       continue  # A run that has no rows of its own has none in the CSV.
-    identity = results.identity(found[0])
+    identity = results.identity(rows[0])
     config = configs.get(identity[:-1])
     if config is None or identity in replaced:
       continue
     changes = run_rows.changes(facts.get('config', ''), config)
-    if changes and _returns(known.get(identity, ())) == _returns(found):
+    if changes and _returns(old_rows.get(identity, ())) == _returns(rows):
       raise ConfigError(
         f'{path} has rows of {folder}, made when {facts.get("preset")}.gin was '
         f'another one ({"; ".join(changes[:4])}): they would count as seeds of '

@@ -1,9 +1,8 @@
-"""Runs a grid of training runs, one process per core."""
+"""A grid of training runs, one process per core."""
 
 import collections
 import contextlib
 import dataclasses
-import fcntl
 import os
 import pathlib
 import re
@@ -12,26 +11,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import IO, Any
+from typing import IO
 
+from qwr_tf.config.errors import ConfigError
+from qwr_tf.runs import run_json
 from qwr_tf.sweeping import run_rows
 
 TRAINER = (sys.executable, '-m', 'qwr_tf.train')
 
-# A run that is told to end finishes its iteration and saves: minutes on Atari.
-_SECONDS_TO_SAVE = 600.0
-
 BUSY = 'another sweep is running it'
 
-# Ctrl-C in a terminal reaches a whole process group; a trainer that got it, and
-# then SIGTERM from here, would end at once instead of saving.
-_OWN_GROUP: dict[str, Any] = (
-  {'process_group': 0}
-  if sys.version_info >= (3, 11)
-  else {'start_new_session': True}
-)
-
-# One core per run: thread pools of two runs would fight over the cores.
+# One core per run: the thread pools of two runs would compete for the cores.
 _ENVIRONMENT = {
   'TF_NUM_INTRAOP_THREADS': '1',
   'TF_NUM_INTEROP_THREADS': '1',
@@ -52,7 +42,7 @@ class Job:
     arguments: flags of the trainer, which goes on where a run was cut.
     interactions: how many the run makes; 1 if it makes none, so that a bar
       moves by whole runs.
-    bindings: what tells it from runs of the same environment and seed.
+    bindings: gin bindings, for messages.
   """
 
   environment: str
@@ -67,12 +57,12 @@ class Job:
     return f'{run} ({self.bindings})' if self.bindings else run
 
   def done(self) -> int:
-    """Interactions made, as far as metrics.csv says."""
+    """Interactions made, according to metrics.csv."""
     return min(run_rows.latest_interactions(self.folder), self.interactions)
 
   @property
   def log(self) -> pathlib.Path:
-    """What the trainer prints; outside the folder, which it may delete."""
+    """The trainer's standard error; outside the folder, which may go."""
     return self.folder.with_name(f'{self.folder.name}.log')
 
 
@@ -99,30 +89,33 @@ def run(
   *,
   trainer: Sequence[str] = TRAINER,
   poll_seconds: float = 1.0,
+  seconds_to_save: float = 600.0,
 ) -> None:
   """Runs all jobs; an exception, Ctrl-C for instance, ends the running ones.
 
   Args:
     jobs: in the order they start.
     processes: runs at a time; pinned to a core each if that fills the cores.
-    ended: called with a job and None, or one line on what went wrong.
-    progress: called with the interactions of running and waiting jobs, how
-      many run and how many wait.
+    ended: called with a job and an error in one line, or None.
+    progress: called with the interactions of running and waiting jobs, and the
+      numbers of running and of waiting jobs.
     trainer: the command to which a job's arguments are added.
     poll_seconds: between two looks at the processes.
+    seconds_to_save: for the last iteration and the checkpoint of a run that has
+      to end (minutes on Atari); then it is killed.
   """
   waiting, running = collections.deque(jobs), list[_Running]()
   pinned = processes == len(cores())
   free: list[int | None] = [*cores()] if pinned else [None] * processes
-  with _signals_interrupt(), _stopped(running):
+  with signals_interrupt(), _stopped(running, seconds_to_save):
     while waiting or running:
       while waiting and free:
         job = waiting.popleft()
-        log = _lock(job)
+        log = open_log(job)
         if log is None:
           ended(job, BUSY)
-        elif run_rows.finished(job.folder):  # By another sweep, meanwhile.
-          _close(job, log, keep=False)
+        elif run_json.read_finished(job.folder):  # By another sweep, meanwhile.
+          close_log(job, log, keep=False)
           ended(job, None)
         else:
           running.append(_start(job, trainer, log, free.pop(0)))
@@ -138,19 +131,15 @@ def run(
 
 
 @contextlib.contextmanager
-def _signals_interrupt() -> Iterator[None]:
+def signals_interrupt() -> Iterator[None]:
   """`kill`, or a terminal that closes, ends the runs too, like Ctrl-C."""
-
-  def interrupt(*_):
-    raise KeyboardInterrupt
-
   numbers = [
     number
     for number in (signal.SIGTERM, signal.SIGHUP)
     if signal.getsignal(number) == signal.SIG_DFL  # Not under nohup.
   ]
   for number in numbers:
-    signal.signal(number, interrupt)
+    signal.signal(number, signal.default_int_handler)
   try:
     yield
   finally:
@@ -158,13 +147,24 @@ def _signals_interrupt() -> Iterator[None]:
       signal.signal(number, signal.SIG_DFL)
 
 
-def _lock(job: Job) -> IO[bytes] | None:
-  """Opens the log and locks it; None if another sweep has it.
+def open_log(job: Job) -> IO[bytes] | None:
+  """Opens and locks an empty log; None if another sweep holds the lock.
 
-  The trainer inherits the lock, which so lives as long as the run does.
+  The trainer inherits the file and with it the lock, which therefore lasts as
+  long as the trainer, also if the sweep is killed.
+
+  Raises:
+    ConfigError: if the log cannot be written, or is a symbolic link.
   """
-  job.log.parent.mkdir(parents=True, exist_ok=True)
-  log = open(job.log, 'ab')  # noqa: SIM115
+  import fcntl  # Not on Windows.
+
+  flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+  try:
+    job.log.parent.mkdir(parents=True, exist_ok=True)
+    log = open(os.open(job.log, flags, 0o666), 'ab')  # noqa: SIM115
+  except OSError as error:
+    reason = 'it is a link' if job.log.is_symlink() else error.strerror
+    raise ConfigError(f'{job.log} cannot be written: {reason}.') from error
   try:
     fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
   except OSError:
@@ -174,7 +174,8 @@ def _lock(job: Job) -> IO[bytes] | None:
   return log
 
 
-def _close(job: Job, log: IO[bytes], keep: bool) -> None:
+def close_log(job: Job, log: IO[bytes], keep: bool) -> None:
+  """Closes a log, and so releases the lock; deletes it first unless kept."""
   if not keep:
     job.log.unlink(missing_ok=True)
   log.close()
@@ -189,7 +190,9 @@ def _start(
     stdout=subprocess.DEVNULL,
     stderr=log,
     env={**os.environ, **_ENVIRONMENT},
-    **_OWN_GROUP,
+    # Ctrl-C in a terminal reaches a whole process group; a trainer that got it,
+    # and then SIGTERM from here, would end at once instead of saving.
+    start_new_session=True,
   )
   if core is not None and hasattr(os, 'sched_setaffinity'):
     try:  # Threads that start later inherit it.
@@ -201,15 +204,14 @@ def _start(
 
 def _outcome(one: _Running) -> str | None:
   """None for a finished run, else one line; a failed run's log stays."""
-  code = one.process.returncode
-  error = None
+  code, error = one.process.returncode, None
   if code < 0:
     error = f'ended by signal {-code}'
   elif code > 0:
     error = _last_line(one.job.log) or f'exit code {code}'
-  elif not run_rows.finished(one.job.folder):
+  elif not run_json.read_finished(one.job.folder):
     error = f'left no finished run in {one.job.folder}'
-  _close(one.job, one.log, keep=error is not None)
+  close_log(one.job, one.log, keep=error is not None)
   return error
 
 
@@ -220,8 +222,8 @@ def _last_line(path: pathlib.Path) -> str:
 
 
 @contextlib.contextmanager
-def _stopped(running: Sequence[_Running]) -> Iterator[None]:
-  """Whatever still runs in the end is told to save and to end."""
+def _stopped(running: Sequence[_Running], seconds: float) -> Iterator[None]:
+  """Stops the runs that are left in the end; they save first."""
   try:
     yield
   finally:
@@ -231,8 +233,8 @@ def _stopped(running: Sequence[_Running]) -> Iterator[None]:
       one.process.terminate()
     for one in running:
       try:
-        one.process.wait(_SECONDS_TO_SAVE)
+        one.process.wait(seconds)
       except subprocess.TimeoutExpired:
         one.process.kill()
         one.process.wait()
-      _close(one.job, one.log, keep=False)
+      close_log(one.job, one.log, keep=False)

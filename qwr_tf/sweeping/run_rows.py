@@ -1,7 +1,6 @@
-"""From a finished run's folder to its rows of raw results."""
+"""Rows of raw results from the folders of finished runs."""
 
 import csv
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,21 +11,31 @@ from qwr_tf.config.errors import ConfigError
 from qwr_tf.reporting import results
 from qwr_tf.reporting.results import COLUMNS
 from qwr_tf.reporting.results import Row
+from qwr_tf.runs import regular_files
+from qwr_tf.runs import run_json
 
-_VERSIONS = ('python', 'tensorflow', 'tf_agents', 'gymnasium', 'mujoco')
+_VERSIONS = (
+  'python',
+  'tensorflow',
+  'tf_agents',
+  'gymnasium',
+  'mujoco',
+  'ale_py',
+)
 
-# What has a column of its own; ENVIRONMENT and GAME are the presets' macros.
+# Values with columns of their own; ENVIRONMENT and GAME are presets' macros.
 _IN_COLUMNS = ('run.environment', 'run.dataset', 'ENVIRONMENT', 'GAME')
 
 
 def changes(before: str, now: str) -> list[str]:
-  """What two configs differ in, but for what has a column of its own."""
-  found = gin_files.differences(gin_files.values(before), gin_files.values(now))
-  return [text for name, text in found.items() if name not in _IN_COLUMNS]
+  """Differences of two configurations, but for values with columns."""
+  values = gin_files.values(before), gin_files.values(now)
+  differences = gin_files.differences(*values)
+  return [t for name, t in differences.items() if name not in _IN_COLUMNS]
 
 
-def own_bindings(bindings: Sequence[str]) -> str:
-  """Bindings in one cell, sorted, without those that have a column."""
+def binding_cell(bindings: Sequence[str]) -> str:
+  """The cell of the column `bindings`: sorted, without values with columns."""
   cells = []
   for binding in bindings:
     name, _, value = (part.strip() for part in binding.partition('='))
@@ -35,32 +44,17 @@ def own_bindings(bindings: Sequence[str]) -> str:
   return '; '.join(sorted(cells))
 
 
-def finished(folder: pathlib.Path) -> dict[str, Any] | None:
-  """run.json of a finished run; None if it is unfinished or there is none.
-
-  Raises:
-    ConfigError: if the file cannot be read.
-  """
-  path = folder / 'run.json'
-  try:
-    facts = json.loads(path.read_text('utf-8'))
-  except (FileNotFoundError, NotADirectoryError):
-    return None
-  except (ValueError, OSError) as error:
-    raise ConfigError(f'{path} cannot be read: {error}') from error
-  return facts if isinstance(facts, dict) and facts.get('finished') else None
-
-
 def has_scores(facts: Mapping[str, Any]) -> bool:
   """Whether a finished run was evaluated; without a simulator none is.
 
-  One whose run.json says nothing of it is damaged, which `rows` tells.
+  True for a damaged run.json without scores, for which `rows` has an error.
   """
-  return facts.get('scores', {}).get('eval_return_mode', 0.0) is not None
+  scores = facts.get('scores') or {}
+  return scores.get('eval_return_mode', 0.0) is not None
 
 
 def latest_interactions(folder: pathlib.Path) -> int:
-  """How far a run's metrics.csv is."""
+  """The interactions of the last row of metrics.csv; 0 if there is none."""
   try:
     rows = _metrics(folder)
     return int(rows[-1]['interactions']) if rows else 0
@@ -69,9 +63,7 @@ def latest_interactions(folder: pathlib.Path) -> int:
 
 
 def rows(
-  folder: pathlib.Path,
-  experiment: str,
-  algorithm: str | None = None,
+  folder: pathlib.Path, experiment: str, algorithm: str | None = None
 ) -> list[Row]:
   """A finished run's rows, the final evaluation last.
 
@@ -81,40 +73,32 @@ def rows(
     algorithm: None derives it from the configuration.
 
   Raises:
-    ConfigError: if the folder lacks what a row needs.
+    ConfigError: if the folder lacks a value of a row.
   """
-  facts = finished(folder)
+  facts = run_json.read_finished(folder)
   try:
     if facts is None:
       raise ValueError('the run is not finished')
     common = _common(facts, experiment, algorithm)
     scores = facts['scores']
     evaluations = [m for m in _metrics(folder) if m['eval_return_mode']]
-    found = [_row(common, e) for e in evaluations]
+    run_rows = [_row(common, e) for e in evaluations]
     final = _row(common, {**facts, **scores})
-    if not found or not _same_evaluation(found[-1], final):
-      found.append(final)
-    return found
+    if not run_rows or not _same_evaluation(run_rows[-1], final):
+      run_rows.append(final)
+    return run_rows
   except (KeyError, ValueError, TypeError, OSError) as error:
     raise ConfigError(f'no rows from {folder}: {error!r}') from error
 
 
 def data_rows(folder: pathlib.Path, experiment: str) -> list[Row]:
-  """The row of the data set that a finished run learned from, if it did.
-
-  Args:
-    folder: of the run.
-    experiment: the name of the CSV.
-
-  Raises:
-    ConfigError: if the folder lacks what the row needs.
-  """
-  facts = finished(folder) or {}
+  """The row of a finished run's data set; [] without one. As `rows`."""
+  facts = run_json.read_finished(folder) or {}
   data = facts.get('data')
   if not data or data.get('mean_return') is None:
     return []
-  known = _common(facts, experiment, results.DATA)
-  own = {
+  common = _common(facts, experiment, results.DATA)
+  cells = {
     'preset': '',
     'bindings': '',
     'seed': '0',
@@ -122,39 +106,37 @@ def data_rows(folder: pathlib.Path, experiment: str) -> list[Row]:
     'return_mode': _rounded(data['mean_return']),
     'episodes': str(data['episodes']),
   }
-  return [dict.fromkeys(COLUMNS, '') | known | own]
+  return [dict.fromkeys(COLUMNS, '') | common | cells]
 
 
 def _metrics(folder: pathlib.Path) -> list[dict[str, str]]:
   try:
-    with open(folder / 'metrics.csv', newline='', encoding='utf-8') as f:
-      return list(csv.DictReader(f))
+    text = regular_files.read_text(folder / 'metrics.csv')
+    return list(csv.DictReader(text.splitlines()))
   except FileNotFoundError:
     return []
 
 
 def _common(
-  facts: Mapping[str, Any],
-  experiment: str,
-  algorithm: str | None,
+  facts: Mapping[str, Any], experiment: str, algorithm: str | None
 ) -> Row:
-  """The cells that all rows of a run share; what is not known stays empty."""
-  versions = facts.get('versions', {})
-  known = {name: versions.get(name) for name in (*_VERSIONS, 'ale_py')}
+  """The cells that all rows of a run share; unknown values stay empty."""
+  versions = facts.get('versions') or {}
+  cells = {name: versions.get(name) for name in _VERSIONS}
   for name in ('preset', 'environment', 'seed', 'commit', 'dataset'):
-    known[name] = facts.get(name)
-  known |= {
+    cells[name] = facts.get(name)
+  cells |= {
     'experiment': experiment,
     'algorithm': algorithm or algorithms.algorithm_of(facts['config']),
-    'bindings': own_bindings(facts.get('bindings', ())),
+    'bindings': binding_cell(facts.get('bindings') or ()),
     'host_cores': facts.get('host_cores'),
     'threads': facts.get('threads'),
   }
-  return {k: '' if value is None else str(value) for k, value in known.items()}
+  return {k: '' if value is None else str(value) for k, value in cells.items()}
 
 
 def _row(common: Row, evaluation: Mapping[str, Any]) -> Row:
-  """One evaluation, a row of metrics.csv or run.json with its scores."""
+  """The row of an evaluation, from metrics.csv or the scores in run.json."""
   cells = {
     **common,
     'interactions': str(int(evaluation['interactions'])),
@@ -169,7 +151,7 @@ def _row(common: Row, evaluation: Mapping[str, Any]) -> Row:
 
 
 def _same_evaluation(one: Row, other: Row) -> bool:
-  """metrics.csv may hold the final evaluation too; clocks differ a little."""
+  """Whether two rows are equal but for their clocks."""
   columns = set(COLUMNS) - {'wall_seconds'}
   return all(one[column] == other[column] for column in columns)
 

@@ -1,4 +1,4 @@
-"""Flags of whatever runs a grid: `qwr_tf.sweep` and some benchmarks."""
+"""Flags of `qwr_tf.sweep` and of the benchmarks that run a grid."""
 
 import sys
 from collections.abc import Sequence
@@ -19,11 +19,7 @@ _PROCESSES = flags.DEFINE_integer(
 
 
 def process_count() -> int:
-  """Runs at a time, from the flags.
-
-  Raises:
-    ConfigError: for less than one.
-  """
+  """Runs at a time; raises ConfigError for less than one."""
   count = _PROCESSES.value
   if count is None:
     return len(grid.cores())

@@ -1,4 +1,4 @@
-"""What a sweep will run: the grid, checked before anything starts."""
+"""The plan of a sweep: its jobs, checked before any of them starts."""
 
 import pathlib
 import re
@@ -18,8 +18,8 @@ from qwr_tf.sweeping import run_rows
 from qwr_tf.training import experiment
 
 
-def still_says(gin_file: str, facts: Mapping[str, Any]) -> bool:
-  """Whether a gin file gives the configuration of a run made with it earlier.
+def still_gives(gin_file: str, facts: Mapping[str, Any]) -> bool:
+  """Whether a gin file still gives the configuration of an earlier run.
 
   Args:
     gin_file: path or bare name.
@@ -31,13 +31,13 @@ def still_says(gin_file: str, facts: Mapping[str, Any]) -> bool:
   gin_files.find(gin_file)
   try:
     config = gin_files.parse([gin_file], facts.get('bindings', ()))
-  except ConfigError:  # A binding that has become unknown since.
+  except ConfigError:  # A binding that is unknown by now.
     return False
   return config == facts.get('config')
 
 
 class Recipe(NamedTuple):
-  """What all runs of a grid share.
+  """The settings that all runs of a grid share.
 
   Attributes:
     gin_file: path or bare name.
@@ -45,7 +45,7 @@ class Recipe(NamedTuple):
     algorithm: name in the rows; None derives it.
     path: the CSV.
     runs_dir: parent of the runs' folders.
-    replace: whether known runs' rows are replaced.
+    replace: whether rows of the same runs in the CSV are replaced.
   """
 
   gin_file: str
@@ -60,8 +60,7 @@ def parse_seeds(text: str) -> list[int]:
   """'0-2,5' is [0, 1, 2, 5].
 
   Raises:
-    ConfigError: for anything else, a seed named twice, and one that runs do not
-      take.
+    ConfigError: for other text, a seed twice, and one that is too large.
   """
   seeds: list[int] = []
   for part in text.split(','):
@@ -89,8 +88,8 @@ def plan(
   """The grid's jobs with the identity of their rows, seed by seed.
 
   Raises:
-    ConfigError: for what would make a run fail at its start, and if the CSV has
-      rows of these settings from before the gin file was changed.
+    ConfigError: if a run would fail at its start, or the CSV has rows of these
+      settings from before the gin file was changed.
   """
   results.check_name(recipe.path.stem)
   check_once('envs', envs)
@@ -121,12 +120,12 @@ def plan(
 
 
 def _row(recipe: Recipe, settings, bindings, config: str) -> results.Row:
-  """What identifies rows of any seed."""
+  """A row with the cells that identify it, but for the seed."""
   return dict.fromkeys(results.COLUMNS, '') | {
     'experiment': recipe.path.stem,
     'algorithm': recipe.algorithm or algorithms.algorithm_of(config),
     'preset': pathlib.Path(recipe.gin_file).stem,
-    'bindings': run_rows.own_bindings(bindings),
+    'bindings': run_rows.binding_cell(bindings),
     'dataset': _dataset_name(settings),
     'environment': settings.environment,
   }
@@ -138,9 +137,9 @@ def _earlier(recipe: Recipe, jobs: Sequence[grid.Job]) -> list[pathlib.Path]:
     re.sub(rf'-s{job.seed}-[0-9a-f]{{8}}$', '-s*-*', job.folder.name)
     for job in jobs
   }
-  found = {p for pattern in patterns for p in recipe.runs_dir.glob(pattern)}
-  own = {job.folder for job in jobs}
-  return sorted(path for path in found - own if path.is_dir())
+  paths = {p for pattern in patterns for p in recipe.runs_dir.glob(pattern)}
+  planned = {job.folder for job in jobs}
+  return sorted(path for path in paths - planned if path.is_dir())
 
 
 def _checked_settings() -> experiment.Settings:
@@ -157,7 +156,7 @@ def _checked_settings() -> experiment.Settings:
 
 
 def _dataset_name(settings: experiment.Settings) -> str:
-  """What is in the column `dataset`; '' without one."""
+  """The cell of the column `dataset`; '' without one."""
   if settings.dataset is None:
     return ''
   try:
@@ -191,5 +190,5 @@ def _job(
     folder,
     arguments,
     settings.interactions or 1,
-    run_rows.own_bindings(recipe.bindings),
+    run_rows.binding_cell(recipe.bindings),
   )

@@ -1,13 +1,12 @@
-"""A grid of recipes: runs what has no rows yet and takes in its rows."""
+"""A sweep: runs the missing runs of a grid and collects their rows."""
 
 import collections
-import sys
 from collections.abc import Callable, Mapping, Sequence
-
-import tqdm
 
 from qwr_tf.config.errors import ConfigError
 from qwr_tf.reporting import results
+from qwr_tf.runs import progress_bar
+from qwr_tf.runs import run_json
 from qwr_tf.sweeping import grid
 from qwr_tf.sweeping import run_rows
 from qwr_tf.sweeping import sweep_plan
@@ -17,7 +16,7 @@ _Planned = tuple[sweep_plan.Recipe, grid.Job, tuple[str, ...]]
 
 
 class Sweep:
-  """Takes in what ends: rows to the CSV, a line and the bar to the screen."""
+  """Collector of finished runs: rows to the CSV, lines and a bar."""
 
   def __init__(self, recipes: Mapping[grid.Job, sweep_plan.Recipe]):
     """Draws the bar.
@@ -29,18 +28,16 @@ class Sweep:
     self.failed: list[str] = []
     self._done = 0
     is_offline = all(job.interactions == 1 for job in recipes)
-    self._bar = tqdm.tqdm(
+    self.bar = progress_bar.ProgressBar(
       total=sum(job.interactions for job in recipes),
       unit=' runs' if is_offline else ' interactions',
       unit_scale=not is_offline,
       smoothing=0,  # Evenly over the whole grid: rows come in bursts.
       miniters=0,
-      mininterval=1 if sys.stderr.isatty() else 30,
-      dynamic_ncols=True,
     )
 
   def collect(self, job: grid.Job) -> None:
-    """Rows of a finished run."""
+    """Adds the rows of a finished run to the CSV."""
     recipe = self._recipes[job]
     path, name = recipe.path, recipe.path.stem
     try:
@@ -56,11 +53,11 @@ class Sweep:
     self._say(f'{job}: {mode} mode action, {sampled} sampled')
 
   def skip(self, job: grid.Job, why: str) -> None:
-    """A run that needs no work."""
+    """Says why a run needs no work."""
     self._say(f'{job}: {why}')
 
   def ended(self, job: grid.Job, error: str | None) -> None:
-    """A run of the grid is over."""
+    """Takes a run of the grid that has ended, with an error or None."""
     if error is None:
       self.collect(job)
     elif error == grid.BUSY:
@@ -74,31 +71,31 @@ class Sweep:
     self._done += job.interactions
 
   def start(self, todo: Sequence[grid.Job]) -> None:
-    """What is done by now, of cut runs too, does not count for the ETA."""
+    """Excludes the interactions made so far from the ETA."""
     made = sum(job.done() for job in todo)
-    self._bar.initial = self._done + made
+    self.bar.initial = self._done + made
     self.progress(made, 0, len(todo))
 
   def progress(self, made: int, running: int, waiting: int) -> None:
     """Moves the bar."""
-    self._bar.set_postfix_str(
+    self.bar.set_postfix_str(
       f'{running} running, {waiting} waiting, {len(self.failed)} failed',
       refresh=False,
     )
     # A cut run goes on from its checkpoint, which is older than its last row.
-    self._bar.initial = min(self._bar.initial, self._done + made)
-    self._bar.update(self._done + made - self._bar.n)
+    self.bar.initial = min(self.bar.initial, self._done + made)
+    self.bar.update(self._done + made - self.bar.n)
 
   def close(self) -> None:
     """Ends the bar."""
-    self._bar.close()
+    self.bar.close()
 
   def _fail(self, job: grid.Job, error: str) -> None:
     self.failed.append(f'{job}: {error}')
     self._say(f'{job}: failed, {error}')
 
   def _say(self, line: str) -> None:
-    self._bar.write(line, file=sys.stdout)
+    self.bar.say(line)
 
 
 def _plan(recipes, envs, seeds) -> list[_Planned]:
@@ -130,13 +127,13 @@ def run(
     envs: environments; none are the recipes' own.
     seeds: the first of all recipes, then the second.
     processes: runs at a time.
-    runner: `grid.run`, or what stands for it.
+    runner: `grid.run`, or a substitute.
 
   Raises:
     ConfigError: for what would make a run fail at its start.
   """
   planned = _plan(recipes, envs, seeds)
-  known = {
+  identities = {
     path: set(map(results.identity, results.read(path)))
     for path in {recipe.path for recipe in recipes}
   }
@@ -144,10 +141,10 @@ def run(
   todo = []
   try:
     for recipe, job, identity in planned:
-      if identity in known[recipe.path] and not recipe.replace:
+      if identity in identities[recipe.path] and not recipe.replace:
         sweep.skip(job, f'{recipe.path} has its rows')
         sweep.finish(job)
-      elif run_rows.finished(job.folder):
+      elif run_json.read_finished(job.folder):
         sweep.collect(job)
         sweep.finish(job)
       else:

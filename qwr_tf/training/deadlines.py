@@ -1,4 +1,4 @@
-"""Waits that end: with a message instead of in silence."""
+"""Timeouts that end the process with a message."""
 
 import contextlib
 import os
@@ -12,14 +12,14 @@ from qwr_tf.config.errors import ConfigError
 
 @contextlib.contextmanager
 def deadline(seconds: float, message: str) -> Iterator[None]:
-  """Ends the process if what is inside takes longer.
+  """Ends the process with exit code 2 if the context takes longer.
 
-  For calls into libraries that wait without end and listen to nobody. Nothing
-  is cleaned up: use it where nothing has been written yet.
+  For calls into libraries that wait for ever. Nothing is cleaned up: use it
+  where nothing has been written yet.
 
   Args:
     seconds: from entering to leaving.
-    message: what was waited for, and what to do about it.
+    message: names the missing answer and the fix.
   """
   timer = threading.Timer(seconds, end_process, [message, 2])
   timer.daemon = True
@@ -31,21 +31,21 @@ def deadline(seconds: float, message: str) -> Iterator[None]:
 
 
 def end_process(message: str, code: int) -> None:
-  """Ends it at once, from whatever thread, with a line that says why."""
+  """Ends the process at once, from any thread, with an error message."""
   print(f'error: {message}', file=sys.stderr, flush=True)
   os._exit(code)
 
 
 def check_reachable(address: str, seconds: float, name: str) -> None:
-  """Looks whether somebody listens at an address.
+  """Checks that a server listens at an address.
 
   Args:
     address: host:port.
     seconds: to wait for an answer.
-    name: what the address is, for the message.
+    name: of the server, for the message.
 
   Raises:
-    ConfigError: if nobody does.
+    ConfigError: if none does.
   """
   host, _, port = address.rpartition(':')
   try:

@@ -1,9 +1,11 @@
-"""Ctrl-C and `kill` let an iteration come to its end."""
+"""Ctrl-C and `kill`: the end of an iteration, not of the process."""
 
+import contextlib
 import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 from qwr_tf.acting import interrupts
@@ -12,11 +14,11 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruption:
-  """Notes SIGINT and SIGTERM while it is entered.
+  """Handler of SIGINT and SIGTERM while it is entered.
 
   A phase of training is one call into TensorFlow, during which Python handles
   no signal. Hence a thread that reads their numbers from a pipe: the first
-  one is acknowledged and noted, the second ends the process at once.
+  one sets `requested`, the second ends the process at once.
   """
 
   def __init__(self, stop_at_once=os._exit):
@@ -27,6 +29,7 @@ class Interruption:
     """
     self.requested = False
     self._stop_at_once = stop_at_once
+    self._raises = False
     self._before: dict[int, Any] = {}
 
   def __enter__(self) -> 'Interruption':
@@ -34,7 +37,7 @@ class Interruption:
     os.set_blocking(self._writer, False)
     self._fd_before = signal.set_wakeup_fd(self._writer)
     for number in _SIGNALS:
-      self._before[number] = signal.signal(number, lambda *_: None)
+      self._before[number] = signal.signal(number, self._handle)
     self._thread = threading.Thread(target=self._watch, daemon=True)
     self._thread.start()
     return self
@@ -48,6 +51,24 @@ class Interruption:
     self._thread.join()
     os.close(self._reader)
 
+  @contextlib.contextmanager
+  def at_once(self) -> Iterator[None]:
+    """A request raises KeyboardInterrupt while the context is entered.
+
+    For Python code that may be left anywhere, such as an evaluation.
+    """
+    self._raises = True
+    try:
+      if self.requested:
+        raise KeyboardInterrupt
+      yield
+    finally:
+      self._raises = False
+
+  def _handle(self, *_) -> None:
+    if self._raises:
+      raise KeyboardInterrupt
+
   def _watch(self) -> None:
     while number := os.read(self._reader, 1):
       if number[0] not in _SIGNALS:
@@ -57,7 +78,7 @@ class Interruption:
       self.requested = True
       interrupts.request()
       print(
-        '\ninterrupted: this iteration comes to its end and is saved; once '
+        '\ninterrupted: the run ends after this iteration and is saved; once '
         'more ends it at once.',
         file=sys.stderr,
         flush=True,

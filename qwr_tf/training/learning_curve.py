@@ -13,12 +13,12 @@ _RETURNS: tuple[tuple[str, str, dict[str, Any]], ...] = (
   ('eval_return_sampled', 'evaluation, sampled', dict(ms=5)),
   ('eval_return_mode', 'evaluation, mode action', dict(ms=8)),
 )
-# What there is where nobody plays.
+# Drawn where there are no returns.
 _LEARNED = ('q_mean', 'critic_loss', 'actor_loss')
 
 
 def draw(rows: Rows, title: str, data_return: float | None = None) -> bytes:
-  """Draws returns over interactions, and where there was a data set offline.
+  """Draws returns over gradient steps, if offline, and interactions.
 
   Args:
     rows: of metrics.csv. Without any return, losses and values are drawn.
@@ -79,7 +79,7 @@ def _draw_learned(panels, rows: Rows) -> None:
 
 
 def _draw_data(axes, rows: Rows, data_return: float | None) -> None:
-  """The data's mean return, where collecting began, and what x counts."""
+  """Draws the data's mean return and the start of collecting; labels x."""
   offline = max((row.get('offline_steps', 0) for row in rows), default=0)
   online = max((row['interactions'] for row in rows), default=0)
   if data_return is not None:

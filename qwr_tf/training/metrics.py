@@ -1,7 +1,6 @@
-"""What iterations report, in rows: to metrics.csv and to TensorBoard."""
+"""Metrics of a run: rows for metrics.csv and for TensorBoard."""
 
 import math
-import os
 import pathlib
 import time
 from collections.abc import Mapping, Sequence
@@ -9,8 +8,11 @@ from typing import Any
 
 import tensorflow as tf
 
+from qwr_tf.runs import atomic_files
 from qwr_tf.runs import checkpoint_files
 
+# The first columns of metrics.csv. Metrics of the agent that are not among
+# them follow.
 COLUMNS = (
   'iteration',
   'interactions',
@@ -36,7 +38,7 @@ COLUMNS = (
 _COUNTERS = (*COLUMNS[:4], 'offline_steps')
 SCORES = COLUMNS[6:9]  # Those of an evaluation.
 
-# What a `Recorder` knows, but for its clocks.
+# The attributes of a `Recorder`, but for its clocks, that are its state.
 _STATE = (
   'interactions',
   'offline_steps',
@@ -64,14 +66,15 @@ def check_finite(row: Mapping[str, Any]) -> None:
 
 
 class Recorder:
-  """Gathers what iterations report until the next row is due."""
+  """Gathers the metrics of iterations until the next row is due."""
 
   def __init__(self, log_every_env_steps: int, agent):
     """Starts the clock.
 
     Args:
       log_every_env_steps: interactions between rows.
-      agent: its step counters are read.
+      agent: whose step counters are read, with the names of its
+        `critic_metrics` and `actor_metrics`.
     """
     self._log_every = log_every_env_steps
     self._agent = agent
@@ -84,7 +87,6 @@ class Recorder:
     self._clear()
 
   def _clear(self) -> None:
-    """Forgets what was gathered for a row."""
     self._returns: list[float] = []
     self._scalars: dict[str, list[float]] = {}
     self._collected, self._collect_seconds = 0, 0.0
@@ -96,11 +98,17 @@ class Recorder:
     return time.perf_counter() - self._start
 
   def begin(self) -> None:
-    """An iteration begins; what went before it was no training."""
+    """Begins an iteration; the time before it was no training."""
     self._mark = time.perf_counter()
 
   def add(self, collected, scalars: Mapping[str, tf.Tensor]) -> None:
-    """Takes in an iteration: `collect.Collected` and the phases' means."""
+    """Adds an iteration.
+
+    Args:
+      collected: a `collect.Collected`.
+      scalars: the iteration's metrics by name: means, or maxima where the name
+        ends in `_max`.
+    """
     self.iteration += 1
     self._previous = self.progress
     self.interactions += collected.interactions
@@ -117,7 +125,7 @@ class Recorder:
 
   @property
   def progress(self) -> int:
-    """What periods count: interactions; before the first, offline steps."""
+    """The unit of periods: interactions; before the first, offline steps."""
     return self.offline_steps + self.interactions
 
   def is_due(self, every: int) -> bool:
@@ -149,12 +157,16 @@ class Recorder:
     return critic, actor
 
   def measured(self, evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns of what was gathered and of an evaluation."""
+    """The row of all iterations since the last row, with an evaluation."""
     before = self._critic_steps, self._actor_steps
     self._critic_steps, self._actor_steps = self._gradient_steps()
     critic_steps = self._critic_steps - before[0]
     actor_steps = self._actor_steps - before[1]
-    scalars = {name: _mean(values) for name, values in self._scalars.items()}
+    scalars: dict[str, float | None] = {
+      name: max(values) if name.endswith('_max') else _mean(values)
+      for name, values in self._scalars.items()
+    }
+    # Without steps of a network, its metrics are those of nothing.
     if not critic_steps:
       scalars |= dict.fromkeys(self._agent.critic_metrics)
     if not actor_steps:
@@ -181,7 +193,7 @@ class Recorder:
     return {name: getattr(self, name) for name in names}
 
   def restore(self, state: Mapping[str, Any]) -> None:
-    """Goes on from what `state` returned; the time between does not count."""
+    """Goes back to a state; the time since then does not count."""
     for name in _STATE:
       setattr(self, name, state[name])
     self._start = time.perf_counter() - state['wall_seconds']
@@ -200,14 +212,14 @@ def _rate(count: int, seconds: float) -> float | None:
 
 
 class TensorBoard:
-  """Writes the rows as scalars over their `progress`."""
+  """Writer of the rows as scalars over their `progress`."""
 
   def __init__(self, path: pathlib.Path, last_step: int = 0):
     """Creates an event file in a folder.
 
     Args:
       path: the folder.
-      last_step: what older files there hold after it is dropped.
+      last_step: later steps are dropped from older files there.
     """
     self._path = path
     with checkpoint_files.tensorflow_errors(path):
@@ -219,8 +231,7 @@ class TensorBoard:
     """Writes one row; empty cells are left out."""
     with checkpoint_files.tensorflow_errors(self._path):
       with self._writer.as_default(step=progress(row)):
-        for name in COLUMNS:
-          value = row.get(name)
+        for name, value in row.items():
           if name not in _COUNTERS and value is not None:
             tf.summary.scalar(_group(name), value)
       self._writer.flush()
@@ -228,15 +239,16 @@ class TensorBoard:
 
 def _drop_after(last_step: int, file: pathlib.Path) -> None:
   """Rewrites an event file without later steps and without half an event."""
-  temporary = file.with_name(f'.{file.name}.tmp')
-  with tf.io.TFRecordWriter(str(temporary)) as writer:
+  with (
+    atomic_files.new_file(file) as temporary,
+    tf.io.TFRecordWriter(str(temporary)) as writer,
+  ):
     try:
       for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
         if tf.compat.v1.Event.FromString(record).step <= last_step:
           writer.write(record)
     except tf.errors.DataLossError:
       pass  # The process was killed while it wrote.
-  os.replace(temporary, file)
 
 
 def progress(row: Mapping[str, Any]) -> int:

@@ -1,6 +1,6 @@
-"""Where train steps run: flags, and the `tf.distribute` strategy they name.
+"""Strategies of `tf.distribute` for train steps, from flags.
 
-A strategy wants to be made before TensorFlow computes anything.
+A strategy must be made before TensorFlow computes anything.
 """
 
 import contextlib
@@ -16,6 +16,8 @@ import tensorflow as tf
 from absl import flags
 
 from qwr_tf.config.errors import ConfigError
+from qwr_tf.runs import run_folder
+from qwr_tf.runs import run_json
 from qwr_tf.training import deadlines
 
 _STRATEGY = flags.DEFINE_enum(
@@ -63,7 +65,7 @@ class Placement(NamedTuple):
 
 
 def from_flags() -> Placement:
-  """What the flags say.
+  """The placement that the flags name.
 
   Raises:
     ConfigError: if there is no such hardware, or it does not answer.
@@ -103,10 +105,10 @@ def mirrored(replicas: int | None = None) -> tf.distribute.Strategy:
 
 
 def multi_worker(seconds: float) -> tf.distribute.Strategy:
-  """All hosts that TF_CONFIG names; ends the process if one does not come.
+  """All hosts in TF_CONFIG; ends the process if one is missing.
 
   Raises:
-    ConfigError: for a TF_CONFIG that names none.
+    ConfigError: for a TF_CONFIG without hosts.
   """
   workers, index = workers_of_environment()
   others = [w for i, w in enumerate(workers) if i != index]
@@ -120,10 +122,10 @@ def multi_worker(seconds: float) -> tf.distribute.Strategy:
 
 
 def workers_of_environment() -> tuple[list[str], int]:
-  """Addresses of all workers, and which of them this process is.
+  """Addresses of all workers, and the index of this process.
 
   Raises:
-    ConfigError: for a TF_CONFIG that does not say.
+    ConfigError: for a TF_CONFIG without them.
   """
   text = os.environ.get('TF_CONFIG', '')
   try:
@@ -146,14 +148,14 @@ def tpu(name: str, seconds: float) -> tf.distribute.Strategy:
 
   Args:
     name: local, a name that Google Cloud resolves, or grpc://host:port.
-    seconds: to wait for it.
+    seconds: to wait for an answer.
 
   Raises:
-    ConfigError: if there is none, or it does not answer.
+    ConfigError: if there is no TPU, or it does not answer.
   """
   flag = f'--tpu={name}'
   with deadlines.deadline(
-    # Both the check and the connection may take their time.
+    # The check and the connection may take so long each.
     2 * seconds,
     f'{flag} did not answer within {2 * seconds:g} s.',
   ):
@@ -169,7 +171,7 @@ def tpu(name: str, seconds: float) -> tf.distribute.Strategy:
       return tf.distribute.TPUStrategy(resolver)
     except ConfigError:
       raise
-    except Exception as error:  # The resolver's depend on how it asked.
+    except Exception as error:  # Each way to resolve a name has its own.
       reason = (str(error).splitlines() or [type(error).__name__])[0]
       raise ConfigError(f'{flag}: no TPU found ({reason}).') from error
 
@@ -183,47 +185,49 @@ def is_first_worker() -> bool:
 
 
 @contextlib.contextmanager
-def folder_for(path: pathlib.Path, overwrite: bool) -> Iterator[pathlib.Path]:
-  """Where this process writes the run at `path`.
+def folder_for(
+  folder: run_folder.RunFolder, overwrite: bool
+) -> Iterator[run_folder.RunFolder]:
+  """The folder that this process writes a run into.
 
-  All workers do the same, so one of them writes it down: the first. What
-  another one writes goes to a folder that is deleted. It begins with the
-  checkpoints of the run, so that all go on from the same one.
+  All workers make the same run; the first one writes it. The others write to
+  a temporary folder, a copy of the run's checkpoints, so that all workers
+  resume from the same one.
 
   Args:
-    path: which all workers share, or which holds nothing yet.
+    folder: of the run; all workers share it, or it holds nothing yet.
     overwrite: whether the run starts anew.
   """
   if is_first_worker():
-    yield path
+    yield folder
     return
   with tempfile.TemporaryDirectory() as temporary:
-    own = pathlib.Path(temporary, path.name)
-    if not overwrite and (path / 'run.json').exists():
-      own.mkdir()
-      shutil.copyfile(path / 'run.json', own / 'run.json')
-      for checkpoint in (path / 'checkpoints').glob('[0-9]' * 8):
-        shutil.copytree(checkpoint, own / 'checkpoints' / checkpoint.name)
-    yield own
+    copy = folder.at(pathlib.Path(temporary, folder.path.name))
+    if not overwrite and folder.recorded('config') is not None:
+      copy.checkpoints.mkdir(parents=True)
+      shutil.copy(folder.path / run_json.NAME, copy.path)
+      for path in folder.checkpoints.glob('[0-9]' * 8):
+        shutil.copytree(path, copy.checkpoints / path.name)
+    yield copy
 
 
 def check_agreement(placement: Placement, iteration: int) -> None:
-  """Waits for all workers, and for the same answer from each.
+  """Waits for all workers, and checks that they are at the same iteration.
 
   Args:
     placement: from `from_flags`.
-    iteration: of the run that this worker is at.
+    iteration: iterations this worker has made.
 
   Raises:
-    ConfigError: if the others are at another one.
+    ConfigError: if another worker has made more or less.
   """
   if _STRATEGY.value != 'multi_worker':
     return
   strategy = placement.strategy
-  own = strategy.run(lambda: tf.constant([iteration]))
-  found = sorted(set(strategy.gather(own, axis=0).numpy().tolist()))
-  if len(found) > 1:
+  local = strategy.run(lambda: tf.constant([iteration]))
+  iterations = sorted(set(strategy.gather(local, axis=0).numpy().tolist()))
+  if len(iterations) > 1:
     raise ConfigError(
-      f'The workers are at iterations {" and ".join(map(str, found))}: '
+      f'The workers are at iterations {" and ".join(map(str, iterations))}: '
       '--root_dir must be a folder that all of them share.'
     )

@@ -64,7 +64,7 @@ def run_path(config: str, settings: experiment.Settings) -> pathlib.Path:
 
 
 def _folder(
-  where: pathlib.Path, config: str, settings: experiment.Settings
+  path: pathlib.Path, config: str, settings: experiment.Settings
 ) -> run_folder.RunFolder:
   facts = {
     'command': shlex.join(['python', '-m', _module(), *sys.argv[1:]]),
@@ -75,7 +75,7 @@ def _folder(
     'seed': _SEED.value,
     'config': config,
   }
-  folder = run_folder.RunFolder(where, facts)
+  folder = run_folder.RunFolder(path, facts)
   recorded = folder.recorded('config')
   if isinstance(recorded, str) and _means_the_same(recorded, config):
     folder.add_fact('config', recorded)
@@ -103,14 +103,15 @@ def _module() -> str:
 
 
 def _report(
-  where: pathlib.Path, environment: str, results: dict[str, Any]
+  path: pathlib.Path, environment: str, results: dict[str, Any]
 ) -> None:
+  """Prints the files and the scores of a finished run."""
   scores, interactions = results['scores'], results['interactions']
-  print(f'run     {where}')
-  print(f'curve   {where / "learning_curve.png"}')
-  print(f'policy  {where / "policy"}')
-  if (where / 'video.mp4').exists():
-    print(f'video   {where / "video.mp4"}')
+  print(f'run     {path}')
+  print(f'curve   {path / "learning_curve.png"}')
+  print(f'policy  {path / "policy"}')
+  if (path / 'video.mp4').exists():
+    print(f'video   {path / "video.mp4"}')
   score = scores['eval_return_mode']
   if score is None:
     print('score   none, as there is no simulator')
@@ -173,12 +174,16 @@ def configuration() -> str:
 def is_finished(config: str) -> bool:
   """Whether there is nothing left to do; prints the results if so."""
   settings = experiment.settings()
-  where = run_path(config, settings)
-  finished = _folder(where, config, settings).finished()
-  if not finished or _OVERWRITE.value:
+  path = run_path(config, settings)
+  return _is_finished(_folder(path, config, settings))
+
+
+def _is_finished(folder: run_folder.RunFolder) -> bool:
+  results = None if _OVERWRITE.value else folder.finished()
+  if results is None:
     return False
   print('This run is finished; --overwrite starts it anew.')
-  _report(where, settings.environment, finished)
+  _report(folder.path, results['environment'], results)
   return True
 
 
@@ -199,12 +204,11 @@ def run(
   if _PRINT_CONFIG.value:
     print(effective.page(experiment.effective_values()))
     return
-  if is_finished(config):
-    return
   settings = experiment.settings()
-  where = run_path(config, settings)
-  with strategies.folder_for(where, _OVERWRITE.value) as own:
-    folder = _folder(own, config, settings)
-    results = _train(folder, settings, export_fn, experience_fn, hook)
+  folder = _folder(run_path(config, settings), config, settings)
+  if _is_finished(folder):
+    return
+  with strategies.folder_for(folder, _OVERWRITE.value) as own_folder:
+    results = _train(own_folder, settings, export_fn, experience_fn, hook)
   if strategies.is_first_worker():
-    _report(where, settings.environment, results)
+    _report(folder.path, settings.environment, results)

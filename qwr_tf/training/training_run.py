@@ -1,14 +1,12 @@
-"""A run from its first iteration, or its newest checkpoint, to the last."""
+"""The loop of a training run: iterations, checkpoints, evaluations, results."""
 
-import shutil
+import pathlib
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 import gin
-import tqdm
 from absl import logging
 
 from qwr_tf import replay
@@ -16,6 +14,7 @@ from qwr_tf.acting import offline
 from qwr_tf.config import gin_files
 from qwr_tf.runs import atomic_files
 from qwr_tf.runs import checkpoints
+from qwr_tf.runs import progress_bar
 from qwr_tf.runs import run_folder
 from qwr_tf.training import bad_batch
 from qwr_tf.training import experiment
@@ -23,9 +22,6 @@ from qwr_tf.training import interruption
 from qwr_tf.training import learning_curve
 from qwr_tf.training import metrics
 from qwr_tf.training import video
-
-# A terminal's bar moves smoothly; a log file gets a line now and then.
-_SECONDS_BETWEEN_LINES = 30.0
 
 # Announced to the hook of a `Run` before they begin; 'end' comes last.
 PHASES = ('checkpoint', 'iteration', 'evaluation', 'products', 'end')
@@ -54,7 +50,7 @@ def evaluation(evaluator, episodes: int, number: int) -> dict[str, float]:
 
 
 class Run:
-  """Consumes the iterations: evaluates, logs, saves, shows progress."""
+  """A run from its first iteration, or its newest checkpoint, to the last."""
 
   def __init__(
     self,
@@ -77,10 +73,10 @@ class Run:
     """
     self._settings = settings
     self.parts = parts
-    self._hook = hook
     self._folder = folder
     self._export_fn = export_fn
     self._screen = screen
+    self._hook = hook
     self._bindings = folder.bindings
     recorder = metrics.Recorder(settings.log_every_env_steps, parts.agent)
     self._recorder = recorder
@@ -89,15 +85,19 @@ class Run:
       {'agent': parts.agent},
       replay.files_of(parts.table),
       {'collector': parts.collector, 'recorder': recorder, 'folder': folder},
+      folder.run_id,
     )
+    self._saved_iteration = -1
+    self._saved_time = time.monotonic()
     if self._checkpoints.restore():
-      folder.go_on(metrics.COLUMNS, recorder.interactions)
+      self._saved_iteration = self.iteration
+      folder.resume(metrics.COLUMNS, recorder.interactions)
     else:
       folder.begin()
-      self._save_checkpoint()
-    self._saved = time.monotonic()
+      self._checkpoint()
+    last_step = metrics.progress(folder.rows[-1]) if folder.rows else 0
     self._tensorboard = metrics.TensorBoard(
-      folder.path / 'tensorboard', last_step=recorder.progress
+      folder.path / 'tensorboard', last_step
     )
 
   @property
@@ -111,7 +111,7 @@ class Run:
     return self._recorder.interactions
 
   def train(self) -> dict[str, Any]:
-    """Runs to the last interaction; returns what is in run.json.
+    """Runs to the last interaction; returns the results in run.json.
 
     Raises:
       FloatingPointError: for NaN or Inf; all files are written up to there.
@@ -121,7 +121,7 @@ class Run:
       with interruption.Interruption() as interrupted:
         self._loop(interrupted)
     except (KeyboardInterrupt, *bad_batch.ERRORS) as error:
-      self._save({}, finished=False)
+      self._write_results({}, finished=False)
       where = (
         f'(what was measured until then is in {self._folder.path}; the same '
         'command goes on from the last checkpoint)'
@@ -132,111 +132,57 @@ class Run:
       raise FloatingPointError(f'{message} {where}') from error
     return self._finish()
 
-  def _finish(self) -> dict[str, Any]:
-    """Writes what a finished run leaves; returns what is in run.json."""
-    row = self._folder.rows[-1]
-    scores = {name: row.get(name) for name in metrics.SCORES}
-    self._hook('products', self)
-    self._keep_policy(scores)
-    results = self._save(scores, finished=True)
-    self._checkpoints.remove()
-    self._hook('end', self)
-    return results
-
-  def _keep_policy(self, scores: dict[str, float | None]) -> None:
-    """Writes the final weights, the policy for serving and the video."""
-    agent, path = self.parts.agent, self._folder.path
-    checkpoints.save(agent, self._folder.checkpoints / 'final')
-    shutil.rmtree(path / 'policy', ignore_errors=True)  # Of a killed process.
-    facts = self._folder.content(self._results(scores, finished=True))
-    self._export_fn(agent, facts, path / 'policy')
-    if self._screen is not None:
-      video.record(self._screen, agent, path / 'video.mp4')
-
   def _loop(self, interrupted: interruption.Interruption) -> None:
-    with self._progress_bar() as progress:
+    with self._progress_bar() as bar:
+      self._report(interrupted)  # The run was cut after the checkpoint.
       while not self._is_over():
-        collected = self._iteration()
-        self._tell_unread_bindings()
-        progress.update(collected if self._settings.interactions else 1)
-        progress.set_postfix(self._recorder.returns(), refresh=False)
-        last = self._is_over()
-        stops = interrupted.requested and not last
-        self._checkpoint(now=last or stops)
-        if stops:
+        bar.update(self._iterate())
+        self._warn_of_unread_bindings()
+        if self._is_over() or interrupted.requested or self._is_old():
+          self._checkpoint()
+        self._report(interrupted)
+        bar.set_postfix(self._recorder.returns(), refresh=False)
+        if interrupted.requested and not self._is_over():
           raise KeyboardInterrupt
 
-  def _tell_unread_bindings(self) -> None:
-    """Warns, once, of what was bound and changes nothing."""
-    for name in gin_files.unread(self._bindings):
-      logging.warning('%s changes nothing in this run.', name)
-    self._bindings = ()
-
-  def _progress_bar(self) -> tqdm.tqdm:
-    """Counts interactions, or iterations if there will be none."""
-    settings, recorder = self._settings, self._recorder
-    interval = 0.1 if sys.stderr.isatty() else _SECONDS_BETWEEN_LINES
-    online = settings.interactions
-    return tqdm.tqdm(
-      total=online or settings.offline_iterations,
-      initial=recorder.interactions if online else recorder.iteration,
-      unit=' interactions' if online else ' iterations',
-      dynamic_ncols=True,
-      mininterval=interval,
-      maxinterval=interval,
-    )
-
-  def _is_over(self) -> bool:
-    recorder, settings = self._recorder, self._settings
-    return (
-      recorder.iteration >= settings.offline_iterations
-      and recorder.interactions >= settings.interactions
-    )
-
-  def _iteration(self) -> int:
-    """One iteration with what is due after it; returns its interactions."""
-    recorder = self._recorder
+  def _iterate(self) -> int:
+    """Makes an iteration; returns its length in units of the bar."""
     self._hook('iteration', self)
-    recorder.begin()
+    self._recorder.begin()
     collected, scalars = next(self.parts.iterations)
-    recorder.add(collected, scalars)
-    last = self._is_over()
-    row = recorder.row(self._evaluation(last), last)
-    if row is not None:
-      self._log(row)
-    return collected.interactions
+    self._recorder.add(collected, scalars)
+    return collected.interactions if self._settings.interactions else 1
 
-  def _checkpoint(self, now: bool) -> None:
-    """Saves everything if it is time."""
-    age = time.monotonic() - self._saved
-    if now or age >= self._settings.checkpoint_every_seconds:
-      self._save_checkpoint()
+  def _report(self, interrupted: interruption.Interruption) -> None:
+    """Evaluates and logs after an iteration, unless the row is there."""
+    rows, last = self._folder.rows, self._is_over()
+    logged = rows[-1]['iteration'] if rows else 0
+    if self.iteration > logged:
+      row = self._recorder.row(self._evaluation(last, interrupted), last)
+      if row is not None:
+        self._log(row)
 
-  def _save_checkpoint(self) -> None:
-    self._hook('checkpoint', self)
-    self._checkpoints.save(self.iteration)
-    self._saved = time.monotonic()
-
-  def _evaluation(self, last: bool) -> dict[str, float]:
-    """Returns of the episodes due now, or nothing."""
+  def _evaluation(
+    self, last: bool, interrupted: interruption.Interruption
+  ) -> dict[str, float]:
+    """Plays the evaluation that is due; {} if none is."""
     settings, recorder = self._settings, self._recorder
-    if last:
-      return self._evaluate(settings.final_eval_episodes)
-    is_switch = recorder.iteration == settings.offline_iterations
-    if is_switch or recorder.is_due(settings.eval_every_env_steps):
-      return self._evaluate(settings.eval_episodes)
-    return {}
-
-  def _evaluate(self, episodes: int) -> dict[str, float]:
     evaluator = self.parts.evaluator
-    if evaluator is None:
+    is_switch = recorder.iteration == settings.offline_iterations
+    is_due = is_switch or recorder.is_due(settings.eval_every_env_steps)
+    if evaluator is None or not (last or is_due):
       return {}
+    episodes = settings.final_eval_episodes if last else settings.eval_episodes
     try:
-      self._hook('evaluation', self)
-      return evaluation(evaluator, episodes, self._recorder.progress)
+      with interrupted.at_once():
+        self._hook('evaluation', self)
+        return evaluation(evaluator, episodes, recorder.progress)
+    except KeyboardInterrupt:
+      self._checkpoint()  # The next start plays the evaluation.
+      raise
     except FloatingPointError:
       # Often the losses were NaN before the actions: the row shows it.
-      self._log(self._recorder.measured({}))
+      self._log(recorder.measured({}))
       raise
 
   def _log(self, row: dict[str, Any]) -> None:
@@ -244,29 +190,104 @@ class Run:
     self._folder.add_row(row, metrics.COLUMNS)
     metrics.check_finite(row)
 
-  def _save(
+  def _is_over(self) -> bool:
+    settings = self._settings
+    return (
+      self.iteration >= settings.offline_iterations
+      and self.interactions >= settings.interactions
+    )
+
+  def _is_old(self) -> bool:
+    """Whether the newest checkpoint is."""
+    age = time.monotonic() - self._saved_time
+    return age >= self._settings.checkpoint_every_seconds
+
+  def _checkpoint(self) -> None:
+    """Saves everything, unless that of this iteration is there."""
+    if self.iteration == self._saved_iteration:
+      return
+    self._hook('checkpoint', self)
+    self._checkpoints.save(self.iteration)
+    self._saved_iteration, self._saved_time = self.iteration, time.monotonic()
+
+  def _warn_of_unread_bindings(self) -> None:
+    """Warns, once, of bindings that change nothing."""
+    for name in gin_files.unread(self._bindings):
+      logging.warning('%s changes nothing in this run.', name)
+    self._bindings = ()
+
+  def _progress_bar(self):
+    """Counts interactions, or iterations if there will be none."""
+    online = self._settings.interactions
+    return progress_bar.ProgressBar(
+      total=online or self._settings.offline_iterations,
+      initial=self.interactions if online else self.iteration,
+      unit=' interactions' if online else ' iterations',
+    )
+
+  def _finish(self) -> dict[str, Any]:
+    """Writes the products of a finished run; returns its results.
+
+    Weights, policy and scores come first. The run is finished then: a video
+    that fails costs a warning.
+    """
+    self._hook('products', self)
+    row = self._folder.rows[-1]
+    scores = {name: row.get(name) for name in metrics.SCORES}
+    agent, folder = self.parts.agent, self._folder
+    checkpoints.save(agent, folder.checkpoints / 'final')
+    facts = folder.content(self._results(scores, finished=True))
+    self._export_fn(agent, facts, folder.new_policy())
+    results = self._write_results(scores, finished=True)
+    self._checkpoints.remove()
+    if self._screen is not None:
+      self._write_optional(
+        'video.mp4', lambda path: video.record(self._screen, agent, path)
+      )
+    self._hook('end', self)
+    return results
+
+  def _write_results(
     self, scores: dict[str, float | None], finished: bool
   ) -> dict[str, Any]:
-    """Writes picture, operative configuration and run.json, which it returns.
+    """Writes operative configuration, run.json and the learning curve.
 
     Args:
       scores: the final evaluation; None where there was none.
       finished: whether the run came to its end.
+
+    Returns:
+      The results in run.json.
     """
     folder = self._folder
-    title = f'{self._settings.environment}, {folder.path.name}'
-    atomic_files.write_atomically(
-      folder.path / 'learning_curve.png',
-      learning_curve.draw(folder.rows, title, self.parts.data_return),
-    )
     folder.write_config(gin.operative_config_str())
     results = self._results(scores, finished)
     folder.write_json(results)
+    self._write_optional('learning_curve.png', self._draw_learning_curve)
     return results
+
+  def _draw_learning_curve(self, path: pathlib.Path) -> None:
+    title = f'{self._settings.environment}, {path.parent.name}'
+    rows, data_return = self._folder.rows, self.parts.data_return
+    picture = learning_curve.draw(rows, title, data_return)
+    atomic_files.write_atomically(path, picture)
+
+  def _write_optional(
+    self, name: str, write_fn: Callable[[pathlib.Path], Any]
+  ) -> None:
+    """Writes a file without which the run is complete."""
+    path = self._folder.path / name
+    try:
+      write_fn(path)
+    except Exception as error:  # Each library has exceptions of its own.
+      reason = gin_files.describe(error)
+      logging.warning(
+        '%s is missing (%s: %s).', path, type(error).__name__, reason
+      )
 
   def _results(self, scores: dict[str, float | None], finished: bool):
     return {
-      'interactions': self._recorder.interactions,
+      'interactions': self.interactions,
       'critic_steps': int(self.parts.agent.critic_steps.numpy()),
       'actor_steps': int(self.parts.agent.actor_steps.numpy()),
       'wall_seconds': round(self._recorder.wall_seconds, 1),

@@ -3,7 +3,6 @@
 import math
 import os
 import pathlib
-import shutil
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +13,7 @@ from tf_agents.trajectories import time_step as ts
 from qwr_tf.acting import numpy_actor
 from qwr_tf.config import gin_files
 from qwr_tf.config.errors import ConfigError
+from qwr_tf.runs import atomic_files
 from qwr_tf.training import experiment
 
 # More frames than this are left out: hopping is seen at 30 as well as at 125.
@@ -52,7 +52,7 @@ def screen(settings: experiment.Settings, seed: int):
   try:
     env = experiment.score_environment(settings, seed, render_mode='rgb_array')
     env.reset()
-    env.render()
+    _frame(env)
   except Exception as error:  # Each renderer has exceptions of its own.
     raise ConfigError(
       f'--video: {settings.environment} cannot be drawn '
@@ -70,8 +70,7 @@ def record(
   Args:
     env: of `screen`.
     agent: its actor plays.
-    path: of the mp4 file, written atomically. What a killed process leaves
-      beside it goes when the run's folder is claimed again.
+    path: of the mp4 file, written atomically.
     max_steps: steps of the episode that are shown.
 
   Returns:
@@ -81,11 +80,7 @@ def record(
 
   fps = env.env.metadata.get('render_fps') or 30
   stride = math.ceil(fps / _MAX_FPS)
-  # A folder, as its name says what it is and the film's what ffmpeg writes.
-  folder = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-  temporary = folder / path.name
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
+  with atomic_files.new_file(path) as temporary:
     # Sides of odd length are cut by a pixel; not scaled to multiples of 16.
     writer: Any = imageio.get_writer(
       temporary, format='FFMPEG', fps=fps / stride, macro_block_size=2
@@ -94,20 +89,33 @@ def record(
       for i, frame in enumerate(_frames(env, agent, max_steps)):
         if i % stride == 0:
           writer.append_data(frame)
-    os.replace(temporary, path)
-  finally:
-    shutil.rmtree(folder, ignore_errors=True)
   return path
+
+
+def _frame(env) -> np.ndarray:
+  """What is drawn now, [height, width] or [height, width, channels].
+
+  Raises:
+    ValueError: if it is no image.
+  """
+  frame = np.asarray(env.render())
+  is_image = frame.ndim == 2 or frame.ndim == 3 and frame.shape[2] in (1, 3, 4)
+  if not (is_image and frame.size and frame.dtype.kind in 'uif'):
+    raise ValueError(
+      f'render() returns {frame.dtype} of shape {frame.shape}, not an image '
+      '[height, width, 3]'
+    )
+  return frame
 
 
 def _frames(env, agent, max_steps: int) -> Iterator[np.ndarray]:
   """The screen before the episode and after each step."""
   act = numpy_actor.NumpyActor(agent.acting_network)
   time_step = env.reset()
-  yield np.asarray(env.render())
+  yield _frame(env)
   for _ in range(max_steps):
     action, _ = act(time_step.observation, None)
     time_step = env.step(action)
-    yield np.asarray(env.render())
+    yield _frame(env)
     if time_step.step_type == ts.StepType.LAST:
       return

@@ -102,3 +102,22 @@ def test_a_path_beyond_the_terminal_s_characters(tmp_path):
   process = _shell('PROGRAM', tmp_path, PYTHONIOENCODING='ascii')
   assert process.returncode == 0, process.stderr
   assert process.stdout == 'run runs/caf\\xe9\n'
+
+
+def test_windows_is_one_line(monkeypatch, capsys):
+  monkeypatch.setattr(sys, 'platform', 'win32')
+  with pytest.raises(SystemExit) as ended:
+    command.run(lambda: None)
+  assert ended.value.code == 2
+  assert capsys.readouterr().err.count('\n') == 1
+
+
+def test_every_module_can_be_imported_without_fcntl(run_program):
+  # As on Windows, whose users are to see the line above.
+  done = run_program(
+    'import sys\n'
+    'sys.modules["fcntl"] = None\n'
+    'import filelock, tensorflow\n'
+    'from qwr_tf import train, sweep, record\n'
+  )
+  assert done.returncode == 0, done.stderr

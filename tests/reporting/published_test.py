@@ -125,3 +125,13 @@ def test_only_returns_on_gymnasium_v4_are_compared_and_scale():
 )
 def test_d4rl_experts_have_100(environment, expert):
   assert d4rl.normalised(environment, expert) == pytest.approx(100.0, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+  ('interactions', 'is_same'),
+  [(97_900, False), (98_100, True), (101_900, True), (102_100, False)],
+)
+def test_the_same_budget_is_within_two_percent(interactions, is_same):
+  number = published.at_budget(rows.NUMBERS, 100_000)[0]
+  number = number._replace(interactions=100_000)
+  assert bool(published.at_budget([number], interactions)) == is_same

@@ -2,6 +2,7 @@
 
 import errno
 import itertools
+import json
 import os
 import subprocess
 
@@ -47,12 +48,12 @@ class _Part:
 class _Setup:
   """A run whose three kinds of state all say which save they belong to."""
 
-  def __init__(self, path, links=False):
+  def __init__(self, path, links=False, run_id='this'):
     self.module = tf.Module()
     self.module.variable = tf.Variable([0.0, 1 / 3])
     self.table, self.part = _Table(links), _Part()
     self.checkpoints = checkpoints.Checkpoints(
-      path, {'agent': self.module}, self.table, {'part': self.part}
+      path, {'agent': self.module}, self.table, {'part': self.part}, run_id
     )
 
   def save(self, number):
@@ -149,7 +150,7 @@ def test_a_damaged_one_is_named_and_the_one_before_is_used(
     assert setup.restored() == 4
   (warning,) = caplog.messages
   assert warning.startswith(f'{saved / "00000009"} cannot be used: ')
-  assert warning.endswith('. Going on from 00000004.')
+  assert warning.endswith('. Resuming from 00000004.')
   # The good one stays until the next is there, the damaged one does not.
   setup.save(5)
   assert _names(saved) == ['00000004', '00000005']
@@ -256,6 +257,70 @@ def test_final_weights_can_be_written_again(path):
   checkpoints.restore(module, path / 'final')
   assert module.variable.numpy() == 2.0
   assert _names(path) == ['final']
+
+
+def test_a_checkpoint_of_another_run_is_refused_and_kept(saved):
+  before = _names(saved)
+  with pytest.raises(ConfigError, match='00000009 is a checkpoint of another'):
+    _Setup(saved, run_id='other').restored()
+  assert _names(saved) == before
+
+
+def _rewrite_state(folder, change):
+  """Changes state.json and its checksum."""
+  state = json.loads((folder / 'state.json').read_text())
+  (folder / 'state.json').write_text(change(state))
+  (folder / 'SHA256SUMS').unlink()
+  checkpoint_files.write_sums(folder, {})
+
+
+def test_a_checkpoint_without_an_identifier_is_restored(saved):
+  # As version 0.1 wrote them.
+  _rewrite_state(
+    saved / '00000009', lambda state: json.dumps({'part': state['part']})
+  )
+  assert _Setup(saved).restored() == 9
+
+
+@pytest.mark.parametrize('text', ['[' * 200_000 + ']' * 200_000, '[]', '3'])
+def test_a_state_that_is_none_costs_one_checkpoint(saved, caplog, text):
+  _rewrite_state(saved / '00000009', lambda _: text)
+  assert _Setup(saved).restored() == 4
+  assert '00000009 cannot be used' in caplog.messages[0]
+
+
+def test_pipes_are_damage(saved):
+  for name in ('state.json', 'SHA256SUMS'):
+    (saved / '00000009' / name).unlink()
+    os.mkfifo(saved / '00000009' / name)
+    assert _Setup(saved).restored() == 4
+
+
+def test_a_linked_checkpoint_is_used_and_its_target_kept(saved, tmp_path):
+  (saved / '00000009').rename(tmp_path / 'elsewhere')
+  (saved / '00000009').symlink_to(tmp_path / 'elsewhere')
+  setup = _Setup(saved)
+  assert setup.restored() == 9
+  setup.save(10)
+  setup.save(11)
+  setup.save(12)
+  assert _names(saved) == ['00000011', '00000012']
+  (saved / '00000013').symlink_to(tmp_path / 'elsewhere')
+  setup.checkpoints.remove()
+  assert not _names(saved)
+  assert 'state.json' in _names(tmp_path / 'elsewhere')
+
+
+def test_stray_files_are_no_checkpoints(saved):
+  for name in ('99999999', '00000010'):
+    (saved / name).write_text('mine')
+  setup = _Setup(saved)
+  assert setup.restored() == 9
+  setup.save(10)  # Its name is the run's.
+  setup.save(11)
+  assert _names(saved) == ['00000010', '00000011', '99999999']
+  setup.checkpoints.remove()
+  assert _names(saved) == ['99999999']
 
 
 def test_a_file_too_many_is_damage(saved):

@@ -2,20 +2,22 @@
 
 import contextlib
 import csv
-import fcntl
 import hashlib
 import json
 import os
 import pathlib
+import shutil
 import socket
 import stat
 import subprocess
 
+import filelock
 import pytest
 
 from qwr_tf.runs import atomic_files
 from qwr_tf.runs import provenance
 from qwr_tf.runs import run_folder
+from qwr_tf.runs import run_json
 from qwr_tf.runs import run_lock
 from qwr_tf.config.errors import ConfigError
 
@@ -190,7 +192,7 @@ def test_rows_of_a_checkpoint_replace_later_ones(run):
   folder = _folder(run.path)
   with folder.claimed(overwrite=False):
     folder.restore(checkpoint)
-    folder.go_on(['iteration'], interactions=1000)
+    folder.resume(['iteration'], interactions=1000)
   assert (run.path / 'metrics.csv').read_text() == text
   folder.add_row({'iteration': 2, 'critic_loss': 1 / 3}, columns)
   rows = list(csv.DictReader((run.path / 'metrics.csv').open()))
@@ -206,7 +208,7 @@ def test_other_versions_are_told_and_recorded(run, monkeypatch, caplog):
   monkeypatch.setattr(provenance, 'threads', lambda: 77)
   folder = _folder(run.path)
   with caplog.at_level('WARNING'), folder.claimed(overwrite=False):
-    folder.go_on(['iteration'], interactions=1000)
+    folder.resume(['iteration'], interactions=1000)
   (warning,) = caplog.messages
   assert warning.endswith(f'threads was {threads}, is 77.')
   facts = json.loads((run.path / 'run.json').read_text())
@@ -365,6 +367,17 @@ def test_overwriting_removes_film_and_batch(run):
   assert set(_contents(run.path)) == {'run.json'}
 
 
+def _kill_at_a_deletion(patch):
+  delete = atomic_files.delete
+
+  def killed(path):
+    if not path.name.endswith(f'.{os.getpid()}.tmp'):
+      raise KeyboardInterrupt
+    delete(path)
+
+  patch.setattr(atomic_files, 'delete', killed)
+
+
 @pytest.mark.parametrize('has_checkpoints', [False, True])
 def test_an_overwriting_that_is_cut_leaves_no_finished_run(
   run, monkeypatch, has_checkpoints
@@ -372,10 +385,7 @@ def test_an_overwriting_that_is_cut_leaves_no_finished_run(
   if has_checkpoints:
     (run.checkpoints / '00000001').mkdir(parents=True)
 
-  def killed(_):
-    raise KeyboardInterrupt
-
-  monkeypatch.setattr(run_folder, '_delete', killed)
+  _kill_at_a_deletion(monkeypatch)
   with pytest.raises(KeyboardInterrupt):
     _claim(run.path, overwrite=True)
   assert not run.checkpoints.exists()
@@ -424,28 +434,165 @@ def test_the_lock_s_text_is_its_holder_s_alone(tmp_path):
 
 
 def test_the_lock_file_goes_before_the_lock(tmp_path, monkeypatch):
-  close, there = os.close, []
+  release, there = filelock.FileLock.release, []
 
-  def closed(descriptor):
+  def released(self, **kwargs):
     there.append((tmp_path / run_lock.NAME).exists())
-    close(descriptor)
+    release(self, **kwargs)
 
+  monkeypatch.setattr(filelock.FileLock, 'release', released)
   with run_lock.held(tmp_path):
-    monkeypatch.setattr(os, 'close', closed)
-  assert there == [False]
+    pass
+  assert there[0] is False  # Its deletion releases it again.
 
 
-def test_the_lock_of_a_deleted_file_is_none(tmp_path, monkeypatch):
-  flock, path = fcntl.flock, tmp_path / run_lock.NAME
+@pytest.mark.parametrize('target', ['notes.txt', 'missing'])
+def test_the_lock_follows_no_link(tmp_path, target):
+  (tmp_path / 'notes.txt').write_text('mine')
+  (tmp_path / run_lock.NAME).symlink_to(tmp_path / target)
+  with (
+    pytest.raises(ConfigError, match='run.lock is a symbolic link'),
+    run_lock.held(tmp_path),
+  ):
+    pass
+  assert _contents(tmp_path).pop('notes.txt') == b'mine'
+  assert not (tmp_path / 'missing').exists()
 
-  def late(descriptor, how):
-    monkeypatch.setattr(fcntl, 'flock', flock)
-    path.unlink()  # Its holder ended between the opening and this.
-    flock(descriptor, how)
 
-  monkeypatch.setattr(fcntl, 'flock', late)
-  with run_lock.held(tmp_path):
-    assert path.exists()
+@pytest.mark.parametrize('target', ['notes.txt', 'missing', 'notes'])
+def test_temporary_names_follow_no_link(tmp_path, target):
+  (tmp_path / 'notes.txt').write_text('mine')
+  (tmp_path / 'notes').mkdir()
+  (tmp_path / 'notes' / 'a').write_text('mine')
+  for name in ('file', 'other', 'folder'):
+    link = tmp_path / f'.{name}.{os.getpid()}.tmp'
+    link.symlink_to(tmp_path / target)
+  atomic_files.write_atomically(tmp_path / 'file', 'new')
+  with atomic_files.new_file(tmp_path / 'other') as path:
+    path.write_text('new')
+  with atomic_files.new_folder(tmp_path / 'folder') as folder:
+    (folder / 'a').write_text('new')
+  assert _contents(tmp_path) == {
+    'notes.txt': b'mine',
+    'notes/a': b'mine',
+    'file': b'new',
+    'other': b'new',
+    'folder/a': b'new',
+  }
+
+
+# Links, pipes and other kinds of files than a run writes.
+
+
+@pytest.fixture(name='linked')
+def _linked(run, tmp_path):
+  """A run whose folders are links to another disk."""
+  for name, mine in (
+    ('checkpoints', '00000001'),
+    ('tensorboard', 'events.out.tfevents.1'),
+    ('policy', '1'),
+  ):
+    shutil.rmtree(run.path / name, ignore_errors=True)
+    (tmp_path / 'scratch' / name).mkdir(parents=True)
+    (tmp_path / 'scratch' / name / mine).mkdir()
+    (tmp_path / 'scratch' / name / 'notes.txt').write_text('mine')
+    (run.path / name).symlink_to(tmp_path / 'scratch' / name)
+  return run
+
+
+def test_overwriting_empties_linked_folders(linked, tmp_path):
+  _claim(linked.path, overwrite=True, seed=1)
+  for name in ('checkpoints', 'tensorboard', 'policy'):
+    assert (linked.path / name).is_symlink()
+    scratch = tmp_path / 'scratch' / name
+    assert [p.name for p in scratch.iterdir()] == ['notes.txt']
+  assert linked.new_policy().is_dir()
+
+
+def test_an_overwriting_of_links_that_is_cut_can_be_repeated(
+  linked, monkeypatch
+):
+  with monkeypatch.context() as patch:
+    _kill_at_a_deletion(patch)
+    with pytest.raises(KeyboardInterrupt):
+      _claim(linked.path, overwrite=True)
+  assert not linked.checkpoints.exists()
+  _claim(linked.path, overwrite=True)
+  assert not list(linked.path.glob('.*'))
+
+
+@pytest.mark.parametrize(
+  ('name', 'kind'),
+  [
+    ('checkpoints', 'file'),
+    ('tensorboard', 'broken link'),
+    ('policy', 'pipe'),
+    ('metrics.csv', 'folder'),
+    ('config.gin', 'pipe'),
+    ('learning_curve.png', 'broken link'),
+    ('run.json', 'pipe'),
+    ('run.json', 'folder'),
+  ],
+)
+@pytest.mark.parametrize('overwrite', [False, True])
+def test_other_kinds_of_files_are_refused(run, name, kind, overwrite):
+  path = run.path / name
+  run.write_json({'finished': False})
+  atomic_files.delete(path)
+  if kind == 'file':
+    path.write_text('mine')
+  elif kind == 'folder':
+    path.mkdir()
+  elif kind == 'pipe':
+    os.mkfifo(path)
+  else:
+    path.symlink_to(run.path / 'nowhere')
+  with pytest.raises(ConfigError, match=f'{name} .*--root_dir'):
+    _claim(run.path, overwrite)
+  assert os.path.lexists(path)
+
+
+# run.json, for all readers
+
+
+@pytest.mark.parametrize(
+  'text',
+  [
+    'not JSON',
+    '[' * 200_000 + ']' * 200_000,
+    '{"a":' * 200_000 + '1' + '}' * 200_000,
+    json.dumps(_FACTS | {'seed': 'one'}),
+    json.dumps(_FACTS | {'config': None}),
+    json.dumps(_FACTS | {'finished': True, 'versions': []}),
+    json.dumps(_FACTS | {'finished': True, 'scores': 3}),
+  ],
+)
+@pytest.mark.parametrize(
+  'read', [run_json.read, run_json.read_finished, run_json.required]
+)
+def test_a_damaged_run_json_is_one_line(tmp_path, text, read):
+  (tmp_path / 'run.json').write_text(text)
+  with pytest.raises(ConfigError, match='run.json cannot be read') as caught:
+    read(tmp_path)
+  assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize('text', [None, '[]', '{"config": "another program"}'])
+def test_no_run_is_none_or_an_error(tmp_path, text):
+  if text is not None:
+    (tmp_path / 'run.json').write_text(text)
+  assert run_json.read(tmp_path) is None
+  assert run_json.read_finished(tmp_path) is None
+  with pytest.raises(ConfigError, match='no run folder'):
+    run_json.required(tmp_path)
+
+
+def test_a_run_is_read_back(run):
+  facts = run_json.required(run.path)
+  assert facts.items() >= _FACTS.items()
+  assert run_json.read_finished(run.path) == facts
+  run.write_json({'finished': False})
+  assert run_json.read_finished(run.path) is None
 
 
 def test_threads_are_those_of_the_affinity(monkeypatch):

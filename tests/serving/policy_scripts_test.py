@@ -20,6 +20,7 @@ from export import run_policy
 from qwr_tf import environments
 from qwr_tf import serving
 from qwr_tf.config.errors import ConfigError
+from qwr_tf.runs import run_json
 from qwr_tf.serving import exporter
 from qwr_tf.serving import metadata
 from qwr_tf.serving import signatures
@@ -105,7 +106,7 @@ def test_playing_needs_nothing_of_this_project(name, preset, tmp_path):
   version = tmp_path / 'policy' / '1'
   functions = signatures.signatures(run.agent, run.space)
   exporter.save_signatures(functions, version)
-  facts = metadata.run_facts(run.folder)
+  facts = run_json.required(run.folder)
   with environments.load(name, **environments.score_settings(name)) as env:
     content = {'format': 'x', **metadata.metadata(facts, run.agent, env)}
   (version / versions.EXTRA).mkdir()

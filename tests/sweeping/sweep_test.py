@@ -20,6 +20,7 @@ from qwr_tf.config import algorithms
 from qwr_tf.config import gin_files
 from qwr_tf.config.errors import ConfigError
 from qwr_tf.reporting import results
+from qwr_tf.runs import run_json
 from qwr_tf.sweeping import finished_runs
 from qwr_tf.sweeping import grid
 from qwr_tf.sweeping import run_rows
@@ -111,7 +112,7 @@ def test_bindings_in_one_cell():
     'QwrAgent.horizon=3',
     'A.b  =  (1,\n 2)',
   ]
-  assert run_rows.own_bindings(bindings) == 'A.b = (1, 2); QwrAgent.horizon = 3'
+  assert run_rows.binding_cell(bindings) == 'A.b = (1, 2); QwrAgent.horizon = 3'
 
 
 # Rows of a run
@@ -200,7 +201,7 @@ def test_final_evaluation_is_one_row_if_metrics_have_it(tmp_path):
 
 def test_no_rows_from_an_unfinished_run(tmp_path):
   folder = _run_folder(tmp_path / 'r', finished=False)
-  assert run_rows.finished(folder) is None
+  assert run_json.read_finished(folder) is None
   with pytest.raises(ConfigError, match='not finished'):
     run_rows.rows(folder, 'table')
 
@@ -546,6 +547,28 @@ def test_grid(tmp_path, capsys):
   assert not list((tmp_path / 'runs').glob('*.log'))
 
 
+def test_a_log_gets_a_line_of_progress_now_and_then(tmp_path, capsys):
+  jobs = [job for job, _ in sweep_plan.plan(_recipe(tmp_path), [], range(20))]
+  sweep_of_20 = sweep_run.Sweep(dict.fromkeys(jobs, _recipe(tmp_path)))
+  sweep_of_20.start(jobs)
+  for i, job in enumerate(jobs):
+    sweep_of_20.progress(4000 * i, 1, 20 - i)
+    sweep_of_20.skip(job, 'has its rows')
+  sweep_of_20.close()
+  output = capsys.readouterr()
+  assert output.out.count('has its rows') == 20
+  assert len(output.err.replace('\r', '\n').split('\n')) < 6
+
+
+def test_the_log_follows_no_link(tmp_path):
+  (tmp_path / 'notes.txt').write_text('mine')
+  job = grid.Job('E', 0, tmp_path / 'r', (), 1)
+  job.log.symlink_to(tmp_path / 'notes.txt')
+  with pytest.raises(ConfigError, match='r.log .*link'):
+    grid.open_log(job)
+  assert (tmp_path / 'notes.txt').read_text() == 'mine'
+
+
 def test_a_grid_of_recipes(tmp_path, capsys):
   default = _recipe(tmp_path, bindings=())
   changed = default._replace(bindings=('QwrAgent.horizon = 3',))
@@ -629,7 +652,7 @@ def test_what_was_made_before_does_not_count_for_the_eta(tmp_path):
   taken_in = sweep_run.Sweep(dict.fromkeys(jobs, recipe))
   taken_in.finish(jobs[0])  # Has its rows.
   taken_in.start(jobs[1:])  # One was cut at 3000, the other waits.
-  bar = taken_in._bar
+  bar = taken_in.bar
   assert (bar.initial, bar.n, bar.total) == (7000, 7000, 12_000)
   taken_in.progress(1000, 1, 1)  # Its checkpoint is older than its last row.
   assert (bar.initial, bar.n) == (5000, 5000)
@@ -666,7 +689,7 @@ def test_failed_runs_are_reported_and_the_others_go_on(tmp_path):
 
 def test_a_run_of_another_sweep_is_left_alone(tmp_path, capsys):
   ((job, _),) = sweep_plan.plan(_recipe(tmp_path), [], [0])
-  log = grid._lock(job)
+  log = grid.open_log(job)
   assert _sweep(tmp_path, [0]) == []
   assert 'left out, another sweep' in capsys.readouterr().out
   assert not job.folder.exists()
@@ -908,7 +931,7 @@ def test_a_failed_run_is_exit_code_1(tmp_path, monkeypatch, capsys):
 def test_the_log_of_a_run_begins_empty(tmp_path):
   job = grid.Job('E', 0, tmp_path / 'r', (), 1)
   job.log.write_text('error: of the run before')
-  grid._lock(job).close()
+  grid.open_log(job).close()
   assert job.log.read_text() == ''
 
 
@@ -921,8 +944,7 @@ def test_a_sweep_pins_threads_whatever_the_shell_asks_for(
   assert {row['threads'] for row in rows} == {'1'}
 
 
-def test_a_run_that_does_not_end_is_killed(tmp_path, monkeypatch):
-  monkeypatch.setattr(grid, '_SECONDS_TO_SAVE', 0.2)
+def test_a_run_that_does_not_end_is_killed(tmp_path):
   ready = tmp_path / 'ready'
   code = (
     'import signal, sys, time\n'
@@ -944,6 +966,7 @@ def test_a_run_that_does_not_end_is_killed(tmp_path, monkeypatch):
       progress,
       trainer=(sys.executable, '-c', code),
       poll_seconds=0.02,
+      seconds_to_save=0.2,
     )
   assert time.monotonic() - start < 10.0
   assert not job.log.exists()
@@ -957,7 +980,7 @@ def test_done_is_at_most_what_was_asked_for(tmp_path):
 def test_a_sweep_under_nohup_goes_on():
   before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
   try:
-    with grid._signals_interrupt():
+    with grid.signals_interrupt():
       assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
   finally:
@@ -1043,14 +1066,14 @@ def test_rows_that_cannot_be_written_fail_their_run_alone(
 
 def test_the_log_goes_before_its_lock(tmp_path):
   job = grid.Job('E', 0, tmp_path / 'r', (), 1)
-  log, there = grid._lock(job), []
+  log, there = grid.open_log(job), []
 
   class Log:
     def close(self):
       there.append(job.log.exists())
       log.close()
 
-  grid._close(job, Log(), keep=False)
+  grid.close_log(job, Log(), keep=False)
   assert there == [False]
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and kill: noted at once, obeyed at the end of an iteration."""
+"""Ctrl-C and kill: at the end of an iteration, or at once where told."""
 
 import os
 import signal
@@ -31,6 +31,19 @@ def test_the_first_signal_is_noted_the_second_ends(number, capsys):
     _wait(lambda: codes)
   assert codes == [1]
   assert 'once more ends it at once' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('number', _SIGNALS)
+def test_where_it_is_told_to_a_signal_raises_at_once(number):
+  codes = []
+  with interruption.Interruption(codes.append) as interrupted:
+    with pytest.raises(KeyboardInterrupt), interrupted.at_once():
+      os.kill(os.getpid(), number)
+      time.sleep(20.0)
+    _wait(lambda: interrupted.requested)
+    with pytest.raises(KeyboardInterrupt), interrupted.at_once():
+      pytest.fail('a request from before is forgotten')
+  assert not codes
 
 
 def test_other_signals_are_left_alone():

@@ -11,6 +11,7 @@ import tensorflow as tf
 from tensorboard.backend.event_processing import event_accumulator
 
 from qwr_tf.acting import collect
+from qwr_tf.runs import run_folder
 from qwr_tf.training import learning_curve
 from qwr_tf.training import metrics
 
@@ -32,7 +33,12 @@ class _Run:
 
   def __init__(self, monkeypatch, log_every):
     self.clock = 100.0
-    self.agent = types.SimpleNamespace(critic_steps=0, actor_steps=0)
+    self.agent = types.SimpleNamespace(
+      critic_steps=0,
+      actor_steps=0,
+      critic_metrics=('critic_loss', 'q_mean'),
+      actor_metrics=('actor_loss', 'weight_mean'),
+    )
     monkeypatch.setattr(metrics.time, 'perf_counter', lambda: self.clock)
     self.recorder = metrics.Recorder(log_every, self.agent)
 
@@ -140,6 +146,30 @@ def test_what_was_not_measured_is_empty(monkeypatch):
   assert row['critic_loss'] == 1.0
   assert row['actor_loss'] is None
   assert row['weight_mean'] is None
+
+
+def test_maxima_stay_maxima(monkeypatch):
+  run = _Run(monkeypatch, log_every=8)
+  for value in (3.0, 1.0):
+    run.iteration(scalars={'weight_max': value, 'weight_mean': value})
+    row = run.recorder.row({})
+  assert (row['weight_max'], row['weight_mean']) == (3.0, 2.0)
+
+
+def test_a_metric_of_the_agent_is_a_column(monkeypatch, tmp_path):
+  run = _Run(monkeypatch, log_every=4)
+  facts = {'config': '', 'environment': 'BitFlip-20', 'seed': 0}
+  folder = run_folder.RunFolder(tmp_path, facts)
+  run.iteration()
+  folder.add_row(run.recorder.row({}), metrics.COLUMNS)
+  run.iteration(scalars={'entropy': tf.constant(0.5)})
+  row = run.recorder.row({})
+  folder.add_row(row, metrics.COLUMNS)
+  lines = (tmp_path / 'metrics.csv').read_text().splitlines()
+  assert lines[0] == ','.join([*metrics.COLUMNS, 'entropy'])
+  assert lines[1].endswith(',') and lines[2].endswith(',0.5')
+  metrics.TensorBoard(tmp_path).write(row)
+  assert _events(tmp_path)['train/entropy'] == [8]
 
 
 def test_nothing_collected_is_no_division_by_zero(monkeypatch):

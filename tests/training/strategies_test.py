@@ -18,6 +18,7 @@ from qwr_tf import environments
 from qwr_tf.acting import recording
 from qwr_tf.config import command
 from qwr_tf.config.errors import ConfigError
+from qwr_tf.runs import run_folder
 from qwr_tf.training import deadlines
 from qwr_tf.training import strategies
 
@@ -92,12 +93,16 @@ def _second_worker(parsed, monkeypatch):
     yield
 
 
+_FACTS = {'config': '', 'environment': 'BitFlip-20', 'seed': 0}
+
+
 def _folder_with_checkpoints(path):
   for number in ('00000001', '00000002'):
     (path / 'checkpoints' / number).mkdir(parents=True)
     (path / 'checkpoints' / number / 'state.json').write_text(number)
-  (path / 'run.json').write_text('{}')
-  return path
+  folder = run_folder.RunFolder(path, _FACTS)
+  folder.write_json({})
+  return folder
 
 
 def test_the_second_worker_begins_like_the_first_and_leaves_nothing(
@@ -105,20 +110,23 @@ def test_the_second_worker_begins_like_the_first_and_leaves_nothing(
 ):
   run = _folder_with_checkpoints(tmp_path / 'run')
   assert not strategies.is_first_worker()
-  with strategies.folder_for(run, overwrite=False) as own:
-    assert own != run and own.name == 'run'
-    assert (own / 'checkpoints/00000002/state.json').read_text() == '00000002'
-    assert (own / 'run.json').exists()
-  assert not own.exists()
-  with strategies.folder_for(run, overwrite=True) as own:
-    assert not own.exists()
+  with strategies.folder_for(run, overwrite=False) as copy:
+    assert copy.path != run.path and copy.path.name == 'run'
+    state = copy.checkpoints / '00000002' / 'state.json'
+    assert state.read_text() == '00000002'
+    assert copy.recorded('seed') == 0
+    assert copy.run_id == run.run_id
+  assert not copy.path.exists()
+  with strategies.folder_for(run, overwrite=True) as copy:
+    assert not copy.path.exists()
 
 
 @pytest.mark.usefixtures('parsed')
 def test_one_process_writes_the_run_itself(tmp_path):
   assert strategies.is_first_worker()
-  with strategies.folder_for(tmp_path / 'run', overwrite=False) as own:
-    assert own == tmp_path / 'run'
+  run = run_folder.RunFolder(tmp_path / 'run', _FACTS)
+  with strategies.folder_for(run, overwrite=False) as folder:
+    assert folder is run
 
 
 class _Workers:

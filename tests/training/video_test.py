@@ -68,6 +68,19 @@ def test_what_cannot_be_drawn_is_one_line_before_the_run():
   assert '\n' not in str(info.value)
 
 
+@pytest.mark.parametrize(
+  'frame',
+  [None, np.zeros([4]), np.zeros([4, 4, 7]), np.zeros([0, 4, 3]), 'frame'],
+)
+def test_a_first_frame_that_is_no_image_is_one_line(frame, monkeypatch):
+  settings = _settings('Pendulum-v1')
+  env = video.screen(settings, seed=0)
+  monkeypatch.setattr(type(env), 'render', lambda *_: frame)
+  with pytest.raises(ConfigError, match=r'render\(\) returns.*--video') as info:
+    video.screen(settings, seed=0)
+  assert '\n' not in str(info.value)
+
+
 def test_a_failure_leaves_no_half_film(tmp_path):
   class Broken:
     env = type('Env', (), {'metadata': {'render_fps': 30}})()
