@@ -29,6 +29,7 @@ from qwr_tf import environments
 from qwr_tf import serving
 from qwr_tf import train
 from qwr_tf.acting import evaluate
+from qwr_tf.acting import interrupts
 from qwr_tf.acting import numpy_actor
 from qwr_tf.config import command
 from qwr_tf.config import gin_files
@@ -762,6 +763,7 @@ def test_a_stop_within_the_last_iteration_leaves_the_evaluation(
   class Stopped(interruption.Interruption):
     def __enter__(self):
       super().__enter__().requested = True
+      interrupts.request()
       return self
 
   arguments = (
@@ -805,6 +807,27 @@ def test_an_interrupted_evaluation_is_played_by_the_next_start(cli, tmp_path):
   rows, others = _measured(run), _measured(tmp_path / 'never')
   assert rows == others
   assert [row['eval_episodes'] for row in rows] == ['2', '3']
+
+
+def test_ctrl_c_ends_an_evaluation_without_end(cli, tmp_path):
+  def hook(phase, _):
+    if phase == 'evaluation':
+      os.kill(os.getpid(), signal.SIGINT)
+
+  config = training_command.configuration
+  code, _, err = cli(
+    '--gin_file=mujoco_100k.gin',
+    '--root_dir=run',
+    *_bindings(*_TINY, "run.environment='train_test:Five-v0'"),
+    *_bindings(
+      'load_environment.length=1000000000',
+      'load_environment.max_episode_steps=1000000000',
+    ),
+    main=lambda: training_command.run(config(), serving.export, hook=hook),
+  )
+  assert code == 1
+  assert 'interrupted (what was measured until then is in run;' in err
+  assert (tmp_path / 'run' / 'checkpoints' / '00000001').exists()
 
 
 def test_the_checkpoint_comes_before_the_evaluation(cli, tmp_path):

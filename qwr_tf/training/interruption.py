@@ -1,11 +1,9 @@
 """Ctrl-C and `kill`: the end of an iteration, not of the process."""
 
-import contextlib
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 from qwr_tf.acting import interrupts
@@ -29,7 +27,6 @@ class Interruption:
     """
     self.requested = False
     self._stop_at_once = stop_at_once
-    self._raises = False
     self._before: dict[int, Any] = {}
 
   def __enter__(self) -> 'Interruption':
@@ -37,37 +34,19 @@ class Interruption:
     os.set_blocking(self._writer, False)
     self._fd_before = signal.set_wakeup_fd(self._writer)
     for number in _SIGNALS:
-      self._before[number] = signal.signal(number, self._handle)
+      self._before[number] = signal.signal(number, lambda *_: None)
     self._thread = threading.Thread(target=self._watch, daemon=True)
     self._thread.start()
     return self
 
   def __exit__(self, *_) -> None:
-    interrupts.clear()
     for number, handler in self._before.items():
       signal.signal(number, handler)
     signal.set_wakeup_fd(self._fd_before)
     os.close(self._writer)  # Ends the thread.
     self._thread.join()
+    interrupts.clear()
     os.close(self._reader)
-
-  @contextlib.contextmanager
-  def at_once(self) -> Iterator[None]:
-    """A request raises KeyboardInterrupt while the context is entered.
-
-    For Python code that may be left anywhere, such as an evaluation.
-    """
-    self._raises = True
-    try:
-      if self.requested:
-        raise KeyboardInterrupt
-      yield
-    finally:
-      self._raises = False
-
-  def _handle(self, *_) -> None:
-    if self._raises:
-      raise KeyboardInterrupt
 
   def _watch(self) -> None:
     while number := os.read(self._reader, 1):

@@ -10,6 +10,7 @@ import gin
 from absl import logging
 
 from qwr_tf import replay
+from qwr_tf.acting import interrupts
 from qwr_tf.acting import offline
 from qwr_tf.config import gin_files
 from qwr_tf.runs import atomic_files
@@ -134,13 +135,13 @@ class Run:
 
   def _loop(self, interrupted: interruption.Interruption) -> None:
     with self._progress_bar() as bar:
-      self._report(interrupted)  # The run was cut after the checkpoint.
+      self._report()  # The run was cut after the checkpoint.
       while not self._is_over():
         bar.update(self._iterate())
         self._warn_of_unread_bindings()
         if self._is_over() or interrupted.requested or self._is_old():
           self._checkpoint()
-        self._report(interrupted)
+        self._report()
         bar.set_postfix(self._recorder.returns(), refresh=False)
         if interrupted.requested and not self._is_over():
           raise KeyboardInterrupt
@@ -153,18 +154,16 @@ class Run:
     self._recorder.add(collected, scalars)
     return collected.interactions if self._settings.interactions else 1
 
-  def _report(self, interrupted: interruption.Interruption) -> None:
+  def _report(self) -> None:
     """Evaluates and logs after an iteration, unless the row is there."""
     rows, last = self._folder.rows, self._is_over()
     logged = rows[-1]['iteration'] if rows else 0
     if self.iteration > logged:
-      row = self._recorder.row(self._evaluation(last, interrupted), last)
+      row = self._recorder.row(self._evaluation(last), last)
       if row is not None:
         self._log(row)
 
-  def _evaluation(
-    self, last: bool, interrupted: interruption.Interruption
-  ) -> dict[str, float]:
+  def _evaluation(self, last: bool) -> dict[str, float]:
     """Plays the evaluation that is due; {} if none is."""
     settings, recorder = self._settings, self._recorder
     evaluator = self.parts.evaluator
@@ -174,7 +173,7 @@ class Run:
       return {}
     episodes = settings.final_eval_episodes if last else settings.eval_episodes
     try:
-      with interrupted.at_once():
+      with interrupts.at_once():
         self._hook('evaluation', self)
         return evaluation(evaluator, episodes, recorder.progress)
     except KeyboardInterrupt:
