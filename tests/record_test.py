@@ -254,6 +254,14 @@ def test_a_recorded_set_reads_back_equal(cli, tmp_path):
   assert parts.data.mean_return == pytest.approx(np.mean(returns), rel=1e-6)
 
 
+def test_a_log_gets_a_line_of_progress_now_and_then(cli):
+  # Seconds of recording, in which a terminal's bar moves many times.
+  code, _, err = cli('--policy=random', '--env=BitFlip-5', '--episodes=2000')
+  assert code == 0, err
+  lines = err.replace('\r', '\n').strip().splitlines()
+  assert len(lines) < 5 and '2000/2000' in lines[-1]
+
+
 def test_scores_are_recorded_and_clipped_rewards_learned_from(cli, tmp_path):
   code, _, err = cli(
     '--policy=random', '--env=ALE/MsPacman-v5', '--episodes=1', '--dataset=one'

@@ -480,7 +480,7 @@ def test_help_is_no_error(cli):
 @pytest.mark.parametrize(
   ('binding', 'line'),
   [
-    ('load_environment.nan_at=50', 'NaN or Inf in the observation of step 50'),
+    ('load_environment.nan_at=51', 'NaN or Inf in the observation of step 50'),
     ('load_environment.interrupt_at=50', 'error: interrupted'),
   ],
 )
@@ -513,8 +513,8 @@ def test_nan_in_an_evaluation_keeps_the_iteration(cli, tmp_path):
     '--gin_file=mujoco_100k.gin',
     '--root_dir=run',
     *_bindings(*_TINY, "run.environment='train_test:Five-v0'"),
-    # Its environment makes 2 x 2 x 5 steps, then up to 2 x 3 x 5.
-    *_bindings('load_environment.nan_at=45', 'run.eval_environments=1'),
+    # Its environment makes a step, 2 x 2 x 5, then up to 2 x 3 x 5.
+    *_bindings('load_environment.nan_at=46', 'run.eval_environments=1'),
   )
   assert code == 1
   assert 'the observation of step 45' in err.splitlines()[-1]

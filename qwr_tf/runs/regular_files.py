@@ -16,12 +16,7 @@ def check(path: pathlib.Path) -> None:
 
 
 def read_text(path: pathlib.Path) -> str:
-  """The content of a text file in UTF-8.
-
-  Raises:
-    OSError: if the file cannot be read.
-    ValueError: if it is not in UTF-8.
-  """
+  """The content of a text file; raises OSError, or ValueError if not UTF-8."""
   check(path)
   return path.read_text('utf-8')
 
@@ -31,7 +26,7 @@ def read_json(path: pathlib.Path) -> Any:
 
   Raises:
     OSError: if the file cannot be read.
-    ValueError: if it is not JSON, or nested too deeply to be read.
+    ValueError: if it is not JSON, or is nested too deeply.
   """
   try:
     return json.loads(read_text(path))
@@ -40,11 +35,7 @@ def read_json(path: pathlib.Path) -> Any:
 
 
 def sha256(path: pathlib.Path) -> str:
-  """The checksum of a file.
-
-  Raises:
-    OSError: if the file cannot be read.
-  """
+  """The checksum of a file; raises OSError."""
   check(path)
   digest = hashlib.sha256()
   with open(path, 'rb') as f:

@@ -56,8 +56,7 @@ class RunFolder:
 
     Args:
       path: the folder.
-      facts: command, bindings and what identifies the run: configuration,
-        environment, seed. Must be JSON.
+      facts: command, bindings, configuration, environment, seed; as in JSON.
     """
     self.path = path
     self.checkpoints = path / 'checkpoints'
@@ -91,7 +90,7 @@ class RunFolder:
       self._facts[name] = value
 
   def finished(self) -> dict[str, Any] | None:
-    """run.json of a finished run with the same configuration, or None."""
+    """run.json of this run if it is finished, or None."""
     facts = self._read()
     if facts is None or not facts.get('finished'):
       return None
@@ -128,9 +127,9 @@ class RunFolder:
     """Refuses a file for a folder, a folder for a file, a broken link."""
     for name in (*_FOLDERS, *_FILES):
       path = self.path / name
-      is_right = path.is_dir() if name in _FOLDERS else path.is_file()
+      kind = 'folder' if name in _FOLDERS else 'file'
+      is_right = path.is_dir() if kind == 'folder' else path.is_file()
       if os.path.lexists(path) and not is_right:
-        kind = 'folder' if name in _FOLDERS else 'file'
         raise ConfigError(
           f'{path} is no {kind}; delete it or choose another --root_dir.'
         )
@@ -143,7 +142,7 @@ class RunFolder:
     overwrite is given; files that no run has written stay in any case.
 
     Raises:
-      ConfigError: as `check`, if another process has the folder, or if it
+      ConfigError: as `check`, and if another process has the folder or it
         cannot be written.
     """
     with contextlib.ExitStack() as stack:
@@ -153,19 +152,14 @@ class RunFolder:
         stack.enter_context(run_lock.held(self.path))
         self.check(overwrite)
         facts = self._read()
-        self._clear_half_written()
+        for name in ('.', *_FOLDERS):  # Of a process that was killed.
+          _delete_all(self.path / name, _HALF_WRITTEN)
         if facts is None or overwrite:
           self._clear()
         else:
           self._resumed = facts.get('resumed') or []
           self._changes = self._changes_since(facts)
       yield
-
-  def _clear_half_written(self) -> None:
-    """Deletes the temporary files of a process that was killed."""
-    for folder in (self.path, *(self.path / name for name in _FOLDERS)):
-      for path in folder.glob(_HALF_WRITTEN):
-        atomic_files.delete(path)
 
   def _clear(self) -> None:
     """Deletes a run; a link to a folder elsewhere stays, emptied."""
@@ -178,9 +172,7 @@ class RunFolder:
     self.write_json({})  # It stays a run's folder, whatever happens.
     for name in ('tensorboard', 'policy'):
       _empty(self.path / name, _FOLDERS[name])
-    for pattern in (*_FILES, 'video.*'):
-      for path in self.path.glob(pattern):
-        atomic_files.delete(path)
+    _delete_all(self.path, *_FILES, 'video.*')
 
   def _changes_since(self, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Warns of other versions, which may change the rest of the run."""
@@ -299,9 +291,13 @@ class RunFolder:
 
 def _empty(folder: pathlib.Path, patterns: Sequence[str]) -> None:
   """Deletes a folder; of a link's target only what matches the patterns."""
-  if not folder.is_symlink():
+  if folder.is_symlink():
+    _delete_all(folder, *patterns)
+  else:
     atomic_files.delete(folder)
-    return
+
+
+def _delete_all(folder: pathlib.Path, *patterns: str) -> None:
   for pattern in patterns:
     for path in folder.glob(pattern):
       atomic_files.delete(path)

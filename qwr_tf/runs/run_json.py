@@ -24,14 +24,7 @@ _OPTIONAL = {
 
 
 def read(folder: pathlib.Path) -> dict[str, Any] | None:
-  """The description of the run in a folder.
-
-  Args:
-    folder: of the run.
-
-  Returns:
-    The content of run.json; None if the file is missing or has been written
-    by something else than a run.
+  """The content of a folder's run.json; None if there is none of a run.
 
   Raises:
     ConfigError: if the file cannot be read or is damaged.
@@ -59,11 +52,7 @@ def read_finished(folder: pathlib.Path) -> dict[str, Any] | None:
 
 
 def required(folder: pathlib.Path) -> dict[str, Any]:
-  """As `read`, but an error for a folder without a run.
-
-  Raises:
-    ConfigError: if the folder holds no run, or one that cannot be read.
-  """
+  """As `read`, but with a ConfigError where there is no run."""
   facts = read(folder)
   if facts is None:
     raise ConfigError(f'{folder} is no run folder: it holds no {NAME} of a run')

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from qwr_tf.runs import atomic_files
@@ -38,21 +39,8 @@ COLUMNS = (
 _COUNTERS = (*COLUMNS[:4], 'offline_steps')
 SCORES = COLUMNS[6:9]  # Those of an evaluation.
 
-# The attributes of a `Recorder`, but for its clocks, that are its state.
-_STATE = (
-  'interactions',
-  'offline_steps',
-  'iteration',
-  '_previous',
-  '_critic_steps',
-  '_actor_steps',
-  '_last',
-  '_returns',
-  '_scalars',
-  '_collected',
-  '_collect_seconds',
-  '_train_seconds',
-)
+# The attributes of a `Recorder` that a checkpoint leaves out.
+_NO_STATE = {'_log_every', '_agent', '_start', '_mark'}
 
 
 def check_finite(row: Mapping[str, Any]) -> None:
@@ -73,8 +61,7 @@ class Recorder:
 
     Args:
       log_every_env_steps: interactions between rows.
-      agent: whose step counters are read, with the names of its
-        `critic_metrics` and `actor_metrics`.
+      agent: with step counters and the names of its metrics.
     """
     self._log_every = log_every_env_steps
     self._agent = agent
@@ -141,13 +128,13 @@ class Recorder:
       evaluation: its columns; an evaluation always makes a row.
       last: as does the end of the run.
     """
-    row = None
-    if evaluation or last or self.is_due(self._log_every):
-      row = self.measured(evaluation)
-      for name in ('train_return', 'eval_return_mode'):
-        if row.get(name) is not None:
-          self._last[name] = row[name]
-      self._clear()
+    if not (evaluation or last or self.is_due(self._log_every)):
+      return None
+    row = self.measured(evaluation)
+    for name in ('train_return', 'eval_return_mode'):
+      if row.get(name) is not None:
+        self._last[name] = row[name]
+    self._clear()
     return row
 
   def _gradient_steps(self) -> tuple[int, int]:
@@ -163,10 +150,10 @@ class Recorder:
     critic_steps = self._critic_steps - before[0]
     actor_steps = self._actor_steps - before[1]
     scalars: dict[str, float | None] = {
-      name: max(values) if name.endswith('_max') else _mean(values)
+      name: float(np.max(values)) if name.endswith('_max') else _mean(values)
       for name, values in self._scalars.items()
     }
-    # Without steps of a network, its metrics are those of nothing.
+    # A network that made no steps has no metrics, which come as zeros.
     if not critic_steps:
       scalars |= dict.fromkeys(self._agent.critic_metrics)
     if not actor_steps:
@@ -189,14 +176,14 @@ class Recorder:
 
   def state(self) -> dict[str, Any]:
     """Everything counted and gathered, for a checkpoint."""
-    names = ('wall_seconds', *_STATE)
-    return {name: getattr(self, name) for name in names}
+    state = {n: v for n, v in vars(self).items() if n not in _NO_STATE}
+    return state | {'wall_seconds': self.wall_seconds}
 
   def restore(self, state: Mapping[str, Any]) -> None:
     """Goes back to a state; the time since then does not count."""
-    for name in _STATE:
-      setattr(self, name, state[name])
-    self._start = time.perf_counter() - state['wall_seconds']
+    values = dict(state)
+    self._start = time.perf_counter() - values.pop('wall_seconds')
+    vars(self).update(values)
 
   def returns(self) -> dict[str, str]:
     """The newest returns, for a progress bar."""

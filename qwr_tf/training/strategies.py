@@ -53,12 +53,7 @@ _CONNECT_SECONDS = flags.DEFINE_float(
 
 
 class Placement(NamedTuple):
-  """Where train steps run.
-
-  Attributes:
-    strategy: in whose scope networks and optimisers are made.
-    jit: whether loss and gradients are compiled with XLA.
-  """
+  """The strategy of train steps, and whether XLA compiles their gradients."""
 
   strategy: tf.distribute.Strategy
   jit: bool
@@ -92,16 +87,16 @@ def mirrored(replicas: int | None = None) -> tf.distribute.Strategy:
     ConfigError: if there are fewer GPUs.
   """
   gpus = tf.config.list_physical_devices('GPU')
+  kind, count = (
+    ('GPU', replicas or len(gpus)) if gpus else ('CPU', replicas or 1)
+  )
   if not gpus:
     cpu = tf.config.list_physical_devices('CPU')[0]
-    one = tf.config.LogicalDeviceConfiguration()
-    count = replicas or 1
-    tf.config.set_logical_device_configuration(cpu, [one] * count)
-    return tf.distribute.MirroredStrategy([f'CPU:{i}' for i in range(count)])
-  if replicas and replicas > len(gpus):
+    logical = [tf.config.LogicalDeviceConfiguration()] * count
+    tf.config.set_logical_device_configuration(cpu, logical)
+  elif count > len(gpus):
     raise ConfigError(f'--replicas={replicas}, but there are {len(gpus)} GPUs.')
-  count = replicas or len(gpus)
-  return tf.distribute.MirroredStrategy([f'GPU:{i}' for i in range(count)])
+  return tf.distribute.MirroredStrategy([f'{kind}:{i}' for i in range(count)])
 
 
 def multi_worker(seconds: float) -> tf.distribute.Strategy:
@@ -174,9 +169,6 @@ def tpu(name: str, seconds: float) -> tf.distribute.Strategy:
     except Exception as error:  # Each way to resolve a name has its own.
       reason = (str(error).splitlines() or [type(error).__name__])[0]
       raise ConfigError(f'{flag}: no TPU found ({reason}).') from error
-
-
-# Several hosts with one run.
 
 
 def is_first_worker() -> bool:
