@@ -355,7 +355,7 @@ def own_experience(settings: Settings, env, agent, seed: int):
   if settings.dataset is not None:
     source = offline.open_data_set(settings.dataset, settings.environment, seed)
   table = replay.ReplayTable(
-    agent.collect_data_spec, _capacity(settings, source)
+    agent.collect_data_spec, _capacity(settings, source), seed=seed
   )
   acting = collect.Collector(env, agent, table, seed=seed + _ACTING_SEED)
   if source is None:
