@@ -32,7 +32,7 @@ class CategoricalHead(tf.Module):
 
     Args:
       action_spec: a scalar integer spec with minimum 0.
-      output_limit: initialise the projection uniformly within +- this.
+      output_limit: bound of the uniform initial weights.
       name: of the module.
 
     Raises:
@@ -55,7 +55,7 @@ class CategoricalHead(tf.Module):
 
 
 def _vector_size(action_spec: types.BoundedTensorSpec, head: str) -> int:
-  """Entries of an action; ValueError unless a float vector within +-1."""
+  """Length of actions; ValueError if they are no float vectors in [-1, 1]."""
   if not tensor_spec.is_continuous(action_spec) or action_spec.shape.rank != 1:
     discrete = tensor_spec.is_discrete(action_spec)
     fix = 'Use CategoricalHead' if discrete else 'Flatten it in the environment'
@@ -77,8 +77,8 @@ def _vector_size(action_spec: types.BoundedTensorSpec, head: str) -> int:
 class GaussianHead(tf.Module):
   """Features to a diagonal Gaussian with constant scale.
 
-  The mean has no bound and no tanh; actions are clipped on their way into the
-  environment only, so that the log-probability sees what was sampled.
+  The mean has no bound and no tanh. Only the environment clips actions, so that
+  log-probabilities are of the samples themselves.
   """
 
   def __init__(
@@ -94,7 +94,7 @@ class GaussianHead(tf.Module):
     Args:
       action_spec: a float vector spec, bounds of +-1 expected.
       scale: standard deviation, in units where the action bounds are +-1.
-      output_limit: initialise the projection uniformly within +- this.
+      output_limit: bound of the uniform initial weights.
       name: of the module.
 
     Raises:
@@ -139,7 +139,7 @@ class TanhMeanGaussianHead(tf.Module):
       min_scale: standard deviation, in units where the action bounds are +-1.
       max_scale: likewise. log sigma moves between the logarithms of both on a
         sigmoid and starts half-way, at -3 by default.
-      output_limit: initialise the projection uniformly within +- this.
+      output_limit: bound of the uniform initial weights.
       name: of the module.
 
     Raises:
@@ -171,26 +171,26 @@ HeadFn = Callable[[types.BoundedTensorSpec], tf.Module]
 
 
 class Actor(network.Network):
-  """Observation to action distribution; what acts has `outputs`, too."""
+  """A network from observations to action distributions."""
 
   @property
   def normalizer(self):
-    """Of observations, or None."""
+    """The normaliser of observations, or None."""
     return None
 
   @property
   def chain(self) -> Sequence[tf.keras.layers.Layer] | None:
-    """The layers that `outputs` applies one by one; None if it does more."""
+    """The layers of `outputs`, in order; None if it is no plain sequence."""
     return None
 
   def outputs(self, observation: tf.Tensor) -> tf.Tensor:
-    """What `distribution` is made of, float [..., d]."""
+    """Inputs of the distribution, float [..., d], such as logits."""
     raise NotImplementedError
 
   def distribution(
     self, observation: tf.Tensor
   ) -> tfp.distributions.Distribution:
-    """Of batch shape [...] for observations [...] and their own axes."""
+    """A distribution of batch shape [...] for observations [...]."""
     raise NotImplementedError
 
   def call(
@@ -224,9 +224,9 @@ class ActorNetwork(Actor):
     Args:
       observation_spec: a single tensor spec.
       action_spec: a single bounded spec.
-      torso_fn: makes the stack of layers below the head.
-      head_fn: action spec -> module that turns features into a distribution;
-        by default Categorical or Gaussian, as the action spec asks for.
+      torso_fn: makes the layers below the head.
+      head_fn: action spec -> module from features to a distribution; default
+        Categorical or Gaussian, by the action spec.
       normalizer: applied to observations first; not copied by `copy()`.
       name: of the network.
     """
@@ -239,20 +239,20 @@ class ActorNetwork(Actor):
 
   @property
   def normalizer(self):
-    """Of observations, or None."""
+    """The normaliser of observations, or None."""
     return self.encoder.normalizer
 
   @property
   def chain(self) -> list[tf.keras.layers.Layer]:
-    """The layers that `outputs` applies one by one."""
+    """The layers of `outputs`, in order."""
     return [*self.encoder.torso.layers, self.head.projection]
 
   def outputs(self, observation: tf.Tensor) -> tf.Tensor:
-    """What the head makes a distribution of, float [..., d]."""
+    """The head's projection of the features, float [..., d]."""
     return self.head.projection(self.encoder(observation))
 
   def distribution(
     self, observation: tf.Tensor
   ) -> tfp.distributions.Distribution:
-    """What the head makes of the features."""
+    """The head's distribution."""
     return self.head(self.encoder(observation))

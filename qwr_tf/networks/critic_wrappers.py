@@ -1,7 +1,7 @@
-"""Critics made of other critics: any preset can use any of them.
+"""Critics around other critics: twins, ensembles, distributions.
 
-Each is `make_agent.critic_wrapper`; the critic inside is what the preset has
-in `make_agent.critic_network`.
+Any preset can bind one to `make_agent.critic_wrapper`; it is built of the
+preset's `make_agent.critic_network`.
 """
 
 from collections.abc import Callable
@@ -24,8 +24,12 @@ class _Wrapper(critics.Critic):
 
   @property
   def normalizer(self):
-    """Of the members' observations, shared; or None."""
+    """The normaliser of observations that the members share, or None."""
     return self.members[0].normalizer
+
+  def outputs(self, observation: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
+    """Outputs of the first member, float [n, ..., num_outputs]."""
+    return self.members[0]((observation, actions))[0]
 
 
 @gin.configurable
@@ -42,15 +46,11 @@ class TwinCritic(_Wrapper):
     normalizer: Callable[[tf.Tensor], tf.Tensor] | None = None,
     name: str = 'TwinCritic',
   ):
-    """Builds the critics.
+    """Builds the critics; other arguments as in `GatedQNetwork`.
 
     Args:
-      observation_spec: a single tensor spec.
-      action_spec: a single bounded spec.
-      critic_fn: makes each of them.
-      num_critics: how many; more of them is more pessimistic.
-      normalizer: shared by all.
-      name: of the network.
+      critic_fn: makes each critic.
+      num_critics: more critics are more pessimistic.
     """
     members = [
       critic_fn(observation_spec, action_spec, normalizer=normalizer)
@@ -70,12 +70,9 @@ class TwinCritic(_Wrapper):
 class RemCritic(_Wrapper):
   """A random ensemble mixture of Q-heads (Agarwal et al. 2020).
 
-  Heads share a torso. Each minibatch draws one convex combination and asks the
-  Bellman equation of it: of the target network's heads in F, of the critic's
-  in the loss. Acting and advantages use the plain mean.
-
-  What this critic is trained towards has 1 + K numbers on its last axis: the
-  target and the K weights it was made with.
+  K heads share a torso. Each minibatch draws one convex combination and applies
+  it to the target network's heads in F and to the critic's heads in the loss.
+  Acting and advantages use the plain mean. See `ops.returns.RandomMixture`.
   """
 
   def __init__(
@@ -88,15 +85,11 @@ class RemCritic(_Wrapper):
     normalizer: Callable[[tf.Tensor], tf.Tensor] | None = None,
     name: str = 'RemCritic',
   ):
-    """Builds the critic.
+    """Builds the critic; other arguments as in `GatedQNetwork`.
 
     Args:
-      observation_spec: a single tensor spec.
-      action_spec: a single bounded spec.
-      critic_fn: makes the critic that has the heads.
+      critic_fn: makes the critic with the heads.
       num_heads: K.
-      normalizer: of observations.
-      name: of the network.
     """
     members = [
       critic_fn(
@@ -111,19 +104,15 @@ class RemCritic(_Wrapper):
       members[0].representation.value_scale, num_heads
     )
 
-  def outputs(self, observation: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
-    """Values of each head, float [n, ..., K]."""
-    return self.members[0]((observation, actions))[0]
-
 
 @gin.configurable
 class DistributionalCritic(_Wrapper):
   """The distribution of returns on a grid of atoms (C51; CRR).
 
-  A state's distribution is the mixture of its n actions' with the shares that
-  F gives them, dF / dQ: all to the best for the maximum, the actions' weights
-  for the mean, a softmax for log-sum-exp, which is then moved to have F as its
-  mean. What this critic is trained towards is probabilities of the atoms.
+  A state's distribution is the mixture of its n actions' distributions with the
+  shares dF / dQ: all to the best action for the maximum, the actions' weights
+  for the mean, a softmax for log-sum-exp. The mixture is then shifted so that F
+  is its mean. See `ops.returns.Categorical`.
   """
 
   def __init__(
@@ -138,26 +127,22 @@ class DistributionalCritic(_Wrapper):
     normalizer: Callable[[tf.Tensor], tf.Tensor] | None = None,
     name: str = 'DistributionalCritic',
   ):
-    """Builds the critic.
+    """Builds the critic; other arguments as in `GatedQNetwork`.
 
     Args:
-      observation_spec: a single tensor spec.
-      action_spec: a single bounded spec.
-      critic_fn: makes the critic that has the logits.
-      min_value: first atom, a discounted return; what is below counts as it.
-        To be given, as is the last: they depend on the rewards.
+      critic_fn: makes the critic with the logits.
+      min_value: first atom, a discounted return; smaller returns count as it.
+        Without a default, like the last: they depend on the rewards.
       max_value: last atom.
-      num_atoms: atoms, evenly spaced.
-      normalizer: of observations.
-      name: of the network.
+      num_atoms: evenly spaced.
 
     Raises:
-      ValueError: without two atoms that differ.
+      ValueError: without two different atoms.
     """
     if min_value is None or max_value is None:
       raise ValueError(
-        'Set DistributionalCritic.min_value and .max_value, bounds of what '
-        'discounted returns can be.'
+        'Set DistributionalCritic.min_value and .max_value, bounds of the '
+        'discounted returns.'
       )
     if num_atoms < 2 or min_value >= max_value:
       raise ValueError(
@@ -176,7 +161,3 @@ class DistributionalCritic(_Wrapper):
     super().__init__(observation_spec, action_spec, members, name)
     atoms = tf.linspace(float(min_value), float(max_value), num_atoms)
     self.representation = returns.Categorical(atoms=atoms)
-
-  def outputs(self, observation: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
-    """Logits of the atoms, float [n, ..., atoms]."""
-    return self.members[0]((observation, actions))[0]

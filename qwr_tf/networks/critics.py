@@ -1,7 +1,7 @@
 """Critics: values of (observation, action) pairs.
 
-A critic is called with an observation batch [...] and n actions per state
-[n, ...]; the torso runs once per state and only gate and head run n times.
+A critic takes observations [...] and n actions per state [n, ...]. The torso
+runs once per state; only gate and head run n times.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,9 +22,8 @@ from qwr_tf.ops import returns
 class Critic(network.Network):
   """A network of values; subclasses define `outputs`.
 
-  `outputs` may be numbers, several heads or the logits of a distribution:
-  `representation` has the arithmetic that makes values, targets and losses of
-  them.
+  `outputs` may be values, several heads or logits of a distribution;
+  `representation` turns them into values, targets and losses.
   """
 
   # Whether the values are Q(s, a); V(s) otherwise.
@@ -35,7 +34,7 @@ class Critic(network.Network):
 
   @property
   def normalizer(self):
-    """Of observations, or None."""
+    """The normaliser of observations, or None."""
     encoder = getattr(self, 'encoder', None)
     return encoder and encoder.normalizer
 
@@ -67,7 +66,7 @@ class Critic(network.Network):
 def value_head(
   num_outputs: int | None, output_limit: float | None
 ) -> tf.keras.layers.Dense:
-  """The layer of one value, or of num_outputs numbers that make it."""
+  """The last layer: one value, or num_outputs numbers."""
   return tf.keras.layers.Dense(
     num_outputs or 1,
     kernel_initializer=torsos.uniform_initializer(output_limit),
@@ -75,12 +74,12 @@ def value_head(
 
 
 def _action_embedding(action_spec: types.BoundedTensorSpec, width: int):
-  """The linear action embedding: a table for a discrete action."""
+  """A linear embedding of actions; a table for discrete actions."""
   if tensor_spec.is_discrete(action_spec):
     num_actions = discrete_actions.number_of_actions(
       action_spec, 'A critic', 'Write an Actor and a Critic for them.'
     )
-    # As a linear layer on one-hot actions would be initialised.
+    # The initial values of a linear layer on one-hot actions.
     return tf.keras.layers.Embedding(
       num_actions, width, embeddings_initializer='glorot_uniform'
     )
@@ -111,24 +110,23 @@ class GatedQNetwork(Critic):
     Args:
       observation_spec: a single tensor spec.
       action_spec: a single bounded spec.
-      torso_fn: makes the stack of layers over the observation.
+      torso_fn: makes the layers over the observation.
       gate_units: adds a linear layer of this width between torso and gate
         (the authors' code); None gates the torso's output.
       post_gate_units: adds a ReLU layer of this width before the value head
         (the authors' code).
       post_gate_layer_norm: LayerNorm right after the gate (the authors' code).
-      output_limit: initialise the value head uniformly within +- this.
-      value_scale: Q is this times the head's output, and the loss is measured
-        in the head's units; 1 / (1 - gamma) lets the network predict
-        (1 - gamma) Q (the authors' code).
-      num_outputs: numbers per action, on a last axis, for a critic made of
-        them (`critic_wrappers`); None is one value without that axis.
+      output_limit: bound of the value head's uniform initial weights.
+      value_scale: Q is this times the head's output, and the loss has the
+        head's units; with 1 / (1 - gamma) the network predicts (1 - gamma) Q
+        (the authors' code).
+      num_outputs: numbers per action, on a last axis (`critic_wrappers`); None
+        is one value without that axis.
       normalizer: applied to observations first; shared by copies.
       name: of the network.
     """
     super().__init__((observation_spec, action_spec), state_spec=(), name=name)
     self.encoder = encoders.Encoder(observation_spec, torso_fn, normalizer)
-    # A linear layer after the torso's own, or the torso's width itself.
     self._gate_layer = tf.keras.layers.Dense(gate_units) if gate_units else None
     width = gate_units or self.encoder.width
     self._embedding = _action_embedding(action_spec, width)
@@ -162,7 +160,7 @@ class GatedQNetwork(Critic):
 
 @gin.configurable
 class ValueNetwork(Critic):
-  """V(s): a critic that ignores the action."""
+  """V(s), a critic that ignores the action."""
 
   is_action_value = False
 
@@ -199,7 +197,7 @@ class ValueNetwork(Critic):
 
 @gin.configurable
 class NoCritic(Critic):
-  """Zero for everything and nothing to learn (RWR, BC)."""
+  """A critic of zeros, which learns nothing (RWR, BC)."""
 
   representation = returns.Nothing()
 
@@ -213,10 +211,10 @@ class NoCritic(Critic):
     normalizer: Callable[[tf.Tensor], tf.Tensor] | None = None,
     name: str = 'NoCritic',
   ):
-    """Takes what all critics take.
+    """Takes the arguments of all critics.
 
     Raises:
-      ValueError: if it is to be made of several numbers.
+      ValueError: for num_outputs, which wrappers set.
     """
     if num_outputs:
       raise ValueError(

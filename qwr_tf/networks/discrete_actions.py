@@ -8,12 +8,12 @@ from tf_agents.typing import types
 def number_of_actions(
   action_spec: types.BoundedTensorSpec, who: str, instead: str
 ) -> int:
-  """Values of one discrete action.
+  """Number of values of one discrete action.
 
   Args:
     action_spec: a scalar integer spec with minimum 0.
-    who: wants to know, for the error.
-    instead: what to do about other actions.
+    who: name of the caller, for the error.
+    instead: what to use for other actions, for the error.
 
   Raises:
     ValueError: for any other action spec.

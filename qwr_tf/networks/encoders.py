@@ -178,7 +178,7 @@ class Encoder(tf.Module):
     return squash.unflatten(self.torso(squash.flatten(observation)))
 
 
-# Rank of an observation -> what it takes.
+# By the rank of observations.
 _FIXES = {
   1: 'set torso_fn = @mlp_torso, as mujoco.gin does',
   3: 'images, of 36 x 36 pixels or more, need torso_fn = @dqn_2013_torso or '
@@ -199,7 +199,7 @@ def _check_dtype(torso: tf.keras.Sequential, spec: types.TensorSpec) -> None:
 
 
 def _width(torso: tf.keras.Sequential, shape: tf.TensorShape) -> int:
-  """Numbers that a torso makes of an observation."""
+  """Number of features that a torso makes of an observation."""
   try:
     outputs = _output_shape(torso, (1, *shape))
     if len(outputs) == 2:
@@ -217,7 +217,7 @@ def _width(torso: tf.keras.Sequential, shape: tf.TensorShape) -> int:
 
 
 def _output_shape(torso: tf.keras.Sequential, shape: tuple) -> tuple:
-  """As Keras', which does not look whether a layer takes such ranks."""
+  """Keras' output shape, after a check of ranks, which Keras leaves out."""
   for layer in torso.layers:
     if layer.input_spec and len(shape) < (layer.input_spec.min_ndim or 0):
       raise ValueError(f'{layer.name} takes no {shape}')

@@ -1,4 +1,4 @@
-"""Acting without an actor: on the critic's values (DQN)."""
+"""Actors without weights of their own: epsilon-greedy on a critic (DQN)."""
 
 from collections.abc import Callable
 
@@ -12,14 +12,14 @@ from qwr_tf.networks import critics
 from qwr_tf.networks import discrete_actions
 from qwr_tf.networks import q_networks
 
-# The least probability an action is stored with, so that mu has a logarithm.
+# Floor of stored probabilities, so that mu has a logarithm.
 MIN_PROBABILITY = 1e-8
 
 _INSTEAD = 'Use a preset with an actor.'
 
 
 class EpsilonGreedyActor(actors.Actor):
-  """The best action by the critic, or with probability epsilon any."""
+  """The critic's best action, or with probability epsilon a uniform one."""
 
   def __init__(
     self,
@@ -45,12 +45,12 @@ class EpsilonGreedyActor(actors.Actor):
 
   @property
   def normalizer(self):
-    """Of observations, or None."""
+    """The normaliser of observations, or None."""
     return self._critic.normalizer
 
   @property
   def chain(self) -> list[tf.keras.layers.Layer] | None:
-    """The layers that `outputs` applies one by one; None if it does more."""
+    """The layers of `outputs`, in order; None if it is no plain sequence."""
     critic = self._critic
     if type(critic) is q_networks.DiscreteQNetwork and critic.is_plain:
       return [*critic.encoder.torso.layers, critic.head]
@@ -59,8 +59,7 @@ class EpsilonGreedyActor(actors.Actor):
   def outputs(self, observation: tf.Tensor) -> tf.Tensor:
     """Values of all actions, float [..., actions]."""
     outer_rank = observation.shape.rank - self._observation_rank
-    actions = tf.range(self._num_actions, dtype=self._action_spec.dtype)
-    actions = tf.reshape(actions, [-1] + [1] * outer_rank)
+    actions = discrete_actions.all_actions(self._action_spec, outer_rank)
     outputs = self._critic((observation, actions))[0]
     values = self._critic.representation.values(outputs)
     return tf.transpose(values, [*range(1, outer_rank + 1), 0])
@@ -68,7 +67,7 @@ class EpsilonGreedyActor(actors.Actor):
   def distribution(
     self, observation: tf.Tensor
   ) -> tfp.distributions.Distribution:
-    """A categorical distribution of the greedy action and of any."""
+    """The categorical distribution of epsilon-greedy actions."""
     best = tf.argmax(self.outputs(observation), axis=-1)
     epsilon = self.epsilon()
     greedy = (1.0 - epsilon) * tf.one_hot(best, self._num_actions)
@@ -81,7 +80,7 @@ class EpsilonGreedyActor(actors.Actor):
 
 @gin.configurable
 class NoActor(actors.Actor):
-  """Equal logits and nothing to learn: in the place of an actor (DQN)."""
+  """A uniform policy without weights, in the place of an actor (DQN)."""
 
   def __init__(
     self,
@@ -91,12 +90,11 @@ class NoActor(actors.Actor):
     normalizer=None,
     name: str = 'NoActor',
   ):
-    """Takes what all actors take.
+    """Takes the arguments of all actors.
 
     Raises:
       ValueError: for continuous actions, and discrete ones not from 0 on.
     """
-    del normalizer  # The critic has it.
     super().__init__(observation_spec, state_spec=(), name=name)
     self._num_actions = discrete_actions.number_of_actions(
       action_spec, 'DQN', _INSTEAD

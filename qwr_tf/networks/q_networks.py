@@ -1,4 +1,4 @@
-"""Q-networks without the gate: those of AWAC and CRR, and that of DQN."""
+"""Q-networks without the gate: of AWAC and CRR, and of DQN."""
 
 from collections.abc import Callable
 
@@ -55,7 +55,7 @@ class ConcatQNetwork(critics.Critic):
 
   @property
   def normalizer(self):
-    """Of observations, or None."""
+    """The normaliser of observations, or None."""
     return self._normalizer
 
   def outputs(self, observation: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:

@@ -87,7 +87,7 @@ def _conv_torso(
 
   Returns:
     A stack of layers; the first turns uint8 in 0..255 into float in [0, 1],
-    what leaves the last is float32.
+    the last returns float32.
   """
   keras = tf.keras.layers
   policy = tf.keras.mixed_precision.Policy(dtype_policy)
