@@ -89,6 +89,7 @@ def _flags(folder: pathlib.Path, host: str, steps: int, log: int) -> list[str]:
     '--gin_file=mujoco_100k.gin',
     f'--root_dir={folder / "run"}',
     f'--server={host}:{_free_port()}',
+    f'--trusted_network={_NAMESPACES.value}',
     *[f'--gin_bindings={binding}' for binding in bindings],
   ]
 

@@ -3,9 +3,11 @@
     python -m qwr_tf.launch --collectors=4 --gin_file=mujoco_100k.gin
 
 Starts `python -m qwr_tf.distributed` once for each role with the flags given
-here, starts a role anew that died (at most 5 times each), and ends them all
-when training has ended, when one cannot go on, or at Ctrl-C. Exit codes: 0
-training has ended, 2 bad input, 1 anything else.
+here, starts a role again that died (at most 5 times each), and ends them all
+when training has ended, when one cannot go on, or at Ctrl-C. The Reverb server
+is reachable from this machine only, unless --trusted_network. Roles end by
+themselves when the launcher has been killed. Exit codes: 0 training has ended,
+2 bad input, 1 anything else.
 """
 
 from qwr_tf.config import startup  # noqa: F401, before TensorFlow.
@@ -23,6 +25,7 @@ from absl import flags
 
 from qwr_tf.config import command
 from qwr_tf.config.errors import ConfigError
+from qwr_tf.distributed import lifeline
 from qwr_tf.distributed import role_flags
 from qwr_tf.training import interruption
 from qwr_tf.training import strategies
@@ -51,21 +54,30 @@ class Process:
     name: for messages.
     argv: its command.
     environment: variables of its own.
-    restarts: how often it was started anew.
+    pipe_reader: of a pipe that ends with the processes that the role serves.
+    pipe_writer: of the pipe of the roles that serve this one.
+    restarts: how often it was started again.
     running: the process.
   """
 
   name: str
   argv: Sequence[str]
   environment: dict[str, str]
+  pipe_reader: int | None = None
+  pipe_writer: int | None = None
   restarts: int = 0
   running: subprocess.Popen | None = None
 
   def start(self) -> None:
     """Starts it, apart from this process's terminal."""
+    environment = dict(self.environment)
+    if self.pipe_reader is not None:
+      environment[lifeline.VARIABLE] = str(self.pipe_reader)
+    pipes = (self.pipe_reader, self.pipe_writer)
     self.running = subprocess.Popen(
       self.argv,
-      env={**os.environ, **self.environment},
+      env={**os.environ, **environment},
+      pass_fds=[number for number in pipes if number is not None],
       # Ctrl-C is for the launcher, which ends the roles in their order.
       start_new_session=True,
     )
@@ -198,13 +210,17 @@ def processes(collectors: int) -> tuple[Process, list[Process], Process]:
     'TF_NUM_INTRAOP_THREADS': '1',
     'TF_NUM_INTEROP_THREADS': '1',
   }
-  replay = Process('replay', [*base, '--role=replay'], small)
+  # A learner lives as long as this process; the roles that serve it as long as
+  # one of both.
+  (of_launcher, _), (of_both, writer) = os.pipe(), os.pipe()
+  replay = Process('replay', [*base, '--role=replay'], small, of_both)
   acting = [
-    Process(f'collector {i}', [*base, '--role=collector'], small)
+    Process(f'collector {i}', [*base, '--role=collector'], small, of_both)
     for i in range(collectors)
   ]
   arguments = _given([name for name in ours if name in of_learner])
-  learner = Process('learner', [*base, '--role=learner', *arguments], {})
+  argv = [*base, '--role=learner', *arguments]
+  learner = Process('learner', argv, {}, of_launcher, writer)
   return replay, acting, learner
 
 
@@ -214,6 +230,13 @@ def _say(line: str) -> None:
 
 def main() -> None:
   """One run from flags to the end of all roles."""
+  port = role_flags.port()
+  _say(
+    f'Reverb listens on port {port} of all interfaces and asks nobody who they '
+    'are; everybody who reaches it is trusted (--trusted_network).'
+    if role_flags.TRUSTED_NETWORK.value
+    else f'Reverb listens on port {port}, to this machine only.'
+  )
   # Faults are told once, not by every role.
   if training_command.is_finished(training_command.configuration()):
     return

@@ -13,6 +13,7 @@ from absl import flags
 from qwr_tf import serving
 from qwr_tf.config import command
 from qwr_tf.config.errors import ConfigError
+from qwr_tf.distributed import lifeline
 from qwr_tf.distributed import role_flags
 from qwr_tf.training import experiment
 from qwr_tf.training import interruption
@@ -26,6 +27,9 @@ _ROLE = flags.DEFINE_enum(
   ['replay', 'collector', 'learner'],
   'Keeps experience; acts; or learns, evaluates and writes the run.',
 )
+
+# After its launcher is gone, a learner finishes its iteration and saves.
+_SECONDS_TO_SAVE = 600.0
 
 
 def _reverb():
@@ -44,13 +48,6 @@ def _reverb():
       'Linux on x86-64.'
     ) from error
   return replay_role, collector_role, learner_role
-
-
-def _port() -> int:
-  port = role_flags.SERVER.value.rpartition(':')[2]
-  if not port.isdigit() or not 0 < int(port) < 2**16:
-    raise ConfigError(f'--server={role_flags.SERVER.value} is not host:port.')
-  return int(port)
 
 
 def _connection():
@@ -73,8 +70,9 @@ def _replay(role, config: str) -> None:
   folder = absolute.with_name(f'{absolute.name}-replay')
   with interruption.Interruption() as interrupted:
     role.run(
-      *(settings, _shared(config), flags.FLAGS.seed, _port(), folder),
-      flags.FLAGS.overwrite,
+      *(settings, _shared(config), flags.FLAGS.seed),
+      *(role_flags.port(), role_flags.TRUSTED_NETWORK.value),
+      *(folder, flags.FLAGS.overwrite, role_flags.WAIT_SECONDS.value),
       interrupted,
     )
 
@@ -107,8 +105,9 @@ def main() -> None:
   """One role, to its end."""
   if _ROLE.value is None:
     raise ConfigError('--role is missing: replay, collector or learner.')
+  lifeline.watch(_SECONDS_TO_SAVE if _ROLE.value == 'learner' else 60.0)
+  role_flags.port()  # A fault of the flag is told before anything is built.
   config = training_command.configuration()
-  _port()  # A fault of the flag is told before anything is built.
   replay_role, collector_role, learner_role = _reverb()
   from qwr_tf.distributed import reverb_client
 

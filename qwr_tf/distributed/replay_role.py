@@ -20,46 +20,79 @@ def run(
   config: str,
   seed: int,
   port: int,
+  all_interfaces: bool,
   folder: pathlib.Path,
   overwrite: bool,
+  wait_seconds: float,
   interrupted,
 ) -> None:
-  """Serves until training has ended or somebody interrupts.
+  """Serves until training has ended, nobody comes, or somebody interrupts.
 
   Args:
     settings: of the run.
     config: of the run and its seed, as text.
     seed: of the run.
     port: to listen on.
+    all_interfaces: whether other machines may connect.
     folder: of the server's checkpoints; gone when training has ended.
     overwrite: whether to begin without what it holds.
+    wait_seconds: how long nobody may write or read before the role gives up.
     interrupted: an `interruption.Interruption`.
 
   Raises:
-    ConfigError: if the port is taken, or the folder is another run's.
+    ConfigError: if the port is taken or cannot be kept to this machine, or the
+      folder is another run's.
+    UnreachableError: if nobody has written or read for too long.
   """
   specs = role.build(settings, seed, seed).specs
   # None comes with a data set, which has been refused.
   capacity = settings.replay_capacity or 0
   try:
-    server = reverb_server.serve(specs, capacity, port, folder, overwrite)
+    server = reverb_server.serve(
+      specs, capacity, port, folder, overwrite, all_interfaces=all_interfaces
+    )
   except OSError as error:
     fix = error.filename or 'choose another port with --server'
     raise ConfigError(f'Reverb server: {error.strerror} ({fix}).') from error
   connection = reverb_client.Connection(f'127.0.0.1:{port}', 30.0)
   _configure(connection, config, folder)
   print(f'serving on port {port}', flush=True)
-  while not interrupted.requested:
-    time.sleep(_SECONDS_BETWEEN_LOOKS)
-    if connection.tables()[reverb_server.ENDED].current_size:
-      time.sleep(_SECONDS_TO_LEAVE)
-      break
+  has_ended = _serve(connection, wait_seconds, interrupted)
+  if has_ended:
+    time.sleep(_SECONDS_TO_LEAVE)
   else:
     connection.checkpoint()
-    server.stop()
-    return
   server.stop()
-  shutil.rmtree(folder, ignore_errors=True)
+  if has_ended:
+    shutil.rmtree(folder, ignore_errors=True)
+  elif not interrupted.requested:
+    raise reverb_client.UnreachableError(
+      f'nobody has written or read on port {port} for {wait_seconds:g} s; the '
+      'same command goes on from the checkpoint.'
+    )
+
+
+def _serve(connection, wait_seconds: float, interrupted) -> bool:
+  """Waits; returns whether training has ended."""
+  counts, last_change = None, time.monotonic()
+  while not interrupted.requested:
+    time.sleep(_SECONDS_BETWEEN_LOOKS)
+    tables = connection.tables()
+    if tables[reverb_server.ENDED].current_size:
+      return True
+    limiters = [table.rate_limiter_info for table in tables.values()]
+    before, counts = (
+      counts,
+      [
+        (info.insert_stats.completed, info.sample_stats.completed)
+        for info in limiters
+      ],
+    )
+    if counts != before:
+      last_change = time.monotonic()
+    elif time.monotonic() - last_change > wait_seconds:
+      return False
+  return False
 
 
 def _configure(connection, config: str, folder: pathlib.Path) -> None:

@@ -1,9 +1,13 @@
 """The tables that a distributed run shares, in a Reverb server."""
 
+import contextlib
 import errno
+import os
 import pathlib
 import shutil
 import socket
+import stat
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import reverb
@@ -83,6 +87,8 @@ def serve(
   port: int,
   checkpoints: pathlib.Path,
   overwrite: bool = False,
+  *,
+  all_interfaces: bool = False,
 ) -> reverb.Server:
   """Starts a server, with what its newest checkpoint holds.
 
@@ -92,10 +98,11 @@ def serve(
     port: fixed, so that clients find the server again.
     checkpoints: a folder.
     overwrite: whether what it holds is thrown away.
+    all_interfaces: whether other machines may connect.
 
   Raises:
-    OSError: if the port is taken, or the folder cannot be written or holds
-      something else.
+    OSError: if the port is taken or cannot be kept to this machine, or the
+      folder cannot be written or holds something else.
   """
   limits = {EXPERIENCE: capacity, VARIABLES: 1, ENDED: 1, CONFIGURATION: 1}
   tables = [
@@ -116,9 +123,56 @@ def serve(
   _claim(checkpoints, overwrite)
   checkpointer = reverb.checkpointers.DefaultCheckpointer(str(checkpoints))
   try:
-    return reverb.Server(tables, port=port, checkpointer=checkpointer)
+    server = reverb.Server(tables, port=port, checkpointer=checkpointer)
   except RuntimeError as error:
     raise OSError(0, f'port {port}: {error}') from error
+  if not all_interfaces:
+    _keep_to_this_machine(port)
+  return server
+
+
+def _keep_to_this_machine(port: int) -> None:
+  """Ties a listening port of this process to the loopback interface.
+
+  Reverb has no address to bind to: it listens on all interfaces.
+
+  Raises:
+    OSError: if the kernel does not allow it (Linux does from 5.7 on), or if
+      another machine was quicker.
+  """
+  listeners = 0
+  try:
+    for connection in _sockets(port):
+      if connection.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b'lo')
+        listeners += 1
+    for connection in _sockets(port):
+      with contextlib.suppress(OSError):  # It is no connection.
+        peer = connection.getpeername()[0]
+        listeners *= peer in ('127.0.0.1', '::1', '::ffff:127.0.0.1')
+    if not listeners:
+      raise OSError(errno.EPERM, 'another process or machine holds it')
+  except OSError as error:
+    raise OSError(
+      error.errno,
+      f'port {port} cannot be kept to this machine: {error.strerror}',
+      'give --trusted_network if you trust everybody who reaches it',
+    ) from error
+
+
+def _sockets(port: int) -> Iterator[socket.socket]:
+  """Yields this process's TCP sockets of a local port."""
+  for descriptor in map(int, os.listdir('/proc/self/fd')):
+    try:
+      if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+        continue
+      one = socket.socket(fileno=os.dup(descriptor))
+    except OSError:  # Closed by now.
+      continue
+    with one:
+      is_ip = one.family in (socket.AF_INET, socket.AF_INET6)
+      if is_ip and one.getsockname()[1] == port:
+        yield one
 
 
 def _claim(folder: pathlib.Path, overwrite: bool) -> None:

@@ -32,7 +32,8 @@ def deadline(seconds: float, message: str) -> Iterator[None]:
 
 def end_process(message: str, code: int) -> None:
   """Ends the process at once, from any thread, with an error message."""
-  print(f'error: {message}', file=sys.stderr, flush=True)
+  with contextlib.suppress(OSError):  # Of a terminal that is gone.
+    print(f'error: {message}', file=sys.stderr, flush=True)
   os._exit(code)
 
 

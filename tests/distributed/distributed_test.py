@@ -27,9 +27,12 @@ from qwr_tf.config.errors import ConfigError
 from qwr_tf.distributed import __main__ as roles
 from qwr_tf.distributed import collector_role
 from qwr_tf.distributed import learner_role
+from qwr_tf.distributed import lifeline
+from qwr_tf.distributed import replay_role
 from qwr_tf.distributed import reverb_client
 from qwr_tf.distributed import reverb_server
 from qwr_tf.distributed import role
+from qwr_tf.distributed import role_flags
 from qwr_tf.training import deadlines
 from qwr_tf.training import experiment
 
@@ -115,13 +118,68 @@ def test_a_launched_run_comes_to_its_end_though_roles_die(tmp_path):
   assert not (tmp_path / 'run-replay').exists()
 
 
+def test_the_roles_end_after_their_launcher_is_killed(tmp_path):
+  folder = tmp_path / 'run'
+  run = _start(
+    'qwr_tf.launch',
+    *(f'--root_dir={folder}', '--collectors=1'),
+    f'--server=127.0.0.1:{_free_port()}',
+    bindings=[*_TINY, 'run.interactions=1000000'],
+  )
+  _wait_for_rows(folder, 2, run)
+  assert len(_roles_of(str(folder))) == 3
+  os.kill(run.pid, signal.SIGKILL)
+  end = time.monotonic() + 120
+  while _roles_of(str(folder)) and time.monotonic() < end:
+    time.sleep(0.1)
+  assert not _roles_of(str(folder))
+  # The learner has saved, and the server its experience.
+  assert [*(folder / 'checkpoints').iterdir()]
+  assert [*(tmp_path / 'run-replay').iterdir()]
+  assert not json.loads((folder / 'run.json').read_text()).get('finished')
+  _end(run, 10)
+
+
+_WATCHED = """
+import os, sys, time
+from qwr_tf.distributed import lifeline
+lifeline.watch(float(sys.argv[1]))
+if sys.argv[2] == 'deaf':
+  import signal
+  signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print('ready', flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(('kind', 'code'), [('', -signal.SIGTERM), ('deaf', 1)])
+def test_a_process_ends_with_the_pipe_of_its_launcher(kind, code):
+  reader, writer = os.pipe()
+  process = subprocess.Popen(
+    [sys.executable, '-c', _WATCHED, '0.5', kind],
+    env={
+      **os.environ,
+      'PYTHONPATH': str(_ROOT),
+      lifeline.VARIABLE: str(reader),
+    },
+    pass_fds=[reader],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.DEVNULL,
+  )
+  assert process.stdout.readline() == b'ready\n'
+  assert process.poll() is None
+  os.close(writer)
+  assert process.wait(20) == code
+  process.stdout.close()
+  os.close(reader)
+
+
 def test_the_folder_of_the_table_is_beside_any_run(tmp_path, monkeypatch):
   (tmp_path / 'run').mkdir()
   monkeypatch.chdir(tmp_path / 'run')
   monkeypatch.setattr(
     roles.training_command, 'run_path', lambda *_: pathlib.Path('.')
   )
-  monkeypatch.setattr(roles, '_port', lambda: 1)
   monkeypatch.setattr(experiment, 'settings', lambda: None)
   flags.FLAGS.mark_as_parsed()
   given = []
@@ -193,6 +251,9 @@ def test_a_server_that_is_not_there_is_named(name, tmp_path):
   ('arguments', 'message'),
   [
     ((), '--role is missing'),
+    (('--role=replay', '--server=192.0.2.7:12889'), '--trusted_network'),
+    (('--role=collector', '--server=replay-host:12889'), '--trusted_network'),
+    (('--role=learner', '--server=[fd00::7]:12889'), '--trusted_network'),
     (('--role=learner', '--server=nowhere'), 'nowhere is not host:port'),
     (('--role=learner', '--strategy=multi_worker'), 'qwr_tf.train'),
     (
@@ -240,6 +301,50 @@ def test_roles_of_one_configuration_fit_and_of_another_do_not(tmp_path):
   with pytest.raises(ConfigError, match=r'QwrAgent.gamma.*same --gin_file'):
     learner.experience(settings, made.env, made.agent, 0)
   server.stop()
+
+
+@pytest.mark.parametrize(
+  ('server', 'trusted'),
+  [
+    ('127.0.0.1:77', False),
+    ('localhost:77', False),
+    ('[::1]:77', False),
+    ('replay-host:77', True),
+  ],
+)
+def test_addresses_that_may_be_used(server, trusted):
+  with flagsaver.flagsaver(server=server, trusted_network=trusted):
+    assert role_flags.port() == 77
+
+
+def test_the_launcher_says_first_who_may_connect(capsys, monkeypatch):
+
+  def stop():
+    raise KeyError
+
+  monkeypatch.setattr(launch.training_command, 'configuration', stop)
+  for arguments, words in [
+    (['--server=127.0.0.1:77'], 'to this machine only'),
+    (['--server=host:77', '--trusted_network'], 'all interfaces'),
+    (['--server=host:77'], None),
+  ]:
+    with flagsaver.flagsaver():
+      command.parse_flags(['launch', *arguments])
+      with pytest.raises(KeyError if words else ConfigError):
+        launch.main()
+    first_line = capsys.readouterr().err.partition('\n')[0]
+    assert first_line == '' if words is None else words in first_line
+
+
+def test_a_server_that_nobody_uses_ends(tmp_path):
+  config = gin_files.parse(['bitflip.gin'], _TINY)
+  port = _free_port()
+  with pytest.raises(reverb_client.UnreachableError, match=f'{port} for 1 s'):
+    replay_role.run(
+      *(experiment.settings(), config, 0, port, False, tmp_path / 'server'),
+      *(False, 1.0, types.SimpleNamespace(requested=False)),
+    )
+  assert [*(tmp_path / 'server').iterdir()]  # Its checkpoint.
 
 
 # Learner and collector in one process

@@ -1,6 +1,7 @@
 """The Reverb server's tables, who writes them, who reads them, and faults."""
 
 import json
+import os
 import pathlib
 import socket
 import subprocess
@@ -411,6 +412,41 @@ def test_a_taken_port_is_an_error(shared, tmp_path):
   port = int(shared.connection.address.split(':')[1])
   with pytest.raises(OSError, match=f'port {port}: .*in use'):
     reverb_server.serve(shared.specs, 10, port, tmp_path / 'other')
+
+
+def _interfaces(port):
+  """The interfaces that this process's listeners of a port are tied to."""
+  for file in pathlib.Path('/proc/self/fd').iterdir():
+    if not file.is_socket():
+      continue
+    with socket.socket(fileno=os.dup(int(file.name))) as one:
+      if one.family in (socket.AF_INET, socket.AF_INET6) and one.getsockopt(
+        socket.SOL_SOCKET, socket.SO_ACCEPTCONN
+      ):
+        if one.getsockname()[1] == port:
+          name = one.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16)
+          yield name.rstrip(b'\0')
+
+
+def test_a_server_listens_to_its_machine_unless_it_is_told(shared, tmp_path):
+  port = int(shared.connection.address.split(':')[1])
+  assert set(_interfaces(port)) == {b'lo'}
+  assert shared.connection.tables_now()
+  port = _free_port()
+  server = reverb_server.serve(
+    shared.specs, 10, port, tmp_path / 'open', all_interfaces=True
+  )
+  assert set(_interfaces(port)) == {b''}
+  server.stop()
+
+
+def test_a_server_that_cannot_be_kept_to_its_machine_is_refused(
+  shared, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(socket, 'SO_BINDTODEVICE', -1)
+  with pytest.raises(OSError, match='kept to this machine') as found:
+    reverb_server.serve(shared.specs, 10, _free_port(), tmp_path / 'other')
+  assert '--trusted_network' in found.value.filename
 
 
 def test_a_call_that_hangs_is_left():
