@@ -11,7 +11,7 @@ import json
 import pathlib
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import h5py
 import numpy as np
@@ -67,17 +67,18 @@ class MinariSource:
     """
     waiting: list[Steps] = []
     for name in self._names:
-      episode = self._episode(name, fields)
-      for first in range(0, episode.length, num_steps):
-        waiting.append(episode.steps(first, first + num_steps))
+      for piece in self._pieces(name, fields, num_steps):
+        waiting.append(piece)
         if sum(len(w.reward) for w in waiting) >= num_steps:
           yield steps_lib.joined(waiting)
           waiting = []
     if waiting:
       yield steps_lib.joined(waiting)
 
-  def _episode(self, name: str, fields: Fields) -> '_Episode':
-    """An episode whose columns have the lengths they should have."""
+  def _pieces(
+    self, name: str, fields: Fields, num_steps: int
+  ) -> Iterator[Steps]:
+    """Yields the steps of an episode, at most `num_steps` at once."""
     place, group = self._place(name), self._group(name)
     reward = columns.Column(group, columns.REWARD, place)
     length = len(reward)
@@ -93,8 +94,7 @@ class MinariSource:
       return opened
 
     def ends(name: str) -> np.ndarray:
-      field = columns.Field(name, (), np.dtype(bool))
-      flags = column(field, length)
+      flags = column(columns.Field(name, (), np.dtype(bool)), length)
       is_end = flags.read(0, length, lambda step: f'{place}, step {step}')
       if is_end[:-1].any():
         raise ValueError(
@@ -103,58 +103,35 @@ class MinariSource:
         )
       return is_end
 
+    observation = column(fields.observation, length + 1)
+    action = column(fields.action, length)
+    params = {
+      key: column(field, length, length + 1)
+      for key, field in fields.dist_params.items()
+    }
     terminal = ends('terminations')
-    return _Episode(
-      place,
-      length,
-      column(fields.observation, length + 1),
-      column(fields.action, length),
-      reward,
-      terminal,
-      ends('truncations') & ~terminal,
-      {
-        key: column(field, length, length + 1)
-        for key, field in fields.dist_params.items()
-      },
-    )
+    timeout = ends('truncations') & ~terminal
+    cut = (np.arange(length) == length - 1) & ~terminal & ~timeout
+    final = observation.read(length, length + 1, lambda _: f'{place}, end')
+    for first in range(0, length, num_steps):
+      rows = slice(first, min(first + num_steps, length))
 
+      def read(column: columns.Column, rows=rows) -> np.ndarray:
+        start = rows.start
+        return column.read(
+          start, rows.stop, lambda step: f'{place}, step {start + step}'
+        )
 
-class _Episode(NamedTuple):
-  """Columns of an episode, and flags of the step that ended it."""
-
-  place: str
-  length: int
-  observation: columns.Column
-  action: columns.Column
-  reward: columns.Column
-  terminal: np.ndarray
-  timeout: np.ndarray
-  dist_params: dict[str, columns.Column]
-
-  def steps(self, first: int, end: int) -> Steps:
-    """Steps first ... end - 1, or to the last."""
-    rows = slice(first, min(end, self.length))
-
-    def read(column: columns.Column) -> np.ndarray:
-      return column.read(
-        rows.start, rows.stop, lambda step: f'{self.place}, step {first + step}'
+      yield Steps(
+        read(observation),
+        read(action),
+        read(reward),
+        terminal[rows],
+        timeout[rows],
+        cut[rows],
+        final[: int(terminal[rows].any())],
+        {key: read(param) for key, param in params.items()},
       )
-
-    final = self.observation.read(
-      self.length, self.length + 1, lambda _: f'{self.place}, end'
-    )
-    terminal, timeout = self.terminal[rows], self.timeout[rows]
-    is_last = np.arange(self.length)[rows] == self.length - 1
-    return Steps(
-      read(self.observation),
-      read(self.action),
-      read(self.reward),
-      terminal,
-      timeout,
-      is_last & ~terminal & ~timeout,
-      final[: int(terminal.any())],
-      {key: read(param) for key, param in self.dist_params.items()},
-    )
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
