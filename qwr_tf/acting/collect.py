@@ -15,7 +15,7 @@ from tf_agents.trajectories import trajectory
 from qwr_tf.acting import interrupts
 from qwr_tf.acting import numpy_actor
 from qwr_tf.config.errors import ConfigError
-from qwr_tf.config.gin_values import PositiveInt
+from qwr_tf.config.ranges import PositiveInt
 from qwr_tf.policies import behavior_policy
 
 

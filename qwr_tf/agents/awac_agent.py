@@ -9,6 +9,7 @@ import gin
 from qwr_tf.agents import qwr_agent
 from qwr_tf.agents import slots
 from qwr_tf.agents import target_updates
+from qwr_tf.config.ranges import PositiveFloat
 from qwr_tf.ops import backups
 from qwr_tf.ops import regression
 
@@ -30,7 +31,7 @@ class AwacAgent(qwr_agent.QwrAgent):
     baseline_actions: slots.ActionSource = (slots.sampled_policy_actions),
     target_update_fn: Callable = target_updates.polyak_update,
     weight_fn: regression.WeightFn = regression.softmax_weights,
-    max_weight: float = 1e30,
+    max_weight: PositiveFloat = 1e30,
     name: str = 'AwacAgent',
     **kwargs: Any,
   ):

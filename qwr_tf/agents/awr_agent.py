@@ -7,6 +7,7 @@ import gin
 
 from qwr_tf.agents import qwr_agent
 from qwr_tf.agents import slots
+from qwr_tf.config.ranges import PositiveInt
 from qwr_tf.ops import backups
 
 
@@ -29,7 +30,7 @@ class AwrAgent(qwr_agent.QwrAgent):
   def __init__(
     self,
     *args: Any,
-    horizon: int = 32,
+    horizon: PositiveInt = 32,
     baseline_fn: Callable = slots.critic_baseline,
     name: str = 'AwrAgent',
     **kwargs: Any,

@@ -15,6 +15,7 @@ from tf_agents.specs import tensor_spec
 from qwr_tf import replay
 from qwr_tf.agents import minibatches
 from qwr_tf.agents.streams import Stream
+from qwr_tf.config.ranges import PositiveInt
 from qwr_tf.networks.discrete_actions import all_actions
 
 # Rows that go through the torso at once.
@@ -37,7 +38,7 @@ class ExactReuse(minibatches.PerMinibatch):
     agent,
     table: replay.ReplayTable,
     batch_size: int,
-    reuse_train_steps: int = 100,
+    reuse_train_steps: PositiveInt = 100,
   ):
     """Allocates a Q-vector for each row of the table.
 

@@ -45,6 +45,10 @@ from qwr_tf.agents.slots import Networks
 from qwr_tf.agents.slots import States
 from qwr_tf.agents.slots import distribution
 from qwr_tf.agents.streams import Stream
+from qwr_tf.config.ranges import Fraction
+from qwr_tf.config.ranges import PositiveFloat
+from qwr_tf.config.ranges import PositiveInt
+from qwr_tf.config.ranges import Steps
 from qwr_tf.networks import critics
 from qwr_tf.ops import averages
 from qwr_tf.ops import backups
@@ -64,10 +68,10 @@ def iterate(
   *,
   minibatches_fn: Callable = minibatches.PerMinibatch,
   steps_fn: Callable = step_counts.fixed_steps,
-  critic_steps: int = 1000,
-  actor_steps: int = 1000,
-  rounds: int = 1,
-  batch_size: int = 256,
+  critic_steps: Steps = 1000,
+  actor_steps: Steps = 1000,
+  rounds: PositiveInt = 1,
+  batch_size: PositiveInt = 256,
 ) -> 'Iterations':
   """Algorithm 2; all gradient steps of an iteration are one `tf.function`.
 
@@ -157,9 +161,9 @@ class QwrAgent(tf_agent.TFAgent):
     *,
     actor_optimizer: types.Optimizer,
     critic_optimizer: types.Optimizer,
-    gamma: float = 0.99,
-    td_lambda: float = 0.95,
-    horizon: int = 3,
+    gamma: Fraction = 0.99,
+    td_lambda: Fraction = 0.95,
+    horizon: PositiveInt = 3,
     backup_actions: slots.ActionSource | None = None,
     backup_fn: backups.Backup = backups.log_sum_exp_backup,
     target_update_fn: Callable = target_updates.hard_update,
@@ -167,7 +171,7 @@ class QwrAgent(tf_agent.TFAgent):
     estimate_fn: Callable = slots.critic_estimates,
     baseline_fn: Callable = slots.mean_estimate,
     weight_fn: regression.WeightFn = regression.exp_weights,
-    max_weight: float = 20.0,
+    max_weight: PositiveFloat = 20.0,
     penalty_fn: Callable | None = None,
     policies_fn: Callable = behavior_policy.actor_policies,
     seed: int = 0,

@@ -23,6 +23,7 @@ from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import trajectory
 from tf_agents.typing import types
 
+from qwr_tf.config.ranges import PositiveInt
 from qwr_tf.networks.discrete_actions import all_actions
 from qwr_tf.policies import behavior_policy
 from qwr_tf.replicas import replicas
@@ -183,7 +184,9 @@ ActionSource = Callable[[States], ActionSet]
 
 
 @gin.configurable
-def sampled_behavior_actions(states: States, num_actions: int = 4) -> ActionSet:
+def sampled_behavior_actions(
+  states: States, num_actions: PositiveInt = 4
+) -> ActionSet:
   """N fresh samples from the stored mu(.|s); the taken action is not used."""
   # Each replica draws for the whole minibatch with one seed and keeps its own
   # rows, so that the samples are those of one device.
@@ -193,7 +196,9 @@ def sampled_behavior_actions(states: States, num_actions: int = 4) -> ActionSet:
 
 
 @gin.configurable
-def sampled_policy_actions(states: States, num_actions: int = 1) -> ActionSet:
+def sampled_policy_actions(
+  states: States, num_actions: PositiveInt = 1
+) -> ActionSet:
   """N samples from the policy being trained (AWAC, CRR)."""
   seed = replicas.own_seed(states.seed)
   return _samples(states.policy(), num_actions, states, seed)
@@ -201,7 +206,7 @@ def sampled_policy_actions(states: States, num_actions: int = 1) -> ActionSet:
 
 @gin.configurable
 def sampled_target_policy_actions(
-  states: States, num_actions: int = 1
+  states: States, num_actions: PositiveInt = 1
 ) -> ActionSet:
   """N samples from the target network of the policy (CRR's backup)."""
   seed = replicas.own_seed(states.seed)

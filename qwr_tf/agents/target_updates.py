@@ -10,6 +10,8 @@ import gin
 import tensorflow as tf
 from tf_agents.utils import common
 
+from qwr_tf.config.ranges import Fraction
+from qwr_tf.config.ranges import PositiveInt
 from qwr_tf.replicas import replicas
 
 
@@ -19,7 +21,7 @@ def hard_update(
   target: Sequence[tf.Variable],
   step: tf.Tensor,
   critic_steps: tf.Tensor,
-  period_train_steps: int = 100,
+  period_train_steps: PositiveInt = 100,
 ) -> tf.Tensor:
   """Copies source to target when step is a multiple of the period.
 
@@ -39,7 +41,7 @@ def periodic_update(
   target: Sequence[tf.Variable],
   step: tf.Tensor,
   critic_steps: tf.Tensor,
-  period_train_steps: int = 100,
+  period_train_steps: PositiveInt = 100,
 ) -> tf.Tensor:
   """As `hard_update`, counted over all phases (DQN, CRR: phases of a step)."""
   return _copy_every(period_train_steps, source, target, critic_steps)
@@ -62,7 +64,7 @@ def polyak_update(
   target: Sequence[tf.Variable],
   step: tf.Tensor,
   critic_steps: tf.Tensor,
-  target_update_tau: float = 5e-3,
+  target_update_tau: Fraction = 5e-3,
 ) -> tf.Tensor:
   """Moves the target by tau towards the source at every step (AWAC)."""
   replicas.together(

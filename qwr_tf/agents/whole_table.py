@@ -8,6 +8,7 @@ from qwr_tf import replay
 from qwr_tf.agents import minibatches
 from qwr_tf.agents.slots import ActionSet
 from qwr_tf.agents.streams import Stream
+from qwr_tf.config.ranges import PositiveInt
 from qwr_tf.ops import regression
 from qwr_tf.ops import returns as returns_lib
 from qwr_tf.replicas import replicas
@@ -30,7 +31,7 @@ class WholeTable(minibatches.PerMinibatch):
     agent,
     table: replay.ReplayTable,
     batch_size: int,
-    chunk_rows: int = 10_000,
+    chunk_rows: PositiveInt = 10_000,
   ):
     """Prepares draws from a table.
 

@@ -6,54 +6,13 @@ import re
 import types
 import typing
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import gin
 
+from qwr_tf.config.ranges import Range
 
-class Range(NamedTuple):
-  """What a number may be, as metadata of `typing.Annotated`.
-
-  Attributes:
-    low: the least value.
-    high: the largest one.
-    is_open: whether `low` itself is too small.
-  """
-
-  low: float = 0
-  high: float = math.inf
-  is_open: bool = False
-
-  def problem(self, number: float) -> str:
-    """What the number must be; '' if it is."""
-    if not math.isfinite(number):
-      return 'finite'
-    if isinstance(number, int) and abs(number) >= 2**63:
-      return 'less than 2**63'
-    is_inside = self.low <= number <= self.high
-    if is_inside and not (self.is_open and number == self.low):
-      return ''
-    if self.high < math.inf:
-      return f'between {self.low} and {self.high}'
-    return f'more than {self.low}' if self.is_open else f'{self.low} or more'
-
-
-# Annotations of parameters. Numbers without any are 0 or more.
-PositiveInt = Annotated[int, Range(is_open=True)]
-PositiveFloat = Annotated[float, Range(is_open=True)]
-Fraction = Annotated[float, Range(high=1)]
-
-# Parameters of agents and critics, which have no such annotations yet.
-_FRACTIONS = frozenset(
-  'final_epsilon gamma initial_epsilon target_update_tau td_lambda'.split()
-)
-_POSITIVE = frozenset(
-  'backup_temperature batch_size beta chunk_rows decay_critic_steps gate_units '
-  'horizon max_weight num_actions num_atoms num_critics num_heads output_limit '
-  'period_train_steps post_gate_units reuse_train_steps rounds '
-  'value_scale'.split()
-)
-_SIGNED = frozenset(['max_value', 'min_value'])
+_NOT_NEGATIVE = Range()
 
 # By class of a library: annotations of its parameters.
 _LIBRARIES: dict[type, dict[str, Any]] = {}
@@ -92,7 +51,7 @@ def problem(config: dict[tuple[str, str], dict[str, Any]]) -> str:
       if parameter and value is parameter.default:
         continue
       hint = parameter.annotation if parameter else Any
-      if wanted := _misfit(value, hint, _range(name)):
+      if wanted := _misfit(value, hint):
         key = f'{scope}/{selector}'.removeprefix('/')
         key = re.sub(r'[\w.]+\.(?=\w+$)', '', key)
         return f'{key}.{name} must be {wanted}, not {value!r}.'
@@ -144,14 +103,7 @@ def _resolve(value: Any, config) -> Any:
   return value
 
 
-def _range(name: str) -> Range:
-  """Of a number whose parameter is not annotated with one."""
-  if name in _SIGNED:
-    return Range(-math.inf)
-  return Range(0, 1 if name in _FRACTIONS else math.inf, name in _POSITIVE)
-
-
-def _misfit(value: Any, hint: Any, bounds: Range) -> str:
+def _misfit(value: Any, hint: Any, bounds: Range = _NOT_NEGATIVE) -> str:
   """What the value must be; '' if it is."""
   arguments, kind = typing.get_args(hint), _kind(hint)
   if kind is Annotated:

@@ -7,8 +7,8 @@ import gin
 import numpy as np
 from tf_agents.typing import types
 
-from qwr_tf.config.gin_values import PositiveFloat
-from qwr_tf.config.gin_values import Range
+from qwr_tf.config.ranges import PositiveFloat
+from qwr_tf.config.ranges import Range
 
 
 @gin.configurable

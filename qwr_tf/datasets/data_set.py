@@ -12,7 +12,7 @@ from absl import logging
 from tf_agents.trajectories import trajectory
 
 from qwr_tf import environments
-from qwr_tf.config.gin_values import PositiveInt
+from qwr_tf.config.ranges import PositiveInt
 from qwr_tf.datasets import actions
 from qwr_tf.datasets import behavior
 from qwr_tf.datasets import minari_layout

@@ -11,7 +11,7 @@ from tf_agents.networks import network
 from tf_agents.specs import tensor_spec
 from tf_agents.typing import types
 
-from qwr_tf.config.gin_values import PositiveFloat
+from qwr_tf.config.ranges import PositiveFloat
 from qwr_tf.networks import discrete_actions
 from qwr_tf.networks import encoders
 from qwr_tf.networks import torsos

@@ -10,6 +10,8 @@ import gin
 import tensorflow as tf
 from tf_agents.typing import types
 
+from qwr_tf.config.ranges import PositiveInt
+from qwr_tf.config.ranges import SignedFloat
 from qwr_tf.networks import critics
 from qwr_tf.ops import returns
 
@@ -42,7 +44,7 @@ class TwinCritic(_Wrapper):
     action_spec: types.BoundedTensorSpec,
     *,
     critic_fn: Callable = critics.GatedQNetwork,
-    num_critics: int = 2,
+    num_critics: PositiveInt = 2,
     normalizer: Callable[[tf.Tensor], tf.Tensor] | None = None,
     name: str = 'TwinCritic',
   ):
@@ -81,7 +83,7 @@ class RemCritic(_Wrapper):
     action_spec: types.BoundedTensorSpec,
     *,
     critic_fn: Callable = critics.GatedQNetwork,
-    num_heads: int = 4,
+    num_heads: PositiveInt = 4,
     normalizer: Callable[[tf.Tensor], tf.Tensor] | None = None,
     name: str = 'RemCritic',
   ):
@@ -121,9 +123,9 @@ class DistributionalCritic(_Wrapper):
     action_spec: types.BoundedTensorSpec,
     *,
     critic_fn: Callable = critics.GatedQNetwork,
-    min_value: float | None = None,
-    max_value: float | None = None,
-    num_atoms: int = 51,
+    min_value: SignedFloat | None = None,
+    max_value: SignedFloat | None = None,
+    num_atoms: PositiveInt = 51,
     normalizer: Callable[[tf.Tensor], tf.Tensor] | None = None,
     name: str = 'DistributionalCritic',
   ):

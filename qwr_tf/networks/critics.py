@@ -13,6 +13,8 @@ from tf_agents.networks import utils as network_utils
 from tf_agents.specs import tensor_spec
 from tf_agents.typing import types
 
+from qwr_tf.config.ranges import PositiveFloat
+from qwr_tf.config.ranges import PositiveInt
 from qwr_tf.networks import discrete_actions
 from qwr_tf.networks import encoders
 from qwr_tf.networks import torsos
@@ -96,11 +98,11 @@ class GatedQNetwork(Critic):
     action_spec: types.BoundedTensorSpec,
     *,
     torso_fn: torsos.TorsoFn = torsos.mlp_torso,
-    gate_units: int | None = None,
-    post_gate_units: int | None = None,
+    gate_units: PositiveInt | None = None,
+    post_gate_units: PositiveInt | None = None,
     post_gate_layer_norm: bool = False,
-    output_limit: float | None = None,
-    value_scale: float = 1.0,
+    output_limit: PositiveFloat | None = None,
+    value_scale: PositiveFloat = 1.0,
     num_outputs: int | None = None,
     normalizer: Callable[[tf.Tensor], tf.Tensor] | None = None,
     name: str = 'GatedQNetwork',
@@ -170,8 +172,8 @@ class ValueNetwork(Critic):
     action_spec: types.BoundedTensorSpec,
     *,
     torso_fn: torsos.TorsoFn = torsos.mlp_torso,
-    output_limit: float | None = None,
-    value_scale: float = 1.0,
+    output_limit: PositiveFloat | None = None,
+    value_scale: PositiveFloat = 1.0,
     num_outputs: int | None = None,
     normalizer: Callable[[tf.Tensor], tf.Tensor] | None = None,
     name: str = 'ValueNetwork',
@@ -207,7 +209,7 @@ class NoCritic(Critic):
     action_spec: types.BoundedTensorSpec,
     *,
     num_outputs: int | None = None,
-    value_scale: float = 1.0,
+    value_scale: PositiveFloat = 1.0,
     normalizer: Callable[[tf.Tensor], tf.Tensor] | None = None,
     name: str = 'NoCritic',
   ):

@@ -8,6 +8,7 @@ from tf_agents.networks import utils as network_utils
 from tf_agents.specs import tensor_spec
 from tf_agents.typing import types
 
+from qwr_tf.config.ranges import PositiveFloat
 from qwr_tf.networks import critics
 from qwr_tf.networks import discrete_actions
 from qwr_tf.networks import encoders
@@ -25,8 +26,8 @@ class ConcatQNetwork(critics.Critic):
     action_spec: types.BoundedTensorSpec,
     *,
     torso_fn: torsos.TorsoFn = torsos.mlp_torso,
-    output_limit: float | None = None,
-    value_scale: float = 1.0,
+    output_limit: PositiveFloat | None = None,
+    value_scale: PositiveFloat = 1.0,
     num_outputs: int | None = None,
     normalizer: Callable[[tf.Tensor], tf.Tensor] | None = None,
     name: str = 'ConcatQNetwork',
@@ -92,8 +93,8 @@ class DiscreteQNetwork(critics.Critic):
     action_spec: types.BoundedTensorSpec,
     *,
     torso_fn: torsos.TorsoFn = torsos.mlp_torso,
-    output_limit: float | None = None,
-    value_scale: float = 1.0,
+    output_limit: PositiveFloat | None = None,
+    value_scale: PositiveFloat = 1.0,
     num_outputs: int | None = None,
     normalizer: Callable[[tf.Tensor], tf.Tensor] | None = None,
     name: str = 'DiscreteQNetwork',

@@ -6,7 +6,7 @@ from typing import Annotated
 import gin
 import tensorflow as tf
 
-from qwr_tf.config.gin_values import Range
+from qwr_tf.config.ranges import Range
 
 TorsoFn = Callable[[], tf.keras.Sequential]
 

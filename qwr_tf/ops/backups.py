@@ -15,6 +15,7 @@ from typing import Protocol
 import gin
 import tensorflow as tf
 
+from qwr_tf.config.ranges import PositiveFloat
 from qwr_tf.ops import regression
 
 # Keeps the scale of constant Q-values positive (the authors' code).
@@ -123,7 +124,7 @@ def log_sum_exp_backup(
   q_values: tf.Tensor,
   log_weights: tf.Tensor,
   batch: regression.Batch = regression.WHOLE,
-  backup_temperature: float = 0.3,
+  backup_temperature: PositiveFloat = 0.3,
   scale_fn: Backup = mean_absolute_deviation,
 ) -> tf.Tensor:
   """F_LSE: tau s log sum_l w_l exp(Q(s, a_l) / (tau s)).

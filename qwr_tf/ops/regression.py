@@ -13,6 +13,8 @@ from typing import Any, NamedTuple, Protocol
 import gin
 import tensorflow as tf
 
+from qwr_tf.config.ranges import PositiveFloat
+
 
 class Batch(NamedTuple):
   """The mask of a minibatch, and reductions across replicas.
@@ -145,7 +147,7 @@ def exp_weights(
   advantages: tf.Tensor,
   log_weights: tf.Tensor,
   batch: Batch = WHOLE,
-  beta: float = 1.0,
+  beta: PositiveFloat = 1.0,
   normalize_fn: WeightFn = standardize,
 ) -> tf.Tensor:
   """exp(A / beta), with A normalised first.
@@ -169,7 +171,7 @@ def softmax_weights(
   advantages: tf.Tensor,
   log_weights: tf.Tensor,
   batch: Batch = WHOLE,
-  beta: float = 1.0,
+  beta: PositiveFloat = 1.0,
 ) -> tf.Tensor:
   """exp(A / beta), divided by its mean over the batch (AWAC's code).
 

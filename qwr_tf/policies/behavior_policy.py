@@ -10,6 +10,8 @@ from tf_agents.policies import greedy_policy
 from tf_agents.policies import tf_policy
 from tf_agents.trajectories import policy_step
 
+from qwr_tf.config.ranges import Fraction
+from qwr_tf.config.ranges import PositiveInt
 from qwr_tf.networks import q_actors
 
 DIST_PARAMS = 'dist_params'
@@ -125,9 +127,9 @@ def epsilon_greedy_policies(
   actors: Actors,
   time_step_spec,
   action_spec,
-  initial_epsilon: float = 1.0,
-  final_epsilon: float = 0.01,
-  decay_critic_steps: int = 10_000,
+  initial_epsilon: Fraction = 1.0,
+  final_epsilon: Fraction = 0.01,
+  decay_critic_steps: PositiveInt = 10_000,
 ) -> Policies:
   """The critic acts: its best action, or any with probability epsilon (DQN).
 

@@ -28,9 +28,10 @@ from qwr_tf.config import effective
 from qwr_tf.config import gin_files
 from qwr_tf.config import gin_values
 from qwr_tf.config.errors import ConfigError
-from qwr_tf.config.gin_values import Fraction
-from qwr_tf.config.gin_values import PositiveFloat
-from qwr_tf.config.gin_values import PositiveInt
+from qwr_tf.config.ranges import Fraction
+from qwr_tf.config.ranges import PositiveFloat
+from qwr_tf.config.ranges import PositiveInt
+from qwr_tf.config.ranges import Range
 
 _OPTIMIZER = {
   # A number or a schedule.
@@ -165,7 +166,7 @@ class Settings:
   eval_every_env_steps: PositiveInt = 5_000
   eval_episodes: PositiveInt = 5
   final_eval_episodes: PositiveInt = 10
-  eval_environments: Annotated[int, gin_values.Range(1, 1_000)] = 1
+  eval_environments: Annotated[int, Range(1, 1_000)] = 1
   log_every_env_steps: PositiveInt = 1_000
   checkpoint_every_seconds: float = 120.0
 
