@@ -10,6 +10,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -152,7 +153,6 @@ def test_one_device_is_left_alone():
   shared = replicas.Replicas()
   x = tf.constant([1.0, 2.0])
   assert shared.split(x) is x
-  assert shared.one(x) is x
   assert shared.run(lambda y: y, y=x) is x
   assert replicas.together(lambda: x) is x
   for fn in (
@@ -216,8 +216,21 @@ def test_compiled_programs_are_the_same_and_fit_for_a_tpu(case):
 
 
 def test_the_switch_compiles():
-  switch = replicas.Replicas()
-  is_graph = switch.compiled(lambda: tf.constant(tf.executing_eagerly()))
-  assert is_graph()
+  variable, switch = tf.Variable(1.0), replicas.Replicas()
+
+  def losses():
+    is_eager = tf.constant(float(tf.executing_eagerly()))
+    return {'loss': variable**2, 'is_eager': is_eager}
+
+  step = replicas.GradientStep(
+    losses,
+    'loss',
+    types.SimpleNamespace(name='Network', trainable_variables=[variable]),
+    tf.keras.optimizers.legacy.SGD(0.25),
+    switch,
+    counts=(tf.Variable(0), tf.Variable(0)),
+  )
+  assert step(tf.ones([1]))['is_eager'] == 1.0
   switch.jit_compile = True
-  assert not is_graph()
+  assert step(tf.ones([1]))['is_eager'] == 0.0
+  assert variable == 0.25  # Two steps that halve it.
