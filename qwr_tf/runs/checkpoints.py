@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import tempfile
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -11,6 +12,7 @@ from absl import logging
 from qwr_tf.config.errors import ConfigError
 from qwr_tf.runs import atomic_files
 from qwr_tf.runs import checkpoint_files
+from qwr_tf.runs import first_edition
 from qwr_tf.runs import regular_files
 
 _TENSORS = 'tensors'
@@ -37,9 +39,7 @@ def restore(agent, path: pathlib.Path) -> None:
     ValueError: if there is no checkpoint, or one of another agent.
   """
   try:
-    status = tf.train.Checkpoint(agent=agent).read(str(path / 'agent'))
-    # Before the check: else what is left over is listed line by line.
-    status.expect_partial().assert_consumed()
+    _read(tf.train.Checkpoint(agent=agent), path / 'agent')
   except (tf.errors.OpError, AssertionError, ValueError) as error:
     raise ValueError(
       f'{path} holds no checkpoint of this configuration: '
@@ -162,12 +162,21 @@ class Checkpoints:
 
   def _restore(self, folder: pathlib.Path, state: Mapping[str, Any]) -> None:
     try:
-      self._tensors.read(str(folder / _TENSORS)).assert_consumed()
+      _read(self._tensors, folder / _TENSORS)
     except (tf.errors.OpError, AssertionError) as error:
       raise ValueError(f'{_TENSORS}: {error}') from error
     self._table_files.restore(folder)
     for name, part in self._parts.items():
       part.restore(state[name])
+
+
+def _read(variables: tf.train.Checkpoint, path: pathlib.Path) -> None:
+  """Reads a TensorFlow checkpoint of this version or the one before."""
+  with tempfile.TemporaryDirectory() as copy:
+    readable = first_edition.upgraded(str(path), pathlib.Path(copy))
+    status = variables.read(readable)
+    # Before the check: else every unread variable is listed on a line.
+    status.expect_partial().assert_consumed()
 
 
 def _in_a_line(error: Exception) -> str:
