@@ -22,6 +22,7 @@ def _clear_gin():
   gin.clear_config()
 
 
+@pytest.mark.slow
 def test_the_pipeline_learns_and_saves_its_policy(tmp_path):
   path, score = tf_agents_pipeline.run(
     str(tmp_path), 'BitFlip-5', iterations=4, train_steps=60, batch_size=32
@@ -95,6 +96,7 @@ def test_going_on_is_in_the_environment_of_the_run(tmp_path, monkeypatch):
   assert not np.any(starts)
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_a_checkpoint(tmp_path):
   run = policies.make_run(
     tmp_path / 'run', 'bitflip.gin', environment='BitFlip-8'

@@ -166,6 +166,7 @@ def _contents(path):
 
 
 # One of each; contract_test.py trains all gin files.
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'file',
   [
@@ -355,6 +356,7 @@ def test_a_run_bears_the_names_of_all_its_gin_files(cli, tmp_path):
   assert facts['preset'] == 'bitflip+mine'
 
 
+@pytest.mark.slow
 def test_evaluating_does_not_change_training(cli, tmp_path):
   often, rows = _trained(cli, tmp_path / 'often')
   seldom, others = _trained(
@@ -574,6 +576,7 @@ def _measured(folder):
   ]
 
 
+@pytest.mark.slow
 def test_the_same_command_goes_on(cli, interrupted, tmp_path):
   assert _facts(interrupted)['finished'] is False
   code, out, err = cli(*_INTERRUPTED)
@@ -589,6 +592,7 @@ def test_the_same_command_goes_on(cli, interrupted, tmp_path):
   assert cli(*_INTERRUPTED)[1].startswith('This run is finished')
 
 
+@pytest.mark.slow
 def test_checkpoints_are_made_by_time(cli, tmp_path):
   # None within 1000 seconds but the one before the first iteration.
   often = _bindings('run.checkpoint_every_seconds=1000')
@@ -647,6 +651,7 @@ def test_two_processes_do_not_share_a_folder(cli, interrupted):
   assert _contents(interrupted) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('what', ['metrics.csv', '00000002'])
 def test_a_full_disk_leaves_what_was_complete(cli, tmp_path, monkeypatch, what):
   replace = os.replace
@@ -692,6 +697,7 @@ def _start(folder, *arguments):
   )
 
 
+@pytest.mark.slow
 def test_command_prints_the_bar_and_the_score(tmp_path):
   process = _start(
     tmp_path, '--gin_file=mujoco_100k.gin', '--root_dir=run', *_bindings(*_TINY)
@@ -716,6 +722,7 @@ def test_command_prints_the_bar_and_the_score(tmp_path):
     assert metadata[name] == known[name]
 
 
+@pytest.mark.slow
 def test_command_says_what_is_wrong_in_one_line(tmp_path):
   process = _start(tmp_path, '--gin_file=nope.gin')
   out, err = process.communicate()
@@ -725,6 +732,7 @@ def test_command_says_what_is_wrong_in_one_line(tmp_path):
   assert err.count('\n') == 1
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_complete_files(tmp_path):
   process = _start(
     tmp_path,

@@ -452,6 +452,7 @@ def test_rows_are_those_of_tf_agents_driver(continuous):
 # Coming back to where it was
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('env_steps', [1, 2, 4, 5])
 @pytest.mark.parametrize('calls', [0, 1, 3])
 def test_a_restored_collector_goes_on_as_the_saved_one(env_steps, calls):

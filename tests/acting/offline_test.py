@@ -115,6 +115,7 @@ def _rows(folder):
     return list(csv.DictReader(f))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('file', _PRESETS)
 def test_presets_run(cli, tmp_path, file):
   if 'bitflip' in file:
@@ -154,6 +155,7 @@ def test_presets_run(cli, tmp_path, file):
   assert 'data    set: mean return 3.0 of 4 episodes, 36 transi' in out
 
 
+@pytest.mark.slow
 def test_finished_run_says_so_again(cli, tmp_path):
   _cheetah(tmp_path / 'set')
   arguments = ('--gin_file=offline_bc_mujoco.gin', *_bindings(*_TINY)) + tuple(
@@ -253,6 +255,7 @@ def test_offline_first_goes_on_waiting():
     other.restore(state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('iterations', [1, 3])
 def test_goes_on_exactly_before_and_after_the_switch(tmp_path, iterations):
   _cheetah(tmp_path / 'set')
@@ -486,6 +489,7 @@ _NO_BITFLIP = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'file, sizes, spaces',
   [
@@ -504,6 +508,7 @@ def test_without_a_simulator_the_same_is_learned(tmp_path, file, sizes, spaces):
     np.testing.assert_array_equal(one, other, one.name)
 
 
+@pytest.mark.slow
 def test_a_run_without_a_simulator_ends_with_a_policy(cli, tmp_path):
   _cheetah(tmp_path / 'set', metadata={'ref_min_score': 0, 'ref_max_score': 9})
   code, out, err = cli(

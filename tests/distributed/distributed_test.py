@@ -91,6 +91,7 @@ def _end(process, seconds=900):
 # One run, all roles
 
 
+@pytest.mark.slow
 def test_a_launched_run_comes_to_its_end_though_roles_die(tmp_path):
   folder = tmp_path / 'run'
   # A learner that waits for nobody would be over before anybody has died.

@@ -127,6 +127,7 @@ def _different(pattern):
 _CRITICS = {'awr': 'values', 'bc': None, 'rwr': None}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('preset', _different(f'{_ACTOR}|{_CRITIC}'))
 def test_every_preset_exports_its_policy(preset, tmp_path):
   run = policies.make_run(tmp_path, preset)
@@ -182,6 +183,7 @@ def test_nothing_is_close_to_nan():
   assert checks.difference(np.array([1.0, 1.5]), np.ones(2)).within(0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('preset', _different(_ACTOR))
 def test_every_actor_runs_on_other_runtimes(preset, tmp_path):
   run = policies.make_run(tmp_path, preset)
@@ -217,6 +219,7 @@ def test_every_actor_runs_on_other_runtimes(preset, tmp_path):
   assert sizes[0] < 0.5 * sizes[1], 'nothing was quantised'
 
 
+@pytest.mark.slow
 def test_int8_keeps_small_observations_beside_large_ones(tmp_path):
   run = policies.make_run(
     tmp_path, 'mujoco_100k.gin', environment='Humanoid-v4'
@@ -277,6 +280,7 @@ def _answers(runs, folder):
     yield name, inputs[name], {k: dict(np.load(p)) for k, p in files.items()}
 
 
+@pytest.mark.slow
 def test_tensorflow_alone_gets_the_checkpoints_answers(runs, tmp_path):
   for name, given, found in _answers(runs, tmp_path):
     agent, observations = runs(name).agent, given['observation']
@@ -336,6 +340,7 @@ def test_units_of_bounds_without_a_choice():
   np.testing.assert_allclose(units.to_agent(held), [[0.0, 0.7]])
 
 
+@pytest.mark.slow
 def test_the_seed_decides_the_samples(exports):
   run, version = exports('Pendulum-v1')
   sample = _load(version)['sample']

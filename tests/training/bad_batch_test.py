@@ -96,6 +96,7 @@ def test_a_bad_row_stops_at_the_first_step_that_draws_it(tmp_path, column):
     assert weights and all(np.isfinite(batch[name]).all() for name in weights)
 
 
+@pytest.mark.slow
 def test_a_step_that_would_break_the_weights_is_not_taken(tmp_path):
   # The first step is finite and makes weights of 1e30; the second overflows.
   parts = _parts('critic/Adam.learning_rate=1e30')

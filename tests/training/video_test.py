@@ -34,6 +34,7 @@ def _agent(env):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'name, size, fps',
   [('Pendulum-v1', (500, 500), 30), ('ALE/Pong-v5', (210, 160), 15)],
