@@ -37,6 +37,7 @@ def test_the_pipeline_learns_and_saves_its_policy(tmp_path):
   assert action.shape == (1,)
 
 
+@pytest.mark.slow
 def test_going_on_begins_with_what_it_is_given(tmp_path, monkeypatch, capsys):
   # Nothing is trained, or even read, for an --output that cannot be.
   (tmp_path / 'other').write_text('')
@@ -75,6 +76,7 @@ def test_bad_flags(example, arguments, message, tmp_path, monkeypatch, capsys):
   assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_going_on_is_in_the_environment_of_the_run(tmp_path, monkeypatch):
   run = policies.make_run(
     tmp_path / 'run',

@@ -210,6 +210,7 @@ def test_stored_actions_are_not_clipped():
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('env_steps', [1, 3, 4, 5])
 def test_calls_continue_the_stream(env_steps):
   at_once = _Setup(env_steps=60)
@@ -257,6 +258,7 @@ def test_an_episode_that_just_ended_gets_its_final_row():
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'env_steps, interactions, ended',
   [(1, 3, 1), (3, 3, 1), (4, 4, 2), (5, 6, 3), (6, 6, 3), (7, 9, 4)],

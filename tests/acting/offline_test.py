@@ -171,6 +171,7 @@ def test_finished_run_says_so_again(cli, tmp_path):
   assert again[1:] == out.splitlines()
 
 
+@pytest.mark.slow
 def test_online_goes_on_in_the_same_table(tmp_path):
   _cheetah(tmp_path / 'set')
   gin_files.parse(
@@ -204,6 +205,7 @@ def test_a_time_limit_is_what_it_is_in_the_environment(tmp_path, is_terminal):
   assert parts.data.transitions == (40 if is_terminal else 36)
 
 
+@pytest.mark.slow
 def test_statistics_are_fitted_before_the_first_step(tmp_path):
   path = _cheetah(tmp_path / 'set')
   gin_files.parse(
@@ -576,6 +578,7 @@ def test_no_simulator_s_refusals(cli, tmp_path, bindings, message):
   assert not (tmp_path / 'run').exists()
 
 
+@pytest.mark.slow
 def test_what_was_logged_stands_for_visited_states(tmp_path):
   path = _cheetah(tmp_path / 'set')
   agent = _train_parts('offline_mujoco.gin', *_NO_CHEETAH).agent

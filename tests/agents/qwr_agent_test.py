@@ -703,6 +703,7 @@ def _exact_share(n, beta):
   return mass[1] / mass.sum()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('n, printed', [(1, 0.5), (4, 0.818), (8, 0.852)])
 def test_n_samples_take_part_of_the_step_on_two_actions(n, printed):
   # mu = (1/2, 1/2), Q = (0, 1), beta = 1/2; all actions would give .881.

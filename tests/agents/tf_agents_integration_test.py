@@ -250,6 +250,7 @@ def test_a_squashed_actor_network_is_refused():
     _agent('Pendulum-v1', actor_network=stock)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', _ONE_OF_EACH)
 def test_the_driver_stores_mu_with_every_frame(name):
   agent = _agent(name)

@@ -77,6 +77,7 @@ def _oracle(game, seed, actions):
   return stacks, rewards
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('game, seed', [('Breakout', 0), ('Seaquest', 3)])
 def test_observations_and_rewards_equal_the_oracle(game, seed):
   env = _load(game, seed, clip_rewards=False)

@@ -235,6 +235,7 @@ def test_table_equals_the_oracle(capacity, per_interaction, length):
     assert len(oracle.interactions()) < capacity
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('capacity', 'per_interaction', 'length'), _SIZES)
 def test_interrupted_table_equals_the_oracle(capacity, per_interaction, length):
   episodes = Episodes(capacity + 100, length, interruptions=0.3)

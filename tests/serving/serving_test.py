@@ -360,6 +360,7 @@ def test_the_seed_decides_the_samples(exports):
   assert np.abs(0.8 - first.std()) < 0.05
 
 
+@pytest.mark.slow
 def test_samples_of_discrete_actions_have_the_policys_frequencies(exports):
   run, version = exports('BitFlip-8')
   observation = tf.zeros([8000, 9])
@@ -388,6 +389,7 @@ def test_bad_observations_are_refused(observation, message, exports):
     serve(observation=tf.constant(observation))
 
 
+@pytest.mark.slow
 def test_actions_that_are_not_as_many_as_observations_are_refused(exports):
   # Neither may be broadcast: the answer would be of other pairs.
   q_values = _load(exports('Humanoid-v4')[1])['q_values']
@@ -579,6 +581,7 @@ def test_the_server_can_warm_up(name, exports):
   assert asked == set(loaded) - {'sample'}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['Pendulum-v1', 'BitFlip-8'])
 def test_tf_agents_drivers_play_the_exported_policies(name, exports):
   run, version = exports(name)

@@ -65,6 +65,7 @@ def _poison(parts, column, row):
   parts.table.append = poisoned
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('column', ['reward', 'observation'])
 def test_a_bad_row_stops_at_the_first_step_that_draws_it(tmp_path, column):
   parts = _parts('QwrAgent.horizon=1')
@@ -107,6 +108,7 @@ def test_a_step_that_would_break_the_weights_is_not_taken(tmp_path):
   assert 'of critic step 2; lower the learning rates' in message
 
 
+@pytest.mark.slow
 def test_the_actor_s_steps_are_watched_too(tmp_path):
   parts = _parts(
     'QwrAgent.weight_fn=@infinite_weights',
@@ -119,6 +121,7 @@ def test_the_actor_s_steps_are_watched_too(tmp_path):
   assert message.startswith('NaN or Inf in weights of actor step 1; ')
 
 
+@pytest.mark.slow
 def test_an_actor_that_learns_while_the_critic_acts(tmp_path):
   parts = _parts(
     'QwrAgent.policies_fn=@epsilon_greedy_policies',
