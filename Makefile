@@ -15,7 +15,8 @@ ONE_THREAD := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 \
 PYTEST := $(PYTHON_BIN) -m pytest -c tests/pytest.ini -n 2 --dist worksteal
 
 # Tests whose numbers come from the processor's kernels.
-NUMERIC := tests/ops tests/networks tests/agents tests/training/bad_batch_test.py
+NUMERIC := tests/ops tests/networks tests/training/bad_batch_test.py \
+  $(patsubst %,tests/agents/%_test.py,qwr_agent family exact_reuse whole_table)
 
 LINTED := setup.py $(wildcard qwr_tf export tests benchmarks examples)
 
@@ -60,6 +61,6 @@ test-fast: setup
 # As on processors without AVX-512, and as without oneDNN.
 test-numerics: setup
 	@echo '== numbers without oneDNN'
-	@$(ONE_THREAD) TF_ENABLE_ONEDNN_OPTS=0 $(PYTEST) -m 'not slow' $(NUMERIC)
+	@$(ONE_THREAD) TF_ENABLE_ONEDNN_OPTS=0 $(PYTEST) $(NUMERIC)
 	@echo '== numbers with AVX2'
-	@$(ONE_THREAD) ONEDNN_MAX_CPU_ISA=AVX2 $(PYTEST) -m 'not slow' $(NUMERIC)
+	@$(ONE_THREAD) ONEDNN_MAX_CPU_ISA=AVX2 $(PYTEST) $(NUMERIC)

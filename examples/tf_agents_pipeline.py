@@ -3,10 +3,10 @@
     python examples/tf_agents_pipeline.py --root_dir=runs/pipeline
         [--environment=BitFlip-8] [--iterations=40]
 
-Nothing of this project is used but the agent, its networks and the wrapper
-around gymnasium. It is not the way to good scores: every minibatch makes one
-step of the critic and one of the actor, the critic does not learn first, and
-observations are not normalised; `python -m qwr_tf.train` is that way.
+Of this project it uses the agent, its networks, the observer that updates
+their normaliser, and the wrapper around gymnasium. For good scores use
+`python -m qwr_tf.train`: here, every minibatch makes one step of the critic and
+one of the actor, and the critic does not learn first.
 """
 
 import argparse
@@ -29,22 +29,24 @@ from tf_agents.train.utils import train_utils
 
 from qwr_tf import environments
 from qwr_tf import networks
+from qwr_tf.acting import observers
 from qwr_tf.agents import qwr_agent
 
 _TABLE = 'experience'
 
 
 def make_agent(env, train_step: tf.Variable) -> qwr_agent.QwrAgent:
-  """An agent with the default networks and slots."""
+  """An agent with a normaliser and the default networks and slots."""
   time_step_spec = tensor_spec.from_spec(env.time_step_spec())
   action_spec = tensor_spec.from_spec(env.action_spec())
   specs = time_step_spec.observation, action_spec
+  normalizer = networks.ObservationNormalizer(time_step_spec.observation)
   adam = tf.keras.optimizers.legacy.Adam
   agent = qwr_agent.QwrAgent(
     time_step_spec,
     action_spec,
-    networks.ActorNetwork(*specs),
-    networks.GatedQNetwork(*specs),
+    networks.ActorNetwork(*specs, normalizer=normalizer),
+    networks.GatedQNetwork(*specs, normalizer=normalizer),
     actor_optimizer=adam(1e-3),
     critic_optimizer=adam(1e-3),
     # Reverb's observer starts no window within the last horizon - 1 steps of
@@ -79,10 +81,10 @@ def make_buffer(
   )
 
 
-def make_actor(env, policy, train_step, observers=(), **kwargs) -> actor.Actor:
+def make_actor(env, policy, train_step, **kwargs) -> actor.Actor:
   """A driver that acts with a compiled policy."""
   acting = py_tf_eager_policy.PyTFEagerPolicy(policy, use_tf_function=True)
-  return actor.Actor(env, acting, train_step, observers=[*observers], **kwargs)
+  return actor.Actor(env, acting, train_step, **kwargs)
 
 
 def run(
@@ -111,7 +113,7 @@ def run(
     env,
     agent.collect_policy,
     train_step,
-    [observer],
+    observers=[observer, observers.normalizer_observer(agent)],
     steps_per_run=env_steps,
   )
   training = learner.Learner(
@@ -132,7 +134,7 @@ def run(
     eval_env,
     agent.policy,
     train_step,
-    [returns],
+    observers=[returns],
     episodes_per_run=eval_episodes,
   )
   evaluating.run()

@@ -22,6 +22,7 @@ def _clear_gin():
   gin.clear_config()
 
 
+@pytest.mark.slow
 def test_the_pipeline_learns_and_saves_its_policy(tmp_path):
   path, score = tf_agents_pipeline.run(
     str(tmp_path), 'BitFlip-5', iterations=4, train_steps=60, batch_size=32
@@ -36,6 +37,7 @@ def test_the_pipeline_learns_and_saves_its_policy(tmp_path):
   assert action.shape == (1,)
 
 
+@pytest.mark.slow
 def test_going_on_begins_with_what_it_is_given(tmp_path, monkeypatch, capsys):
   # Nothing is trained, or even read, for an --output that cannot be.
   (tmp_path / 'other').write_text('')
@@ -74,6 +76,7 @@ def test_bad_flags(example, arguments, message, tmp_path, monkeypatch, capsys):
   assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_going_on_is_in_the_environment_of_the_run(tmp_path, monkeypatch):
   run = policies.make_run(
     tmp_path / 'run',
@@ -95,6 +98,7 @@ def test_going_on_is_in_the_environment_of_the_run(tmp_path, monkeypatch):
   assert not np.any(starts)
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_a_checkpoint(tmp_path):
   run = policies.make_run(
     tmp_path / 'run', 'bitflip.gin', environment='BitFlip-8'

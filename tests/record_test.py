@@ -226,6 +226,7 @@ def test_the_mode_action_has_no_mu(cli, tmp_path):
   )
 
 
+@pytest.mark.slow
 def test_a_recorded_set_reads_back_equal(cli, tmp_path):
   policy = _saved(tmp_path / 'policy')
   cli(f'--saved_model={policy}', '--episodes=2', '--dataset=one')
@@ -262,6 +263,7 @@ def test_a_log_gets_a_line_of_progress_now_and_then(cli):
   assert len(lines) < 5 and '2000/2000' in lines[-1]
 
 
+@pytest.mark.slow
 def test_scores_are_recorded_and_clipped_rewards_learned_from(cli, tmp_path):
   code, _, err = cli(
     '--policy=random', '--env=ALE/MsPacman-v5', '--episodes=1', '--dataset=one'

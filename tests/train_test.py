@@ -166,6 +166,7 @@ def _contents(path):
 
 
 # One of each; contract_test.py trains all gin files.
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'file',
   [
@@ -209,6 +210,7 @@ def _bitflip(cli, tmp_path):
   return arguments, folder, out, err
 
 
+@pytest.mark.slow
 def test_folder_of_a_run(bitflip):
   _, folder, _, _ = bitflip
   assert folder.name.startswith('bitflip-BitFlip-20-s0-')
@@ -227,6 +229,7 @@ def test_folder_of_a_run(bitflip):
   assert header == ','.join(metrics.COLUMNS)
 
 
+@pytest.mark.slow
 def test_a_configuration_with_the_same_values_is_the_same_run(bitflip, cli):
   """An older edition's presets bound what the code has as its default."""
   arguments, folder, _, _ = bitflip
@@ -242,6 +245,7 @@ def test_a_configuration_with_the_same_values_is_the_same_run(bitflip, cli):
     assert code == 2 and 'another run' in err and err.count('\n') == 1
 
 
+@pytest.mark.slow
 def test_rows_and_scores_of_a_run(bitflip):
   _, folder, out, _ = bitflip
   first, last = _rows(folder)
@@ -274,6 +278,7 @@ def test_print_config_prints_every_value_and_writes_nothing(cli, tmp_path):
   assert not root_dir.exists()
 
 
+@pytest.mark.slow
 def test_operative_configuration_can_be_run_again(bitflip):
   _, folder, _, _ = bitflip
   gin_files.parse([str(folder / 'config.gin')], [])
@@ -283,6 +288,7 @@ def test_operative_configuration_can_be_run_again(bitflip):
   assert experiment.settings().interactions == 40
 
 
+@pytest.mark.slow
 def test_same_command_again_says_so_and_changes_nothing(bitflip, cli):
   arguments, folder, out, _ = bitflip
   before = _contents(folder)
@@ -294,6 +300,7 @@ def test_same_command_again_says_so_and_changes_nothing(bitflip, cli):
   assert _contents(folder) == before
 
 
+@pytest.mark.slow
 def test_another_configuration_is_another_folder(bitflip, cli):
   arguments, folder, _, _ = bitflip
   assert cli(*arguments, *_bindings('iterate.batch_size=3'))[0] == 0
@@ -307,6 +314,7 @@ def test_another_configuration_is_another_folder(bitflip, cli):
   assert len({digest for _, digest in names}) == 2
 
 
+@pytest.mark.slow
 def test_root_dir_of_another_run(bitflip, cli):
   arguments, folder, _, _ = bitflip
   before = _contents(folder)
@@ -325,6 +333,7 @@ def test_root_dir_of_another_run(bitflip, cli):
   assert len(list((folder / 'tensorboard').iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_bar_does_not_flood_a_log_file(bitflip):
   _, _, _, err = bitflip
   lines = err.replace('\r', '\n').strip().splitlines()
@@ -348,6 +357,7 @@ def _trained(cli, folder, *arguments):
   return [[row[name] for name in _TRAINING] for row in rows], rows
 
 
+@pytest.mark.slow
 def test_a_run_bears_the_names_of_all_its_gin_files(cli, tmp_path):
   (tmp_path / 'mine.gin').write_text('QwrAgent.gamma = 0.5')
   _trained(cli, tmp_path / 'run', '--gin_file=mine.gin')
@@ -355,6 +365,7 @@ def test_a_run_bears_the_names_of_all_its_gin_files(cli, tmp_path):
   assert facts['preset'] == 'bitflip+mine'
 
 
+@pytest.mark.slow
 def test_evaluating_does_not_change_training(cli, tmp_path):
   often, rows = _trained(cli, tmp_path / 'often')
   seldom, others = _trained(
@@ -477,6 +488,7 @@ def test_help_is_no_error(cli):
 # What goes wrong while running: exit code 1, one line, all so far kept.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('binding', 'line'),
   [
@@ -508,6 +520,7 @@ def test_end_while_running_keeps_what_was_measured(
   assert not list((tmp_path / 'run').rglob('.*'))
 
 
+@pytest.mark.slow
 def test_nan_in_an_evaluation_keeps_the_iteration(cli, tmp_path):
   code, _, err = cli(
     '--gin_file=mujoco_100k.gin',
@@ -523,6 +536,7 @@ def test_nan_in_an_evaluation_keeps_the_iteration(cli, tmp_path):
   assert rows[1]['train_return'] == '5.0'
 
 
+@pytest.mark.slow
 def test_nan_in_a_loss_names_the_column(cli, tmp_path, monkeypatch):
   build = experiment.build
 
@@ -574,6 +588,7 @@ def _measured(folder):
   ]
 
 
+@pytest.mark.slow
 def test_the_same_command_goes_on(cli, interrupted, tmp_path):
   assert _facts(interrupted)['finished'] is False
   code, out, err = cli(*_INTERRUPTED)
@@ -589,6 +604,7 @@ def test_the_same_command_goes_on(cli, interrupted, tmp_path):
   assert cli(*_INTERRUPTED)[1].startswith('This run is finished')
 
 
+@pytest.mark.slow
 def test_checkpoints_are_made_by_time(cli, tmp_path):
   # None within 1000 seconds but the one before the first iteration.
   often = _bindings('run.checkpoint_every_seconds=1000')
@@ -602,6 +618,7 @@ def test_checkpoints_are_made_by_time(cli, tmp_path):
   assert [row['iteration'] for row in _rows(folder)] == ['1', '2']
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_of_another_configuration_is_kept(cli, interrupted):
   before = _contents(interrupted)
   code, _, err = cli(*_INTERRUPTED, *_bindings('QwrAgent.gamma=0.5'))
@@ -610,6 +627,7 @@ def test_an_unfinished_run_of_another_configuration_is_kept(cli, interrupted):
   assert _contents(interrupted) == before
 
 
+@pytest.mark.slow
 def test_overwrite_starts_an_unfinished_run_anew(cli, interrupted):
   code, _, err = cli(*_FIVE, '--overwrite')
   assert code == 0, err
@@ -617,6 +635,7 @@ def test_overwrite_starts_an_unfinished_run_anew(cli, interrupted):
   assert 'resumed' not in _facts(interrupted)
 
 
+@pytest.mark.slow
 def test_without_an_intact_checkpoint_nothing_is_touched(cli, interrupted):
   for file in interrupted.glob('checkpoints/*/state.json'):
     file.write_text(file.read_text()[:-1])
@@ -628,6 +647,7 @@ def test_without_an_intact_checkpoint_nothing_is_touched(cli, interrupted):
   assert _contents(interrupted) == before
 
 
+@pytest.mark.slow
 def test_a_run_without_its_checkpoints_is_refused(cli, interrupted):
   shutil.rmtree(interrupted / 'checkpoints')
   metrics_before = (interrupted / 'metrics.csv').read_bytes()
@@ -637,6 +657,7 @@ def test_a_run_without_its_checkpoints_is_refused(cli, interrupted):
   assert (interrupted / 'metrics.csv').read_bytes() == metrics_before
 
 
+@pytest.mark.slow
 def test_two_processes_do_not_share_a_folder(cli, interrupted):
   before = _contents(interrupted)
   with run_lock.held(interrupted):
@@ -647,6 +668,7 @@ def test_two_processes_do_not_share_a_folder(cli, interrupted):
   assert _contents(interrupted) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('what', ['metrics.csv', '00000002'])
 def test_a_full_disk_leaves_what_was_complete(cli, tmp_path, monkeypatch, what):
   replace = os.replace
@@ -692,6 +714,7 @@ def _start(folder, *arguments):
   )
 
 
+@pytest.mark.slow
 def test_command_prints_the_bar_and_the_score(tmp_path):
   process = _start(
     tmp_path, '--gin_file=mujoco_100k.gin', '--root_dir=run', *_bindings(*_TINY)
@@ -716,6 +739,7 @@ def test_command_prints_the_bar_and_the_score(tmp_path):
     assert metadata[name] == known[name]
 
 
+@pytest.mark.slow
 def test_command_says_what_is_wrong_in_one_line(tmp_path):
   process = _start(tmp_path, '--gin_file=nope.gin')
   out, err = process.communicate()
@@ -725,6 +749,7 @@ def test_command_says_what_is_wrong_in_one_line(tmp_path):
   assert err.count('\n') == 1
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_complete_files(tmp_path):
   process = _start(
     tmp_path,
@@ -900,6 +925,7 @@ def test_a_learning_curve_that_fails_costs_a_warning(
   assert _facts(tmp_path / 'run')['finished'] is True
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_seed_is_refused(cli, interrupted, tmp_path):
   code, _, err = cli(*_INTERRUPTED, '--root_dir=other', '--seed=1')
   assert code == 1, err
@@ -926,6 +952,7 @@ def test_scores_have_the_names_of_how_the_policy_acted():
   }
 
 
+@pytest.mark.slow
 def test_a_binding_that_changes_nothing_is_told_once(cli, tmp_path, caplog):
   bindings = _bindings(*_TINY, 'polyak_update.target_update_tau=0.5')
   cli('--gin_file=bitflip.gin', f'--root_dir={tmp_path / "run"}', *bindings)
@@ -935,6 +962,7 @@ def test_a_binding_that_changes_nothing_is_told_once(cli, tmp_path, caplog):
   ]
 
 
+@pytest.mark.slow
 def test_what_run_json_and_evaluations_count(cli, tmp_path, monkeypatch):
   numbers, finished = [], []
   returns, remove = evaluate.Evaluator.returns, checkpoints.Checkpoints.remove

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import gin
 import numpy as np
 import tensorflow as tf
+from absl import logging
 from tf_agents.networks import utils as network_utils
 from tf_agents.typing import types
 
@@ -112,6 +113,19 @@ class ObservationNormalizer(tf.Module):
     count = max(int(self._count), 1)
     deviation = np.sqrt(self._sum_of_squares.numpy() / count)
     return np.flatnonzero(deviation <= _rounding(self._exact_mean.numpy()))
+
+  def warn_if_empty(self) -> None:
+    """Logs a warning where nothing has been added to the statistics.
+
+    In a function that TensorFlow traces it looks once, at the tracing.
+    """
+    with tf.init_scope():
+      if tf.executing_eagerly() and self._count.numpy() == 0:
+        logging.warning(
+          'Observations are not normalised: the normaliser has seen none. Add '
+          'qwr_tf.acting.observers.normalizer_observer(agent) to the observers '
+          'of the driver that collects.'
+        )
 
   def _merge(self, observations: tf.Tensor, added: tf.Tensor) -> None:
     count, new = tf.cast(self._count, tf.float64), tf.cast(added, tf.float64)

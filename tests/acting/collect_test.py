@@ -210,6 +210,7 @@ def test_stored_actions_are_not_clipped():
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('env_steps', [1, 3, 4, 5])
 def test_calls_continue_the_stream(env_steps):
   at_once = _Setup(env_steps=60)
@@ -257,6 +258,7 @@ def test_an_episode_that_just_ended_gets_its_final_row():
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'env_steps, interactions, ended',
   [(1, 3, 1), (3, 3, 1), (4, 4, 2), (5, 6, 3), (6, 6, 3), (7, 9, 4)],
@@ -452,6 +454,7 @@ def test_rows_are_those_of_tf_agents_driver(continuous):
 # Coming back to where it was
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('env_steps', [1, 2, 4, 5])
 @pytest.mark.parametrize('calls', [0, 1, 3])
 def test_a_restored_collector_goes_on_as_the_saved_one(env_steps, calls):

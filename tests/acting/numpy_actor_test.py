@@ -376,6 +376,7 @@ def _greedy_actor(critic_fn, epsilon):
 _TORSO = functools.partial(torsos.mlp_torso, (8,), layer_norm=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'critic_fn, in_numpy',
   [

@@ -115,6 +115,7 @@ def _rows(folder):
     return list(csv.DictReader(f))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('file', _PRESETS)
 def test_presets_run(cli, tmp_path, file):
   if 'bitflip' in file:
@@ -154,6 +155,7 @@ def test_presets_run(cli, tmp_path, file):
   assert 'data    set: mean return 3.0 of 4 episodes, 36 transi' in out
 
 
+@pytest.mark.slow
 def test_finished_run_says_so_again(cli, tmp_path):
   _cheetah(tmp_path / 'set')
   arguments = ('--gin_file=offline_bc_mujoco.gin', *_bindings(*_TINY)) + tuple(
@@ -169,6 +171,7 @@ def test_finished_run_says_so_again(cli, tmp_path):
   assert again[1:] == out.splitlines()
 
 
+@pytest.mark.slow
 def test_online_goes_on_in_the_same_table(tmp_path):
   _cheetah(tmp_path / 'set')
   gin_files.parse(
@@ -202,6 +205,7 @@ def test_a_time_limit_is_what_it_is_in_the_environment(tmp_path, is_terminal):
   assert parts.data.transitions == (40 if is_terminal else 36)
 
 
+@pytest.mark.slow
 def test_statistics_are_fitted_before_the_first_step(tmp_path):
   path = _cheetah(tmp_path / 'set')
   gin_files.parse(
@@ -253,6 +257,7 @@ def test_offline_first_goes_on_waiting():
     other.restore(state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('iterations', [1, 3])
 def test_goes_on_exactly_before_and_after_the_switch(tmp_path, iterations):
   _cheetah(tmp_path / 'set')
@@ -486,6 +491,7 @@ _NO_BITFLIP = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'file, sizes, spaces',
   [
@@ -504,6 +510,7 @@ def test_without_a_simulator_the_same_is_learned(tmp_path, file, sizes, spaces):
     np.testing.assert_array_equal(one, other, one.name)
 
 
+@pytest.mark.slow
 def test_a_run_without_a_simulator_ends_with_a_policy(cli, tmp_path):
   _cheetah(tmp_path / 'set', metadata={'ref_min_score': 0, 'ref_max_score': 9})
   code, out, err = cli(
@@ -571,6 +578,7 @@ def test_no_simulator_s_refusals(cli, tmp_path, bindings, message):
   assert not (tmp_path / 'run').exists()
 
 
+@pytest.mark.slow
 def test_what_was_logged_stands_for_visited_states(tmp_path):
   path = _cheetah(tmp_path / 'set')
   agent = _train_parts('offline_mujoco.gin', *_NO_CHEETAH).agent

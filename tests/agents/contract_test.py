@@ -142,6 +142,7 @@ def _assert_keeps_the_contract(parts, rebuild, tmp_path):
   np.testing.assert_allclose(actions, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('file', _PRESETS)
 def test_a_preset_keeps_the_contract(file, tmp_path):
   def build():
@@ -150,6 +151,7 @@ def test_a_preset_keeps_the_contract(file, tmp_path):
   _assert_keeps_the_contract(build(), build, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('file', _PRESETS)
 def test_a_preset_fits_the_other_actions_or_says_why_not(file):
   environment = _other_kind(file)
@@ -183,6 +185,7 @@ def test_awr_knows_the_environments_step_size(environment, step, scale):
     assert experiment.by_environment() == scale
 
 
+@pytest.mark.slow
 def test_a_tape_inside_the_compiled_loop():
   # The distributional critic asks for dF / dQ at every step of a phase.
   parts = _build(
@@ -201,6 +204,7 @@ def test_a_tape_inside_the_compiled_loop():
 # Presets that learn from an iteration's own data.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'file, environment, interactions, episodes',
   [
@@ -248,6 +252,7 @@ _EXTENDED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'file, extension',
   [

@@ -119,6 +119,7 @@ _UPDATES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('update', _UPDATES)
 @pytest.mark.parametrize('reuse_train_steps', [1, 3, 5])
 def test_targets_and_gradients_are_those_of_the_naive_way(
@@ -137,6 +138,7 @@ def test_targets_and_gradients_are_those_of_the_naive_way(
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_phase_does_not_keep_what_an_earlier_one_computed():
   """The table has changed in between, and the target with it."""
   agent = _agent(horizon=2)
@@ -157,6 +159,7 @@ def test_a_phase_does_not_keep_what_an_earlier_one_computed():
     table.append(_episode(np.random.default_rng(5), 6))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'actions',
   [
@@ -201,6 +204,7 @@ def test_weights_and_gradients_are_those_of_the_naive_way(actions):
     np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_later_steps_draw_the_actions_of_the_naive_way():
   """Their numbers since training began decide, not those in the phase."""
   results = []
@@ -232,6 +236,7 @@ def _counting_agent(seen, **kwargs):
   return _agent(critic_class=Counting, **kwargs)
 
 
+@pytest.mark.slow
 def test_critic_steps_between_two_copies_share_what_is_computed(monkeypatch):
   """Each of the 40 interactions has one row after it to bootstrap from."""
   monkeypatch.setattr(exact_reuse, '_CHUNK_ROWS', 8)
@@ -245,6 +250,7 @@ def test_critic_steps_between_two_copies_share_what_is_computed(monkeypatch):
   assert 30 < sum(seen) <= 40
 
 
+@pytest.mark.slow
 def test_each_drawn_row_is_computed_once_per_target(monkeypatch):
   """160 draws from 40 interactions: the torso sees at most the table."""
   monkeypatch.setattr(exact_reuse, '_CHUNK_ROWS', 8)
@@ -256,6 +262,7 @@ def test_each_drawn_row_is_computed_once_per_target(monkeypatch):
   assert 30 < sum(seen) <= 40  # Five chunks.
 
 
+@pytest.mark.slow
 def test_a_target_that_always_moves_is_not_computed_ahead(monkeypatch):
   monkeypatch.setattr(exact_reuse, '_CHUNK_ROWS', 1)
   agent = _agent(horizon=1, target_update_fn=target_updates.polyak_update)
@@ -275,6 +282,7 @@ def test_a_target_that_always_moves_is_not_computed_ahead(monkeypatch):
   assert [int(n) for n in rows] == [10 * _BATCH] + 9 * [_BATCH]
 
 
+@pytest.mark.slow
 def test_a_target_that_moves_early_is_computed_for_as_long_as_it_stays(
   monkeypatch,
 ):
@@ -292,6 +300,7 @@ def test_a_target_that_moves_early_is_computed_for_as_long_as_it_stays(
   assert steps == [10, 3, 3, 1]  # From 0, 3, 6 and 9 on.
 
 
+@pytest.mark.slow
 def test_slots_that_want_the_state_are_refused():
   """In one line, when the loop is made."""
   for actions in (
@@ -311,6 +320,7 @@ def test_slots_that_want_the_state_are_refused():
     exact_reuse.ExactReuse(agent, _table(agent), _BATCH)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'slot',
   [

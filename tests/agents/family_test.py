@@ -237,6 +237,7 @@ _RELATIVES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('file', _RELATIVES)
 def test_equal_weights_turn_relatives_into_cloning(file):
   agent_class, action_spec = _RELATIVES[file]
@@ -254,6 +255,7 @@ def test_equal_weights_turn_relatives_into_cloning(file):
   np.testing.assert_allclose(actual, -np.mean(log_probs), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_equal_weights_turn_qwr_into_cloning_in_expectation():
   # Cloning an action drawn from mu costs, in the mean, what QWR's enumerated
   # regression costs: - sum_a mu(a|s) log pi(a|s).

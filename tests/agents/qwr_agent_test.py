@@ -224,6 +224,7 @@ _MINIBATCH_LSE = functools.partial(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('horizon', [1, 3])
 @pytest.mark.parametrize(
   'backup_fn, oracle',
@@ -702,6 +703,7 @@ def _exact_share(n, beta):
   return mass[1] / mass.sum()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('n, printed', [(1, 0.5), (4, 0.818), (8, 0.852)])
 def test_n_samples_take_part_of_the_step_on_two_actions(n, printed):
   # mu = (1/2, 1/2), Q = (0, 1), beta = 1/2; all actions would give .881.
@@ -728,6 +730,7 @@ def test_n_samples_take_part_of_the_step_on_two_actions(n, printed):
   assert abs(mass[1] / mass.sum() - exact) < 0.005  # 80K states: 3 sigma
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('n, part', [(1, 0.0), (4, 0.75), (16, 15 / 16)])
 def test_n_samples_take_part_of_the_step_on_a_line(n, part):
   # mu = N(m, s^2), Q = g a. With V the mean of the same n actions, a_j and
@@ -917,6 +920,7 @@ def test_weights_that_would_broadcast_are_refused(shape):
       function(windows, weights=weights)
 
 
+@pytest.mark.slow
 def test_only_seed_stream_and_step_decide_what_is_drawn():
   agent, twin, other = (_agent(_CONTINUOUS, seed=s) for s in (5, 5, 6))
   windows = _windows(agent, batch=8)
@@ -1098,6 +1102,7 @@ class _Loop:
     return types.SimpleNamespace(interactions=20, call=len(self.seen))
 
 
+@pytest.mark.slow
 def test_an_iteration_collects_and_then_trains():
   loop = _Loop(critic_steps=3, actor_steps=2, rounds=2)
   assert loop.seen == []  # Nothing happens before it is asked for.
@@ -1115,6 +1120,7 @@ def test_an_iteration_collects_and_then_trains():
   assert all(np.isfinite(v) for v in scalars.values())
 
 
+@pytest.mark.slow
 def test_the_loop_is_a_function_of_the_seed():
   runs = [_Loop(seed, critic_steps=3, actor_steps=2) for seed in (0, 0, 1)]
   for loop in runs:
@@ -1179,6 +1185,7 @@ def _phases_by_hand(loop, critic_steps, actor_steps, rounds):
   return np.mean(losses)
 
 
+@pytest.mark.slow
 def test_the_compiled_phases_are_the_papers_steps():
   settings = {'critic_steps': 3, 'actor_steps': 2, 'rounds': 2}
   compiled, by_hand = _Loop(**settings), _Loop()
@@ -1190,6 +1197,7 @@ def test_the_compiled_phases_are_the_papers_steps():
     np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_target_is_copied_when_each_phase_begins():
   # Fewer steps than the period: only step 0 of the phase copies, and the
   # target is what the critic was before it.
@@ -1203,6 +1211,7 @@ def test_the_target_is_copied_when_each_phase_begins():
     assert scalars['actor_loss'] == 0  # No steps, no loss.
 
 
+@pytest.mark.slow
 def test_means_and_maxima_are_those_of_all_rounds():
   # One weight for all actions of a step: two rounds of two actor steps.
   of_step, count = tf.constant([1.0, 5.0, 2.0, 3.0]), tf.Variable(0)
@@ -1222,6 +1231,7 @@ def test_means_and_maxima_are_those_of_all_rounds():
   assert metrics['weight_max'] == 5.0
 
 
+@pytest.mark.slow
 def test_no_critic_steps_leave_the_critic_alone():
   loop = _Loop(critic_steps=0, actor_steps=2)
   actor, critic, target = _networks_of(loop.agent)

@@ -68,6 +68,7 @@ def _checked(case):
   return _all_checked()[case]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('case', _EXACT)
 def test_replicas_together_make_the_step_of_one_device(case):
   found = _checked(case)
@@ -197,6 +198,7 @@ def _compiled(fn, arguments):
   return tf.function(flat, jit_compile=True), tf.nest.flatten(arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('case', ['gaussian', 'discrete', 'images'])
 def test_compiled_programs_are_the_same_and_fit_for_a_tpu(case):
   for name, fn, arguments in _programs(case):

@@ -108,6 +108,7 @@ def _checked(agent, experience):
 # Drivers, buffers, learner
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'name, buffer_fn',
   [
@@ -150,6 +151,7 @@ def test_the_stock_learner_trains_the_agent(name, buffer_fn, tmp_path):
     assert np.any(variable != old), variable.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', _NAMES)
 def test_train_counts_one_step_and_takes_the_collect_data_spec(name):
   agent = _agent(name)
@@ -193,6 +195,7 @@ def _stock_actor(name, network, **kwargs):
   return network(time_step_spec.observation, action_spec, **kwargs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['CartPole-v1', 'Pendulum-v1'])
 def test_an_actor_network_of_tf_agents(name):
   stock = _stock_actor(
@@ -247,6 +250,7 @@ def test_a_squashed_actor_network_is_refused():
     _agent('Pendulum-v1', actor_network=stock)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', _ONE_OF_EACH)
 def test_the_driver_stores_mu_with_every_frame(name):
   agent = _agent(name)
@@ -287,6 +291,7 @@ def test_the_collect_policy_does_not_clip_and_the_policy_does():
 # Saving
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings('ignore:Encoding a StructuredValue')
 @pytest.mark.parametrize('name', _ONE_OF_EACH)
 def test_policies_can_be_saved(name, tmp_path):
@@ -317,6 +322,7 @@ def test_policies_can_be_saved(name, tmp_path):
   assert step.action.dtype == _specs(name)[1].dtype
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', _ONE_OF_EACH)
 def test_a_checkpoint_holds_the_whole_agent(name, tmp_path):
   agent = _agent(name, horizon=1)
@@ -365,6 +371,7 @@ def test_a_checkpoint_holds_the_whole_agent(name, tmp_path):
 # What a run builds
 
 
+@pytest.mark.slow
 def test_the_seed_of_a_run_decides_its_initial_weights():
   def weights(seed):
     agent = experiment.make_agent(*_specs('Pendulum-v1'), seed=seed)

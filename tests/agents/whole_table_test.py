@@ -205,6 +205,7 @@ def _weight_fn():
   return functools.partial(regression.exp_weights, beta=_BETA)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'action_spec, capacity, chunk_rows',
   [(_DISCRETE, 100, 7), (_CONTINUOUS, 9, 1000)],
@@ -274,6 +275,7 @@ def test_values_are_those_at_the_start_of_the_phase():
   assert np.abs(after - before).max() > 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'update_fn, critic_steps, gap',
   [
@@ -307,6 +309,7 @@ def test_numbers_are_those_of_the_target_at_step_0(
   _assert_gap(agent, 1.0)
 
 
+@pytest.mark.slow
 def test_a_polyak_target_moves_once_per_critic_step():
   agent = _agent(target_update_fn=_polyak(0.25), critic_step_size=0.0)
   _copy_with_gap(agent, 1.0)
@@ -325,6 +328,7 @@ def test_a_polyak_target_moves_once_per_critic_step():
   _assert_gap(agent, 0.75**6)
 
 
+@pytest.mark.slow
 def test_phases_draw_anew():
   agent = _agent()
   source = whole_table.WholeTable(agent, _table(agent), 8)
@@ -339,6 +343,7 @@ def test_phases_draw_anew():
   assert np.any(first != drawn(source.critic_phase))
 
 
+@pytest.mark.slow
 def test_phases_without_critic_steps_draw_anew():
   # As those of RWR.
   agent = _agent()
@@ -349,6 +354,7 @@ def test_phases_without_critic_steps_draw_anew():
   assert np.any(after != before)
 
 
+@pytest.mark.slow
 def test_each_row_draws_actions_of_its_own():
   agent = _agent(
     _CONTINUOUS,
@@ -382,6 +388,7 @@ def test_steps_follow_the_collected_data():
   assert step_counts.fixed_steps(1000, 7) == 7
 
 
+@pytest.mark.slow
 def test_the_loop_runs_as_many_steps_as_the_data_ask_for():
   agent = _agent()
   table = _table(agent)
@@ -422,6 +429,7 @@ def _eager_losses(critic_steps, actor_steps):
   return np.mean(critic), np.mean(actor)
 
 
+@pytest.mark.slow
 def test_a_distributional_value_takes_returns_as_point_masses():
   critic = functools.partial(
     networks.DistributionalCritic,

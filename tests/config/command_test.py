@@ -24,6 +24,7 @@ time.sleep(20)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', _COMMANDS)
 def test_ctrl_c_while_a_command_imports_is_one_line(name, tmp_path):
   # Every command imports NumPy, and here that is when Ctrl-C comes.

@@ -41,6 +41,7 @@ def test_finds_by_bare_name_and_by_path(tmp_path, monkeypatch):
   assert gin_files.find('own.gin').resolve() == own
 
 
+@pytest.mark.slow
 def test_gin_s_own_names_for_tensorflow_may_be_there(run_program):
   """gin.tf has another Adam, which presets then cannot tell from ours."""
   program = (

@@ -481,6 +481,7 @@ def test_table_without_room(d4rl):
     _fill(d4rl(**flags), table)
 
 
+@pytest.mark.slow
 def test_memory_is_a_chunk(tmp_path):
   steps = 300_000
   content = {

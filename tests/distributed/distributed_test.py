@@ -91,6 +91,7 @@ def _end(process, seconds=900):
 # One run, all roles
 
 
+@pytest.mark.slow
 def test_a_launched_run_comes_to_its_end_though_roles_die(tmp_path):
   folder = tmp_path / 'run'
   # A learner that waits for nobody would be over before anybody has died.
@@ -379,6 +380,7 @@ def _weights(made):
   return [v.numpy() for v in reverb_server.acting_variables(network)]
 
 
+@pytest.mark.slow
 def test_collectors_act_with_the_learners_policy(pair):
   assert any(
     (a != b).any()
@@ -393,6 +395,7 @@ def test_collectors_act_with_the_learners_policy(pair):
   assert pair.collecting.writer.interactions == 50
 
 
+@pytest.mark.slow
 def test_collectors_are_at_most_an_iteration_ahead(pair):
   pair.remote.publish()
   for _ in range(3):
@@ -406,6 +409,7 @@ def test_collectors_are_at_most_an_iteration_ahead(pair):
   assert pair.remote.lost == 0
 
 
+@pytest.mark.slow
 def test_a_server_without_a_policy_gets_one(pair):
   pair.remote.publish()
   pair.remote._writes += 1  # As if the server had come back without it.
@@ -420,6 +424,7 @@ def test_a_server_without_a_policy_gets_one(pair):
   assert last.rate_limiter_info.insert_stats.completed == 2
 
 
+@pytest.mark.slow
 def test_a_learner_watches_what_its_phases_wait_for(pair, monkeypatch):
   learner = learner_role.Learner(pair.connection, '', 5.0)
   assert learner._complaint() == ('', 0.0)
@@ -436,6 +441,7 @@ def test_a_learner_watches_what_its_phases_wait_for(pair, monkeypatch):
   assert 'away' in complaint and seconds == pair.connection.seconds
 
 
+@pytest.mark.slow
 def test_a_learner_that_waits_too_long_ends(pair, monkeypatch):
   learner = learner_role.Learner(pair.connection, '', 0.1)
   learner._collector = pair.remote
@@ -453,6 +459,7 @@ def test_a_learner_that_waits_too_long_ends(pair, monkeypatch):
   assert code == 1 and pair.connection.address in message
 
 
+@pytest.mark.slow
 def test_the_end_of_training_ends_collectors(pair):
   pair.remote.publish()
   assert pair.collecting.step()
@@ -462,6 +469,7 @@ def test_the_end_of_training_ends_collectors(pair):
   assert not pair.collecting.step()
 
 
+@pytest.mark.slow
 def test_a_run_that_was_finished_before_ends_no_other_run(pair):
   own = reverb_client.as_item('gamma = 0.9\nseed = 0\n')
   pair.connection.write(reverb_server.CONFIGURATION, own)
@@ -474,6 +482,7 @@ def test_a_run_that_was_finished_before_ends_no_other_run(pair):
   assert not pair.collecting.step()
 
 
+@pytest.mark.slow
 def test_roles_of_another_seed_are_told(pair):
   texts = []
   for seed in (3, 4):
@@ -488,6 +497,7 @@ def test_roles_of_another_seed_are_told(pair):
     pair.connection.check({}, texts[1])
 
 
+@pytest.mark.slow
 def test_collectors_that_nobody_takes_from_give_up(pair):
   pair.collecting._wait_seconds = 0.2
   pair.remote.publish()
@@ -497,6 +507,7 @@ def test_collectors_that_nobody_takes_from_give_up(pair):
       pair.collecting.step()
 
 
+@pytest.mark.slow
 def test_a_learner_without_collectors_gives_up(pair):
   pair.remote._wait_seconds = 0.5
   with pytest.raises(
@@ -505,6 +516,7 @@ def test_a_learner_without_collectors_gives_up(pair):
     pair.remote()
 
 
+@pytest.mark.slow
 def test_the_learners_count_goes_on_from_a_checkpoint(pair):
   pair.remote.publish()
   pair.collecting.step()
@@ -543,6 +555,7 @@ def _launched(replay=_FOREVER, collector=_FOREVER, learner=_FOREVER, argv=()):
   return launcher, processes, lines
 
 
+@pytest.mark.slow
 def test_the_launcher_ends_all_when_the_learner_has_ended(monkeypatch):
   monkeypatch.setattr(launch, '_SECONDS_TO_END', 0.5)
   launcher, processes, lines = _launched(learner='')
@@ -551,6 +564,7 @@ def test_the_launcher_ends_all_when_the_learner_has_ended(monkeypatch):
   assert lines == []
 
 
+@pytest.mark.slow
 def test_the_launcher_starts_a_role_anew_five_times(tmp_path):
   note = tmp_path / 'note'
   code = f'import sys; open({str(note)!r}, "a").write("x" + str(sys.argv[1:]));'
@@ -565,6 +579,7 @@ def test_the_launcher_starts_a_role_anew_five_times(tmp_path):
   assert len(lines) == 6 and 'after 5 restarts' in lines[-1]
 
 
+@pytest.mark.slow
 def test_the_launcher_does_not_repeat_bad_input():
   launcher, processes, lines = _launched(learner='import sys; sys.exit(2)')
   assert launcher.run(_RUNNING) == 2
@@ -572,12 +587,14 @@ def test_the_launcher_does_not_repeat_bad_input():
   assert all(p.code() is not None for p in processes)
 
 
+@pytest.mark.slow
 def test_the_launcher_ends_all_when_interrupted():
   launcher, processes, _ = _launched()
   assert launcher.run(types.SimpleNamespace(requested=True)) == 1
   assert all(p.code() == -signal.SIGTERM for p in processes)
 
 
+@pytest.mark.slow
 def test_the_learner_has_time_to_save(tmp_path, monkeypatch):
   monkeypatch.setattr(launch, '_SECONDS_TO_END', 0.1)
   ready = tmp_path / 'ready'
@@ -595,6 +612,7 @@ def test_the_learner_has_time_to_save(tmp_path, monkeypatch):
   assert learner.code() == 7
 
 
+@pytest.mark.slow
 def test_a_second_interruption_ends_all_roles_at_once(monkeypatch):
   codes = []
   monkeypatch.setattr(os, '_exit', codes.append)

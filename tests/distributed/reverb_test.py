@@ -229,6 +229,7 @@ def test_a_policy_goes_from_here_to_there(shared):
   )
 
 
+@pytest.mark.slow
 def test_an_agent_learns_from_windows_of_a_server(tmp_path):
   optimizer = tf.keras.optimizers.legacy.Adam
   agent = replica_checks.make('gaussian', optimizer)
@@ -323,6 +324,7 @@ def _start_server(tmp_path):
     server.wait()
 
 
+@pytest.mark.slow
 def test_a_phase_goes_on_when_a_killed_server_has_come_back(start_server):
   connection = start_server()
   specs = reverb_server.signatures(_SPEC, _HORIZON, _Network())

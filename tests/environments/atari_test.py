@@ -77,6 +77,7 @@ def _oracle(game, seed, actions):
   return stacks, rewards
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('game, seed', [('Breakout', 0), ('Seaquest', 3)])
 def test_observations_and_rewards_equal_the_oracle(game, seed):
   env = _load(game, seed, clip_rewards=False)
@@ -91,6 +92,7 @@ def test_observations_and_rewards_equal_the_oracle(game, seed):
     np.testing.assert_allclose(step.observation, stack, atol=0.51)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'game, num_actions',
   [
@@ -122,6 +124,7 @@ def test_the_papers_games_reset_step_and_end(game, num_actions):
   env.close()
 
 
+@pytest.mark.slow
 def test_rewards_are_clipped_unless_for_scores():
   def rewards(game, **kwargs):
     env = _load(game, **kwargs)
@@ -134,6 +137,7 @@ def test_rewards_are_clipped_unless_for_scores():
     np.testing.assert_array_equal(rewards(game), np.clip(scores, -1, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('lives', [False, True])
 def test_an_episodes_return_is_the_score(lives):
   def episode(**kwargs):
@@ -180,6 +184,7 @@ def test_an_action_lasts_four_frames():
   assert _frames_played(env) == before + 4
 
 
+@pytest.mark.slow
 def test_a_reset_takes_1_to_30_no_ops():
   env = _load('Pong')
   played = set()
@@ -194,6 +199,7 @@ def test_a_reset_takes_1_to_30_no_ops():
   assert _frames_played(env) == 0
 
 
+@pytest.mark.slow
 def test_the_seed_determines_the_game_and_resets_continue_it():
   def observations(seed):
     env = _load('Breakout', seed, max_episode_steps=30)
@@ -329,6 +335,7 @@ def test_a_seed_starts_a_new_game_after_a_lost_life():
 # Coming back to where it was
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'lives, at',
   [(False, 'step'), (False, 'end'), (True, 'reset'), (True, 'life')],
@@ -493,6 +500,7 @@ def test_rendering_shows_the_games_screen():
   assert image.shape == (210, 160, 3) and image.dtype == np.uint8
 
 
+@pytest.mark.slow
 def test_loading_prints_nothing(run_program):
   program = (
     'from qwr_tf.config import startup\n'
@@ -503,6 +511,7 @@ def test_loading_prints_nothing(run_program):
   assert (result.returncode, result.stdout + result.stderr) == (0, '')
 
 
+@pytest.mark.slow
 def test_scores_are_the_game_s_own():
   gin_files.parse(
     ['atari_100k.gin'],

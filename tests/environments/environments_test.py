@@ -728,6 +728,7 @@ def test_rendering_needs_its_mode():
   env.close()
 
 
+@pytest.mark.slow
 def test_loading_prints_nothing(run_program):
   program = (
     'from qwr_tf.config import startup\n'

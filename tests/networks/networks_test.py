@@ -221,6 +221,7 @@ def test_value_network_ignores_the_action(action_spec):
     np.testing.assert_allclose(values[n, b], hidden[0], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_networks_take_a_batch_size_known_only_when_they_run():
   for network in (
     _critic(_CONTINUOUS, **_AUTHORS),

@@ -84,6 +84,7 @@ def _starts(table):
   return np.unique(drawn)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'capacity, rows_per_interaction, mean_length, interruptions',
   [
@@ -114,6 +115,7 @@ def test_windows_equal_those_of_whole_stacks(
       tf.nest.map_structure(np.testing.assert_array_equal, actual, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('mean_length', [2.0, 30.0])
 def test_as_many_interactions_are_kept_as_with_whole_stacks(mean_length):
   rows = _stream(np.random.default_rng(1), 120, mean_length, 0.0)

@@ -235,6 +235,7 @@ def test_table_equals_the_oracle(capacity, per_interaction, length):
     assert len(oracle.interactions()) < capacity
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('capacity', 'per_interaction', 'length'), _SIZES)
 def test_interrupted_table_equals_the_oracle(capacity, per_interaction, length):
   episodes = Episodes(capacity + 100, length, interruptions=0.3)
@@ -540,6 +541,7 @@ def test_add_batch_takes_frames_of_one_environment():
   _check(table, oracle)
 
 
+@pytest.mark.slow
 def test_get_next_counts_its_draws():
   pieces = [Episodes(19).rows(30)]
   one, oracle = _filled(30, pieces, seed=3)
@@ -586,6 +588,7 @@ def _at(window, *index):
 _ALL = slice(None)
 
 
+@pytest.mark.slow
 def test_get_next_has_the_axes_it_is_asked_for():
   # The table of shapes in `ReplayBuffer.get_next`.
   for batch_size, index in ((None, 0), (8, _ALL)):
@@ -663,6 +666,7 @@ def test_table_works_inside_a_graph_loop():
   _check(table, oracle)
 
 
+@pytest.mark.slow
 def test_a_restored_table_goes_on_as_the_saved_one(tmp_path):
   # Its draws are counted, too.
   episodes = Episodes(25)

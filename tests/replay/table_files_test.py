@@ -81,6 +81,7 @@ def _same(one, other):
     np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('spec', [_SPEC, _IMAGES], ids=['vectors', 'images'])
 @pytest.mark.parametrize('shared', [_WHOLE, _LINKED], ids=['whole', 'linked'])
 def test_every_variable_comes_back(tmp_path, spec, shared):
@@ -113,6 +114,7 @@ def _same_where_written(one, other):
   tf.nest.map_structure(np.testing.assert_array_equal, actual, expected)
 
 
+@pytest.mark.slow
 def test_a_restored_table_goes_on_as_the_saved_one(tmp_path):
   table, restored = _table(_IMAGES), _table(_IMAGES)
   pieces = list(_pieces(2, _IMAGES, 40))
@@ -192,6 +194,7 @@ def test_a_cleared_table_shares_nothing_with_what_it_held(tmp_path):
     _same_where_written(restored, table)
 
 
+@pytest.mark.slow
 def test_without_hard_links_files_are_copied(tmp_path, monkeypatch):
   def refuse(*_):
     raise OSError(1, 'Operation not permitted')

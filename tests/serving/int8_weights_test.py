@@ -72,6 +72,7 @@ def _representable(shape, rng):
   return integers, 2.0 ** rng.integers(-14, -8, shape[0])
 
 
+@pytest.mark.slow
 def test_weights_that_int8_holds_give_the_float32_actions(tmp_path):
   run = policies.make_run(tmp_path, 'mujoco_100k.gin', environment='Hopper-v4')
   (hidden,) = (

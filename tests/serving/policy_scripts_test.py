@@ -72,6 +72,7 @@ def _run_without(blocked, *arguments):
   )
 
 
+@pytest.mark.slow
 def test_playing_needs_tensorflow_and_gymnasium_only(bitflip):
   # qwr_tf is there for BitFlip alone, which is its own.
   done = _run_without(
@@ -96,6 +97,7 @@ def test_playing_needs_tensorflow_and_gymnasium_only(bitflip):
   ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'name, preset',
   [('Hopper-v4', 'mujoco_100k.gin'), ('ALE/Pong-v5', 'atari_100k_paper.gin')],
@@ -432,6 +434,7 @@ refused(run / 'elsewhere/policy', run=str(run))
 """
 
 
+@pytest.mark.slow
 def test_bad_flags_of_the_check_are_one_line():
   done = subprocess.run(
     [sys.executable, 'export/check_policy.py', '--policy=x', '--states=0'],
@@ -446,6 +449,7 @@ def test_bad_flags_of_the_check_are_one_line():
   assert done.stderr.rstrip().count('\n') == 0
 
 
+@pytest.mark.slow
 def test_exporting_and_checking(bitflip, tmp_path):
   run = tmp_path / 'run'
   shutil.copytree(bitflip.folder, run)

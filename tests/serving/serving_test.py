@@ -127,6 +127,7 @@ def _different(pattern):
 _CRITICS = {'awr': 'values', 'bc': None, 'rwr': None}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('preset', _different(f'{_ACTOR}|{_CRITIC}'))
 def test_every_preset_exports_its_policy(preset, tmp_path):
   run = policies.make_run(tmp_path, preset)
@@ -182,6 +183,7 @@ def test_nothing_is_close_to_nan():
   assert checks.difference(np.array([1.0, 1.5]), np.ones(2)).within(0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('preset', _different(_ACTOR))
 def test_every_actor_runs_on_other_runtimes(preset, tmp_path):
   run = policies.make_run(tmp_path, preset)
@@ -217,6 +219,7 @@ def test_every_actor_runs_on_other_runtimes(preset, tmp_path):
   assert sizes[0] < 0.5 * sizes[1], 'nothing was quantised'
 
 
+@pytest.mark.slow
 def test_int8_keeps_small_observations_beside_large_ones(tmp_path):
   run = policies.make_run(
     tmp_path, 'mujoco_100k.gin', environment='Humanoid-v4'
@@ -277,6 +280,7 @@ def _answers(runs, folder):
     yield name, inputs[name], {k: dict(np.load(p)) for k, p in files.items()}
 
 
+@pytest.mark.slow
 def test_tensorflow_alone_gets_the_checkpoints_answers(runs, tmp_path):
   for name, given, found in _answers(runs, tmp_path):
     agent, observations = runs(name).agent, given['observation']
@@ -336,6 +340,7 @@ def test_units_of_bounds_without_a_choice():
   np.testing.assert_allclose(units.to_agent(held), [[0.0, 0.7]])
 
 
+@pytest.mark.slow
 def test_the_seed_decides_the_samples(exports):
   run, version = exports('Pendulum-v1')
   sample = _load(version)['sample']
@@ -355,6 +360,7 @@ def test_the_seed_decides_the_samples(exports):
   assert np.abs(0.8 - first.std()) < 0.05
 
 
+@pytest.mark.slow
 def test_samples_of_discrete_actions_have_the_policys_frequencies(exports):
   run, version = exports('BitFlip-8')
   observation = tf.zeros([8000, 9])
@@ -383,6 +389,7 @@ def test_bad_observations_are_refused(observation, message, exports):
     serve(observation=tf.constant(observation))
 
 
+@pytest.mark.slow
 def test_actions_that_are_not_as_many_as_observations_are_refused(exports):
   # Neither may be broadcast: the answer would be of other pairs.
   q_values = _load(exports('Humanoid-v4')[1])['q_values']
@@ -574,6 +581,7 @@ def test_the_server_can_warm_up(name, exports):
   assert asked == set(loaded) - {'sample'}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['Pendulum-v1', 'BitFlip-8'])
 def test_tf_agents_drivers_play_the_exported_policies(name, exports):
   run, version = exports(name)

@@ -852,6 +852,7 @@ def _command(tmp_path, *arguments):
   )
 
 
+@pytest.mark.slow
 def test_command_refuses_bad_input(tmp_path):
   done = _command(
     tmp_path, '--gin_file=bitflip.gin', '--envs=BitFlip-5,Bitflop-5'

@@ -65,6 +65,7 @@ def _poison(parts, column, row):
   parts.table.append = poisoned
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('column', ['reward', 'observation'])
 def test_a_bad_row_stops_at_the_first_step_that_draws_it(tmp_path, column):
   parts = _parts('QwrAgent.horizon=1')
@@ -96,6 +97,7 @@ def test_a_bad_row_stops_at_the_first_step_that_draws_it(tmp_path, column):
     assert weights and all(np.isfinite(batch[name]).all() for name in weights)
 
 
+@pytest.mark.slow
 def test_a_step_that_would_break_the_weights_is_not_taken(tmp_path):
   # The first step is finite and makes weights of 1e30; the second overflows.
   parts = _parts('critic/Adam.learning_rate=1e30')
@@ -106,6 +108,7 @@ def test_a_step_that_would_break_the_weights_is_not_taken(tmp_path):
   assert 'of critic step 2; lower the learning rates' in message
 
 
+@pytest.mark.slow
 def test_the_actor_s_steps_are_watched_too(tmp_path):
   parts = _parts(
     'QwrAgent.weight_fn=@infinite_weights',
@@ -118,6 +121,7 @@ def test_the_actor_s_steps_are_watched_too(tmp_path):
   assert message.startswith('NaN or Inf in weights of actor step 1; ')
 
 
+@pytest.mark.slow
 def test_an_actor_that_learns_while_the_critic_acts(tmp_path):
   parts = _parts(
     'QwrAgent.policies_fn=@epsilon_greedy_policies',

@@ -70,6 +70,7 @@ def _plan(run, **kwargs):
   )
 
 
+@pytest.mark.slow
 def test_killed_in_every_phase(tmp_path):
   rng = random.Random(0)
   plans = [_plan('never')]
@@ -99,6 +100,7 @@ _RELATIVES = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('gin_file, bindings', _RELATIVES)
 def test_relatives_go_on_exactly(tmp_path, gin_file, bindings):
   tf.config.run_functions_eagerly(True)
@@ -137,6 +139,7 @@ def _can_mount():
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not _can_mount(), reason='no mount namespaces here')
 def test_a_full_disk_and_one_that_is_read_only(tmp_path):
   (tmp_path / 'disk').mkdir()

@@ -42,6 +42,7 @@ def _closed_port():
     return listener.getsockname()[1]
 
 
+@pytest.mark.slow
 def test_a_run_on_two_replicas_from_logged_data_ends_with_a_policy(tmp_path):
   with environments.load('BitFlip-20', seed=0) as wrapped:
     policy = recording.random_policy(wrapped.env.action_space, seed=0)
@@ -240,6 +241,7 @@ def test_more_replicas_than_gpus_are_refused(monkeypatch):
 # Deadlines
 
 
+@pytest.mark.slow
 def test_a_wait_that_takes_too_long_ends_the_process_with_a_message():
   code = (
     'import time; from qwr_tf.training import deadlines\n'

@@ -34,6 +34,7 @@ def _agent(env):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'name, size, fps',
   [('Pendulum-v1', (500, 500), 30), ('ALE/Pong-v5', (210, 160), 15)],
@@ -179,6 +180,7 @@ def test_the_mode_is_filmed(tmp_path, monkeypatch):
   assert drawn == [None, None]
 
 
+@pytest.mark.slow
 def test_the_game_s_own_episode_is_filmed():
   settings = _settings(
     'ALE/Pong-v5', 'load_environment.terminal_on_life_loss=True'

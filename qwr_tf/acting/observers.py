@@ -1,0 +1,30 @@
+"""Observers for TF-Agents' drivers."""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+from tf_agents.trajectories import trajectory
+
+
+def normalizer_observer(agent) -> Callable[[trajectory.Trajectory], None]:
+  """An observer that keeps an agent's observation normaliser up to date.
+
+  `qwr_tf.train` updates it while collecting. In a driver of TF-Agents the
+  statistics stay at the identity unless this observer is among those of the
+  driver that collects.
+
+  Args:
+    agent: a `QwrAgent`, with or without a normaliser.
+
+  Returns:
+    A function for `observers=[...]` of Python and TensorFlow drivers: adds the
+    observations of a trajectory [*batch, ...] to the statistics.
+  """
+  normalizer = getattr(agent.acting_network, 'normalizer', None)
+  shape = agent.time_step_spec.observation.shape
+
+  def observe(step: trajectory.Trajectory) -> None:
+    if normalizer is not None:
+      normalizer.update(tf.reshape(step.observation, [-1, *shape]))
+
+  return observe
