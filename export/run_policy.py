@@ -255,6 +255,7 @@ def returns(
   episodes: int,
   seed: int,
   show: Callable[[Any], None] | None = None,
+  max_steps: int = 100_000,
 ) -> Iterator[float]:
   """Plays episodes and yields their undiscounted returns.
 
@@ -264,19 +265,41 @@ def returns(
     episodes: how many.
     seed: of the first reset; later ones continue its random numbers.
     show: is given what each state looks like.
+    max_steps: of an episode.
+
+  Raises:
+    InputError: if the environment fails, or an episode does not end.
   """
   for episode in range(episodes):
-    observation, _ = env.reset(seed=None if episode else seed)
-    total, over = 0.0, False
+    with _faults_of(env):
+      observation, _ = env.reset(seed=None if episode else seed)
+    total, over, steps = 0.0, False, 0
     while not over:
+      if steps == max_steps:
+        raise InputError(
+          f'an episode has not ended in {max_steps} steps; set a time limit '
+          'with --max_episode_steps'
+        )
+      steps += 1
       if show:
         show(env.render())
       action = np.asarray(act(np.asarray(observation)), env.action_space.dtype)
-      observation, reward, terminated, truncated, _ = env.step(
-        action if action.ndim else action.item()
-      )
+      with _faults_of(env):
+        observation, reward, terminated, truncated, _ = env.step(
+          action if action.ndim else action.item()
+        )
       total, over = total + float(reward), terminated or truncated
     yield total
+
+
+@contextlib.contextmanager
+def _faults_of(env: gymnasium.Env) -> Iterator[None]:
+  """Turns errors of an environment into an InputError."""
+  try:
+    yield
+  except Exception as error:  # Each environment has its own.
+    name = env.spec.id if env.spec else str(env)
+    raise InputError(f'{name}: {type(error).__name__}: {error}') from error
 
 
 @contextlib.contextmanager
@@ -318,6 +341,9 @@ def _arguments() -> argparse.Namespace:
   parser.add_argument('--environment', help='ID or module:ID, if another one')
   parser.add_argument('--episodes', type=int, default=10)
   parser.add_argument('--seed', type=int, default=0)
+  parser.add_argument(
+    '--max_episode_steps', type=int, default=100_000, help='an error beyond'
+  )
   parser.add_argument('--sample', action='store_true', help='not the mode')
   parser.add_argument(
     '--trust_module',
@@ -329,8 +355,14 @@ def _arguments() -> argparse.Namespace:
     '--video', type=pathlib.Path, help='one more episode, .mp4 or .gif'
   )
   arguments = parser.parse_args()
-  if arguments.episodes < 1 or not 0 <= arguments.seed < 2**63:
-    parser.error('--episodes must be 1 or more, --seed from 0 to 2**63 - 1')
+  if (
+    min(arguments.episodes, arguments.max_episode_steps) < 1
+    or not 0 <= arguments.seed < 2**63
+  ):
+    parser.error(
+      '--episodes and --max_episode_steps must be 1 or more, '
+      '--seed from 0 to 2**63 - 1'
+    )
   return arguments
 
 
@@ -349,14 +381,14 @@ def main() -> None:
       policy.metadata, flags.environment, render_mode, flags.trust_module
     )
 
-  env = environment(None)
+  env, limit = environment(None), flags.max_episode_steps
   if flags.video:  # First, as this is what may not work.
     shown = environment('rgb_array')
     with video(flags.video, policy.metadata['render_fps']) as show:
-      next(returns(shown, act(), 1, flags.seed, show))
+      next(returns(shown, act(), 1, flags.seed, show, limit))
     print(f'video   {flags.video}')
   totals = []
-  for total in returns(env, act(), flags.episodes, flags.seed):
+  for total in returns(env, act(), flags.episodes, flags.seed, max_steps=limit):
     totals.append(total)
     print(f'episode {len(totals):3}  {total:.1f}', flush=True)
   spread = statistics.pstdev(totals)
@@ -367,9 +399,15 @@ def run() -> int:
   """Calls main; turns the expected errors into one line and an exit code."""
   try:
     main()
+    print(end='', flush=True)
+    return 0
+  except BrokenPipeError:  # Whoever read has seen enough, `head` for instance.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
   except InputError as error:
     message, code = str(error), 2
+  except KeyboardInterrupt:
+    message, code = 'interrupted', 1
   except FloatingPointError as error:
     message, code = str(error), 1
   print(f'error: {" ".join(message.split())}', file=sys.stderr)

@@ -109,6 +109,10 @@ def run() -> int:
   """Calls main; turns the expected errors into one line and an exit code."""
   try:
     main()
+    print(end='', flush=True)
+    return 0
+  except BrokenPipeError:  # Whoever read has seen enough, `head` for instance.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
   except grpc.RpcError as error:
     message, code = f'{error.code().name}: {error.details()}', 1

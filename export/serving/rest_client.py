@@ -12,6 +12,7 @@ outputs as JSON. Exit codes: 0 done, 2 bad input, 1 the server has no answer.
 import argparse
 import http.client
 import json
+import os
 import sys
 import urllib.error
 import urllib.request
@@ -171,6 +172,10 @@ def run() -> int:
   """Calls main; turns the expected errors into one line and an exit code."""
   try:
     main()
+    print(end='', flush=True)
+    return 0
+  except BrokenPipeError:  # Whoever read has seen enough, `head` for instance.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
   except ServerError as error:
     message, code = str(error), 1

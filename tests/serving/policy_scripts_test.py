@@ -17,6 +17,8 @@ import tensorflow as tf
 from gymnasium import spaces
 
 from export import run_policy
+from export.serving import grpc_client
+from export.serving import rest_client
 from qwr_tf import environments
 from qwr_tf import serving
 from qwr_tf.config.errors import ConfigError
@@ -276,7 +278,7 @@ def test_the_video_shows_an_episode(tmp_path):
     (['--policy={}', '--environment=Nope-v0'], "doesn't exist"),
     (['--policy={}', '--environment=no_such:X-v0'], 'no_such'),
     (['--policy={}', '--video=x.mp4'], 'render_mode'),
-    (['--policy={}', '--episodes=0'], '--episodes must be 1 or more'),
+    (['--policy={}', '--episodes=0'], 'must be 1 or more'),
     (['--policy={}', f'--seed={2**63}'], '--seed from 0 to 2**63 - 1'),
     (['--policy={}', '--nonsense'], 'unrecognized arguments: --nonsense'),
   ],
@@ -332,6 +334,45 @@ def test_a_damaged_export_is_one_line(bitflip, play, tmp_path):
   assert (code, out) == (2, '')
   assert 'cannot be' in err
   assert err.startswith('error: ') and err.count('\n') == 1
+
+
+@pytest.mark.parametrize(
+  'script', [run_policy, rest_client, grpc_client], ids=lambda s: s.__name__
+)
+def test_a_reader_that_went_away_is_no_error(script, monkeypatch):
+  reader, writer = os.pipe()
+  os.close(reader)
+
+  def main():
+    for line in range(10):
+      print('a line', line, flush=True)
+
+  monkeypatch.setattr(script, 'main', main)
+  with open(writer, 'w') as gone, monkeypatch.context() as patches:
+    patches.setattr(sys, 'stdout', gone)
+    assert script.run() == 0
+  monkeypatch.setattr(sys, 'stdout', None)  # A closed one.
+  assert script.run() == 0
+
+
+def test_an_episode_that_does_not_end_is_one_line(bitflip, play, monkeypatch):
+  def endless(self, action):
+    return np.zeros(9, np.float32), 0.0, False, False, {}
+
+  # With the time limit that gymnasium would have added.
+  monkeypatch.setattr(environments.BitFlipEnv, 'step', endless)
+  policy = f'--policy={bitflip.folder}/policy'
+  code, out, err = play(policy, '--max_episode_steps=50')
+  assert (code, out) == (2, '')
+  assert err.count('\n') == 1 and '--max_episode_steps' in err
+
+  def broken(self, action):
+    return np.zeros(9, np.float32), 0.0, False, {}
+
+  monkeypatch.setattr(environments.BitFlipEnv, 'step', broken)
+  code, out, err = play(policy)
+  assert (code, out) == (2, '')
+  assert err.count('\n') == 1 and 'BitFlip-8: ValueError' in err
 
 
 def test_no_policy_acts_on_nan(bitflip, play, monkeypatch):
