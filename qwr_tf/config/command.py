@@ -88,6 +88,10 @@ class _Stream(io.TextIOWrapper):
 
 def parse_flags(argv: list[str]) -> list[str]:
   """Parses flags; exits with 2 if they are wrong, with 0 after --help."""
+  is_utf8 = sys.getfilesystemencoding() == 'utf-8'
+  if not is_utf8 and not ''.join((*argv, os.getcwd())).isascii():
+    # TensorFlow would write to another folder than Python.
+    _exit(2, 'a path here is not ASCII; set PYTHONUTF8=1 or a UTF-8 locale.')
   try:
     rest = flags.FLAGS(argv)
   except flags.Error as error:

@@ -156,7 +156,7 @@ def _source(scope: str, selector: str, parameter: str, raw: Any) -> str:
   while str(raw).startswith('%') and hasattr(raw, 'scopes'):
     source = gin_files.source('', '/'.join(raw.scopes), '') or source
     raw = gin.get_bindings(raw.scoped_selector, False)['value']
-  return ': '.join(filter(None, source)) if source else ''
+  return source
 
 
 def _meaning(made: Any, parameter: str) -> str:

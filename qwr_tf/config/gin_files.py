@@ -11,7 +11,7 @@ import re
 import sys
 import tokenize
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import gin
 
@@ -38,22 +38,9 @@ _PASSED = {
 }
 
 
-class Source(NamedTuple):
-  """Where a value was bound.
-
-  Attributes:
-    place: the gin file or '--gin_bindings'.
-    comment: the comment beside the binding, or above it.
-  """
-
-  place: str
-  comment: str
-
-
-_Key = tuple[str, str, str]  # Scope, configurable without modules, parameter.
-
-# Of the latest `parse`, as the values themselves are in gin.
-_sources: dict[_Key, Source] = {}
+# 'file: comment' of each binding by scope, configurable without modules, and
+# parameter; of the latest `parse`, as the values themselves are in gin.
+_sources: dict[tuple[str, str, str], str] = {}
 
 
 def find(name: str, folders: Sequence[pathlib.Path] = ()) -> pathlib.Path:
@@ -140,14 +127,12 @@ def parse_text(config: str) -> None:
     gin.finalize()
 
 
-def source(scope: str, selector: str, parameter: str) -> Source | None:
-  """Where the value was bound that a configurable gets within a scope."""
+def source(scope: str, selector: str, parameter: str) -> str:
+  """'file: comment' of the value that a configurable gets within a scope."""
   scopes = scope.split('/') if scope else []
-  for i in range(len(scopes), -1, -1):
-    key = '/'.join(scopes[:i]), selector.split('.')[-1], parameter
-    if key in _sources:
-      return _sources[key]
-  return None
+  outer = ('/'.join(scopes[:i]) for i in range(len(scopes), -1, -1))
+  keys = ((name, selector.split('.')[-1], parameter) for name in outer)
+  return next((_sources[key] for key in keys if key in _sources), '')
 
 
 def is_passed(name: str) -> bool:
@@ -196,9 +181,9 @@ def _parse_text(
       scope, selector, parameter = statement[:3]
       if not parameter:  # A macro.
         scope, selector = '', f'{scope}/{selector}'.strip('/')
-      place = _label(path) if path else '--gin_bindings'
-      source = Source(place, _comment(comments, span))
-      _sources[scope, selector.split('.')[-1], parameter] = source
+      source = _label(path), _comment(comments, span)
+      key = scope, selector.split('.')[-1], parameter
+      _sources[key] = ': '.join(filter(None, source))
   _parse_lines(lines, part | imports, path)
 
 
@@ -231,10 +216,11 @@ def _beside(path: pathlib.Path | None) -> list[pathlib.Path]:
   return [folder, *(f for f in _FOLDERS if folder.is_relative_to(f))]
 
 
-def _label(path: pathlib.Path) -> str:
-  bundled = (f for f in _FOLDERS if path.is_relative_to(f))
-  folder = next(bundled, None)
-  return str(path.relative_to(folder) if folder else path)
+def _label(path: pathlib.Path | None) -> str:
+  if path is None:
+    return '--gin_bindings'
+  bundled = [f for f in _FOLDERS if path.is_relative_to(f)]
+  return str(path.relative_to(bundled[0]) if bundled else path)
 
 
 def _comments(lines: Sequence[str]) -> dict[int, tuple[int, str]]:
@@ -253,13 +239,9 @@ def _comment(comments: Mapping[int, tuple[int, str]], span: range) -> str:
   text = ' '.join(text for column, text in beside if column and text)
   if text:
     return text
-  above: list[str] = []
-  for line in range(span[0] - 1, 0, -1):
-    column, text = comments.get(line, (1, ''))
-    if column:
-      break
-    above.insert(0, text)
-  return ' '.join(above)
+  lines = range(span[0] - 1, 0, -1)
+  above = itertools.takewhile(lambda n: comments.get(n, (1,))[0] == 0, lines)
+  return ' '.join(comments[line][1] for line in reversed([*above]))
 
 
 @contextlib.contextmanager

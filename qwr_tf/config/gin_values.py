@@ -58,10 +58,9 @@ def problem(config: dict[tuple[str, str], dict[str, Any]]) -> str:
   return ''
 
 
-def annotate(made: type, **hints: Any) -> type:
-  """Says what parameters of a library's class may be; returns the class."""
+def annotate(made: type, hints: dict[str, Any]) -> None:
+  """Says what parameters of a library's class may be."""
   _LIBRARIES[made] = hints
-  return made
 
 
 def parameters(made: Any) -> tuple[dict[str, inspect.Parameter], bool]:

@@ -33,36 +33,27 @@ from qwr_tf.config.ranges import PositiveFloat
 from qwr_tf.config.ranges import PositiveInt
 from qwr_tf.config.ranges import Range
 
-_OPTIMIZER = {
-  # A number or a schedule.
+_keras = tf.keras.optimizers
+# A number or a schedule, and two ways to clip.
+_OPTIMIZER: dict[str, Any] = {
   'learning_rate': PositiveFloat | Callable,
   'clipnorm': PositiveFloat | None,
   'global_clipnorm': PositiveFloat | None,
 }
-gin.external_configurable(
-  gin_values.annotate(
-    tf.keras.optimizers.legacy.Adam, epsilon=PositiveFloat, **_OPTIMIZER
-  ),
-  'Adam',
-  module='tf.keras.optimizers.legacy',
-)
-gin.external_configurable(
-  gin_values.annotate(
-    tf.keras.optimizers.legacy.SGD, momentum=Fraction, **_OPTIMIZER
-  ),
-  'SGD',
-  module='tf.keras.optimizers.legacy',
-)
-gin.external_configurable(
-  gin_values.annotate(
-    tf.keras.optimizers.schedules.PolynomialDecay,
-    initial_learning_rate=PositiveFloat,
-    end_learning_rate=float,
-    decay_steps=PositiveInt,
-  ),
-  'PolynomialDecay',
-  module='tf.keras.optimizers.schedules',
-)
+_SCHEDULE: dict[str, Any] = {
+  'initial_learning_rate': PositiveFloat,
+  'end_learning_rate': float,
+  'decay_steps': PositiveInt,
+}
+for _class, _place, _hints in (
+  (_keras.legacy.Adam, 'legacy', _OPTIMIZER | {'epsilon': PositiveFloat}),
+  (_keras.legacy.SGD, 'legacy', _OPTIMIZER | {'momentum': Fraction}),
+  (_keras.schedules.PolynomialDecay, 'schedules', _SCHEDULE),
+):
+  gin_values.annotate(_class, _hints)
+  gin.external_configurable(
+    _class, _class.__name__, module=f'tf.keras.optimizers.{_place}'
+  )
 gin.external_configurable(environments.atari_id, 'atari_id')
 load_environment = gin.external_configurable(
   environments.load, 'load_environment'

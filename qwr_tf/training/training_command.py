@@ -159,7 +159,7 @@ def _train(
 
 
 def configuration() -> str:
-  """What the flags say, as text; gin holds it.
+  """What the flags say, as text; gin holds it. --print_config ends here.
 
   Raises:
     ConfigError: if they say nothing, or something wrong.
@@ -168,7 +168,11 @@ def configuration() -> str:
     raise ConfigError(
       '--gin_file is missing, for instance --gin_file=mujoco_100k.gin.'
     )
-  return gin_files.parse(command.GIN_FILE.value, command.GIN_BINDINGS.value)
+  config = gin_files.parse(command.GIN_FILE.value, command.GIN_BINDINGS.value)
+  if _PRINT_CONFIG.value:
+    print(effective.page(experiment.effective_values()))
+    sys.exit(0)
+  return config
 
 
 def is_finished(config: str) -> bool:
@@ -201,9 +205,6 @@ def run(
     experience_fn: as in `experiment.build`.
     hook: as in `training_run.Run`.
   """
-  if _PRINT_CONFIG.value:
-    print(effective.page(experiment.effective_values()))
-    return
   settings = experiment.settings()
   folder = _folder(run_path(config, settings), config, settings)
   if _is_finished(folder):

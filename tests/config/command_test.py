@@ -122,3 +122,31 @@ def test_every_module_can_be_imported_without_fcntl(run_program):
     'from qwr_tf import train, sweep, record\n'
   )
   assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize('arguments', [['caf\u00e9'], []])
+def test_a_path_that_python_and_tensorflow_read_differently(
+  arguments, tmp_path
+):
+  folder = tmp_path / ('folder' if arguments else 'caf\u00e9')
+  folder.mkdir()
+  process = subprocess.run(
+    [
+      sys.executable,
+      '-c',
+      'from qwr_tf.config import command as c\nc.run(print)',
+      *arguments,
+    ],
+    cwd=folder,
+    env={
+      **os.environ,
+      'PYTHONPATH': str(_ROOT),
+      'PYTHONUTF8': '0',
+      'PYTHONCOERCECLOCALE': '0',
+      'LC_ALL': 'C',
+    },
+    capture_output=True,
+    text=True,
+  )
+  assert (process.returncode, process.stdout) == (2, '')
+  assert 'PYTHONUTF8=1' in process.stderr

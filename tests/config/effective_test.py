@@ -45,7 +45,7 @@ def test_values_of_files_bindings_and_code():
   assert page['critic/Adam.epsilon'][0] == '1e-07'
   assert page['QwrAgent.gamma'][0] == '0.99'
   assert page['iterate.rounds'][0] == '1'
-  assert page['iterate.rounds'][1].startswith('default: pairs of phases')
+  assert page['iterate.rounds'][1].startswith('default: ')
   assert page['critic/mlp_torso.layer_norm'][0] == 'True'
   assert page['actor/mlp_torso.layer_norm'][0] == 'False'
   # Of functions that only a default names, of a library, and of macros.
