@@ -58,9 +58,10 @@ test: lint
 test-fast: setup
 	@$(ONE_THREAD) $(PYTEST) -m 'not slow' tests
 
-# As on processors without AVX-512, and as without oneDNN.
+# As without oneDNN, and as on processors without AVX-512. TensorFlow asks the
+# processor, not oneDNN, whether oneDNN can do bfloat16: no such test there.
 test-numerics: setup
 	@echo '== numbers without oneDNN'
 	@$(ONE_THREAD) TF_ENABLE_ONEDNN_OPTS=0 $(PYTEST) $(NUMERIC)
 	@echo '== numbers with AVX2'
-	@$(ONE_THREAD) ONEDNN_MAX_CPU_ISA=AVX2 $(PYTEST) $(NUMERIC)
+	@$(ONE_THREAD) ONEDNN_MAX_CPU_ISA=AVX2 $(PYTEST) -k 'not bfloat16' $(NUMERIC)
