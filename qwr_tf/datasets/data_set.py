@@ -279,8 +279,8 @@ class DataSet:
     features = normalizer.constant_features() if normalizer else []
     if len(features):
       logging.warning(
-        '%s: %s have no spread in the data; the normaliser leaves their '
-        'deviation at 1. Is run.dataset right?',
+        '%s: no spread in %s; the normaliser divides by 1 instead of the '
+        'deviation. Is run.dataset right?',
         self.path,
         environments.feature_names(features),
       )

@@ -993,7 +993,7 @@ def test_a_feature_without_spread_is_named_once(layout, request, caplog):
   data = datasets.DataSet(str(path), chunk_steps=3)
   data.fill(_table(), _BOUNDS, normalizer=normalizer)
   if layout == 'd4rl':
-    assert caplog.text.count('observation feature 1 ') == 1
+    assert caplog.text.count('observation feature 1;') == 1
     moved = normalizer(tf.constant([[0.0, 0.2]])).numpy()[0, 1]
     np.testing.assert_allclose(moved, 0.1, rtol=1e-3)
   else:  # Other episodes have a spread.
