@@ -1,4 +1,4 @@
-"""Which details carry the score: one factor at a time around the default.
+"""Ablation of the default: one change at a time.
 
     python -m benchmarks.ablation [--environments=…] [--seeds=0-1] [--factors=…]
 

@@ -1,4 +1,4 @@
-"""Do the critic's advantages hold on decisions that it was not trained on?
+"""Calibration of the critic's advantages on states it was not trained on.
 
     python -m benchmarks.advantage_calibration --root_dirs=runs/...,runs/...
         [--decisions=6000]
@@ -76,8 +76,8 @@ def values(agent, rows: trajectory.Trajectory, seed: tf.Tensor) -> Values:
 
   taken = agent.q_values(rows.observation, rows.action[tf.newaxis])[0]
   one, other = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
-  found = taken, state_values(one), state_values(other)
-  return Values(*(value.numpy() for value in found))
+  arrays = taken, state_values(one), state_values(other)
+  return Values(*(value.numpy() for value in arrays))
 
 
 def td_errors(
@@ -157,10 +157,12 @@ def calibration(
 ) -> dict[str, object]:
   """What the critic expected of these rows, and what came, by column."""
   seed = tf.constant([_SEED, 0])
-  found = [
+  arrays = [
     values(agent, chunk, seed + [0, i]) for i, chunk in enumerate(chunks)
   ]
-  q_values, state_values, others = map(np.concatenate, zip(*found, strict=True))
+  q_values, state_values, others = map(
+    np.concatenate, zip(*arrays, strict=True)
+  )
   rows = tf.nest.map_structure(
     lambda *pieces: tf.concat(pieces, axis=0),
     *(chunk._replace(observation=()) for chunk in chunks),

@@ -1,4 +1,4 @@
-"""Time of a critic and an actor step on images: naive, with reuse, the floor.
+"""Milliseconds per critic and actor step on images, with and without reuse.
 
     python -m benchmarks.atari_step [--gin_file=atari_100k_paper.gin]
 

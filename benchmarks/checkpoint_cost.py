@@ -1,4 +1,4 @@
-"""How long a checkpoint stops training.
+"""Seconds that a checkpoint stops training.
 
     python -m benchmarks.checkpoint_cost [--presets=mujoco_100k,atari_100k]
 
@@ -71,7 +71,7 @@ def checkpointed(folder: str, preset: str):
 
 def measure_time(preset: str) -> list[dict]:
   """Prints a line per checkpoint; returns the rows."""
-  found = []
+  measurements = []
   rng = np.random.default_rng(0)
   with tempfile.TemporaryDirectory(dir=_FOLDER.value) as folder:
     parts, saver = checkpointed(folder, preset)
@@ -94,11 +94,11 @@ def measure_time(preset: str) -> list[dict]:
         **provenance.facts(),
       }
       print(*list(row.items())[:5], flush=True)
-      found.append(row)
+      measurements.append(row)
     start = time.perf_counter()
     saver.restore()
     print(f'{preset} restored in {time.perf_counter() - start:.2f} s')
-  return found
+  return measurements
 
 
 def main(_):

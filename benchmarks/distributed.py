@@ -123,9 +123,9 @@ def _collectors(count: int, steps: int) -> None:
       raise SystemExit((folder / 'log').read_text()[-3000:])
     first, *_, last, _ = _rows(folder)  # The last one evaluates.
     seconds = float(last['wall_seconds']) - float(first['wall_seconds'])
-    made = int(last['interactions']) - int(first['interactions'])
+    interactions = int(last['interactions']) - int(first['interactions'])
     setting = f'{count} collectors, {steps}+{steps} steps per 1000'
-    _note('interactions', setting, made / seconds, '1/s')
+    _note('interactions', setting, interactions / seconds, '1/s')
 
 
 def _score() -> None:
@@ -253,18 +253,18 @@ def _kill_in_turn(folder, roles, prefix) -> int:
 
 
 def _count_lost(folder: pathlib.Path, kills: int) -> None:
-  made = counted_environment.counted(folder / 'steps')
+  interactions = counted_environment.counted(folder / 'steps')
   facts = json.loads((folder / 'run/run.json').read_text())
   lines = (folder / 'log').read_text().splitlines()
   gaps = [int(x.split()[1]) for x in lines if x.startswith('lost ')][-1]
   setting = 'namespaces' if _NAMESPACES.value else 'loopback'
   for measured, value in (
     ('kills', kills),
-    ('interactions made', made),
+    ('interactions made', interactions),
     ('interactions counted', facts['interactions']),
     (
       'made and not counted, the last backlog included',
-      made - facts['interactions'],
+      interactions - facts['interactions'],
     ),
     ('of these: gaps the learner saw', gaps),
   ):

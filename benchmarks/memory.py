@@ -1,4 +1,4 @@
-"""Whether memory stays flat over a run.
+"""Memory of a process over a whole run.
 
     python -m benchmarks.memory --gin_file=mujoco_100k.gin
 

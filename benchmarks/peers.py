@@ -91,11 +91,11 @@ LIBRARIES = ('tensorflow', 'tf-agents', 'stable-baselines3', 'torch')
 LIBRARIES += ('sbx-rl', 'jax', 'gymnasium', 'mujoco')
 REPORT = f"""
 from importlib import metadata
-found = {{
+versions = {{
   d.name.lower().replace('_', '-'): d.version for d in metadata.distributions()
 }}
-names = [name for name in {LIBRARIES} if name in found]
-libraries = '; '.join(name + ' ' + found[name] for name in names)
+names = [name for name in {LIBRARIES} if name in versions]
+libraries = '; '.join(name + ' ' + versions[name] for name in names)
 print(json.dumps({{'steps_per_second': rate, 'libraries': libraries}}))
 """
 

@@ -23,11 +23,11 @@ def add(path: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:
     path: the file.
     rows: cells by column; columns that are new come last.
   """
-  known: list[Mapping[str, Any]] = []
+  present: list[Mapping[str, Any]] = []
   if path.exists():
     with open(path, newline='') as f:
-      known = list(csv.DictReader(f))
-  rows = [*known, *rows]
+      present = list(csv.DictReader(f))
+  rows = [*present, *rows]
   columns = list(dict.fromkeys(name for row in rows for name in row))
   text = io.StringIO()
   writer = csv.DictWriter(text, columns, restval='', lineterminator='\n')

@@ -58,15 +58,15 @@ def _apart(one, two, name: str) -> float:
 
 
 def _mirrored(case: str) -> dict:
-  found = _result(_start('main', case, _STEPS.value))[case]
-  one, two = found['scalars']
+  measured = _result(_start('main', case, _STEPS.value))[case]
+  one, two = measured['scalars']
   return {
     'case': case,
     'strategy': 'mirrored',
-    'replicas': found['replicas'],
+    'replicas': measured['replicas'],
     'steps': _STEPS.value,
-    'variables_that_differ': len(found['differ']),
-    'gradients_apart': found['gradients'],
+    'variables_that_differ': len(measured['differ']),
+    'gradients_apart': measured['gradients'],
     'critic_loss_apart': _apart(one, two, 'critic_loss'),
     'actor_loss_apart': _apart(one, two, 'actor_loss'),
   }

@@ -1,4 +1,4 @@
-"""Kills runs twenty times each and compares them with runs that live.
+"""Kills runs twenty times each and compares them with uninterrupted runs.
 
     python -m benchmarks.resume [--runs=bitflip,halfcheetah,pong]
 

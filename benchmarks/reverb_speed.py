@@ -1,4 +1,4 @@
-"""A Reverb server alone: what a window weighs, and windows a CPU second.
+"""Speed of a Reverb server alone: bytes per window, windows per CPU second.
 
 Used by benchmarks/distributed.py. The server has a process of its own, as a
 reader in the server's process goes around the network. Seconds are those of all
@@ -129,7 +129,7 @@ def _measure(name: str, server: int, port: int) -> dict[str, float]:
       one(0)
     return _BATCH * _BATCHES
 
-  found = {'bytes/window': float(_bytes(specs[reverb_server.EXPERIENCE]))}
+  speeds = {'bytes/window': float(_bytes(specs[reverb_server.EXPERIENCE]))}
   for what, fn in (
     ('interactions written', write),
     ('arrivals counted', count_arrivals),
@@ -137,13 +137,13 @@ def _measure(name: str, server: int, port: int) -> dict[str, float]:
     ('windows read', read),
   ):
     for side, speed in _speed(server, fn).items():
-      found[f'{what}/CPU s of the {side}'] = speed
-  return found
+      speeds[f'{what}/CPU s of the {side}'] = speed
+  return speeds
 
 
 def measure() -> dict[str, dict[str, float]]:
   """{kind: {unit: value}}."""
-  found = {}
+  speeds = {}
   for name in _KINDS:
     with tempfile.TemporaryDirectory() as folder:
       port = _free_port()
@@ -151,11 +151,11 @@ def measure() -> dict[str, dict[str, float]]:
         [sys.executable, '-m', __spec__.name, name, str(port), folder]
       )
       try:
-        found[name] = _measure(name, server.pid, port)
+        speeds[name] = _measure(name, server.pid, port)
       finally:
         server.kill()
         server.wait()
-  return found
+  return speeds
 
 
 def _serve(name: str, port: str, folder: str) -> None:

@@ -255,8 +255,8 @@ def main() -> None:
         f'run.interactions must be {_LEAST_INTERACTIONS} or more here, not '
         f'{job.interactions}.'
       )
-    known = {results.identity(row) for row in results.read(path)}
-    if results.identity(_row(job.environment, job.seed)) in known:
+    present = {results.identity(row) for row in results.read(path)}
+    if results.identity(_row(job.environment, job.seed)) in present:
       print(f'{job} has its rows')
     else:
       results.add(path, run(job.environment, job.seed))

@@ -1,4 +1,4 @@
-"""Time of a critic and an actor step against the arithmetic they must do.
+"""Milliseconds per critic and actor step, and per matrix product in them.
 
     python -m benchmarks.train_step [--gin_file=mujoco_100k_paper.gin]
 

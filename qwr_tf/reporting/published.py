@@ -95,8 +95,10 @@ def medians(numbers: Sequence[Number]) -> list[Number]:
   """
   keys = [(n.method, n.task, n.interactions) for n in numbers]
   pairs = list(zip(keys, numbers, strict=True))
-  known = {key for key, n in pairs if n.statistic == 'median'}
-  return [n for key, n in pairs if n.statistic == 'median' or key not in known]
+  with_median = {key for key, n in pairs if n.statistic == 'median'}
+  return [
+    n for key, n in pairs if n.statistic == 'median' or key not in with_median
+  ]
 
 
 def scales(numbers: Sequence[Number]) -> dict[str, Scale]:

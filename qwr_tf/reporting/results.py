@@ -105,10 +105,10 @@ def _check_columns(path: pathlib.Path, columns: Sequence[str]) -> None:
     'lacks': [c for c in COLUMNS if c not in columns],
     'has the foreign': [c for c in columns if c not in COLUMNS],
   }
-  found = ' and '.join(f'{k} {", ".join(v)}' for k, v in faults.items() if v)
+  text = ' and '.join(f'{k} {", ".join(v)}' for k, v in faults.items() if v)
   raise ConfigError(
     f'{path} is no CSV of raw results: it '
-    f'{found or "has another order of columns"}.'
+    f'{text or "has another order of columns"}.'
   )
 
 
@@ -144,8 +144,8 @@ def add(
       gone = {identity(row) for row in rows}
       old = [row for row in old if identity(row) not in gone]
     _refuse_other_data(path, [*old, *rows])
-    known = {identity(row) for row in old}
-    new = [row for row in rows if identity(row) not in known]
+    present = {identity(row) for row in old}
+    new = [row for row in rows if identity(row) not in present]
     if new:
       write_atomically(path, _text([*old, *new]))
   return new
