@@ -76,10 +76,10 @@ def readable(place: str) -> Iterator[None]:
 def member(
   group: h5py.Group, name: str, place: str, links: int = _MAX_SOFT_LINKS
 ) -> Any:
-  """An object of the same file; None if there is none.
+  """An object of the same file by its path from a group; None if missing.
 
   Args:
-    group: where the path starts.
+    group: of the file.
     name: path.
     place: of the object, for errors.
     links: soft links that may be followed.
@@ -127,8 +127,8 @@ class Column:
     """Checks the layout; reads nothing.
 
     Args:
-      group: that should hold the field.
-      field: what it must be.
+      group: of the file.
+      field: of the group.
       place: file and episode, for errors.
 
     Raises:

@@ -33,13 +33,7 @@ class D4rlSource:
   def __init__(
     self, path: pathlib.Path, file: h5py.File, max_episode_steps: int | None
   ):
-    """Stores the arguments.
-
-    Args:
-      path: of the file.
-      file: open.
-      max_episode_steps: time limit of episodes in files without `timeouts`.
-    """
+    """Takes an open file, and the time limit of files without `timeouts`."""
     self.path = path
     self.close = file.close
     self.metadata: dict[str, Any] = {}

@@ -20,8 +20,7 @@ def open_source(
 
   Args:
     path: of the data set.
-    max_episode_steps: time limit of episodes in files of D4RL's layout without
-      `timeouts`.
+    max_episode_steps: as in `DataSet`.
 
   Raises:
     ValueError: if it has neither layout, or is damaged or empty.

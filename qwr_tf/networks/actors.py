@@ -33,7 +33,6 @@ class CategoricalHead(tf.Module):
     Args:
       action_spec: a scalar integer spec with minimum 0.
       output_limit: bound of the uniform initial weights.
-      name: of the module.
 
     Raises:
       ValueError: for any other action spec.
@@ -95,7 +94,6 @@ class GaussianHead(tf.Module):
       action_spec: a float vector spec, bounds of +-1 expected.
       scale: standard deviation, in units where the action bounds are +-1.
       output_limit: bound of the uniform initial weights.
-      name: of the module.
 
     Raises:
       ValueError: for discrete actions or anything but a vector.
@@ -132,18 +130,12 @@ class TanhMeanGaussianHead(tf.Module):
     output_limit: PositiveFloat | None = None,
     name: str = 'TanhMeanGaussianHead',
   ):
-    """Creates the projection and the scale.
+    """Creates the projection and the scale; see `GaussianHead`.
 
     Args:
-      action_spec: a float vector spec, bounds of +-1 expected.
       min_scale: standard deviation, in units where the action bounds are +-1.
       max_scale: likewise. log sigma moves between the logarithms of both on a
         sigmoid and starts half-way, at -3 by default.
-      output_limit: bound of the uniform initial weights.
-      name: of the module.
-
-    Raises:
-      ValueError: for discrete actions or anything but a vector.
     """
     super().__init__(name=name)
     size = _vector_size(action_spec, type(self).__name__)
@@ -222,13 +214,10 @@ class ActorNetwork(Actor):
     """Builds the actor.
 
     Args:
-      observation_spec: a single tensor spec.
-      action_spec: a single bounded spec.
       torso_fn: makes the layers below the head.
       head_fn: action spec -> module from features to a distribution; default
         Categorical or Gaussian, by the action spec.
       normalizer: applied to observations first; not copied by `copy()`.
-      name: of the network.
     """
     super().__init__(observation_spec, state_spec=(), name=name)
     if head_fn is None:

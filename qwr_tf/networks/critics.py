@@ -110,8 +110,6 @@ class GatedQNetwork(Critic):
     """Builds the critic.
 
     Args:
-      observation_spec: a single tensor spec.
-      action_spec: a single bounded spec.
       torso_fn: makes the layers over the observation.
       gate_units: adds a linear layer of this width between torso and gate
         (the authors' code); None gates the torso's output.
@@ -125,7 +123,6 @@ class GatedQNetwork(Critic):
       num_outputs: numbers per action, on a last axis (`critic_wrappers`); None
         is one value without that axis.
       normalizer: applied to observations first; shared by copies.
-      name: of the network.
     """
     super().__init__((observation_spec, action_spec), state_spec=(), name=name)
     self.encoder = encoders.Encoder(observation_spec, torso_fn, normalizer)
@@ -228,11 +225,7 @@ class NoCritic(Critic):
 
   def outputs(self, observation: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
     """Zeros [n, ...]."""
-    states, actions = (
-      tf.shape(x)[: tf.rank(x) - rank]
-      for x, rank in (
-        (observation, self._observation_rank),
-        (actions, self._action_rank),
-      )
-    )
-    return tf.zeros(tf.broadcast_dynamic_shape(actions, states))
+    outer_rank = tf.rank(observation) - self._observation_rank
+    states = tf.shape(observation)[:outer_rank]
+    outer = tf.shape(actions)[: tf.rank(actions) - self._action_rank]
+    return tf.zeros(tf.broadcast_dynamic_shape(outer, states))

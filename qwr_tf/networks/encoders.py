@@ -50,7 +50,6 @@ class ObservationNormalizer(tf.Module):
       freeze_after_env_steps: observations after which `update` does nothing,
         final ones of episodes included where the replay buffer holds them.
         None never freezes.
-      name: of the module.
 
     Raises:
       ValueError: for observations that are not floats, or a clip_value that is
