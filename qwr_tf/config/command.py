@@ -52,6 +52,7 @@ def run(main: Callable[[], None]) -> None:
   if sys.platform == 'win32':
     _exit(2, 'qwr_tf runs on Linux and macOS; on Windows, run it in WSL 2.')
   sys.stdout, sys.stderr = _Stream.of(sys.stdout), _Stream.of(sys.stderr)
+  logging.get_absl_handler().python_handler.stream = sys.stderr
   # AutoGraph's translation of tf_agents compares with literals.
   warnings.filterwarnings('ignore', '"is not" with a literal', SyntaxWarning)
   app.run(lambda _: guarded(main), flags_parser=parse_flags)

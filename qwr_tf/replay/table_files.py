@@ -129,7 +129,9 @@ def _assign(
   slots: Sequence[int] | None = None,
 ) -> None:
   with np.load(path, allow_pickle=False) as values:
-    if set(values) != set(variables):
+    # Version 0.1 kept the windows read last.
+    names = {name for name in values if not name.endswith('_latest_starts')}
+    if names != set(variables):
       raise ValueError(f'{path} is of a table with other columns')
     for name, variable in variables.items():
       if slots is None:

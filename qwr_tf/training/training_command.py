@@ -209,6 +209,7 @@ def run(
   folder = _folder(run_path(config, settings), config, settings)
   if _is_finished(folder):
     return
+  settings = experiment.settings()  # `_folder` may have parsed them anew.
   with strategies.folder_for(folder, _OVERWRITE.value) as own_folder:
     results = _train(own_folder, settings, export_fn, experience_fn, hook)
   if strategies.is_first_worker():

@@ -56,6 +56,16 @@ def test_a_file_in_the_place_of_a_folder_is_bad_input(capsys):
   )
 
 
+def test_a_warning_is_one_line(run_program):
+  done = run_program(
+    'from absl import logging\n'
+    'from qwr_tf.config import command\n'
+    'command.run(lambda: logging.warning("cold"))\n'
+  )
+  assert done.returncode == 0, done.stderr
+  assert done.stderr.count('\n') == 1 and done.stderr.endswith('cold\n')
+
+
 # A command that prints a path: as its output ends, and before it goes on.
 _PRINTS = """
 import pathlib, sys

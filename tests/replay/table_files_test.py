@@ -212,6 +212,18 @@ def test_without_hard_links_files_are_copied(tmp_path, monkeypatch):
   _same_where_written(restored, table)
 
 
+def test_cursors_of_version_0_1_are_read(tmp_path):
+  table, restored = _table(), _table()
+  for rows in _pieces(0, _SPEC, 3):
+    table.append(rows)
+  TableFiles(table).save(tmp_path, None)
+  with np.load(tmp_path / 'cursors.npz') as cursors:
+    old = {**cursors, '99_latest_starts': np.arange(3)}
+  np.savez(tmp_path / 'cursors.npz', **old)
+  TableFiles(restored).restore(tmp_path)
+  _same_where_written(restored, table)
+
+
 def test_another_table_is_refused(tmp_path):
   table = _table()
   for rows in _pieces(6, _SPEC, 3):
