@@ -1,1 +1,1 @@
-"""What the user wrote: gin files, values, errors and exit codes."""
+"""Configuration: gin files, values, errors and exit codes."""

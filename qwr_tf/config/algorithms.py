@@ -1,4 +1,4 @@
-"""The family's members, by the slots that a configuration fills."""
+"""Name of the algorithm that a configuration's slots make."""
 
 import re
 from collections.abc import Mapping

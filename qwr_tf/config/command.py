@@ -1,4 +1,4 @@
-"""How every `python -m qwr_tf...` ends: exit code 0, 1 or 2, and one line."""
+"""Entry point of the commands: flags, exit codes, errors in one line."""
 
 import errno
 import io

@@ -1,6 +1,7 @@
 """The effective configuration: every value of a run, bound or default."""
 
 import ast
+import copy
 import inspect
 import re
 import textwrap
@@ -35,9 +36,9 @@ class Value(NamedTuple):
 
 def value(selector: str, parameter: str) -> Any:
   """What a configurable is called with: its binding, else its default."""
-  bound = gin.get_bindings(selector)
+  bound = gin.get_bindings(selector, resolve_references=False)
   if parameter in bound:
-    return bound[parameter]
+    return copy.deepcopy(bound[parameter])  # gin calls what it refers to.
   return gin_values.parameters(gin.get_configurable(selector))[0][
     parameter
   ].default
@@ -65,10 +66,10 @@ def values(roots: Sequence[str], makers: Mapping[str, Callable]) -> list[Value]:
     roots: configurables that a run calls.
     makers: by configurable, the function that gets its **kwargs.
   """
-  found: dict[str, Value] = {}
+  by_name: dict[str, Value] = {}
   for root in roots:
-    found.update((v.name, v) for v in _values(root, '', makers, set()))
-  return list(found.values())
+    by_name.update((v.name, v) for v in _values(root, '', makers, set()))
+  return list(by_name.values())
 
 
 def _values(
@@ -80,18 +81,21 @@ def _values(
   seen.add((scope, selector))
   owner = f'{scope}/{_short(selector)}'.lstrip('/')
   bound = gin.get_bindings(f'{scope}/{selector}'.lstrip('/'), False)
-  made = [gin.get_configurable(selector), *filter(None, [makers.get(selector)])]
-  known = {k: p for f in made for k, p in gin_values.parameters(f)[0].items()}
-  fixed = _fixed(made[0]) - set(bound)
+  functions = [gin.get_configurable(selector)]
+  functions += filter(None, [makers.get(selector)])
+  parameters = {
+    k: p for f in functions for k, p in gin_values.parameters(f)[0].items()
+  }
+  fixed = _fixed(functions[0]) - set(bound)
   named = []
-  for name, raw in {**_defaults(known), **bound}.items():
+  for name, raw in {**_defaults(parameters), **bound}.items():
     is_by_caller = name in _BY_CALLERS and name not in bound
     if is_by_caller or name in fixed or gin_files.is_passed(f'{owner}.{name}'):
       continue
     if name in bound:
       comment = _source(scope, selector, name, raw)
     else:
-      meaning = next(filter(None, (_meaning(f, name) for f in made)), '')
+      meaning = next(filter(None, (_meaning(f, name) for f in functions)), '')
       comment = f'default: {meaning}'.removesuffix(': ')
     raw, computed = _evaluated(raw, scope)
     reference = _reference(raw)
@@ -109,10 +113,10 @@ def _values(
     yield from _values(name, inner, makers, seen)
 
 
-def _defaults(known: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
+def _defaults(parameters: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
   return {
     name: parameter.default
-    for name, parameter in known.items()
+    for name, parameter in parameters.items()
     if parameter.default is not parameter.empty
   }
 
@@ -159,10 +163,12 @@ def _source(scope: str, selector: str, parameter: str, raw: Any) -> str:
   return source
 
 
-def _meaning(made: Any, parameter: str) -> str:
+def _meaning(configurable: Any, parameter: str) -> str:
   """The first sentence about a parameter in a docstring."""
-  made = inspect.unwrap(made)
-  owners = made.__mro__ if isinstance(made, type) else (made,)
+  configurable = inspect.unwrap(configurable)
+  owners = (
+    configurable.__mro__ if isinstance(configurable, type) else (configurable,)
+  )
   for owner in owners:
     for text in (owner.__doc__, getattr(owner.__init__, '__doc__', '')):
       pattern = rf'^ +`?{parameter}`?: (.+?)(?=\n *\w+: |\n\n|\n? *\Z)'
@@ -172,14 +178,16 @@ def _meaning(made: Any, parameter: str) -> str:
   return ''
 
 
-def _fixed(made: Any) -> set[str]:
+def _fixed(configurable: Any) -> set[str]:
   """Parameters of a base class that a class of this package sets itself."""
-  if not isinstance(made, type) or not made.__module__.startswith(
-    'qwr_tf.agents'
-  ):
+  if not isinstance(
+    configurable, type
+  ) or not configurable.__module__.startswith('qwr_tf.agents'):
     return set()
-  source = textwrap.dedent(inspect.getsource(inspect.unwrap(made).__init__))
+  source = textwrap.dedent(
+    inspect.getsource(inspect.unwrap(configurable).__init__)
+  )
   calls = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Call)]
   supers = [c for c in calls if ast.unparse(c.func) == 'super().__init__']
   passed = {k.arg for call in supers for k in call.keywords if k.arg}
-  return passed - set(inspect.signature(made).parameters)
+  return passed - set(inspect.signature(configurable).parameters)

@@ -1,4 +1,4 @@
-"""What is told to whoever configured a run, in one line."""
+"""The error of a configuration that cannot be used."""
 
 
 class ConfigError(ValueError):

@@ -301,8 +301,8 @@ def _hint(message: str) -> str:
   if match := re.search(
     r"Configurable '(.+)' doesn't have a parameter named '(\w+)'", message
   ):
-    known, _ = gin_values.parameters(gin.get_configurable(match[1]))
-    near = difflib.get_close_matches(match[2], known)
+    parameters, _ = gin_values.parameters(gin.get_configurable(match[1]))
+    near = difflib.get_close_matches(match[2], parameters)
   elif match := re.search(r"No configurable matching .*?'@?([\w./]+)", message):
     name = re.split('[./]', match[1])[-1]
     near = difflib.get_close_matches(name, _names(), n=5)
@@ -343,20 +343,22 @@ def _check_macros(bindings: Sequence[str]) -> None:
   for binding in bindings:
     match = re.match(r'\s*(\w+)\s*=', binding)
     if match and not re.search(rf'%{match[1]}\b', config):
-      known = ' or '.join(_owners(match[1])[:4])
+      examples = ' or '.join(_owners(match[1])[:4])
       raise ConfigError(
         f'gin: {match[1]!r} is no parameter; write configurable.parameter'
-        f'{", such as " * bool(known)}{known}.'
+        f'{", such as " * bool(examples)}{examples}.'
       )
 
 
 def _owners(parameter: str) -> list[str]:
   """'configurable.parameter' for each that has a default of that name."""
   owners = filter(is_configurable, sorted(_names()))
-  known = {n: gin_values.parameters(gin.get_configurable(n))[0] for n in owners}
+  by_owner = {
+    n: gin_values.parameters(gin.get_configurable(n))[0] for n in owners
+  }
   return [
     f'{name}.{parameter}'
-    for name, parameters in known.items()
+    for name, parameters in by_owner.items()
     if parameter in parameters
     and parameters[parameter].default is not inspect.Parameter.empty
   ]
@@ -376,14 +378,14 @@ def _check_agent() -> None:
   Some would be read all the same: a relative calls what it is derived from.
   """
   bound = values(gin.config_str())
-  made = bound.get('make_agent.agent_class', '@QwrAgent')
-  made = re.split(r'[./@]', made)[-1]
+  agent = bound.get('make_agent.agent_class', '@QwrAgent')
+  agent = re.split(r'[./@]', agent)[-1]
   for name in bound:
     owner, _, parameter = name.rpartition('.')
     owner = re.split(r'[./]', owner)[-1]
-    if owner.endswith('Agent') and owner != made:
+    if owner.endswith('Agent') and owner != agent:
       raise ConfigError(
-        f"gin: {name} is another agent's; use {made}.{parameter}, and no "
+        f"gin: {name} is another agent's; use {agent}.{parameter}, and no "
         'preset of another agent.'
       )
 

@@ -1,4 +1,4 @@
-"""Whether the values of a configuration can be meant: names, types, ranges."""
+"""Validates gin bindings: names, types, ranges."""
 
 import inspect
 import math
@@ -40,9 +40,9 @@ def problem(config: dict[tuple[str, str], dict[str, Any]]) -> str:
     ValueError: for a parameter that does not exist, in gin's own words.
   """
   for (scope, selector), bindings in config.items():
-    known, are_all = parameters(gin.get_configurable(selector))
+    by_name, are_all = parameters(gin.get_configurable(selector))
     for name, value in bindings.items():
-      parameter = known.get(name)
+      parameter = by_name.get(name)
       if are_all and parameter is None:
         raise ValueError(
           f"Configurable '{selector}' doesn't have a parameter named '{name}'."
@@ -58,39 +58,39 @@ def problem(config: dict[tuple[str, str], dict[str, Any]]) -> str:
   return ''
 
 
-def annotate(made: type, hints: dict[str, Any]) -> None:
+def annotate(target: type, hints: dict[str, Any]) -> None:
   """Says what parameters of a library's class may be."""
-  _LIBRARIES[made] = hints
+  _LIBRARIES[target] = hints
 
 
-def parameters(made: Any) -> tuple[dict[str, inspect.Parameter], bool]:
+def parameters(target: Any) -> tuple[dict[str, inspect.Parameter], bool]:
   """What a function or class takes, and whether that is all.
 
   The **kwargs of a class of this package are its base class's parameters.
   """
-  known: dict[str, inspect.Parameter] = {}
-  for owner in made.__mro__ if isinstance(made, type) else (made,):
-    found = _signature(owner)
-    known = {**found, **known}
-    if all(p.kind is not p.VAR_KEYWORD for p in found.values()):
-      return known, True
+  by_name: dict[str, inspect.Parameter] = {}
+  for owner in target.__mro__ if isinstance(target, type) else (target,):
+    signature = _signature(owner)
+    by_name = {**signature, **by_name}
+    if all(p.kind is not p.VAR_KEYWORD for p in signature.values()):
+      return by_name, True
     if not owner.__module__.startswith('qwr_tf.agents'):
       break
-  return known, False
+  return by_name, False
 
 
-def _signature(made: Any) -> dict[str, inspect.Parameter]:
-  if not isinstance(made, type):
-    return dict(inspect.signature(made).parameters)
+def _signature(target: Any) -> dict[str, inspect.Parameter]:
+  if not isinstance(target, type):
+    return dict(inspect.signature(target).parameters)
   # gin gives the classes of libraries a metaclass that takes anything.
-  constructor = inspect.unwrap(made.__init__)  # type: ignore[misc]
-  known = dict(list(inspect.signature(constructor).parameters.items())[1:])
+  constructor = inspect.unwrap(target.__init__)  # type: ignore[misc]
+  by_name = dict(list(inspect.signature(constructor).parameters.items())[1:])
   # gin derives its own class from the library's.
-  hints = [_LIBRARIES[base] for base in made.__mro__ if base in _LIBRARIES]
+  hints = [_LIBRARIES[base] for base in target.__mro__ if base in _LIBRARIES]
   for name, hint in (hints[0] if hints else {}).items():
     default = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY)
-    known[name] = known.get(name, default).replace(annotation=hint)
-  return known
+    by_name[name] = by_name.get(name, default).replace(annotation=hint)
+  return by_name
 
 
 def _resolve(value: Any, config) -> Any:
@@ -146,8 +146,8 @@ def _takes_uncalled(reference: gin.config.ConfigurableReference, kind) -> bool:
   """Whether a parameter of a kind can be @f, not @f()."""
   if kind is Callable or not isinstance(kind, type):
     return True
-  made = reference.configurable.wrapped
-  forgot_to_call = isinstance(made, type) and issubclass(made, kind)
+  target = reference.configurable.wrapped
+  forgot_to_call = isinstance(target, type) and issubclass(target, kind)
   return kind not in (*_IN_WORDS, Sequence) and not forgot_to_call
 
 

@@ -1,4 +1,4 @@
-"""What a command sets before TensorFlow and NumPy are imported.
+"""Environment variables of a command, set before TensorFlow is imported.
 
 Commands import this module first. Importing `qwr_tf` or any other module of
 the package leaves the host program's environment alone.

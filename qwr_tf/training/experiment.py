@@ -178,22 +178,22 @@ def settings() -> Settings:
   Raises:
     ConfigError: if one is missing.
   """
-  found = _bound_settings()
-  if found.dataset is None and (
-    found.offline_iterations or found.replay_capacity is None
+  bound = _bound_settings()
+  if bound.dataset is None and (
+    bound.offline_iterations or bound.replay_capacity is None
   ):
     raise ConfigError(
       'run.dataset is missing; give the path of a data set, such as '
       '--gin_bindings="run.dataset=\'datasets/HalfCheetah-v4/random-v0\'".'
     )
-  if not found.interactions and not found.offline_iterations:
+  if not bound.interactions and not bound.offline_iterations:
     raise ConfigError('run.interactions must be more than 0, not 0.')
-  if found.environment == environments.NO_SIMULATOR and found.interactions:
+  if bound.environment == environments.NO_SIMULATOR and bound.interactions:
     raise ConfigError(
       'run.interactions must be 0 without a simulator; offline_mujoco.gin and '
       'its like learn from run.dataset alone.'
     )
-  return found
+  return bound
 
 
 @gin.configurable
@@ -246,12 +246,12 @@ def effective_values() -> list[effective.Value]:
   Raises:
     ConfigError: if there is no environment.
   """
-  found = _bound_settings()
+  bound = _bound_settings()
   roots = ['run', 'load_environment', 'Collector', 'ReplayTable', 'iterate']
-  if found.dataset is not None or found.offline_iterations:
+  if bound.dataset is not None or bound.offline_iterations:
     roots.insert(2, 'DataSet')
-  makers = {'load_environment': environments.factory(found.environment)}
-  roots += ['make_agent', *_default_heads(found.environment)]
+  makers = {'load_environment': environments.factory(bound.environment)}
+  roots += ['make_agent', *_default_heads(bound.environment)]
   return effective.values(roots, makers)
 
 
