@@ -26,7 +26,7 @@ class _Wrapper(critics.Critic):
 
   @property
   def normalizer(self):
-    """The normaliser of observations that the members share, or None."""
+    """The observation normaliser that the members share, or None."""
     return self.members[0].normalizer
 
   def outputs(self, observation: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
@@ -111,10 +111,10 @@ class RemCritic(_Wrapper):
 class DistributionalCritic(_Wrapper):
   """The distribution of returns on a grid of atoms (C51; CRR).
 
-  A state's distribution is the mixture of its n actions' distributions with the
-  shares dF / dQ: all to the best action for the maximum, the actions' weights
-  for the mean, a softmax for log-sum-exp. The mixture is then shifted so that F
-  is its mean. See `ops.returns.Categorical`.
+  A state's distribution mixes those of its n actions with weights dF / dQ: 1
+  for the best action (maximum), the actions' weights (mean), a softmax
+  (log-sum-exp). The mixture is then shifted so that its mean is F. See
+  `ops.returns.Categorical`.
   """
 
   def __init__(

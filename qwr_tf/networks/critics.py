@@ -22,13 +22,13 @@ from qwr_tf.ops import returns
 
 
 class Critic(network.Network):
-  """A network of values; subclasses define `outputs`.
+  """Base class of critics; subclasses define `outputs`.
 
   `outputs` may be values, several heads or logits of a distribution;
-  `representation` turns them into values, targets and losses.
+  `representation` turns outputs into values, targets and losses.
   """
 
-  # Whether the values are Q(s, a); V(s) otherwise.
+  # True: the values are Q(s, a). False: V(s).
   is_action_value = True
 
   # The arithmetic on outputs, see `ops.returns`.
@@ -36,18 +36,18 @@ class Critic(network.Network):
 
   @property
   def normalizer(self):
-    """The normaliser of observations, or None."""
+    """The observation normaliser, or None."""
     encoder = getattr(self, 'encoder', None)
-    return encoder and encoder.normalizer
+    return None if encoder is None else encoder.normalizer
 
   def outputs(self, observation: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
     """Outputs for n actions per state.
 
     Args:
       observation: [...] and the observation's own axes.
-      actions: [n, ...] and the action's own axes. They may also have the
-        observation's outer shape [...], as in TF-Agents' critics, or [n, 1,
-        ...] for the same n actions in every state.
+      actions: [n, ...], the action's own axes last. Also allowed: [...] (one
+        action per state, as in TF-Agents) or [n, 1, ...] (the same n in every
+        state).
 
     Returns:
       Float, [n, ...] and the critic's own axes.
@@ -68,9 +68,9 @@ class Critic(network.Network):
 def value_head(
   num_outputs: int | None, output_limit: float | None
 ) -> tf.keras.layers.Dense:
-  """The last layer: one value, or num_outputs numbers."""
+  """The output layer: one value, or num_outputs numbers per action."""
   return tf.keras.layers.Dense(
-    num_outputs or 1,
+    1 if num_outputs is None else num_outputs,
     kernel_initializer=torsos.uniform_initializer(output_limit),
   )
 
@@ -79,9 +79,11 @@ def _action_embedding(action_spec: types.BoundedTensorSpec, width: int):
   """A linear embedding of actions; a table for discrete actions."""
   if tensor_spec.is_discrete(action_spec):
     num_actions = discrete_actions.number_of_actions(
-      action_spec, 'A critic', 'Write an Actor and a Critic for them.'
+      action_spec,
+      'This critic',
+      'For such actions write your own actor and critic.',
     )
-    # The initial values of a linear layer on one-hot actions.
+    # Initialised like a Dense layer on one-hot actions.
     return tf.keras.layers.Embedding(
       num_actions, width, embeddings_initializer='glorot_uniform'
     )
@@ -111,28 +113,32 @@ class GatedQNetwork(Critic):
 
     Args:
       torso_fn: makes the layers over the observation.
-      gate_units: adds a linear layer of this width between torso and gate
-        (the authors' code); None gates the torso's output.
+      gate_units: width of an optional linear layer between torso and gate
+        (the authors' code); without it the torso's output is gated.
       post_gate_units: adds a ReLU layer of this width before the value head
         (the authors' code).
       post_gate_layer_norm: LayerNorm right after the gate (the authors' code).
       output_limit: bound of the value head's uniform initial weights.
-      value_scale: Q is this times the head's output, and the loss has the
-        head's units; with 1 / (1 - gamma) the network predicts (1 - gamma) Q
-        (the authors' code).
-      num_outputs: numbers per action, on a last axis (`critic_wrappers`); None
-        is one value without that axis.
+      value_scale: Q is the head's output times this; the loss divides errors
+        by it. With 1 / (1 - gamma) the head predicts (1 - gamma) Q (the
+        authors' code).
+      num_outputs: numbers per action on a last axis, for `critic_wrappers`;
+        None: one value, no axis.
       normalizer: applied to observations first; shared by copies.
     """
     super().__init__((observation_spec, action_spec), state_spec=(), name=name)
     self.encoder = encoders.Encoder(observation_spec, torso_fn, normalizer)
-    self._gate_layer = tf.keras.layers.Dense(gate_units) if gate_units else None
-    width = gate_units or self.encoder.width
+    # Optional linear layer; without it the torso's output is gated.
+    self._gate_layer = None
+    width = self.encoder.width
+    if gate_units is not None:
+      self._gate_layer = tf.keras.layers.Dense(gate_units)
+      width = gate_units
     self._embedding = _action_embedding(action_spec, width)
     self._post_gate = []
     if post_gate_layer_norm:  # Epsilon is that of the authors' Trax.
       self._post_gate.append(tf.keras.layers.LayerNormalization(epsilon=1e-6))
-    if post_gate_units:
+    if post_gate_units is not None:
       self._post_gate.append(
         tf.keras.layers.Dense(post_gate_units, activation='relu')
       )
@@ -191,7 +197,7 @@ class ValueNetwork(Critic):
     outer = tf.shape(actions)[: tf.rank(actions) - self._action_rank]
     shape = tf.broadcast_dynamic_shape(outer, tf.shape(raw)[:-1])
     outputs = tf.broadcast_to(raw, tf.concat([shape, tf.shape(raw)[-1:]], 0))
-    return outputs if self._num_outputs else outputs[..., 0]
+    return outputs[..., 0] if self._num_outputs is None else outputs
 
 
 @gin.configurable
@@ -210,12 +216,12 @@ class NoCritic(Critic):
     normalizer: Callable[[tf.Tensor], tf.Tensor] | None = None,
     name: str = 'NoCritic',
   ):
-    """Takes the arguments of all critics.
+    """Takes the arguments that all critics take, and ignores them.
 
     Raises:
-      ValueError: for num_outputs, which wrappers set.
+      ValueError: if a wrapper asks for several outputs.
     """
-    if num_outputs:
+    if num_outputs is not None:
       raise ValueError(
         'NoCritic has nothing to learn; remove make_agent.critic_wrapper.'
       )
@@ -225,7 +231,7 @@ class NoCritic(Critic):
 
   def outputs(self, observation: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
     """Zeros [n, ...]."""
-    outer_rank = tf.rank(observation) - self._observation_rank
-    states = tf.shape(observation)[:outer_rank]
-    outer = tf.shape(actions)[: tf.rank(actions) - self._action_rank]
-    return tf.zeros(tf.broadcast_dynamic_shape(outer, states))
+    state_rank = tf.rank(observation) - self._observation_rank
+    state_shape = tf.shape(observation)[:state_rank]
+    action_shape = tf.shape(actions)[: tf.rank(actions) - self._action_rank]
+    return tf.zeros(tf.broadcast_dynamic_shape(action_shape, state_shape))

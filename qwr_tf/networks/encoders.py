@@ -13,9 +13,20 @@ from qwr_tf.networks import torsos
 
 _EPSILON = 1e-5  # Added to every deviation, as in the authors' code.
 
-# A deviation up to these, relative to the mean or absolute, is rounding.
+# Deviations below |mean| * _ROUNDING + _ABSOLUTE_ROUNDING are rounding errors:
+# the feature is constant.
 _ROUNDING = 4 * np.finfo(np.float32).eps
 _ABSOLUTE_ROUNDING = 1e-10
+
+# By rank of an observation, how to fix the torso.
+_FIXES = {
+  1: 'set actors.ActorNetwork.torso_fn and GatedQNetwork.torso_fn to '
+  '@mlp_torso, as qwr.gin does',
+  3: 'images, of 36 x 36 pixels or more, need @dqn_2013_torso or '
+  '@nature_torso as actors.ActorNetwork.torso_fn and GatedQNetwork.torso_fn, '
+  'as in atari.gin',
+}
+_OTHER_FIX = 'wrap the environment in gymnasium.wrappers.FlattenObservation'
 
 
 @gin.configurable
@@ -26,8 +37,8 @@ class ObservationNormalizer(tf.Module):
   statistics are the identity until the first update, no gradient reaches them,
   and they are summed up in float64.
 
-  A feature without spread, up to rounding, gets a deviation of 1: divided by
-  what rounding left, its first change would be 1e5 deviations.
+  A constant feature gets a deviation of 1. Its true one, rounding error, would
+  turn the first change into 1e5 deviations.
   """
 
   def __init__(
@@ -43,13 +54,13 @@ class ObservationNormalizer(tf.Module):
 
     Args:
       observation_spec: a single float spec.
-      min_deviation: floor of every deviation (AWR: 0.01), instead of a
-        deviation of 1 for features without spread.
+      min_deviation: floor of all deviations (AWR: 0.01); None: constant
+        features get 1.
       clip_value: bound of a normalised observation's magnitude, in deviations;
         None clips nothing.
-      freeze_after_env_steps: observations after which `update` does nothing,
-        final ones of episodes included where the replay buffer holds them.
-        None never freezes.
+      freeze_after_env_steps: `update` does nothing once it has seen this many
+        observations (final ones of episodes too, where they are stored). The
+        batch that passes the limit still counts. None: never.
 
     Raises:
       ValueError: for observations that are not floats, or a clip_value that is
@@ -95,20 +106,20 @@ class ObservationNormalizer(tf.Module):
   @tf.function(reduce_retracing=True)
   def update(self, observations: tf.Tensor) -> None:
     """Adds observations [N, ...] to the statistics (Chan et al. 1979)."""
-    added = tf.shape(observations, out_type=tf.int64)[0]
+    num_added = tf.shape(observations, out_type=tf.int64)[0]
     frozen = self._freeze_after is not None and (
       self._count >= self._freeze_after
     )
-    if not tf.logical_or(frozen, tf.equal(added, 0)):
-      self._merge(observations, added)
+    if not tf.logical_or(frozen, tf.equal(num_added, 0)):
+      self._merge(observations, num_added)
 
   @tf.function(reduce_retracing=True)
   def fit(self, observations: tf.Tensor) -> None:
-    """Adds observations [N, ...] of a data set, N > 0, frozen or not."""
+    """Adds a data set's observations [N > 0, ...], even after the freeze."""
     self._merge(observations, tf.shape(observations, out_type=tf.int64)[0])
 
   def constant_features(self) -> np.ndarray:
-    """Flat indices, int [n], of the features without spread so far."""
+    """Flat indices, int [n], of the features constant so far."""
     count = max(int(self._count), 1)
     deviation = np.sqrt(self._sum_of_squares.numpy() / count)
     return np.flatnonzero(deviation <= _rounding(self._exact_mean.numpy()))
@@ -126,18 +137,19 @@ class ObservationNormalizer(tf.Module):
           'of the driver that collects.'
         )
 
-  def _merge(self, observations: tf.Tensor, added: tf.Tensor) -> None:
-    count, new = tf.cast(self._count, tf.float64), tf.cast(added, tf.float64)
-    total = count + new
+  def _merge(self, observations: tf.Tensor, num_added: tf.Tensor) -> None:
+    count = tf.cast(self._count, tf.float64)
+    count_new = tf.cast(num_added, tf.float64)
+    total = count + count_new
     new_mean, new_variance = tf.nn.moments(
       tf.cast(observations, tf.float64), axes=[0]
     )
     shift = new_mean - self._exact_mean
-    self._exact_mean.assign_add(shift * new / total)
+    self._exact_mean.assign_add(shift * count_new / total)
     self._sum_of_squares.assign_add(
-      new_variance * new + shift**2 * count * new / total
+      new_variance * count_new + shift**2 * count * count_new / total
     )
-    self._count.assign_add(added)
+    self._count.assign_add(num_added)
     self._mean.assign(tf.cast(self._exact_mean, tf.float32))
     deviation = self._floored(tf.sqrt(self._sum_of_squares / total))
     self._inverse_deviation.assign(
@@ -148,13 +160,13 @@ class ObservationNormalizer(tf.Module):
     if self._min_deviation is not None:
       return tf.maximum(deviation, tf.cast(self._min_deviation, tf.float64))
     rounding = _rounding(self._exact_mean)
-    # Around 1e9 the rounding itself is more than 1.
-    instead = tf.maximum(rounding, tf.ones([], tf.float64))
-    return tf.where(deviation > rounding, deviation, instead)
+    # At means around 1e9 the rounding error is larger than 1.
+    fallback = tf.maximum(rounding, tf.ones([], tf.float64))
+    return tf.where(deviation > rounding, deviation, fallback)
 
 
 def _rounding(mean):
-  """The largest deviation that may be rounding alone."""
+  """The largest deviation that may be rounding error alone."""
   return abs(mean) * _ROUNDING + _ABSOLUTE_ROUNDING
 
 
@@ -170,8 +182,8 @@ class Encoder(tf.Module):
     """Creates the torso; the normaliser is shared, not copied.
 
     Raises:
-      ValueError: if the torso makes no vectors of such observations, or
-        scales images that are not uint8.
+      ValueError: if the torso cannot take such observations, or expects uint8
+        images and gets others.
     """
     super().__init__(name='Encoder')
     self._observation_rank = observation_spec.shape.rank
@@ -191,17 +203,8 @@ class Encoder(tf.Module):
     return squash.unflatten(self.torso(squash.flatten(observation)))
 
 
-# By the rank of observations.
-_FIXES = {
-  1: 'set torso_fn = @mlp_torso, as mujoco.gin does',
-  3: 'images, of 36 x 36 pixels or more, need torso_fn = @dqn_2013_torso or '
-  '@nature_torso, as in atari.gin',
-}
-_OTHER_FIX = 'wrap the environment in gymnasium.wrappers.FlattenObservation'
-
-
 def _check_dtype(torso: tf.keras.Sequential, spec: types.TensorSpec) -> None:
-  """Raises ValueError for images that may be in 0..1 already."""
+  """Raises ValueError if the torso divides by 255 but images are not uint8."""
   scales = any(isinstance(x, tf.keras.layers.Rescaling) for x in torso.layers)
   if scales and spec.dtype != tf.uint8:
     raise ValueError(
@@ -212,13 +215,13 @@ def _check_dtype(torso: tf.keras.Sequential, spec: types.TensorSpec) -> None:
 
 
 def _width(torso: tf.keras.Sequential, shape: tf.TensorShape) -> int:
-  """Number of features that a torso makes of an observation."""
+  """Features per observation."""
   try:
-    outputs = _output_shape(torso, (1, *shape))
-    if len(outputs) == 2:
-      return outputs[-1]
-    problem = f'makes {outputs[1:]} of'
-  except ValueError:  # Keras' words name layers of its own.
+    output_shape = _output_shape(torso, (1, *shape))
+    if len(output_shape) == 2:
+      return output_shape[-1]
+    problem = f'makes {output_shape[1:]} of'
+  except ValueError:  # Keras' message names its own layers; ours is clearer.
     problem = 'does not take'
   fix = _FIXES.get(shape.rank, _OTHER_FIX)
   if shape.rank == 3 and shape[0] < min(shape[1:]):
@@ -230,7 +233,7 @@ def _width(torso: tf.keras.Sequential, shape: tf.TensorShape) -> int:
 
 
 def _output_shape(torso: tf.keras.Sequential, shape: tuple) -> tuple:
-  """Keras' output shape, after a check of ranks, which Keras leaves out."""
+  """Keras' output shape, but ValueError for ranks a layer cannot take."""
   for layer in torso.layers:
     if layer.input_spec and len(shape) < (layer.input_spec.min_ndim or 0):
       raise ValueError(f'{layer.name} takes no {shape}')

@@ -46,7 +46,7 @@ class ConcatQNetwork(critics.Critic):
     self._num_actions = None
     if tensor_spec.is_discrete(action_spec):
       self._num_actions = discrete_actions.number_of_actions(
-        action_spec, 'ConcatQNetwork', 'Write a Critic for them.'
+        action_spec, 'ConcatQNetwork', 'For such actions write your own critic.'
       )
     self._normalizer = normalizer
     self._torso = torso_fn()

@@ -260,10 +260,10 @@ def test_gin_knows_the_torsos(name, width):
 @pytest.mark.parametrize(
   'shape, torso_fn, fix',
   [
-    ([84, 84, 4], torsos.mlp_torso, 'torso_fn = @dqn_2013_torso or @nature'),
+    ([84, 84, 4], torsos.mlp_torso, '@dqn_2013_torso or @nature_torso as '),
     ([16, 16, 4], torsos.dqn_2013_torso, 'images, of 36 x 36 pixels or more'),
     ([32, 32, 4], torsos.nature_torso, 'images, of 36 x 36 pixels or more'),
-    ([9], torsos.dqn_2013_torso, 'set torso_fn = @mlp_torso'),
+    ([9], torsos.dqn_2013_torso, 'GatedQNetwork.torso_fn to @mlp_torso'),
     ([3, 4], torsos.mlp_torso, 'gymnasium.wrappers.FlattenObservation'),
   ],
 )
