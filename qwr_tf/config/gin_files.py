@@ -364,6 +364,12 @@ def _owners(parameter: str) -> list[str]:
   ]
 
 
+def operative_config() -> str:
+  """The values in use, without those that `parse` refuses; to be run again."""
+  refused = rf'(?m)^\S*?\b({"|".join(_PASSED)}) = (.*\\\n)*.*\n'
+  return re.sub(refused, '', gin.operative_config_str())
+
+
 def _check_passed() -> None:
   """Catches what would change nothing: the trainer passes it itself."""
   for name, instead in _PASSED.items():

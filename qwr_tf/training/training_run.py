@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import gin
 from absl import logging
 
 from qwr_tf import replay
@@ -259,7 +258,7 @@ class Run:
       The results in run.json.
     """
     folder = self._folder
-    folder.write_config(gin.operative_config_str())
+    folder.write_config(gin_files.operative_config())
     results = self._results(scores, finished)
     folder.write_json(results)
     self._write_optional('learning_curve.png', self._draw_learning_curve)
