@@ -255,6 +255,7 @@ def test_a_recorded_set_reads_back_equal(cli, tmp_path):
   assert parts.data.mean_return == pytest.approx(np.mean(returns), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_log_gets_a_line_of_progress_now_and_then(cli):
   # Seconds of recording, in which a terminal's bar moves many times.
   code, _, err = cli('--policy=random', '--env=BitFlip-5', '--episodes=2000')

@@ -43,6 +43,7 @@ def _drive_tensorflow(env, agent, add):
   driver.run()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('drive', [_drive_python, _drive_tensorflow])
 def test_a_stock_driver_updates_the_normalizer(drive, agent):
   table = replay.ReplayTable(agent.collect_data_spec, 100)

@@ -590,6 +590,7 @@ def _optimum(**slots):
   return agent.actor_network(tf.eye(3))[0].mean().numpy()
 
 
+@pytest.mark.slow
 def test_one_action_per_state_awr_clones():
   means = _optimum(
     regression_actions=slots.stored_actions,
@@ -600,6 +601,7 @@ def test_one_action_per_state_awr_clones():
   np.testing.assert_allclose(means, _ACTIONS, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_one_action_per_state_qwr_improves():
   # m + (1 - 1/n) sigma^2 g / beta: the step of .15 up, whatever was done.
   means = _optimum()

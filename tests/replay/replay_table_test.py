@@ -217,6 +217,7 @@ _SIZES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('capacity', 'per_interaction', 'length'), _SIZES)
 def test_table_equals_the_oracle(capacity, per_interaction, length):
   episodes = Episodes(capacity, length)
@@ -639,6 +640,7 @@ def test_what_is_not_offered_says_so():
 # In a graph
 
 
+@pytest.mark.slow
 def test_table_works_inside_a_graph_loop():
   rows = Episodes(24).rows(60)
   table, oracle = _filled(7, [], 1.25)

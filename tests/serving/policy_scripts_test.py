@@ -125,6 +125,7 @@ def test_playing_needs_nothing_of_this_project(name, preset, tmp_path):
   assert re.fullmatch(r'episode   1  \S+\nmean    \S+ \+- 0.0\n', done.stdout)
 
 
+@pytest.mark.slow
 def test_the_seed_decides_what_is_sampled(bitflip, play):
   def returns(seed):
     code, out, _ = play(
@@ -269,6 +270,7 @@ def test_the_video_shows_an_episode(tmp_path):
 # What it refuses
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'arguments, message',
   [
@@ -300,6 +302,7 @@ def _with_wrong_images():
   return np.zeros([9, 9, 1], np.uint8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('render', 'message'),
   [
@@ -326,6 +329,7 @@ def test_what_cannot_be_drawn_or_written(
   assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_damaged_export_is_one_line(bitflip, play, tmp_path):
   policy = shutil.copytree(bitflip.folder / 'policy', tmp_path / 'policy')
   (data,) = policy.glob('1/variables/variables.data*')
@@ -355,6 +359,7 @@ def test_a_reader_that_went_away_is_no_error(script, monkeypatch):
   assert script.run() == 0
 
 
+@pytest.mark.slow
 def test_an_episode_that_does_not_end_is_one_line(bitflip, play, monkeypatch):
   def endless(self, action):
     return np.zeros(9, np.float32), 0.0, False, False, {}
@@ -375,6 +380,7 @@ def test_an_episode_that_does_not_end_is_one_line(bitflip, play, monkeypatch):
   assert err.count('\n') == 1 and 'BitFlip-8: ValueError' in err
 
 
+@pytest.mark.slow
 def test_no_policy_acts_on_nan(bitflip, play, monkeypatch):
   def broken(self, **kwargs):
     return np.full(9, np.nan), {}
@@ -385,6 +391,7 @@ def test_no_policy_acts_on_nan(bitflip, play, monkeypatch):
   assert err.startswith('error: ') and err.count('\n') == 1 and 'NaN' in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'text', ['[' * 200_000, '[]', '{}', 'null', '{"format": ', '"environment"']
 )

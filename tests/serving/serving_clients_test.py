@@ -115,6 +115,7 @@ def _rest_url(signatures):
   server.server_close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'build', [rest_client.row_request, rest_client.column_request]
 )
@@ -130,6 +131,7 @@ def test_rest(build, name, run, signatures, rest_url):
   np.testing.assert_allclose(found[only], expected[only], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_rest_samples_with_a_seed(run, signatures, rest_url):
   inputs = {
     'observation': policies.observations(run.agent),
@@ -155,6 +157,7 @@ def test_rest_replies_with_several_outputs_keep_their_names():
     assert {k: v.tolist() for k, v in found.items()} == both
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'observation, message',
   [
@@ -185,6 +188,7 @@ def test_what_rest_prints_is_json():
   assert json.loads(text) == {'outputs': {'action': [[1.5, None], [None, 2]]}}
 
 
+@pytest.mark.slow
 def test_grpc_answers_the_rows_beside_one_that_is_not_finite(run, grpc_server):
   observations = policies.observations(run.agent, 3)
   expected, broken = (
@@ -197,6 +201,7 @@ def test_grpc_answers_the_rows_beside_one_that_is_not_finite(run, grpc_server):
   assert broken.tolist() == [expected[0], least, expected[2]]
 
 
+@pytest.mark.slow
 def test_rest_without_the_model_or_a_server(rest_url):
   request = rest_client.row_request({'observation': np.zeros([1, 9])})
   with pytest.raises(rest_client.ServerError, match='404: Servable not found'):
@@ -207,6 +212,7 @@ def test_rest_without_the_model_or_a_server(rest_url):
     rest_client.post('http://127.0.0.1:9/v1/models/my policy', request)
 
 
+@pytest.mark.slow
 def test_what_is_no_http_server_is_said(grpc_server):
   url = f'http://{grpc_server}/v1/models/policy'
   request = rest_client.row_request({'observation': np.zeros([1, 9])})
@@ -248,6 +254,7 @@ def _grpc_server(signatures):
   server.stop(None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'name', ['serving_default', 'sample', 'q_values', 'distribution']
 )
@@ -266,6 +273,7 @@ def test_grpc(name, run, signatures, grpc_server):
     np.testing.assert_array_equal(found[key], value)
 
 
+@pytest.mark.slow
 def test_grpc_says_what_is_wrong(grpc_server):
   for observation, code in [
     (np.zeros([1, 8], np.float32), 'INVALID_ARGUMENT'),
@@ -300,6 +308,7 @@ def _ask(rest_url, grpc_server, tmp_path, monkeypatch, capsys):
   return ask
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('client', [rest_client, grpc_client])
 def test_a_client_prints_what_the_server_says(client, ask, run, signatures):
   observations = policies.observations(run.agent, 3)
@@ -316,6 +325,7 @@ def test_a_client_prints_what_the_server_says(client, ask, run, signatures):
   assert out == ask(client, *sampled, observations=observations)[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('client', [rest_client, grpc_client])
 def test_a_client_s_errors_are_one_line(client, ask):
   zeros = np.zeros([1, 9], np.float32)
@@ -340,6 +350,7 @@ def test_a_client_s_errors_are_one_line(client, ask):
     assert err.startswith('error: ') and err.count('\n') == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('client', [rest_client, grpc_client])
 @pytest.mark.parametrize('flag', ['observations', 'actions'])
 def test_files_that_hold_no_array(flag, client, ask, tmp_path):

@@ -376,6 +376,7 @@ def test_samples_of_discrete_actions_have_the_policys_frequencies(exports):
 # What it refuses
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'observation, message',
   [
@@ -433,6 +434,7 @@ def test_a_run_of_another_version_is_told(tmp_path):
   assert not (tmp_path / 'policy').exists()
 
 
+@pytest.mark.slow
 def test_formats_do_not_mix(exports):
   run, version = exports('BitFlip-8')
   with pytest.raises(ConfigError, match='format saved_model'):
@@ -542,6 +544,7 @@ def test_an_output_that_is_no_export_is_left_alone(make, message, tmp_path):
 # Beside the signatures
 
 
+@pytest.mark.slow
 def test_metadata_says_where_the_policy_comes_from(exports):
   run, version = exports('Pendulum-v1')
   path = version / 'assets.extra' / 'metadata.json'
@@ -561,6 +564,7 @@ def test_metadata_says_where_the_policy_comes_from(exports):
   }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['Pendulum-v1', 'BitFlip-8'])
 def test_the_server_can_warm_up(name, exports):
   _, version = exports(name)
@@ -616,6 +620,7 @@ def test_tf_agents_drivers_play_the_exported_policies(name, exports):
   assert len(set(np.ravel([row.action for row in rows]))) > 1
 
 
+@pytest.mark.slow
 def test_actions_that_are_not_finite_have_no_value(exports):
   q_values = _load(exports('Humanoid-v4')[1])['q_values']
   action = np.zeros([3, 17], np.float32)

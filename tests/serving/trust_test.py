@@ -218,6 +218,7 @@ def _cli(main, monkeypatch, capsys, *arguments):
   return code, capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'change',
   [
@@ -240,6 +241,7 @@ def test_a_run_folder_is_exported_as_data(change, run, trace, tmp_path):
   assert not (folder / 'policy').exists()
 
 
+@pytest.mark.slow
 def test_a_run_with_a_module_of_its_own_is_exported_after_the_flag(
   run, trace, tmp_path
 ):
