@@ -25,8 +25,8 @@ class Collected:
 
   Attributes:
     interactions: steps taken in the environment.
-    episode_returns: undiscounted, of the episodes that ended; of unclipped
-      rewards if the environment counts them.
+    episode_returns: of the episodes that ended; undiscounted, before reward
+      clipping if the environment records that.
     seconds: wall clock.
   """
 
@@ -56,13 +56,13 @@ class Collector:
 
     Args:
       env: a PyEnvironment.
-      agent: its actor acts, its normaliser gets the observations.
+      agent: its acting network acts and its normaliser is updated.
       table: a `replay.ReplayTable`.
       seed: of the sampled actions.
       env_steps: interactions per call.
       first_env_steps: interactions of the first call, for a fuller table at the
-        start (DQN); None is env_steps. At least two: a step can be sampled once
-        a row follows it.
+        start (DQN). None: env_steps. Raised to 2, because a step can be sampled
+        only once the next row exists.
       whole_episodes: whether a call goes on to the end of the episode.
       on_policy: whether the table holds the newest call's rows alone (RWR,
         AWR's ablation). Needs whole_episodes and capacity for any call.
@@ -91,8 +91,8 @@ class Collector:
     """Raises ConfigError if the longest call would not fit in the table."""
     if not self._whole_episodes:
       raise ConfigError(
-        'Collector.on_policy needs Collector.whole_episodes = True: the table '
-        'would drop the beginning of an episode that goes on.'
+        'Collector.on_policy needs Collector.whole_episodes = True: clearing '
+        'the table would lose the start of an unfinished episode.'
       )
     limit = getattr(self._env, 'max_episode_steps', None)
     if limit is not None:
@@ -111,8 +111,8 @@ class Collector:
     stored = int(self._table.num_frames())
     if stored != interactions:
       raise ConfigError(
-        f'Collector.on_policy: the table holds {stored} of {interactions} '
-        'interactions, as final observations take rows, too; raise '
+        f'Collector.on_policy: only {stored} of {interactions} interactions '
+        'fit, because final observations take rows too; raise '
         'ReplayTable.rows_per_interaction (2 always suffices).'
       )
 
@@ -137,7 +137,7 @@ class Collector:
       interactions += self._step(frames, returns)
       if interactions > wanted:
         self._check_wait(interactions, interactions - wanted)
-    # The final observation of an episode that just ended is a row, too.
+    # If the episode just ended, add the row of its final observation.
     if self._time_step.step_type == ts.StepType.LAST:
       self._step(frames, returns)
     if self._on_policy:
@@ -173,7 +173,7 @@ class Collector:
     """Restores what `state` returned.
 
     If the environment cannot replay its episode, a new one begins, with a
-    warning: in the table the old one is cut, as by a time limit.
+    warning; the table ends the old episode as a time limit would.
     """
     self._rng.bit_generator.state = state['rng']
     self._next_env_steps = state['next_env_steps']
@@ -189,7 +189,7 @@ class Collector:
     self._time_step = self._env.current_time_step()
 
   def _step(self, frames: list[tuple], returns: list[float]) -> int:
-    """Adds a frame; returns 1, or 0 if it was a final observation."""
+    """Takes a step and adds its frame; returns the interactions, 0 or 1."""
     time_step = self._time_step
     action, params = self._act(time_step.observation, self._rng)
     next_time_step = self._env.step(action)
@@ -199,7 +199,7 @@ class Collector:
       return 0
     self._return += float(next_time_step.reward)
     if next_time_step.step_type == ts.StepType.LAST:
-      # Of unclipped rewards, if the environment counts them.
+      # Before reward clipping, if the environment records that.
       score = getattr(self._env, 'episode_return', None)
       returns.append(self._return if score is None else score)
       self._return = 0.0

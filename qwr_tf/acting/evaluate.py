@@ -9,7 +9,7 @@ from tf_agents.trajectories import time_step as ts
 from qwr_tf.acting import interrupts
 
 _ENDLESS = (
-  'an episode of an evaluation was cut after %d steps; set '
+  'an episode of an evaluation was stopped after %d steps without an end; set '
   'load_environment.max_episode_steps.'
 )
 
@@ -32,11 +32,11 @@ class Evaluator:
   def returns(
     self, episodes: int, *, sampled: bool, number: int = 0
   ) -> list[float]:
-    """Undiscounted returns of episodes, in the order of their ends.
+    """Undiscounted returns of episodes, sorted by the step they ended at.
 
     Every episode that begins is counted: counting the first ones to end would
     favour short ones. An episode that goes on beyond the environment's
-    `longest_episode` is cut there, with a warning.
+    `longest_episode` is stopped there, with a warning.
 
     Args:
       episodes: number of episodes.

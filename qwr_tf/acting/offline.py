@@ -13,6 +13,7 @@ from qwr_tf import datasets
 from qwr_tf import environments
 from qwr_tf import replay
 from qwr_tf.acting import collect
+from qwr_tf.policies import behavior_policy
 
 
 class OfflineFirst:
@@ -121,7 +122,7 @@ def fill(data: datasets.DataSet, table, agent, env) -> datasets.Summary:
 def _constant_scale(agent) -> np.ndarray | None:
   """The deviation [A] of mu, if the table holds none."""
   spec = agent.collect_data_spec.policy_info
-  names = set(spec['dist_params'])
+  names = set(spec[behavior_policy.DIST_PARAMS])
   if names != {'loc'}:
     return None
   zeros = tensor_spec.zero_spec_nest(spec, outer_dims=[1])

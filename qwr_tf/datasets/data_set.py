@@ -19,9 +19,9 @@ from qwr_tf.datasets import minari_layout
 from qwr_tf.datasets import rows as rows_lib
 from qwr_tf.datasets import sources
 from qwr_tf.datasets import steps
+from qwr_tf.policies import behavior_policy
 
 # As in the policy_info of a table's rows.
-_DIST_PARAMS = 'dist_params'
 _LOC, _SCALE = 'loc', 'scale_diag'
 
 
@@ -231,14 +231,14 @@ class DataSet:
   def _recorded(self, spec: trajectory.Trajectory) -> set[str]:
     """Names of the parameters to read; none if mu is made of actions."""
     names = self._source.recorded() if self._recorded_behavior else set()
-    needed = set(spec.policy_info[_DIST_PARAMS])
+    needed = set(spec.policy_info[behavior_policy.DIST_PARAMS])
     return (needed | ({_SCALE} & names)) if needed <= names else set()
 
   def _with_mu(
     self, rows: trajectory.Trajectory, spec, behavior_scale, recorded: set[str]
   ) -> trajectory.Trajectory:
     """Rows with mu, and actions that are samples of it."""
-    names = spec.policy_info[_DIST_PARAMS]
+    names = spec.policy_info[behavior_policy.DIST_PARAMS]
     if not recorded:
       params = self._behavior_fn(rows.action, spec.action, names)
       return rows._replace(policy_info=params)
@@ -308,9 +308,9 @@ class DataSet:
 
 def _append(table, rows: trajectory.Trajectory) -> None:
   """Appends rows of arrays, in pieces no larger than the table."""
-  names = table.data_spec.policy_info[_DIST_PARAMS]
+  names = table.data_spec.policy_info[behavior_policy.DIST_PARAMS]
   params = {name: rows.policy_info[name] for name in names}
-  rows = rows._replace(policy_info={_DIST_PARAMS: params})
+  rows = rows._replace(policy_info={behavior_policy.DIST_PARAMS: params})
   for first in range(0, len(rows.reward), table.capacity):
     piece = slice(first, first + table.capacity)
     table.append(

@@ -7,6 +7,7 @@ import tensorflow as tf
 from tf_agents.trajectories import trajectory
 
 from qwr_tf.datasets import columns
+from qwr_tf.policies import behavior_policy
 
 # Group of the parameters of the policy that acted, in either layout.
 DIST_PARAMS = 'infos/dist_params'
@@ -66,7 +67,7 @@ def fields(
 
   if clip_actions and spec.action.dtype.is_floating:
     bounds = ()
-  params = spec.policy_info['dist_params']
+  params = spec.policy_info[behavior_policy.DIST_PARAMS]
   # A deviation that the table does not hold has the action's shape.
   specs = {name: params.get(name, spec.action) for name in recorded}
   return Fields(

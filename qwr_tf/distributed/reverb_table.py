@@ -58,7 +58,7 @@ class ReverbTable:
       )
 
   def windows(
-    self, shape, num_steps: int, seed: types.Seed
+    self, shape, window_rows: int, seed: types.Seed
   ) -> Callable[[tf.Tensor], trajectory.Trajectory]:
     """As `ReplayTable.windows`; the server draws, no seed decides."""
     iterator = self._iterator(int(shape[1]))
@@ -88,7 +88,7 @@ class ReverbTable:
     return self._iterators[batch_size]
 
   def redraw(
-    self, shape, num_steps: int, seed: types.Seed, i: int
+    self, shape, window_rows: int, seed: types.Seed, i: int
   ) -> tuple[tf.Tensor, trajectory.Trajectory]:
     """(no starts, as a server has no row numbers; the newest windows)."""
     latest = tf.nest.map_structure(lambda v: v.value(), self._latest)

@@ -1,4 +1,8 @@
-"""Policies that act; the one that collects stores mu beside each action."""
+"""Policies that act; the one that collects stores mu beside each action.
+
+In training runs `acting/collect.py` writes mu (`NumpyActor` computes it); the
+policies here are for TF-Agents programs and exports.
+"""
 
 from typing import Any, NamedTuple
 

@@ -1,8 +1,8 @@
-"""An in-graph replay table that keeps what the sampling policy was.
+"""An in-graph replay table that stores mu with every step.
 
-Rows are TF-Agents trajectory frames in time order. An episode of L steps
-takes L + 1 rows: the last one, of step type LAST, holds the final observation
-and mu there, so that a target can bootstrap from it.
+Rows are TF-Agents trajectory frames in time order. An episode of L steps takes
+L + 1 rows: the last one, of step type LAST, holds the final observation and mu
+there; targets bootstrap from it.
 """
 
 import operator
@@ -18,17 +18,22 @@ from qwr_tf.replay import frame_stacks
 from qwr_tf.replay import memory
 from qwr_tf.replay import stock_interface
 
-_BOOKKEEPING_BYTES = 16  # Per row.
+# Of one row: its entries in the two index variables, and in the stacks' ages.
+_INDEX_BYTES = 16
+_AGE_BYTES = 8
 
 
 @gin.configurable
 class ReplayTable(stock_interface.StockInterface):
   """The newest `capacity` interactions, sampled as windows of T + 1 rows.
 
-  A window starts at a uniformly drawn transition. Windows may cross episode
-  ends (`step_type` says where); at the newest row they are cut, which reads
-  like a time limit: the row before says `next_step_type` LAST and keeps its
-  discount. Rows are named by their number since the table was made.
+  A row number counts rows as they are written, since the table was made or
+  cleared; a slot is where a row is kept, number % num_slots. A transition is a
+  row that is not LAST; a start is the row number of a transition.
+
+  A window begins at a uniformly drawn start and may cross episode ends
+  (`step_type` says where). A window past the newest row is cut there as by a
+  time limit: the newest row reads as LAST, the one before keeps its discount.
   """
 
   def __init__(
@@ -44,15 +49,18 @@ class ReplayTable(stock_interface.StockInterface):
 
     Args:
       data_spec: a Trajectory of specs, the agent's `collect_data_spec`.
-      capacity: interactions kept, first in first out; no final observations.
-      rows_per_interaction: rows allocated per interaction. 2 suffices for
-        episodes of one step; with fewer, older rows make room.
+      capacity: interactions kept, first in first out, not counting final
+        observations.
+      rows_per_interaction: rows allocated per interaction. 2 always suffices
+        (episodes of one step); with less, short episodes push out older
+        interactions early.
       single_frames: keep one frame of an image stack [height, width, S] and
         rebuild stacks when they are read; see `frame_stacks`.
       seed: of `get_next` and `as_dataset`; `sample` is given its own.
 
     Raises:
-      ValueError: for numbers below 1, and if there is no stack to rebuild.
+      ValueError: if a number is below 1, the table exceeds memory, or
+        single_frames is set for observations that are not image stacks.
     """
     if capacity < 1 or rows_per_interaction < 1.0:
       raise ValueError(
@@ -63,15 +71,18 @@ class ReplayTable(stock_interface.StockInterface):
     history = data_spec.observation.shape[-1] - 1 if single_frames else 0
     self._history = history  # Rows that a stack reaches back.
     self._num_rows = int(capacity * rows_per_interaction) + 1 + history
-    self.was_cleared = False  # By this process.
+    # Whether `clear` was called since the process started.
+    self.was_cleared = False
     self._stacks = None
     stored = data_spec
     if single_frames:
       spec = data_spec.observation
       frame = tf.TensorSpec(spec.shape[:-1], spec.dtype)
       stored = data_spec._replace(observation=frame)
-    # Beside each row, where it is in the order of transitions.
-    size = memory.row_size(stored) + _BOOKKEEPING_BYTES
+    # The row itself, and one entry in each of the two index variables.
+    size = memory.row_size(stored) + _INDEX_BYTES
+    if single_frames:
+      size += _AGE_BYTES
     memory.check(self._num_rows * size, capacity)
     with tf.device('/cpu:0'):
       if single_frames:
@@ -87,8 +98,8 @@ class ReplayTable(stock_interface.StockInterface):
     )
     self._rows_written = _variable([], tf.int64, 'rows_written')
     self._transitions_written = _variable([], tf.int64, 'transitions')
-    # Transition number (modulo capacity) -> row, and row (modulo the number
-    # of rows) -> transitions written before it.
+    # _transition_rows[t % capacity] is the row of transition t;
+    # _transitions_before[slot] counts the transitions before that row.
     self._transition_rows = _variable([self.capacity], tf.int64, 'starts')
     self._transitions_before = _variable([rows], tf.int64, 'before')
 
@@ -99,8 +110,8 @@ class ReplayTable(stock_interface.StockInterface):
     """Adds consecutive rows [N, ...], N at most the capacity.
 
     Raises:
-      InvalidArgumentError: for more, and for image stacks that single frames
-        would change; nothing is added.
+      InvalidArgumentError: for more rows, or stacks that single frames cannot
+        rebuild; nothing is added then.
     """
     count = tf.shape(rows.step_type, out_type=tf.int64)[0]
     message = ['Append in smaller pieces.']
@@ -114,8 +125,8 @@ class ReplayTable(stock_interface.StockInterface):
       self._write(rows, count)
 
   def _write(self, rows: trajectory.Trajectory, count: tf.Tensor) -> None:
-    numbers = self._rows_written + tf.range(count, dtype=tf.int64)
-    slots = numbers % self._num_rows
+    row_numbers = self._rows_written + tf.range(count, dtype=tf.int64)
+    slots = row_numbers % self._num_rows
     if self._stacks is not None:
       self._stacks.write(slots, rows.observation, rows.step_type)
       rows = rows._replace(observation=())
@@ -128,16 +139,16 @@ class ReplayTable(stock_interface.StockInterface):
     _scatter(self._transitions_before, slots, before)
     starts = tf.where(is_transition > 0)[:, 0]
     places = tf.gather(before, starts) % self.capacity
-    _scatter(self._transition_rows, places, tf.gather(numbers, starts))
+    _scatter(self._transition_rows, places, tf.gather(row_numbers, starts))
     self._rows_written.assign_add(count)
     self._transitions_written.assign_add(tf.reduce_sum(is_transition))
 
   def _close_interrupted_episode(self, next_step_type: tf.Tensor) -> None:
-    """Ends the newest episode if another one follows.
+    """Ends the newest episode if the next row begins another one.
 
-    Collecting was interrupted and started anew. What followed the newest row
-    was never seen: it gives up its action and keeps its observation. After a
-    terminal step any observation will do, its own for instance.
+    That happens if collecting was interrupted. The newest row becomes the final
+    observation. After a terminal step a copy of it is added as the final row,
+    whose observation nobody uses.
     """
     newest = (self._rows_written - 1)[tf.newaxis]
     open_ended = self._newest_is_transition()
@@ -150,7 +161,7 @@ class ReplayTable(stock_interface.StockInterface):
       else:
         _scatter(self._rows.step_type, newest % self._num_rows, last)
         self._transitions_written.assign_sub(1)
-        if newest[0] > 0:
+        if newest[0] > 0 and row.step_type[0] != ts.StepType.FIRST:
           before = (newest - 1) % self._num_rows
           _scatter(self._rows.next_step_type, before, last)
 
@@ -165,7 +176,7 @@ class ReplayTable(stock_interface.StockInterface):
     """Number of the oldest transition that is kept, int64 scalar."""
     by_interactions = self._transitions_written - self.capacity
     next_slot = (self._rows_written + self._history) % self._num_rows
-    # Zero until `history` rows before they wrap: nothing was written there.
+    # Still zero while no row has been overwritten yet.
     by_rows = self._transitions_before.sparse_read(next_slot)
     return tf.maximum(by_interactions, by_rows)
 
@@ -199,38 +210,38 @@ class ReplayTable(stock_interface.StockInterface):
     return self._transition_rows.sparse_read(transitions)
 
   def gather(
-    self, starts: tf.Tensor, num_steps: int, observations: bool = True
+    self, starts: tf.Tensor, window_rows: int, observations: bool = True
   ) -> trajectory.Trajectory:
     """Windows of consecutive rows, cut at the newest one.
 
     Args:
       starts: row numbers, int64 [B].
-      num_steps: rows in a window, T + 1.
+      window_rows: rows in a window, T + 1.
       observations: whether to read them; else the observation is ().
 
     Returns:
-      A Trajectory [B, num_steps, ...]. Past the newest row it is repeated,
+      A Trajectory [B, window_rows, ...]. Past the newest row it is repeated,
       with step type LAST.
     """
     newest = self._rows_written - 1
-    numbers = _windows(starts, num_steps)
-    slots = self.window_slots(starts, num_steps)
+    row_numbers = _windows(starts, window_rows)
+    slots = self.window_slots(starts, window_rows)
     window = self._read(slots, observations)
     last = tf.constant(ts.StepType.LAST)
     return window._replace(
-      step_type=tf.where(numbers >= newest, last, window.step_type),
+      step_type=tf.where(row_numbers >= newest, last, window.step_type),
       next_step_type=tf.where(
-        numbers == newest - 1, last, window.next_step_type
+        row_numbers == newest - 1, last, window.next_step_type
       ),
     )
 
-  def window_slots(self, starts: tf.Tensor, num_steps: int) -> tf.Tensor:
-    """Where the rows of `gather` are, int64 [*starts, num_steps].
+  def window_slots(self, starts: tf.Tensor, window_rows: int) -> tf.Tensor:
+    """Where the rows of `gather` are, int64 [*starts, window_rows].
 
     A slot, 0 ... num_slots - 1, holds the same row until the next `append`.
     """
     newest = self._rows_written - 1
-    return tf.minimum(_windows(starts, num_steps), newest) % self._num_rows
+    return tf.minimum(_windows(starts, window_rows), newest) % self._num_rows
 
   @property
   def num_slots(self) -> int:
@@ -241,25 +252,25 @@ class ReplayTable(stock_interface.StockInterface):
     """Observations [*slots, ...]."""
     if self._stacks is not None:
       return self._stacks.read(slots)
-    return _read(self._rows.observation, slots)
+    return _read_slots(self._rows.observation, slots)
 
-  def windows(self, shape, num_steps: int, seed: types.Seed) -> Callable:
-    """Draws for a phase, shape [steps, B]: step i -> [B, num_steps, ...]."""
+  def windows(self, shape, window_rows: int, seed: types.Seed) -> Callable:
+    """Draws for a phase, shape [steps, B]: step i -> [B, window_rows, ...]."""
     starts = self.sample_starts(shape, seed)
-    return lambda i: self.gather(starts[i], num_steps)
+    return lambda i: self.gather(starts[i], window_rows)
 
   def redraw(
-    self, shape, num_steps: int, seed: types.Seed, i: int
+    self, shape, window_rows: int, seed: types.Seed, i: int
   ) -> tuple[tf.Tensor, trajectory.Trajectory]:
     """(window starts [B], windows) of step i of a phase drawn by `windows`."""
     starts = self.sample_starts(shape, seed)[i]
-    return starts, self.gather(starts, num_steps)
+    return starts, self.gather(starts, window_rows)
 
   def sample(
-    self, batch_size: int, num_steps: int, seed: types.Seed
+    self, batch_size: int, window_rows: int, seed: types.Seed
   ) -> trajectory.Trajectory:
-    """`gather` at `sample_starts`: a Trajectory [B, num_steps, ...]."""
-    return self.gather(self.sample_starts([batch_size], seed), num_steps)
+    """`gather` at `sample_starts`: a Trajectory [B, window_rows, ...]."""
+    return self.gather(self.sample_starts([batch_size], seed), window_rows)
 
   def row_range(self) -> tuple[tf.Tensor, tf.Tensor]:
     """(first, end) row numbers of what is kept, end exclusive."""
@@ -273,13 +284,16 @@ class ReplayTable(stock_interface.StockInterface):
   def _read(
     self, slots: tf.Tensor, observations: bool = True
   ) -> trajectory.Trajectory:
-    rows = _read(self._rows._replace(observation=()), slots)
+    rows = _read_slots(self._rows._replace(observation=()), slots)
     if not observations:
       return rows
     return rows._replace(observation=self.observations(slots))
 
   def chunks(self, chunk_rows: int) -> Iterator[trajectory.Trajectory]:
-    """The whole table in time order, in pieces of at most chunk_rows rows."""
+    """The whole table in time order, in pieces of at most chunk_rows rows.
+
+    For benchmarks and tests.
+    """
     first, end = (int(row) for row in self.row_range())
     for start in range(first, end, chunk_rows):
       yield self.read(start, min(start + chunk_rows, end))
@@ -301,12 +315,12 @@ def _variable(shape, dtype, name: str) -> tf.Variable:
   return tf.Variable(tf.zeros(shape, dtype), trainable=False, name=name)
 
 
-def _windows(starts: tf.Tensor, num_steps: int) -> tf.Tensor:
-  """Row numbers from each start on, [*starts, num_steps]."""
-  return starts[..., tf.newaxis] + tf.range(num_steps, dtype=tf.int64)
+def _windows(starts: tf.Tensor, window_rows: int) -> tf.Tensor:
+  """Row numbers from each start on, [*starts, window_rows]."""
+  return starts[..., tf.newaxis] + tf.range(window_rows, dtype=tf.int64)
 
 
-def _read(variables, slots: tf.Tensor):
+def _read_slots(variables, slots: tf.Tensor):
   read = operator.methodcaller('sparse_read', slots)
   return tf.nest.map_structure(read, variables)
 

@@ -12,13 +12,13 @@ class Table(Protocol):
   """Windows of steps: a `ReplayTable`, or a server's `ReverbTable`."""
 
   def windows(
-    self, shape: Sequence, num_steps: int, seed: types.Seed
+    self, shape: Sequence, window_rows: int, seed: types.Seed
   ) -> Callable[[tf.Tensor], trajectory.Trajectory]:
-    """Draws for a phase, shape [steps, B]: step i -> [B, num_steps, ...]."""
+    """Draws for a phase, shape [steps, B]: step i -> [B, window_rows, ...]."""
     ...
 
   def redraw(
-    self, shape: Sequence, num_steps: int, seed: types.Seed, i: int
+    self, shape: Sequence, window_rows: int, seed: types.Seed, i: int
   ) -> tuple[tf.Tensor, trajectory.Trajectory]:
     """(window starts [B], windows) of step i of the newest phase, again."""
     ...

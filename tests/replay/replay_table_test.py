@@ -138,10 +138,11 @@ class Oracle:
       )
     elif starts_anew and unfinished:
       # Cut: the newest row only stands for its observation.
+      if self.rows[-1].step_type != _FIRST:
+        self.rows[-2:-1] = [
+          r._replace(next_step_type=_LAST) for r in self.rows[-2:-1]
+        ]
       self.rows[-1] = self.rows[-1]._replace(step_type=_LAST)
-      self.rows[-2:-1] = [
-        r._replace(next_step_type=_LAST) for r in self.rows[-2:-1]
-      ]
     self.rows += rows
 
   @property
@@ -386,6 +387,17 @@ def test_an_interrupted_episode_ends_at_its_last_row():
   for name in ('reward', 'observation', 'policy_info'):
     actual = tf.nest.map_structure(lambda x: x[0, :3], getattr(window, name))
     _equal(actual, getattr(before, name))
+
+
+def test_an_episode_interrupted_at_its_first_row_leaves_the_one_before():
+  # Rows 0-2 are an episode, row 3 begins one that is never acted in.
+  episodes = Episodes(7, 1e9)
+  reset = _stack([episodes.row(_FIRST, _MID, 1.0)])
+  pieces = [_episode(episodes, 2, False), reset, _episode(episodes, 2, False)]
+  table, _ = _filled(8, pieces)
+  rows = table.read(0, 7)
+  _same(rows.step_type, [_FIRST, _MID, _LAST, _LAST, _FIRST, _MID, _LAST])
+  _same(rows.next_step_type[:3], [_MID, _LAST, _FIRST])
 
 
 def test_a_terminal_step_needs_no_final_observation():
