@@ -44,7 +44,7 @@ _REFUSALS |= {
   file: 'the torso takes images of uint8'
   for file in _PRESETS
   if file.startswith('atari')
-}
+} | {'atari_100k_iclr.gin': "unexpected keyword argument 'max_training_steps'"}
 
 _SMALL = (
   'run.replay_capacity = 60',
