@@ -48,16 +48,16 @@ _BAD_INPUT = 2
 
 @dataclasses.dataclass
 class Process:
-  """A role that is running.
+  """The process of a role.
 
   Attributes:
     name: for messages.
-    argv: its command.
-    environment: variables of its own.
-    pipe_reader: of a pipe that ends with the processes that the role serves.
+    argv: command.
+    environment: variables beside those of the launcher.
+    pipe_reader: of a pipe that closes with the processes that the role serves.
     pipe_writer: of the pipe of the roles that serve this one.
-    restarts: how often it was started again.
-    running: the process.
+    restarts: number of restarts.
+    running: the process; None before its start.
   """
 
   name: str
@@ -69,7 +69,7 @@ class Process:
   running: subprocess.Popen | None = None
 
   def start(self) -> None:
-    """Starts it, apart from this process's terminal."""
+    """Starts the process in a session without this terminal."""
     environment = dict(self.environment)
     if self.pipe_reader is not None:
       environment[lifeline.VARIABLE] = str(self.pipe_reader)
@@ -83,11 +83,11 @@ class Process:
     )
 
   def code(self) -> int | None:
-    """Its exit code; None while it runs."""
+    """The exit code; None while the process runs."""
     return None if self.running is None else self.running.poll()
 
   def end(self, seconds: float) -> None:
-    """Asks it to end, and makes it end after some time."""
+    """Sends SIGTERM, and SIGKILL after some seconds."""
     if self.running is None or self.running.poll() is not None:
       return
     self.running.send_signal(signal.SIGTERM)
@@ -98,7 +98,7 @@ class Process:
       self.running.wait()
 
   def kill(self) -> None:
-    """Ends it at once."""
+    """Sends SIGKILL."""
     if self.running is not None:
       self.running.kill()
 
@@ -115,12 +115,12 @@ class Launcher:
   ):
     """Starts nothing yet."""
     self._learner = learner
-    # In the order in which they end.
+    # In the order of their ends.
     self._processes = [learner, *collectors, replay]
     self._say = say
 
   def run(self, interrupted) -> int:
-    """Starts them all; returns the exit code of the run."""
+    """Starts all roles and returns the exit code of the run."""
     try:
       for process in reversed(self._processes):
         process.start()
@@ -131,7 +131,7 @@ class Launcher:
         process.end(_SECONDS_TO_END)
 
   def stop_at_once(self, code: int) -> None:
-    """Ends this process, and before it all roles."""
+    """Kills all roles, then ends this process."""
     for process in self._processes:
       process.kill()
     os._exit(code)
@@ -143,12 +143,12 @@ class Launcher:
         return self._last()
       for process in self._processes:
         code = process.code()
-        if code and not self._revive(process, code):
+        if code and not self._restart(process, code):
           return _BAD_INPUT if code == _BAD_INPUT else 1
     return 1
 
-  def _revive(self, process: Process, code: int) -> bool:
-    """Starts a role anew that died; False if that is of no use."""
+  def _restart(self, process: Process, code: int) -> bool:
+    """Restarts a role that died; False if that is of no use."""
     if code == _BAD_INPUT:
       self._say(f'{process.name} refuses its input.')
       return False
@@ -159,17 +159,17 @@ class Launcher:
       )
       return False
     process.restarts += 1
-    # What the first one began is not to be thrown away by the second.
+    # A restart keeps what the first process wrote.
     process.argv = [a for a in process.argv if a != '--overwrite']
     self._say(
-      f'{process.name} died (exit code {code}); start '
-      f'{process.restarts} of {_MAX_RESTARTS} anew.'
+      f'{process.name} died (exit code {code}); restart '
+      f'{process.restarts} of {_MAX_RESTARTS}.'
     )
     process.start()
     return True
 
   def _last(self) -> int:
-    """Waits for the others, who know that training has ended."""
+    """Waits for the other roles, which end after training."""
     end = time.monotonic() + _SECONDS_TO_END
     others = self._processes[1:]
     while time.monotonic() < end and any(p.code() is None for p in others):
@@ -178,7 +178,7 @@ class Launcher:
 
 
 def _given(names: Sequence[str]) -> list[str]:
-  """Flags as they were given to this process."""
+  """The flags that the user has set, as arguments."""
   arguments: list[str] = []
   for name in names:
     flag = flags.FLAGS[name]
@@ -204,14 +204,14 @@ def processes(collectors: int) -> tuple[Process, list[Process], Process]:
   of_learner = set(_names(strategies)) | {'video'}
   common = _given([name for name in ours if name not in of_learner])
   base = [sys.executable, '-m', 'qwr_tf.distributed', *common]
-  # One observation at a time needs neither a GPU nor more than a thread.
+  # One observation at a time needs neither a GPU nor several threads.
   small = {
     'CUDA_VISIBLE_DEVICES': '-1',
     'TF_NUM_INTRAOP_THREADS': '1',
     'TF_NUM_INTEROP_THREADS': '1',
   }
-  # A learner lives as long as this process; the roles that serve it as long as
-  # one of both.
+  # The learner lives as long as the launcher; the roles that serve it live as
+  # long as the learner or the launcher.
   (of_launcher, _), (of_both, writer) = os.pipe(), os.pipe()
   replay = Process('replay', [*base, '--role=replay'], small, of_both)
   acting = [
@@ -229,7 +229,7 @@ def _say(line: str) -> None:
 
 
 def main() -> None:
-  """One run from flags to the end of all roles."""
+  """Runs all roles of a run to its end."""
   port = role_flags.port()
   _say(
     f'Reverb listens on port {port} of all interfaces and asks nobody who they '
@@ -237,7 +237,7 @@ def main() -> None:
     if role_flags.TRUSTED_NETWORK.value
     else f'Reverb listens on port {port}, to this machine only.'
   )
-  # Faults are told once, not by every role.
+  # Bad input is reported here, not once by every role.
   if training_command.is_finished(training_command.configuration()):
     return
   launcher = Launcher(*processes(_COLLECTORS.value), _say)

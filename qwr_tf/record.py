@@ -79,7 +79,7 @@ _MINARI_VERSION = '0.5.0'
 
 
 class _Tally:
-  """What went by: steps, and a return per episode."""
+  """The steps and returns of the recorded episodes."""
 
   def __init__(self):
     self.steps = 0
@@ -144,7 +144,7 @@ def _unwritable(path: pathlib.Path, error: OSError) -> ConfigError:
 
 @contextlib.contextmanager
 def _gone_if_empty(path: pathlib.Path) -> Iterator[None]:
-  """Removes a folder that nothing came into."""
+  """Removes the folder in the end if it is empty."""
   try:
     yield
   finally:
@@ -153,7 +153,7 @@ def _gone_if_empty(path: pathlib.Path) -> Iterator[None]:
 
 
 def _metadata(env, path: pathlib.Path, environment: str, policy: str):
-  """What Minari's metadata.json says beside the counts."""
+  """Minari's metadata.json, without the counts."""
   name = re.sub(r'[^\w-]', '_', path.name)
   content: dict[str, Any] = {
     'dataset_id': f'{environment}/{name}',

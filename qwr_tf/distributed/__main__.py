@@ -32,24 +32,6 @@ _ROLE = flags.DEFINE_enum(
 _SECONDS_TO_SAVE = 600.0
 
 
-def _reverb():
-  """The roles, which need Reverb.
-
-  Raises:
-    ConfigError: if it is not installed.
-  """
-  try:
-    from qwr_tf.distributed import collector_role
-    from qwr_tf.distributed import learner_role
-    from qwr_tf.distributed import replay_role
-  except ImportError as error:
-    raise ConfigError(
-      f"{error}: distributed runs need pip install 'qwr_tf[reverb]', for "
-      'Linux on x86-64.'
-    ) from error
-  return replay_role, collector_role, learner_role
-
-
 def _connection():
   from qwr_tf.distributed import reverb_client
 
@@ -59,7 +41,7 @@ def _connection():
 
 
 def _shared(config: str) -> str:
-  """What all roles must have been given; the server holds them to it."""
+  """The configuration that all roles must share; the server compares it."""
   return f'{config}seed = {flags.FLAGS.seed}\n'
 
 
@@ -102,15 +84,22 @@ def _learner(role, config: str) -> None:
 
 
 def main() -> None:
-  """One role, to its end."""
+  """Runs one role to its end."""
   if _ROLE.value is None:
     raise ConfigError('--role is missing: replay, collector or learner.')
   lifeline.watch(_SECONDS_TO_SAVE if _ROLE.value == 'learner' else 60.0)
-  role_flags.port()  # A fault of the flag is told before anything is built.
+  role_flags.port()  # Raises before anything is built.
   config = training_command.configuration()
-  replay_role, collector_role, learner_role = _reverb()
-  from qwr_tf.distributed import reverb_client
-
+  try:
+    from qwr_tf.distributed import collector_role
+    from qwr_tf.distributed import learner_role
+    from qwr_tf.distributed import replay_role
+    from qwr_tf.distributed import reverb_client
+  except ImportError as error:
+    raise ConfigError(
+      f"{error}: distributed runs need pip install 'qwr_tf[reverb]', for "
+      'Linux on x86-64.'
+    ) from error
   try:
     if _ROLE.value == 'replay':
       _replay(replay_role, config)

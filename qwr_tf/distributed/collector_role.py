@@ -1,4 +1,4 @@
-"""The role that acts: as many processes of it as there are machines for."""
+"""The collector: acts with the newest policy and writes its experience."""
 
 import time
 from typing import Any
@@ -15,29 +15,24 @@ from qwr_tf.training import experiment
 
 _SECONDS_BETWEEN_LOOKS = 0.05
 _MOST_SECONDS_BETWEEN_LOOKS = 1.0
-# Of every process its own, whatever the run's seed.
+# Every process draws its seed below this, whatever the seed of the run.
 _SEEDS = 2**31
 
 
-class Newest:
-  """The newest policy of a server, in a network of this process."""
+class NewestPolicy:
+  """The newest policy of a server, copied into a network of this process."""
 
   def __init__(self, connection: reverb_client.Connection, network):
-    """Takes nothing yet.
-
-    Args:
-      connection: to the server.
-      network: that acts.
-    """
+    """Copies nothing yet."""
     self._connection = connection
     self._variables = reverb_server.acting_variables(network)
     self._writes: int | None = None
 
   def pull(self, tables: dict[str, Any]) -> bool:
-    """Takes the policy if it is another one; returns whether it was.
+    """Copies the policy if it has changed, and returns whether it has.
 
     Args:
-      tables: what the server said of its tables just now.
+      tables: the newest answer of `Connection.tables`.
     """
     table = tables[reverb_server.VARIABLES]
     writes = table.rate_limiter_info.insert_stats.completed
@@ -51,30 +46,31 @@ class Newest:
 
 
 class Collecting:
-  """Acts while the learner has room for what comes of it."""
+  """A collector that stays at most one iteration ahead of the learner."""
 
   def __init__(
     self,
-    made: role.Role,
+    parts: role.Role,
     connection: reverb_client.Connection,
     seed: int,
     wait_seconds: float,
   ):
-    """Gets ready; nothing is asked or written.
+    """Asks and writes nothing yet.
 
     Args:
-      made: from `role.build`.
+      parts: from `role.build`.
       connection: to the server.
       seed: of the sampled actions.
-      wait_seconds: how long nobody may take what was collected.
+      wait_seconds: for a learner that takes no interactions.
     """
-    self.writer = reverb_writer.WindowWriter(connection, made.agent.horizon)
+    agent = parts.agent
+    self.writer = reverb_writer.WindowWriter(connection, agent.horizon)
     self._connection = connection
-    self._newest = Newest(connection, made.agent.acting_network)
-    self._backlog = env_steps(made.agent)
+    self._newest = NewestPolicy(connection, agent.acting_network)
+    self._backlog = env_steps(agent)
     self._collect = collect.Collector(
-      made.env,
-      made.agent,
+      parts.env,
+      agent,
       self.writer,
       seed=seed,
       env_steps=min(role.CHUNK_ENV_STEPS, self._backlog),
@@ -86,7 +82,7 @@ class Collecting:
     self._last_sign = time.monotonic()
 
   def step(self) -> bool:
-    """A chunk of interactions, or a short wait; False: training has ended.
+    """Collects a chunk, or waits shortly; False once training has ended.
 
     Raises:
       UnreachableError: if the server, or the learner, does not come back.
@@ -131,20 +127,20 @@ def run(
   wait_seconds: float,
   interrupted,
 ) -> None:
-  """Collects until training has ended or somebody interrupts.
+  """Collects until training has ended or a signal interrupts.
 
   Args:
     settings: of the run.
-    config: of the run and its seed, as text.
-    seed: of the run; what this process draws is its own.
+    config: the run's configuration and seed as text.
+    seed: of the run; this process samples with another one.
     connection: to the server.
-    wait_seconds: how long to wait for a learner.
+    wait_seconds: for a learner.
     interrupted: an `interruption.Interruption`.
   """
-  own = int(np.random.SeedSequence().generate_state(1)[0]) % _SEEDS
-  made = role.build(settings, seed, own)
-  role.check_server(connection, made.specs, config)
-  collecting = Collecting(made, connection, own, wait_seconds)
+  process_seed = int(np.random.SeedSequence().generate_state(1)[0]) % _SEEDS
+  parts = role.build(settings, seed, process_seed)
+  role.check_server(connection, parts.specs, config)
+  collecting = Collecting(parts, connection, process_seed, wait_seconds)
   logging.info('collecting for %s', connection.address)
   while not interrupted.requested and collecting.step():
     pass

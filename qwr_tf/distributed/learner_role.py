@@ -1,4 +1,4 @@
-"""The role that learns: `qwr_tf.train` with experience from elsewhere."""
+"""The learner: `qwr_tf.train` with experience from a Reverb server."""
 
 import contextlib
 import threading
@@ -24,12 +24,11 @@ _SECONDS_BETWEEN_MESSAGES = 30.0
 
 
 class RemoteCollector(collect.Collector):
-  """Line 5: waits until collectors have made an iteration's interactions.
+  """Line 5: takes one iteration's interactions from the collectors.
 
-  They may be one iteration ahead, never more: what they write beyond is not
-  taken before its time. So the ratio of interactions to gradient steps is that
-  of Algorithm 2 whatever collectors there are, and nobody waits inside the
-  server, where nothing could end it.
+  Collectors are at most one iteration ahead, so that the ratio of interactions
+  to gradient steps is Algorithm 2's, however many collectors there are. All
+  waiting is done here and not inside the server, where nothing could end it.
   """
 
   def __init__(
@@ -42,13 +41,13 @@ class RemoteCollector(collect.Collector):
     """Takes nothing yet.
 
     Args:
-      agent: its policy is published, its normaliser sees what arrives.
+      agent: whose policy is published and whose normaliser is updated.
       connection: to the server.
       specs: from `reverb_server.signatures`.
-      wait_seconds: how long nothing may arrive.
+      wait_seconds: for the next interaction.
 
     Raises:
-      ValueError: if whole episodes are asked for.
+      ValueError: for `Collector.whole_episodes`.
     """
     super().__init__(None, agent, None, seed=0)
     if self._whole_episodes:
@@ -61,10 +60,10 @@ class RemoteCollector(collect.Collector):
     )
     self._variables = reverb_server.acting_variables(agent.acting_network)
     self._wait_seconds = wait_seconds
-    self._policy: tuple[np.ndarray, ...] | None = None  # What it acts with.
-    self._writes = 0  # Of policies, by the server's count.
+    self._policy: tuple[np.ndarray, ...] | None = None  # As published.
+    self._writes = 0  # Policies written, by the server's count.
     self._lock = threading.Lock()  # Of the two above.
-    self.is_learning = False  # Not here: windows are being read.
+    self.is_learning = False  # A training phase reads windows.
 
   @property
   def lost(self) -> int:
@@ -89,16 +88,16 @@ class RemoteCollector(collect.Collector):
     return collect.Collected(taken, returns, time.perf_counter() - start)
 
   def publish(self) -> None:
-    """Gives collectors the newest policy."""
+    """Writes the newest policy for the collectors."""
     policy = tuple(v.numpy() for v in self._variables)
     with self._lock:
       self._write(policy)
 
   def publish_again(self, tables: dict[str, Any]) -> None:
-    """The same policy, if the server has lost it or holds an older one.
+    """Writes the same policy again if the server has lost it.
 
     Args:
-      tables: what the server said of its tables just now.
+      tables: the newest answer of `Connection.tables`.
     """
     with self._lock:
       if self._policy is not None and _writes(tables) < self._writes:
@@ -132,7 +131,7 @@ class RemoteCollector(collect.Collector):
     return count
 
   def _waiting(self) -> int:
-    """Interactions that have arrived and were not taken."""
+    """The number of interactions that wait in the server."""
     tables = self._connection.tables()
     self.publish_again(tables)
     return tables[reverb_server.ARRIVALS].current_size
@@ -143,14 +142,14 @@ class RemoteCollector(collect.Collector):
       normalizer.update(tf.constant(observations))
 
   def state(self) -> dict[str, Any]:
-    """What was counted, for a checkpoint."""
+    """The counts, for a checkpoint."""
     return {
       'next_env_steps': self._next_env_steps,
       'arrivals': self._arrivals.state(),
     }
 
   def restore(self, state) -> None:
-    """Goes back to where `state` was called."""
+    """Restores the counts of `state`."""
     self._next_env_steps = state['next_env_steps']
     self._arrivals.restore(state['arrivals'])
 
@@ -161,7 +160,7 @@ def _writes(tables: dict[str, Any]) -> int:
 
 
 class Learner:
-  """What `experiment.build` needs to learn from a server."""
+  """The experience of a server, for `experiment.build`."""
 
   def __init__(
     self,
@@ -169,14 +168,14 @@ class Learner:
     config: str,
     wait_seconds: float,
   ):
-    """Asks for nothing yet; arguments as in `collector_role.run`."""
+    """Asks nothing yet; arguments as in `collector_role.run`."""
     self._connection = connection
     self._config = config
     self._wait_seconds = wait_seconds
     self._collector: RemoteCollector | None = None
 
   def experience(self, settings: experiment.Settings, env, agent, seed: int):
-    """As `experiment.own_experience`, from the server.
+    """Replaces `experiment.own_experience`.
 
     Raises:
       ConfigError: if the server is of another run, or does not answer.
@@ -194,7 +193,7 @@ class Learner:
     return table, self._collector, None
 
   def finish(self) -> None:
-    """Ends all roles, and says what was lost."""
+    """Ends all roles, and prints the number of lost interactions."""
     if self._collector is None and not self._is_awaited():
       return
     self._connection.write(reverb_server.ENDED, np.bool_(True))
@@ -202,7 +201,7 @@ class Learner:
       print(f'lost    {self._collector.lost} interactions')
 
   def _is_awaited(self) -> bool:
-    """Whether a run that had been finished before has roles that wait."""
+    """Whether roles of this run, finished earlier, wait at the server."""
     if self._connection.tables_now() is None:
       return False
     try:
@@ -213,10 +212,11 @@ class Learner:
 
   @contextlib.contextmanager
   def watched(self) -> Iterator[None]:
-    """Ends the process when what a phase waits for does not come.
+    """A thread that ends the process when a phase waits for too long.
 
-    It waits inside one call into TensorFlow, and would for ever. The same
-    thread gives a server that came back without a policy its policy.
+    A training phase waits for windows inside one call into TensorFlow, which
+    nothing else can end. The thread also writes the policy again when the
+    server has come back without it.
     """
     ended = threading.Event()
     thread = threading.Thread(target=self._watch, args=[ended], daemon=True)
@@ -242,7 +242,7 @@ class Learner:
         )
 
   def _complaint(self) -> tuple[str, float]:
-    """What is wrong just now, and how long it may be; '' if nothing is."""
+    """(what is wrong or '', seconds that it may last)."""
     collector = self._collector
     if collector is None:
       return '', 0.0  # Nothing has been asked yet.

@@ -1,4 +1,4 @@
-"""The role that keeps experience and variables: a Reverb server."""
+"""The replay role: a Reverb server with experience and the policy."""
 
 import pathlib
 import shutil
@@ -11,7 +11,7 @@ from qwr_tf.distributed import role
 from qwr_tf.training import experiment
 
 _SECONDS_BETWEEN_LOOKS = 0.5
-# After the end: for roles that sleep, or play a step that takes long.
+# After the end of training: for roles that sleep or play a long step.
 _SECONDS_TO_LEAVE = 5.0
 
 
@@ -26,26 +26,25 @@ def run(
   wait_seconds: float,
   interrupted,
 ) -> None:
-  """Serves until training has ended, nobody comes, or somebody interrupts.
+  """Serves until training has ended, no role is left, or a signal interrupts.
 
   Args:
     settings: of the run.
-    config: of the run and its seed, as text.
+    config: the run's configuration and seed as text.
     seed: of the run.
     port: to listen on.
     all_interfaces: whether other machines may connect.
-    folder: of the server's checkpoints; gone when training has ended.
-    overwrite: whether to begin without what it holds.
-    wait_seconds: how long nobody may write or read before the role gives up.
+    folder: of the server's checkpoints; removed when training has ended.
+    overwrite: whether to delete the folder first.
+    wait_seconds: for a role that writes or reads.
     interrupted: an `interruption.Interruption`.
 
   Raises:
-    ConfigError: if the port is taken or cannot be kept to this machine, or the
-      folder is another run's.
-    UnreachableError: if nobody has written or read for too long.
+    ConfigError: for the port, or a folder of another run.
+    UnreachableError: if no role has written or read for `wait_seconds`.
   """
   specs = role.build(settings, seed, seed).specs
-  # None comes with a data set, which has been refused.
+  # None stands for the size of a data set, which `role.adapt` refuses.
   capacity = settings.replay_capacity or 0
   try:
     server = reverb_server.serve(
@@ -96,7 +95,7 @@ def _serve(connection, wait_seconds: float, interrupted) -> bool:
 
 
 def _configure(connection, config: str, folder: pathlib.Path) -> None:
-  """Writes the configuration, or holds the one of a checkpoint to it."""
+  """Writes the configuration, or compares that of a checkpoint with it."""
   table = connection.tables()[reverb_server.CONFIGURATION]
   if not table.current_size:
     item = reverb_client.as_item(config)

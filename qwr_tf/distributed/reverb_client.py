@@ -1,4 +1,4 @@
-"""What every role asks of a Reverb server, with an end to each wait."""
+"""A connection to a Reverb server, with a timeout for every wait."""
 
 import threading
 import time
@@ -18,18 +18,18 @@ _SECONDS_BETWEEN_CALLS = 0.2
 
 
 class UnreachableError(Exception):
-  """The server did not answer in time; the message names it."""
+  """No answer of the server, or of another role, in time."""
 
 
 class MismatchError(Exception):
-  """The server is of another run; the message says how."""
+  """A server of another run."""
 
 
 class Connection:
   """A server that may go away for a while and come back on its port."""
 
   def __init__(self, address: str, seconds: float):
-    """Connects when it is first asked.
+    """Connects at the first call.
 
     Args:
       address: host:port.
@@ -37,30 +37,25 @@ class Connection:
     """
     self.address = address
     self.seconds = seconds
-    self._client = reverb.Client(address)
-
-  @property
-  def client(self) -> reverb.Client:
-    """Reverb's own."""
-    return self._client
+    self.client = reverb.Client(address)
 
   def tables(self) -> dict[str, Any]:
-    """Reverb's `TableInfo` by table; waits for the server if it is away.
+    """Reverb's `TableInfo` by table.
 
     Raises:
-      UnreachableError: if it stays away.
+      UnreachableError: if the server stays away.
     """
     return self._until(self.tables_now, 'it does not answer')
 
   def tables_now(self) -> dict[str, Any] | None:
-    """The same; None if it does not answer just now."""
+    """As `tables`; None if the server does not answer now."""
     try:
-      return self._client.server_info(timeout=_SECONDS_OF_A_CALL)
+      return self.client.server_info(timeout=_SECONDS_OF_A_CALL)
     except (RuntimeError, reverb.ReverbError):
       return None
 
   def _until(self, ask: Callable[[], Any], complaint: str) -> Any:
-    """Asks until there is an answer that is not None."""
+    """Calls `ask` until it returns something else than None."""
     end = time.monotonic() + self.seconds
     has_complained = False
     while (answer := ask()) is None:
@@ -78,17 +73,17 @@ class Connection:
     return answer
 
   def unreachable(self, complaint: str) -> UnreachableError:
-    """The error that waited for as long as the server may be away."""
+    """The error after `seconds` of waiting."""
     return UnreachableError(
       f'Reverb server {self.address}: {complaint}, for {self.seconds:g} s.'
     )
 
   def check(self, specs: dict[str, Any], configuration: str) -> None:
-    """Holds the server to what this role was started with.
+    """Compares the server's tables and configuration with this role's.
 
     Raises:
-      UnreachableError: if it does not answer.
-      MismatchError: if its tables or its configuration are others.
+      UnreachableError: if the server does not answer.
+      MismatchError: if something differs.
     """
     tables = self.tables()
     for name in (*specs, reverb_server.CONFIGURATION):
@@ -113,24 +108,24 @@ class Connection:
       )
 
   def read(self, table: str) -> Any:
-    """The item of a table of one, NumPy arrays; waits until there is one."""
+    """The item of a table of size 1, NumPy arrays; waits for one."""
 
     def now():
-      found = self.tables_now()
-      if not found or not found[table].current_size:
+      tables = self.tables_now()
+      if not tables or not tables[table].current_size:
         return None
       return within(_SECONDS_OF_A_CALL, self._sample, table)
 
     return self._until(now, f'nothing in its table {table!r} yet')
 
   def _sample(self, table: str) -> Any:
-    (sample,) = self._client.sample(
+    (sample,) = self.client.sample(
       table, emit_timesteps=False, unpack_as_table_signature=True
     )
     return sample.data
 
   def write(self, table: str, item: Any) -> None:
-    """Puts an item into a table of one.
+    """Writes an item into a table of size 1.
 
     Raises:
       UnreachableError: if the server stays away.
@@ -138,7 +133,7 @@ class Connection:
 
     def now():
       # A new writer: one that lost its server may keep the item for itself.
-      writer = self._client.trajectory_writer(1, validate_items=False)
+      writer = self.client.trajectory_writer(1, validate_items=False)
       try:
         writer.append(item)
         row = tree.map_structure(lambda column: column[-1], writer.history)
@@ -152,21 +147,21 @@ class Connection:
     self._until(now, f'it takes nothing into its table {table!r}')
 
   def checkpoint(self) -> str | None:
-    """Makes the server write itself down; where to, None if it did not."""
+    """The path of a new checkpoint of the server; None if it fails."""
     return within(self.seconds, self._checkpoint)
 
   def _checkpoint(self) -> str | None:
     try:
-      return self._client.checkpoint()
+      return self.client.checkpoint()
     except RuntimeError as error:
       logging.warning('No checkpoint of the Reverb server: %s', error)
       return None
 
 
 def within(seconds: float, fn: Callable, *arguments: Any) -> Any:
-  """What fn returns; None if it takes longer, or the server fails it.
+  """A call of Reverb with a timeout; None if it takes longer or fails.
 
-  For calls of Reverb's that have no timeout. One that hangs keeps its thread.
+  A call that hangs keeps its thread.
   """
   results = []
 
@@ -183,9 +178,8 @@ def within(seconds: float, fn: Callable, *arguments: Any) -> Any:
 
 
 def _difference(there: Any, here: Any) -> str:
-  """The first field in which two signatures differ, '' if none does."""
-  ours = tree.flatten_with_path(here)
-  theirs = tree.flatten(there)
+  """The first field in which two signatures differ, or ''."""
+  ours, theirs = tree.flatten_with_path(here), tree.flatten(there)
   if len(ours) != len(theirs):
     return f'{len(theirs)} fields there, {len(ours)} here'
   for (path, spec), other in zip(ours, theirs, strict=True):
@@ -207,5 +201,5 @@ def _first_difference(there: str, here: str) -> str:
 
 
 def as_item(text: str) -> np.ndarray:
-  """A text as an item of the table of configurations."""
+  """A text as an item of the table `configuration`."""
   return np.frombuffer(text.encode(), np.uint8)

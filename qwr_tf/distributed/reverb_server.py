@@ -1,4 +1,4 @@
-"""The tables that a distributed run shares, in a Reverb server."""
+"""The tables of a distributed run in a Reverb server."""
 
 import contextlib
 import errno
@@ -18,20 +18,19 @@ from qwr_tf.replay import packing
 
 # Windows [T + 1, ...], first in first out, drawn uniformly.
 EXPERIENCE = 'experience'
-# Each interaction once: what the learner has not counted yet.
+# Each interaction once, until the learner has counted it.
 ARRIVALS = 'arrivals'
-# What the newest policy acts with, in the order of `acting_variables`; one
-# item.
+# The newest policy, in the order of `acting_variables`; one item.
 VARIABLES = 'variables'
 # One item once training has ended, and the roles with it.
 ENDED = 'ended'
 # The configuration that all roles were started with; one item.
 CONFIGURATION = 'configuration'
 
-# How Reverb names its checkpoints: by the second.
+# Reverb names its checkpoints by the second.
 _CHECKPOINTS = '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T*'
 
-# More than any backlog: a full queue would block whoever writes.
+# More than any backlog: a full queue would block the collectors.
 _MAX_ARRIVALS = 10_000_000
 
 
@@ -39,8 +38,8 @@ class Arrival(NamedTuple):
   """An interaction as the learner counts it.
 
   Attributes:
-    row: packed; the learner wants its observation, reward and end.
-    session: of the collector's process.
+    row: packed, as `packing.pack` makes it.
+    session: number of the collector's process.
     number: of the interaction in its session, without gaps.
   """
 
@@ -50,21 +49,21 @@ class Arrival(NamedTuple):
 
 
 def acting_variables(network: tf.Module) -> list[tf.Variable]:
-  """All that an acting network computes with, its normaliser's too."""
+  """All variables that an acting network reads, its normaliser's too."""
   modules = (network, *network.submodules)
-  found = {id(v): v for module in modules for v in module.variables}
-  return list(found.values())
+  by_id = {id(v): v for module in modules for v in module.variables}
+  return list(by_id.values())
 
 
 def signatures(
   data_spec: trajectory.Trajectory, horizon: int, network: tf.Module
 ) -> dict[str, Any]:
-  """Specs of the tables' items, by name of the table; rows are packed.
+  """Specs of the tables' items, with packed rows, by table.
 
   Args:
     data_spec: the agent's `collect_data_spec`.
     horizon: T.
-    network: that acts.
+    network: the acting one.
   """
   number = tf.TensorSpec([], tf.int64)
   row = packing.packed_spec(data_spec)
@@ -90,19 +89,19 @@ def serve(
   *,
   all_interfaces: bool = False,
 ) -> reverb.Server:
-  """Starts a server, with what its newest checkpoint holds.
+  """A server with the content of its newest checkpoint.
 
   Args:
     specs: from `signatures`.
     capacity: windows kept.
     port: fixed, so that clients find the server again.
     checkpoints: a folder.
-    overwrite: whether what it holds is thrown away.
+    overwrite: whether to delete that folder first.
     all_interfaces: whether other machines may connect.
 
   Raises:
-    OSError: if the port is taken or cannot be kept to this machine, or the
-      folder cannot be written or holds something else.
+    OSError: for a port that is taken or cannot be kept to this machine, and
+      for a folder that cannot be written or holds other files.
   """
   limits = {EXPERIENCE: capacity, VARIABLES: 1, ENDED: 1, CONFIGURATION: 1}
   tables = [
@@ -119,7 +118,7 @@ def serve(
   tables.append(
     reverb.Table.queue(ARRIVALS, _MAX_ARRIVALS, signature=specs[ARRIVALS])
   )
-  _check_port(port)  # First: the folder may be of who has the port.
+  _check_port(port)  # First: its owner may own the folder as well.
   _claim(checkpoints, overwrite)
   checkpointer = reverb.checkpointers.DefaultCheckpointer(str(checkpoints))
   try:
@@ -176,11 +175,7 @@ def _sockets(port: int) -> Iterator[socket.socket]:
 
 
 def _claim(folder: pathlib.Path, overwrite: bool) -> None:
-  """Makes the folder, which is removed when training has ended.
-
-  Raises:
-    OSError: if it holds what no server has put there.
-  """
+  """Creates the folder; raises OSError if it holds other files."""
   if folder.exists() and {*folder.iterdir()} - {*folder.glob(_CHECKPOINTS)}:
     reason = 'not of a replay server; move what it holds elsewhere'
     raise OSError(errno.EEXIST, reason, str(folder))
@@ -190,9 +185,9 @@ def _claim(folder: pathlib.Path, overwrite: bool) -> None:
 
 
 def _check_port(port: int) -> None:
-  """Raises OSError if somebody listens; gRPC would share the port with them."""
+  """Raises OSError for a taken port, which gRPC would share."""
   with socket.socket() as listener:
-    # But for connections that a killed server has left.
+    # Connections that a killed server has left do not count.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
       listener.bind(('', port))

@@ -1,4 +1,4 @@
-"""The learner's side of a shared table: minibatches and arrivals."""
+"""The learner's side of the tables: minibatches and arrivals."""
 
 import json
 import math
@@ -19,14 +19,14 @@ from qwr_tf.distributed import reverb_server
 from qwr_tf.replay import packing
 
 _TIMEOUT_MS = 2_000
-# Windows on their way, as a multiple of a minibatch: they are as old as that.
+# Windows on their way, as a multiple of a minibatch; more means older windows.
 _BATCHES_IN_FLIGHT = 3
 
 
 class ReverbTable:
-  """Windows that a server draws uniformly, for `PerMinibatch`.
+  """A table whose windows a server draws uniformly, for `PerMinibatch`.
 
-  What needs row numbers (`WholeTable`, `ExactReuse`) wants a `ReplayTable`.
+  It has no row numbers, which `WholeTable` and `ExactReuse` need.
   """
 
   def __init__(
@@ -35,7 +35,7 @@ class ReverbTable:
     specs: dict[str, Any],
     data_spec: trajectory.Trajectory,
   ):
-    """Asks for nothing yet.
+    """Asks nothing yet.
 
     Args:
       connection: to the server.
@@ -60,7 +60,7 @@ class ReverbTable:
   def windows(
     self, shape, window_rows: int, seed: types.Seed
   ) -> Callable[[tf.Tensor], trajectory.Trajectory]:
-    """As `ReplayTable.windows`; the server draws, no seed decides."""
+    """As `ReplayTable.windows`; the server draws, without the seed."""
     iterator = self._iterator(int(shape[1]))
 
     def read(i) -> trajectory.Trajectory:
@@ -73,17 +73,17 @@ class ReverbTable:
   def _iterator(self, batch_size: int):
     if batch_size in self._iterators:
       return self._iterators[batch_size]
-    with tf.init_scope():  # It outlives the graph that asks for it first.
+    with tf.init_scope():  # The iterator outlives the first graph.
       dataset = _dataset(
         self._connection,
         reverb_server.EXPERIENCE,
         self._signature,
         _BATCHES_IN_FLIGHT * batch_size,
       )
-      # It ends where the server made it wait, and is asked again, for ever:
-      # whoever reads watches the server.
-      again = tf.data.Dataset.counter().flat_map(lambda _: dataset)
-      dataset = again.batch(batch_size, drop_remainder=True)
+      # A data set ends at the server's timeout; the next one follows, without
+      # end: the learner watches the server.
+      repeated = tf.data.Dataset.counter().flat_map(lambda _: dataset)
+      dataset = repeated.batch(batch_size, drop_remainder=True)
       self._iterators[batch_size] = iter(dataset)
     return self._iterators[batch_size]
 
@@ -95,32 +95,32 @@ class ReverbTable:
     return tf.zeros([0], tf.int64), latest
 
   def files(self) -> 'ServerFiles':
-    """What goes into checkpoints: a word to the server."""
+    """The table's part of a checkpoint."""
     return ServerFiles(self._connection)
 
 
 class ServerFiles:
-  """Has the server write itself down whenever the learner does."""
+  """The server's own checkpoints, one with each of the learner's."""
 
   def __init__(self, connection: reverb_client.Connection):
-    """Asks for nothing yet."""
+    """Asks nothing yet."""
     self._connection = connection
 
   def save(
     self, folder: pathlib.Path, before: pathlib.Path | None
   ) -> list[str]:
-    """As in `TableFiles`: the file says where the server's own files are."""
+    """As `TableFiles.save`; the file names the server's checkpoint."""
     del before
     path = self._connection.checkpoint()
     (folder / 'reverb.json').write_text(json.dumps({'checkpoint': path}))
     return []
 
   def restore(self, folder: pathlib.Path) -> None:
-    """Nothing: the server has its table, or reads it itself."""
+    """Does nothing: the server restores its own table."""
 
 
 class Arrivals:
-  """Every interaction once, whichever collector made it, as it arrives."""
+  """The queue of interactions, each of which the learner counts once."""
 
   def __init__(
     self,
@@ -128,7 +128,7 @@ class Arrivals:
     specs: dict[str, Any],
     data_spec: trajectory.Trajectory,
   ):
-    """Takes nothing yet; arguments as in `ReverbTable`."""
+    """Takes nothing yet; arguments as for `ReverbTable`."""
     self._connection = connection
     self._signature = specs[reverb_server.ARRIVALS]
     self._data_spec = data_spec
@@ -137,16 +137,12 @@ class Arrivals:
     self.lost = 0
 
   def take(self, count: int) -> tuple[np.ndarray, list[float]]:
-    """Takes the oldest interactions.
-
-    Args:
-      count: how many, 1 or more; fewer if no more are there.
+    """Takes at most `count` of the oldest interactions.
 
     Returns:
-      (observations [N, ...], returns of the episodes that ended, of the
-      rewards that are learned from). What a server repeats after it came back
-      from a checkpoint is left out, and the return of an episode of which rows
-      were lost.
+      (observations [N, ...], returns of the episodes that ended, from the
+      rewards that are learned from). Left out are interactions that a restored
+      server repeats, and returns of episodes with lost rows.
     """
     dataset = _dataset(
       self._connection,
@@ -173,24 +169,24 @@ class Arrivals:
     return np.concatenate(observations), returns
 
   def _is_new(self, session: int, number: int) -> bool:
-    following = self._next_numbers.get(session, 0)
-    if number < following:
+    expected = self._next_numbers.get(session, 0)
+    if number < expected:
       return False
-    if number > following:
-      self.lost += number - following
+    if number > expected:
+      self.lost += number - expected
       self._returns[session] = math.nan  # Until its episode, or next, ends.
     self._next_numbers[session] = number + 1
     return True
 
   def _ended(self, session: int, reward: float, last: bool) -> list[float]:
-    """The return of the episode that ends with a row, if it is known."""
+    """[return] if an episode without lost rows ends with this row."""
     total = self._returns.pop(session, 0.0) + reward
     if not last:
       self._returns[session] = total
     return [total] if last and not math.isnan(total) else []
 
   def state(self) -> dict[str, Any]:
-    """What was counted, for a checkpoint."""
+    """The counts, for a checkpoint."""
     return {
       'next_numbers': {str(s): n for s, n in self._next_numbers.items()},
       'returns': {str(s): r for s, r in self._returns.items()},
@@ -198,7 +194,7 @@ class Arrivals:
     }
 
   def restore(self, state: dict[str, Any]) -> None:
-    """Takes back what `state` returned."""
+    """Restores the counts of `state`."""
     self._next_numbers = {int(s): n for s, n in state['next_numbers'].items()}
     self._returns = {int(s): r for s, r in state['returns'].items()}
     self.lost = state['lost']
@@ -207,7 +203,7 @@ class Arrivals:
 def _dataset(
   connection, table: str, spec, in_flight: int, max_samples: int = -1
 ) -> tf.data.Dataset:
-  """Items of a table; ends where the server makes it wait."""
+  """Items of a table; ends at the server's timeout."""
   dataset = reverb.TrajectoryDataset(
     connection.address,
     table,
@@ -222,7 +218,7 @@ def _dataset(
 
 
 def _up_to_its_death(batches: tf.data.Dataset) -> Iterator[Any]:
-  """Batches, as long as the server lives."""
+  """Yields batches until the server goes away."""
   try:
     yield from batches
   except tf.errors.OpError as error:

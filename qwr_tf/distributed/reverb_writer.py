@@ -1,4 +1,4 @@
-"""A collector's side of a shared table: windows with mu, as they come about."""
+"""The collector's side of the tables: a writer of windows with μ."""
 
 import secrets
 import time
@@ -16,28 +16,22 @@ from qwr_tf.distributed import reverb_server
 from qwr_tf.replay import packing
 
 _FLUSH_MS = 10_000
-# Items on their way; from about 50 on Reverb complains.
+# Items on their way; Reverb warns from about 50 on.
 _MOST_PENDING = 32
 
 
 class WindowWriter:
-  """Takes rows as a `ReplayTable` does; writes windows of T + 1 of them.
+  """A writer of windows of T + 1 rows, with the interface of `ReplayTable`.
 
   A window starts at each transition and may cross the ends of episodes. It is
-  written when its last row is there: the newest T rows of a process that dies
+  written once its last row is there: the newest T rows of a process that dies
   start none.
   """
 
   def __init__(
     self, connection: reverb_client.Connection, horizon: int, rows: int = 1000
   ):
-    """Writes nothing yet.
-
-    Args:
-      connection: to the server.
-      horizon: T.
-      rows: that `append` takes at once.
-    """
+    """Writes nothing yet; `rows` is the most that `append` takes."""
     self.capacity = rows
     self.session = secrets.randbits(62)
     self.interactions = 0  # Written by this process.
@@ -84,7 +78,7 @@ class WindowWriter:
     self._writer.create_item(table, priority=1.0, trajectory=item)
 
   def _flush(self, pending: int) -> None:
-    """Waits until the server lacks no more than so many items."""
+    """Waits until at most `pending` items are on their way."""
     end = time.monotonic() + self._connection.seconds
     while True:
       try:
@@ -100,5 +94,5 @@ class WindowWriter:
         return None
 
   def close(self) -> None:
-    """Ends the connection; what was not flushed is lost."""
+    """Ends the connection; rows that are not flushed are lost."""
     self._writer.close()

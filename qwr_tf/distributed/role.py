@@ -1,4 +1,4 @@
-"""What the roles have in common: the same agent from the same configuration."""
+"""The agent and the environment that all roles build."""
 
 from typing import Any, NamedTuple
 
@@ -12,12 +12,12 @@ from qwr_tf.distributed import reverb_client
 from qwr_tf.distributed import reverb_server
 from qwr_tf.training import experiment
 
-# Interactions between a collector's looks at the server.
+# Interactions between two requests of a collector.
 CHUNK_ENV_STEPS = 50
 
 
 class Role(NamedTuple):
-  """What a role is made of.
+  """The parts of a role.
 
   Attributes:
     env: a PyEnvironment.
@@ -31,7 +31,7 @@ class Role(NamedTuple):
 
 
 def build(settings: experiment.Settings, seed: int, env_seed: int) -> Role:
-  """The agent as all roles have it, and an environment.
+  """Builds the agent, which is the same in all roles, and an environment.
 
   Args:
     settings: of the run.
@@ -39,7 +39,7 @@ def build(settings: experiment.Settings, seed: int, env_seed: int) -> Role:
     env_seed: of the environment; collectors differ in it.
 
   Raises:
-    ConfigError: if something of the configuration does not fit.
+    ConfigError: if the configuration does not fit.
   """
   adapt(settings)
   try:
@@ -58,15 +58,12 @@ def specs_of(agent) -> dict[str, Any]:
 
 
 def check_server(connection, specs: dict[str, Any], config: str) -> None:
-  """Holds a server to what this role was started with.
+  """Raises ConfigError for a server of another run, or none.
 
   Args:
     connection: to the server.
     specs: of its tables.
-    config: of the run and its seed, as text.
-
-  Raises:
-    ConfigError: if it is of another run, or does not answer.
+    config: the run's configuration and seed as text.
   """
   try:
     connection.check(specs, config)
@@ -78,25 +75,25 @@ def check_server(connection, specs: dict[str, Any], config: str) -> None:
 
 
 def adapt(settings: experiment.Settings) -> None:
-  """Makes the configuration do without the whole table in memory.
+  """Adapts the configuration to a table that is not in this process.
 
-  `ExactReuse` gives way to `PerMinibatch`, which makes the same numbers.
+  `PerMinibatch` replaces `ExactReuse`, whose results are the same.
 
   Raises:
-    ConfigError: for what cannot do without, with the fix.
+    ConfigError: for slots that need the whole table.
   """
   if settings.dataset is not None:
     raise ConfigError('run.dataset is read by one process: use qwr_tf.train.')
   try:
-    made = gin.query_parameter('iterate.minibatches_fn').configurable.wrapped
+    source = gin.query_parameter('iterate.minibatches_fn').configurable.wrapped
   except ValueError:  # Nothing is bound: it is PerMinibatch.
     return
-  if made is whole_table.WholeTable:
+  if source is whole_table.WholeTable:
     raise ConfigError(
       'iterate.minibatches_fn = @WholeTable needs the table in its own '
       'process; a Reverb server gives windows one minibatch at a time: set '
       'iterate.minibatches_fn = @PerMinibatch, or use qwr_tf.train.'
     )
-  if made is exact_reuse.ExactReuse:
+  if source is exact_reuse.ExactReuse:
     with gin.unlock_config():
       gin.parse_config('iterate.minibatches_fn = @PerMinibatch')

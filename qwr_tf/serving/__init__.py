@@ -1,4 +1,4 @@
-"""Policies as files: SavedModels that plain TensorFlow serves, TFLite, ONNX."""
+"""Exported policies: SavedModels for plain TensorFlow, LiteRT and ONNX."""
 
 from qwr_tf.serving.exporter import KINDS
 from qwr_tf.serving.exporter import export

@@ -1,4 +1,4 @@
-"""Whether an export does what its checkpoint does, and how fast."""
+"""Comparisons of an export with its checkpoint, and latencies."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,11 +15,11 @@ from qwr_tf.config.gin_files import describe
 from qwr_tf.serving import signatures
 from qwr_tf.training import experiment
 
-# What the same weights may differ by in float32.
+# Largest differences of the same weights in float32.
 TOLERANCE = 1e-6
 CONVERTED_TOLERANCE = 1e-5
 
-# What is left of a policy with 8 bits per weight.
+# Smallest agreement and largest difference of a policy with int8 weights.
 INT8_MIN_AGREEMENT = 0.99
 INT8_MAX_MEAN_DIFFERENCE = 0.02  # Of the range of an action.
 
@@ -27,13 +27,12 @@ INT8_MAX_MEAN_DIFFERENCE = 0.02  # Of the range of an action.
 def visited_observations(
   agent, environment: str, number: int, seed: int
 ) -> np.ndarray:
-  """Observations [number, ...] that the sampling policy comes by.
+  """Observations [number, ...] that the sampling policy visits.
 
-  Without a simulator they are drawn from those it learned from, number of them
-  or all there are.
+  Without a simulator they are drawn from the data set, at most all of it.
 
   Raises:
-    ConfigError: if the data set has gone.
+    ConfigError: if the data set cannot be read.
   """
   env = experiment.load_environment(environment, seed=seed)
   if environment == environments.NO_SIMULATOR:
@@ -52,7 +51,7 @@ def visited_observations(
 def _logged_observations(
   agent, action_space, number: int, seed: int
 ) -> np.ndarray:
-  """From the data set of the configuration that gin holds."""
+  """Observations of the data set that is configured in gin."""
   settings = experiment.settings()
   bounds = environments.action_bounds(action_space)
   try:
@@ -85,7 +84,7 @@ def unusual_observations(observations: np.ndarray) -> np.ndarray:
 
 
 class Difference(NamedTuple):
-  """How far two arrays of actions or values are apart.
+  """The difference of two arrays of actions or values.
 
   Attributes:
     largest: largest absolute difference.
@@ -98,14 +97,14 @@ class Difference(NamedTuple):
   agreement: float
 
   def within(self, tolerance: float) -> bool:
-    """Whether no entry is further apart; NaN is far from everything."""
+    """Whether all differences are at most the tolerance; NaN never is."""
     return bool(self.largest <= tolerance)
 
 
 def difference(one: np.ndarray, other: np.ndarray) -> Difference:
   """Compares element by element."""
-  apart = np.abs(one.astype(np.float64) - other.astype(np.float64))
-  return Difference(apart.max(), apart.mean(), float(np.mean(apart == 0)))
+  errors = np.abs(one.astype(np.float64) - other.astype(np.float64))
+  return Difference(errors.max(), errors.mean(), float(np.mean(errors == 0)))
 
 
 def signature_outputs(
@@ -115,7 +114,7 @@ def signature_outputs(
 
   Args:
     agent: with the checkpoint's weights.
-    action_space: gymnasium's own.
+    action_space: of the gymnasium environment.
     exported: `signatures` of the loaded SavedModel.
     observations: [B, ...].
 
@@ -128,8 +127,8 @@ def signature_outputs(
   inputs |= {'action': mode['action'], 'seed': tf.constant([1, 2], tf.int64)}
   for name, function in functions.items():
     _, specs = exported[name].structured_input_signature
-    given = {key: inputs[key] for key in specs}
-    ours, theirs = function(*_ordered(function, given)), exported[name](**given)
+    feed = {key: inputs[key] for key in specs}
+    ours, theirs = function(*_ordered(function, feed)), exported[name](**feed)
     for key, value in ours.items():
       yield f'{name} {key}', value.numpy(), theirs[key].numpy()
 
@@ -174,9 +173,9 @@ def _ordered(function, inputs: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
 
 
 def actions(agent, action_space, observations: np.ndarray) -> np.ndarray:
-  """The agent's mode actions in the environment's units.
+  """The agent's deterministic actions [B, ...] in the environment's units.
 
-  Compiled, as everything else that acts: bfloat16 rounds otherwise elsewhere.
+  Compiled, like the exports: bfloat16 is rounded at other places otherwise.
   """
   functions = signatures.PolicyFunctions(agent, action_space)
   mode = signatures.finite_rows_only(functions.mode)
@@ -186,10 +185,7 @@ def actions(agent, action_space, observations: np.ndarray) -> np.ndarray:
 
 
 def relative_to_range(mean: float, action_space) -> float:
-  """A mean difference of actions, as a share of the smallest range.
-
-  An element whose bounds leave no choice has none.
-  """
+  """A mean difference of actions, divided by the smallest nonzero range."""
   ranges = action_space.high - action_space.low
   return float(mean / np.min(ranges, where=ranges > 0.0, initial=np.inf))
 
@@ -208,7 +204,7 @@ def latency(function: Callable[[], Any], seconds: float = 0.5) -> float:
 
 
 def bare_network(agent) -> Callable[[tf.Tensor], tf.Tensor]:
-  """The network call alone as a tf.function: what an export is held to."""
+  """The network alone as a tf.function, for comparing latencies."""
   spec = signatures.observation_input(agent)
 
   @tf.function(input_signature=[spec])

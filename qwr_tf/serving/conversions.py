@@ -1,7 +1,7 @@
-"""The mode action for devices and other runtimes: LiteRT and ONNX.
+"""Conversions of the deterministic policy to LiteRT and ONNX.
 
-Both take batches of any size, and answer as the SavedModel's `serving_default`
-does, rows that are not finite included.
+Both take batches of any size and give the answers of the SavedModel's
+`serving_default`, for rows that are not finite as well.
 """
 
 import contextlib
@@ -24,21 +24,20 @@ ONNX = 'policy.onnx'
 
 _OPSET = 17
 
-# One batch of observations to one of actions.
+# A batch of observations to a batch of actions.
 Act = Callable[[np.ndarray], np.ndarray]
 
 
 def write_tflite(
   agent, action_space, folder: pathlib.Path, observations: np.ndarray
 ) -> None:
-  """Writes the float32 model, and one with int8 weights that is made of it.
+  """Writes a float32 model and one with int8 weights.
 
   Args:
-    agent: a `RegressionAgent`.
-    action_space: gymnasium's own.
+    agent: a `QwrAgent`.
+    action_space: of the gymnasium environment.
     folder: to write to.
-    observations: [N, ...] that the policy visits: the last layer of the int8
-      model is fit to the float32 model's there.
+    observations: [N, ...], visited; the int8 model is fit to them.
   """
   function, module = _mode_function(agent, action_space)
   converter = tf.lite.TFLiteConverter.from_concrete_functions(
@@ -53,7 +52,7 @@ def write_tflite(
 
 
 def write_onnx(agent, action_space, folder: pathlib.Path) -> None:
-  """Writes the model for onnxruntime and others.
+  """Writes the ONNX model.
 
   Raises:
     ConfigError: if tf2onnx is not installed.
@@ -74,17 +73,17 @@ def write_onnx(agent, action_space, folder: pathlib.Path) -> None:
 
 
 def unreadable(path: pathlib.Path, error: Exception) -> ConfigError:
-  """What to raise for an export that is damaged."""
+  """The error for a damaged export."""
   return ConfigError(
     f'{path} cannot be loaded ({describe(error)}); export the policy again.'
   )
 
 
 def load_tflite(path: pathlib.Path) -> Act:
-  """Runs a model with the LiteRT interpreter that TensorFlow brings.
+  """Loads a model into TensorFlow's LiteRT interpreter.
 
   Raises:
-    ConfigError: if the file is none.
+    ConfigError: if the file is no model.
   """
   try:
     with _quiet():
@@ -92,23 +91,22 @@ def load_tflite(path: pathlib.Path) -> Act:
       interpreter.allocate_tensors()
   except (RuntimeError, ValueError) as error:
     raise unreadable(path, error) from error
-  (given,), (made,) = (
-    interpreter.get_input_details(),
-    interpreter.get_output_details(),
-  )
+  (input_tensor,) = interpreter.get_input_details()
+  (output_tensor,) = interpreter.get_output_details()
 
   def act(observations: np.ndarray) -> np.ndarray:
-    interpreter.resize_tensor_input(given['index'], observations.shape)
+    index = input_tensor['index']
+    interpreter.resize_tensor_input(index, observations.shape)
     interpreter.allocate_tensors()
-    interpreter.set_tensor(given['index'], observations)
+    interpreter.set_tensor(index, observations)
     interpreter.invoke()
-    return interpreter.get_tensor(made['index'])
+    return interpreter.get_tensor(output_tensor['index'])
 
   return act
 
 
 def load_onnx(path: pathlib.Path) -> Act:
-  """Runs a model with onnxruntime.
+  """Loads a model into onnxruntime.
 
   Raises:
     ConfigError: if onnxruntime is not installed, or the file is no model.
@@ -133,7 +131,7 @@ def load_onnx(path: pathlib.Path) -> Act:
 
 
 def _mode_function(agent, action_space):
-  """(tf.function, a module that holds on to its variables)."""
+  """(tf.function of the deterministic policy, a module with its variables)."""
   functions = signatures.PolicyFunctions(agent, action_space)
   function = tf.function(
     signatures.finite_rows_only(functions.mode),
@@ -147,7 +145,7 @@ def _mode_function(agent, action_space):
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-  """Hides what the converters say of themselves, from C++ as well."""
+  """Hides the converters' messages, those of C++ as well."""
   level = tf.get_logger().level
   tf.get_logger().setLevel(logging.ERROR)
   before = os.dup(2)

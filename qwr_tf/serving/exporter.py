@@ -1,4 +1,4 @@
-"""From an agent, or a finished run's folder, to the next version."""
+"""Exports of an agent, or of a finished run, as the next version."""
 
 import contextlib
 import json
@@ -37,7 +37,7 @@ GREEDY_POLICY, COLLECT_POLICY = 'greedy_policy', 'collect_policy'
 SAVED_MODEL, TFLITE, ONNX = 'saved_model', 'tflite', 'onnx'
 KINDS = (SAVED_MODEL, TFLITE, ONNX)
 
-# The states that int8 is made for; no check takes the same ones.
+# Number and seed of the states for int8; checks visit others.
 _VISITED, _VISITED_SEED = 1000, 2**30
 
 
@@ -50,17 +50,17 @@ def export(
   """Writes the next version of an agent's policy, complete or not at all.
 
   Args:
-    agent: a `RegressionAgent`.
+    agent: a `QwrAgent`.
     facts: run.json of its run.
-    output: folder of the versions; theirs are whole numbers that only grow.
+    output: folder of the versions, whose names are increasing integers.
     kind: 'saved_model', 'tflite' or 'onnx'.
 
   Returns:
     The folder of the new version.
 
   Raises:
-    ConfigError: if the output holds something else, other formats included,
-      or something the format needs is not installed.
+    ConfigError: if the output holds other files or another format, or if a
+      package for the format is not installed.
   """
   _check_kind(output, kind)
   name = facts['environment']
@@ -124,14 +124,14 @@ def load_agent(
   Args:
     root_dir: folder of a finished run.
     facts: its run.json.
-    float32: calculate with float32 where the run did so with less. Weights
-      are float32 in any case; other runtimes know nothing else.
+    float32: whether a run with bfloat16 calculates in float32, as LiteRT and
+      ONNX do. Weights are float32 in any case.
     trusted: modules that run.json may name beside `trust.MODULES`.
 
   Raises:
-    ConfigError: if there are no final weights, if this version of the library
-      makes another agent of the configuration, or if run.json names another
-      module.
+    ConfigError: if there are no final weights, if they do not fit the agent
+      that this version of the library makes, or if run.json names a module
+      that is not trusted.
   """
   final = root_dir / 'checkpoints' / 'final'
   if not final.is_dir():
@@ -169,12 +169,12 @@ def _agent(facts: Mapping[str, Any]):
 
 
 def _check_kind(output: pathlib.Path, kind: str) -> None:
-  """Raises ConfigError if a server would find other files in it."""
-  there = versions.versions(output)
-  found = metadata.read(there[-1]).get('format') if there else kind
-  if found != kind:
+  """Raises ConfigError for a folder with versions of another format."""
+  earlier = versions.versions(output)
+  other = metadata.read(earlier[-1]).get('format') if earlier else kind
+  if other != kind:
     raise ConfigError(
-      f'{output} holds exports of the format {found}, not {kind}; choose '
+      f'{output} holds exports of the format {other}, not {kind}; choose '
       'another --output.'
     )
 
@@ -190,14 +190,14 @@ def _write_saved_model(
       signature: {name: inputs[name] for name in _input_names(function)}
       for signature, function in functions.items()
     }
-    # A server that batches wants one first axis in all inputs of a request,
-    # which a seed has not; and it does not load what it cannot warm up.
+    # A server with batching refuses a seed, which has no batch axis, and does
+    # not load a model that it cannot warm up.
     del requests['sample']
     warmup.write(folder / versions.EXTRA, requests)
 
 
 def save_signatures(functions: Mapping[str, Any], folder: pathlib.Path) -> None:
-  """Writes concrete functions as a SavedModel that needs TensorFlow alone."""
+  """Writes concrete functions as a SavedModel for plain TensorFlow."""
   module = tf.Module()
   module.policy_variables = _variables(functions)
   with _quiet():
@@ -205,21 +205,21 @@ def save_signatures(functions: Mapping[str, Any], folder: pathlib.Path) -> None:
 
 
 def _variables(functions: Mapping[str, Any]) -> list[tf.Variable]:
-  """What the functions read: no targets, no optimisers.
+  """The variables that the functions read: no targets, no optimisers.
 
-  In the order in which they read it; their own is another in every process,
-  and the same policy would be other files.
+  In the order of reading: the order of `variables` differs between processes,
+  and the files of the same policy would differ with it.
   """
-  found: dict[Any, tf.Variable] = {}
+  by_reference: dict[Any, tf.Variable] = {}
   for function in functions.values():
     place = {id(x): i for i, x in enumerate(function.captured_inputs)}
     read = sorted(function.variables, key=lambda v: place[id(v.handle)])
-    found |= {variable.ref(): variable for variable in read}
-  return list(found.values())
+    by_reference |= {variable.ref(): variable for variable in read}
+  return list(by_reference.values())
 
 
 def save_tf_agents_policies(agent, folder: pathlib.Path) -> None:
-  """Writes both policies as TF-Agents' drivers load them."""
+  """Writes both policies for TF-Agents' drivers."""
   for name, policy in (
     (GREEDY_POLICY, agent.policy),
     (COLLECT_POLICY, agent.collect_policy),
@@ -237,7 +237,7 @@ def _input_names(function) -> list[str]:
 
 
 def _example_inputs(agent, env) -> dict[str, np.ndarray]:
-  """The observation an episode starts with, and any action and seed."""
+  """An initial observation, an action and a seed, for the warm-up."""
   action = tensor_spec.zero_spec_nest(agent.action_spec, outer_dims=[1])
   units = signatures.ActionUnits(env.env.action_space)
   return {
@@ -249,7 +249,7 @@ def _example_inputs(agent, env) -> dict[str, np.ndarray]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-  """Hides what TensorFlow says of TF-Agents' names and tfp's types."""
+  """Hides TensorFlow's warnings about TF-Agents' names and tfp's types."""
   verbosity, level = absl_logging.get_verbosity(), tf.get_logger().level
   absl_logging.set_verbosity(absl_logging.ERROR)
   tf.get_logger().setLevel(logging.ERROR)

@@ -1,22 +1,22 @@
 """int8 weights for a LiteRT model that calculates in float32.
 
-The converter's int8 models (dynamic range) also round what flows between the
-layers, row by row, and that takes another action wherever two are nearly as
-good as each other. Here weights alone are rounded: the file holds int8 and a
-DEQUANTIZE operator for each of them, which the interpreter runs once, in the
-first call at the latest. From then on it is as fast as the float32 model.
+The converter's int8 models (dynamic range) round activations as well, which
+changes the action wherever two are nearly equally good. Here weights alone are
+rounded: the file holds int8 weights and a DEQUANTIZE operator for each tensor,
+which the interpreter runs once, in its first call. After that the model is as
+fast as the float32 model.
 
-There is a scale for every input of a layer, not for every output: inputs
-differ in size, normalised or not, and their weights with them.
+Scales belong to the inputs of a layer, not to its outputs: inputs differ in
+size, normalised or not, and their weights with them.
 """
 
 import numpy as np
 from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.tools import flatbuffer_utils
 
-# Of all weights, what the smallest ones may make up together: they stay
-# float32. Convolutions and the last layer would save little, and their rounding
-# costs as much as that of large weights; and `last_layer` wants the latter.
+# The smallest tensors, up to this share of all weights, stay float32.
+# Convolutions and the last layer would save little, and rounding them costs as
+# much as rounding large tensors; `last_layer` needs the last layer in float32.
 _FLOAT_SHARE = 1 / 8
 
 # The first version of DEQUANTIZE with more than one scale.
@@ -24,13 +24,13 @@ _DEQUANTIZE_VERSION = 5
 
 
 def with_int8_weights(content: bytes) -> bytes:
-  """Rounds the large weights of a float32 LiteRT model with one graph.
+  """Rounds the large weights [outputs, ..., inputs] of a LiteRT model.
 
   Args:
-    content: the file's bytes, as TFLiteConverter makes them.
+    content: bytes of a float32 model with one graph, from TFLiteConverter.
 
   Returns:
-    The bytes of the same model with weights [outputs, ..., inputs] as int8.
+    The bytes of the same model with int8 weights.
   """
   model = flatbuffer_utils.convert_bytearray_to_object(bytearray(content))
   (graph,) = model.subgraphs
@@ -49,7 +49,7 @@ def round_to_int8(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
   Returns:
     (int8 [..., inputs] in -127..127, scales float32 [inputs]); their product
-    is at most half a scale away from the weights.
+    differs from the weights by at most half a scale.
   """
   largest = np.abs(weights).max(axis=tuple(range(weights.ndim - 1)))
   scales = (largest / 127).astype(np.float32)
@@ -59,19 +59,19 @@ def round_to_int8(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _float_weights(model, graph) -> list[tuple[int, np.ndarray]]:
-  """(number among the graph's tensors, values) of all but biases."""
-  found = []
+  """(index of the tensor, values) of all weights but biases."""
+  weights = []
   for i, tensor in enumerate(graph.tensors):
     data = model.buffers[tensor.buffer].data
     is_constant = data is not None and tensor.type == schema.TensorType.FLOAT32
     if is_constant and len(tensor.shape) > 1:
       values = np.frombuffer(_bytes(data), np.float32)
-      found.append((i, values.reshape(tensor.shape)))
-  return found
+      weights.append((i, values.reshape(tensor.shape)))
+  return weights
 
 
 def _large(weights: list[tuple[int, np.ndarray]]):
-  """Those that do not stay float32."""
+  """The weights that become int8."""
   weights = sorted(weights, key=lambda pair: pair[1].size)
   up_to = np.cumsum([values.size for _, values in weights])
   small = up_to <= _FLOAT_SHARE * up_to[-1:]
@@ -83,7 +83,7 @@ def _bytes(values: np.ndarray) -> np.ndarray:
 
 
 def _dequantize(model, graph, index: int, scales: np.ndarray) -> None:
-  """Puts a DEQUANTIZE between a tensor, now int8, and those who read it."""
+  """Inserts a DEQUANTIZE between an int8 tensor and its readers."""
   stored = graph.tensors[index]
   restored = schema.TensorT()
   restored.name = stored.name + b'/float32'

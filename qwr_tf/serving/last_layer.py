@@ -1,11 +1,10 @@
-"""Refits the last layer of a rounded LiteRT model to the float32 model's.
+"""A least-squares fit of the last layer of a LiteRT model with int8 weights.
 
-Layers with int8 weights hand on features that are slightly off. The last layer
-is small and stays float32, so that it can make up for it: its weights W' are
-those that give, on states that the policy visits, what W makes of the exact
-features X out of the rounded model's X',
+Layers with int8 weights compute features X' that differ from the exact ones X.
+The last layer is small, stays float32 and makes up for the difference on
+visited states: its weights W' minimise
 
-  min over W'  |X' W' - X W|^2 / N + c |W' - W|^2.
+  |X' W' - X W|^2 / N + c |W' - W|^2.
 """
 
 import numpy as np
@@ -13,17 +12,17 @@ import tensorflow as tf
 from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.tools import flatbuffer_utils
 
-# c over the mean square of a feature: what no visited state tells stays W.
+# c, divided by the mean square of a feature: keeps W where no state decides.
 _RIDGE = 1e-2
 
 _BATCH = 100
 
 
 def refit(rounded: bytes, exact: bytes, observations: np.ndarray) -> bytes:
-  """Returns the rounded model with another last layer.
+  """The rounded model with a fitted last layer, as bytes.
 
   Args:
-    rounded: what `int8_weights.with_int8_weights` made of the exact model.
+    rounded: from `int8_weights.with_int8_weights`.
     exact: the float32 model.
     observations: [N, ...], visited.
   """
@@ -65,7 +64,7 @@ def correction(
 
 
 def _last_layer(model):
-  """The last FULLY_CONNECTED; None if it has no float32 weights of its own."""
+  """The last FULLY_CONNECTED operator; None if its weights are no constant."""
   (graph,) = model.subgraphs
   layers = [
     operator
@@ -80,18 +79,18 @@ def _last_layer(model):
 
 
 def _features(content: bytes, index: int, observations) -> np.ndarray:
-  """[N, features] of the tensor of a number, the same in both models."""
+  """Values [N, features] of the tensor with an index."""
   interpreter = tf.lite.Interpreter(
     model_content=content, experimental_preserve_all_tensors=True
   )
-  given = interpreter.get_input_details()[0]['index']
-  found = []
+  input_index = interpreter.get_input_details()[0]['index']
+  batches = []
   for start in range(0, len(observations), _BATCH):
     batch = observations[start : start + _BATCH]
-    interpreter.resize_tensor_input(given, batch.shape)
+    interpreter.resize_tensor_input(input_index, batch.shape)
     interpreter.allocate_tensors()
-    interpreter.set_tensor(given, batch)
+    interpreter.set_tensor(input_index, batch)
     interpreter.invoke()
     features = interpreter.get_tensor(index)
-    found.append(features.reshape(-1, features.shape[-1]))
-  return np.concatenate(found)
+    batches.append(features.reshape(-1, features.shape[-1]))
+  return np.concatenate(batches)

@@ -1,4 +1,4 @@
-"""metadata.json: where a policy comes from and how to play it."""
+"""metadata.json of an export: the policy's run and its environment."""
 
 import json
 import pathlib
@@ -13,7 +13,7 @@ from qwr_tf.config.errors import ConfigError
 from qwr_tf.serving import signatures
 from qwr_tf.serving import versions
 
-# What is handed on from run.json.
+# Copied from run.json.
 _FACTS = (
   'preset',
   'seed',
@@ -54,12 +54,12 @@ def answers_every_row(version: pathlib.Path) -> bool:
 
 
 def metadata(facts: Mapping[str, Any], agent, env) -> dict[str, Any]:
-  """What is written beside the policy; JSON.
+  """The content of metadata.json.
 
   Args:
     facts: run.json.
-    agent: that is exported.
-    env: the `GymnasiumWrapper` it plays in.
+    agent: the exported one.
+    env: a `GymnasiumWrapper`.
   """
   return {
     'algorithm': _algorithm(facts['config'], agent),
@@ -78,12 +78,12 @@ def metadata(facts: Mapping[str, Any], agent, env) -> dict[str, Any]:
 def _algorithm(config: str, agent) -> str:
   try:
     return algorithms.algorithm_of(config)
-  except ConfigError:  # Slots filled in a way that has no name.
+  except ConfigError:  # A combination of slots without a name.
     return type(agent).__name__
 
 
 def _distribution(agent) -> str:
-  """The name tfp gives to the exported distribution."""
+  """The exported distribution's name in tfp."""
   spec = agent.time_step_spec.observation
   observation = tensor_spec.zero_spec_nest(spec, outer_dims=[1])
   return type(agent.acting_network(observation)[0]).__name__.strip('_')

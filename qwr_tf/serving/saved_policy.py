@@ -1,4 +1,4 @@
-"""An exported policy that acts in an environment."""
+"""A policy that acts, from an exported SavedModel."""
 
 import pathlib
 import textwrap
@@ -15,13 +15,13 @@ from qwr_tf.serving import versions
 
 
 class SavedPolicy:
-  """An exported policy, which plain TensorFlow loads."""
+  """An exported policy."""
 
   def __init__(self, path: pathlib.Path):
     """Loads a version, or the newest one of a folder of versions.
 
     Raises:
-      ConfigError: if there is none, or it cannot be read.
+      ConfigError: if the folder holds none, or it cannot be read.
     """
     self.path = versions.newest(path)
     self.metadata = metadata.read(self.path)
@@ -32,15 +32,15 @@ class SavedPolicy:
       raise ConfigError(f'{self.path} cannot be read: {reason}') from error
 
   def mode(self) -> recording.Policy:
-    """The most likely action; a point has no parameters."""
+    """The deterministic policy, which has no parameters to log."""
     serve = self._signature('serving_default')
     return lambda observation: (_only(serve(observation), 'action'), {})
 
   def sampler(self, seed: int) -> recording.Policy:
-    """Samples; the n-th depends on the seed and n alone.
+    """The stochastic policy; the n-th sample depends on seed and n alone.
 
     Raises:
-      ConfigError: if the export has the mode action only.
+      ConfigError: if the export has the deterministic policy only.
     """
     sample = self._signature('sample')
     distribution = self._signature('distribution')

@@ -1,8 +1,8 @@
-"""What an exported policy answers: the signatures of its SavedModel.
+"""The signatures of an exported SavedModel.
 
-Actions go in and out in the environment's own units; what the agent does with
-observations (normalising, scaling pixels) is inside. All of it is traced from
-the agent's interfaces: `acting_network` and `q_values`.
+Observations go in as the environment gives them: normalising and scaling are
+inside. Actions are in the environment's units. The signatures are traced from
+the agent's `acting_network` and `q_values`.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,10 @@ SERVING_DEFAULT = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
 
 
 class ActionUnits:
-  """The agent's actions, from 0 or in [-1, 1], and the environment's own."""
+  """The map between the agent's actions and the environment's.
+
+  The agent's start at 0, or lie in [-1, 1].
+  """
 
   def __init__(self, space):
     """Takes gymnasium's action space: Discrete or a bounded Box."""

@@ -1,7 +1,7 @@
-"""Folders of exports: versions are whole numbers that only grow.
+"""Folders of exports, whose versions are increasing integers.
 
-TensorFlow Serving watches such a folder, serves the largest number and ignores
-everything that is not one.
+TensorFlow Serving watches such a folder, serves the largest version and
+ignores other names.
 """
 
 import errno
@@ -15,35 +15,35 @@ from qwr_tf.config.errors import ConfigError
 from qwr_tf.runs import atomic_files
 from qwr_tf.runs import checkpoint_files
 
-# TensorFlow leaves this folder of a SavedModel to its users.
+# The folder of a SavedModel for files of its users.
 EXTRA = 'assets.extra'
 METADATA = 'metadata.json'
 
-# Nobody's input.
+# Faults of the disk, not of --output.
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 def versions(folder: pathlib.Path) -> list[pathlib.Path]:
   """The exports in a folder, oldest first."""
-  found = [p for p in _numbered(folder) if (p / EXTRA / METADATA).is_file()]
-  return sorted(found, key=lambda p: int(p.name))
+  exports = [p for p in _numbered(folder) if (p / EXTRA / METADATA).is_file()]
+  return sorted(exports, key=lambda p: int(p.name))
 
 
 def newest(path: pathlib.Path) -> pathlib.Path:
-  """The export that a path means: itself, or the newest in it.
+  """The export at a path: the path itself, or the newest version in it.
 
   Raises:
-    ConfigError: if it is neither.
+    ConfigError: if there is none.
   """
   if (path / EXTRA / METADATA).is_file():
     return path
-  found = versions(path)
-  if not found:
+  exports = versions(path)
+  if not exports:
     raise ConfigError(
       f'{path} holds no exported policy; give the folder that '
       'export/export_policy.py has written.'
     )
-  return found[-1]
+  return exports[-1]
 
 
 def write_new(
@@ -52,15 +52,15 @@ def write_new(
   """Adds the next version, complete or not at all.
 
   Args:
-    folder: of the versions; made if it does not exist.
-    write: fills the folder it is given, which is not there yet.
+    folder: of the versions; created if needed.
+    write: creates and fills the folder that it gets.
 
   Returns:
     The new version.
 
   Raises:
-    ConfigError: if the folder holds something else, or cannot be written.
-    OSError: for the folder, if the disk is full or broken.
+    ConfigError: if the folder holds other files, or cannot be written.
+    OSError: if the disk is full or broken.
   """
   check(folder)
   temporary = folder / f'.export.{os.getpid()}.tmp'
@@ -83,7 +83,7 @@ def write_new(
 
 
 def check(folder: pathlib.Path) -> None:
-  """Raises ConfigError for a folder that holds something else."""
+  """Raises ConfigError for a folder that holds other files."""
   if folder.is_dir():
     others = [p for p in folder.iterdir() if not p.name.startswith('.')]
     if not others or versions(folder):
@@ -97,7 +97,7 @@ def check(folder: pathlib.Path) -> None:
 
 
 def _publish(temporary: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
-  """Renames to the next number; another process may have taken it."""
+  """Renames to the next version; another process may take it first."""
   while True:
     taken = [int(path.name) for path in _numbered(folder)]
     version = folder / str(max(taken, default=0) + 1)

@@ -1,4 +1,4 @@
-"""Requests that TensorFlow Serving sends itself before it says it is ready."""
+"""Warm-up requests, which TensorFlow Serving runs before it is ready."""
 
 import pathlib
 from collections.abc import Mapping
