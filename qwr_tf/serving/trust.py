@@ -67,7 +67,8 @@ def parse(config: str, source: object, trusted: Sequence[str]) -> None:
     *(ValueError, TypeError, AttributeError, ImportError),
   ) as error:
     raise ConfigError(
-      f'{source}: its configuration cannot be read: {describe(error)}'
+      f'{source}: the configuration cannot be read: {describe(error)}; its '
+      'run.json has the commit and the versions that made it.'
     ) from error
 
 
