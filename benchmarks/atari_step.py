@@ -73,9 +73,13 @@ def episode(rng) -> trajectory.Trajectory:
   step_type = np.full([rows], ts.StepType.MID, np.int32)
   step_type[0], step_type[-1] = ts.StepType.FIRST, ts.StepType.LAST
   logits = rng.normal(size=[rows, _NUM_ACTIONS]).astype(np.float32)
+  frames = rng.integers(0, 256, [rows, 84, 84], np.uint8)
+  # Newest last; the first frame is repeated.
+  places = np.maximum(np.arange(rows)[:, np.newaxis] - np.arange(4)[::-1], 0)
+  stacks = np.moveaxis(frames[places], 1, -1)
   return trajectory.Trajectory(
     step_type=tf.constant(step_type),
-    observation=tf.constant(rng.integers(0, 256, [rows, 84, 84, 4], np.uint8)),
+    observation=tf.constant(stacks),
     action=tf.constant(rng.integers(0, _NUM_ACTIONS, rows, np.int32)),
     policy_info={'dist_params': {'logits': tf.constant(logits)}},
     next_step_type=tf.constant(np.roll(step_type, -1)),
