@@ -469,7 +469,7 @@ class QwrAgent(tf_agent.TFAgent):
 
   def q_values(self, observation, actions) -> tf.Tensor:
     """Q(s, a) for actions [n, ...], float [n, ...], no gradient."""
-    outputs = self._critic_network.outputs(observation, actions)
+    outputs = self._critic_network((observation, actions))[0]
     values = self._critic_network.representation.values(outputs)
     return tf.stop_gradient(values)
 
