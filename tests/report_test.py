@@ -27,6 +27,7 @@ def _command(cwd, *arguments):
   )
 
 
+@pytest.mark.slow
 def test_the_readme_is_that_of_the_default_output_alone(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   flags.FLAGS.mark_as_parsed()

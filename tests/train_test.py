@@ -378,6 +378,7 @@ def test_evaluating_does_not_change_training(cli, tmp_path):
   assert other_seed != often
 
 
+@pytest.mark.slow
 def test_evaluator_plays_whole_episodes(tmp_path):
   gin_files.parse(
     ['mujoco_100k.gin'], ["run.environment='train_test:Five-v0'", *_TINY]
@@ -790,6 +791,7 @@ def test_ctrl_c_leaves_complete_files(tmp_path):
   assert int(newest.name) == facts['interactions'] // 20
 
 
+@pytest.mark.slow
 def test_a_stop_within_the_last_iteration_leaves_the_evaluation(
   cli, tmp_path, monkeypatch
 ):
@@ -819,6 +821,7 @@ def test_a_stop_within_the_last_iteration_leaves_the_evaluation(
 # Evaluations that do not end, and products that fail.
 
 
+@pytest.mark.slow
 def test_an_interrupted_evaluation_is_played_by_the_next_start(cli, tmp_path):
   five = _bindings(*_TINY, "run.environment='train_test:Five-v0'")
   arguments = (
@@ -842,6 +845,7 @@ def test_an_interrupted_evaluation_is_played_by_the_next_start(cli, tmp_path):
   assert [row['eval_episodes'] for row in rows] == ['2', '3']
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_an_evaluation_without_end(cli, tmp_path):
   def hook(phase, _):
     if phase == 'evaluation':
@@ -863,6 +867,7 @@ def test_ctrl_c_ends_an_evaluation_without_end(cli, tmp_path):
   assert (tmp_path / 'run' / 'checkpoints' / '00000001').exists()
 
 
+@pytest.mark.slow
 def test_the_checkpoint_comes_before_the_evaluation(cli, tmp_path):
   phases = []
 
@@ -907,6 +912,7 @@ def test_an_environment_without_frames_is_refused_before_the_run(cli, tmp_path):
   assert not (tmp_path / 'run').exists()
 
 
+@pytest.mark.slow
 def test_a_video_that_fails_costs_a_warning(cli, tmp_path, caplog):
   code, out, err = _filmed(cli, 'load_environment.frame_at=3')
   assert code == 0, err
@@ -918,6 +924,7 @@ def test_a_video_that_fails_costs_a_warning(cli, tmp_path, caplog):
   assert _filmed(cli, 'load_environment.frame_at=3')[0] == 0
 
 
+@pytest.mark.slow
 def test_a_learning_curve_that_fails_costs_a_warning(
   cli, tmp_path, monkeypatch, caplog
 ):

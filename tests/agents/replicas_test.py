@@ -78,6 +78,7 @@ def test_replicas_together_make_the_step_of_one_device(case):
     assert two[name] == pytest.approx(value, rel=1e-5, abs=1e-6), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('case', [*_EXACT, 'awac'])
 def test_replicas_stay_equal_bit_by_bit(case):
   found = _checked(case)

@@ -123,6 +123,7 @@ def test_windows_is_one_line(monkeypatch, capsys):
   assert capsys.readouterr().err.count('\n') == 1
 
 
+@pytest.mark.slow
 def test_every_module_can_be_imported_without_fcntl(run_program):
   # As on Windows, whose users are to see the line above.
   done = run_program(

@@ -119,6 +119,7 @@ def test_a_launched_run_comes_to_its_end_though_roles_die(tmp_path):
   assert not (tmp_path / 'run-replay').exists()
 
 
+@pytest.mark.slow
 def test_the_roles_end_after_their_launcher_is_killed(tmp_path):
   folder = tmp_path / 'run'
   run = _start(
