@@ -424,7 +424,7 @@ def test_a_run_of_another_version_is_told(tmp_path):
   config = facts['config']
   for changed, message in [
     (config + 'QwrAgent.old_name = 1\n', "doesn't have a parameter named 'old"),
-    (config.replace('(256, 256)', '(256,)'), 'no checkpoint of this config'),
+    (config + 'mlp_torso.units = (32,)\n', 'no checkpoint of this config'),
   ]:
     assert changed != config
     (run.folder / 'run.json').write_text(
