@@ -777,7 +777,7 @@ def test_ctrl_c_leaves_complete_files(tmp_path):
   assert out == ''
   last = err.splitlines()[-1]
   assert last == (
-    'error: interrupted (what was measured until then is in run; the same '
+    'error: interrupted (results so far are in run; the same '
     'command goes on from the last checkpoint)'
   )
   assert 'Traceback' not in err
@@ -863,7 +863,7 @@ def test_ctrl_c_ends_an_evaluation_without_end(cli, tmp_path):
     main=lambda: training_command.run(config(), serving.export, hook=hook),
   )
   assert code == 1
-  assert 'interrupted (what was measured until then is in run;' in err
+  assert 'interrupted (results so far are in run;' in err
   assert (tmp_path / 'run' / 'checkpoints' / '00000001').exists()
 
 

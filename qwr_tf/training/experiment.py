@@ -61,7 +61,7 @@ load_environment = gin.external_configurable(
 
 # Offsets that keep the random streams of one seed apart.
 _EVALUATION_SEED, _ACTING_SEED = 10_000, 20_000
-MAX_SEED_OFFSET = 20_000
+MAX_SEED_OFFSET = max(_EVALUATION_SEED, _ACTING_SEED)
 MAX_SEED = 2**31 - 1 - MAX_SEED_OFFSET
 
 
@@ -88,8 +88,8 @@ def make_agent(
     agent_class: `QwrAgent` or a relative.
     actor_network: called with the observation and action specs.
     critic_network: likewise.
-    critic_wrapper: a critic made of such critics, for instance @TwinCritic;
-      see `networks.critic_wrappers`.
+    critic_wrapper: wraps critic_network, for instance @TwinCritic; see
+      `networks.critic_wrappers`.
     normalizer: called with the observation spec and shared by both networks;
       None feeds observations as they are.
     actor_optimizer: default Adam, 1e-4.
@@ -129,24 +129,24 @@ class Settings:
   """What a run is, beside its algorithm; `run.<name>` in gin.
 
   Attributes:
-    environment: a name for `environments.load`; where there are logged data
-      alone, 'NoSimulator'.
+    environment: a name for `environments.load`; 'NoSimulator' if there are
+      only logged data.
     interactions: environment steps in all.
-    replay_capacity: interactions the table keeps; None, with a data set, is
-      its steps and `interactions`. Where whole iterations make more of those,
-      the oldest logged steps make room.
+    replay_capacity: interactions the table keeps; None: all of the data set
+      and `interactions`. If iterations overshoot, the oldest go.
     dataset: logged steps that the table begins with, a file or a folder;
       '{environment}' in it is the environment's name. See `datasets`.
-    offline_iterations: those before the first interaction. With a data set,
-      they are counted in actor steps where others count interactions.
+    offline_iterations: iterations on the data set, before the first
+      interaction. Meanwhile eval_every_env_steps and log_every_env_steps count
+      actor steps.
     eval_every_env_steps: interactions between evaluations while training.
     eval_episodes: episodes of each evaluation, for the mode action and again
       sampled.
-    final_eval_episodes: the same at the end.
+    final_eval_episodes: as eval_episodes, for the last evaluation.
     eval_environments: episodes played at once.
     log_every_env_steps: interactions between rows of metrics.csv.
-    checkpoint_every_seconds: wall clock between checkpoints, which stand at
-      the ends of iterations; 0 makes one at each end.
+    checkpoint_every_seconds: least time between checkpoints, made only at the
+      end of an iteration; 0: after every one.
   """
 
   environment: str = gin.REQUIRED
@@ -179,26 +179,34 @@ def settings() -> Settings:
     ConfigError: if one is missing.
   """
   bound = _bound_settings()
+  if bound.environment == environments.NO_SIMULATOR and (
+    bound.interactions or not bound.offline_iterations
+  ):
+    raise ConfigError(
+      'NoSimulator needs run.interactions = 0 and run.offline_iterations of 1 '
+      'or more; offline_mujoco.gin and its like learn from run.dataset alone.'
+    )
   if bound.dataset is None and (
     bound.offline_iterations or bound.replay_capacity is None
   ):
+    needs = 'run.replay_capacity = None'
+    if bound.offline_iterations:
+      needs = f'run.offline_iterations = {bound.offline_iterations}'
     raise ConfigError(
-      'run.dataset is missing; give the path of a data set, such as '
+      f'{needs} needs run.dataset; give the path of a data set, such as '
       '--gin_bindings="run.dataset=\'datasets/HalfCheetah-v4/random-v0\'".'
     )
   if not bound.interactions and not bound.offline_iterations:
-    raise ConfigError('run.interactions must be more than 0, not 0.')
-  if bound.environment == environments.NO_SIMULATOR and bound.interactions:
     raise ConfigError(
-      'run.interactions must be 0 without a simulator; offline_mujoco.gin and '
-      'its like learn from run.dataset alone.'
+      'run.interactions is 0 and there are no run.offline_iterations: nothing '
+      'to do; set one of them.'
     )
   return bound
 
 
 @gin.configurable
 def by_environment(values: dict, default: Any) -> Any:
-  """The run's own entry of a table, such as of published step sizes.
+  """The value for the run's environment, from a table such as of step sizes.
 
   Args:
     values: by task, 'Ant' for any version of it.
@@ -210,23 +218,24 @@ def by_environment(values: dict, default: Any) -> Any:
 
 @gin.configurable
 def steps_in_run() -> int:
-  """Gradient steps of the network in whose scope this is, in the whole run.
+  """Gradient steps that one network makes in the whole run.
 
-  @steps_in_run() is the length of a step-size schedule: that of the critic
-  within the scope `critic`, else that of the actor. Iterations of whole
-  episodes are counted as if none were longer than `Collector.env_steps`.
+  Within gin's scope `critic` those of the critic, else of the actor. For whole
+  episodes an estimate: it assumes `Collector.env_steps` each.
   """
   value = effective.value
   env_steps = value('Collector', 'env_steps')
   interactions = value('run', 'interactions')
-  iterations = value('run', 'offline_iterations')
+  online = 0  # Iterations.
   if interactions:
     later = interactions - (value('Collector', 'first_env_steps') or env_steps)
-    iterations += 1 + max(math.ceil(later / env_steps), 0)
+    online = 1 + max(math.ceil(later / env_steps), 0)
   network = 'critic' if 'critic' in gin.current_scope() else 'actor'
   of_phase = value('iterate', f'{network}_steps')
-  steps = value('iterate', 'steps_fn')(env_steps, of_phase)
-  return max(iterations * value('iterate', 'rounds') * int(steps), 1)
+  steps_fn = value('iterate', 'steps_fn')
+  steps = value('run', 'offline_iterations') * int(steps_fn(0, of_phase))
+  steps += online * int(steps_fn(env_steps, of_phase))
+  return max(steps * value('iterate', 'rounds'), 1)
 
 
 @gin.configurable
@@ -236,7 +245,8 @@ def target_period() -> int:
   update = effective.value(agent, 'target_update_fn').__name__
   try:
     return effective.value(update, 'period_train_steps')
-  except KeyError:  # It changes the target at every step.
+  # No such parameter: polyak_update moves the target at every step.
+  except KeyError:
     return 1
 
 
@@ -276,11 +286,12 @@ class RunParts(NamedTuple):
   Attributes:
     agent: the agent.
     table: where its steps are.
-    collector: acts for the table, if only later.
+    collector: fills the table (at first not at all, if there are offline
+      iterations).
     iterations: the generator of Algorithm 2.
     evaluator: plays episodes in an environment of its own; None without a
       simulator.
-    data: what the table began with; None if with nothing.
+    data: the data set in the table; None if the table began empty.
   """
 
   agent: qwr_agent.QwrAgent
@@ -308,7 +319,7 @@ def build(
   Args:
     settings: of the run.
     seed: of everything random.
-    strategy: in whose scope the agent is made, the table not; default
+    strategy: the agent is made in its scope, the table is not; default
       TensorFlow's own.
     jit: whether loss and gradients are compiled with XLA.
     experience_fn: where experience comes from, (settings, env, agent, seed) ->
@@ -328,21 +339,23 @@ def build(
       'fit into memory.'
     ) from error
   except (
-    *(ValueError, TypeError, OverflowError),
+    ValueError,
+    TypeError,
+    OverflowError,
     tf.errors.InvalidArgumentError,
   ) as error:
     raise ConfigError(gin_files.describe(error)) from error
 
 
 def score_environment(settings: Settings, seed: int, **kwargs):
-  """An environment like that of the run which gives the score itself."""
+  """The run's environment without reward clipping and the like, for scores."""
   name = settings.environment
   kwargs |= environments.score_settings(name)
   return load_environment(name, seed=seed, **kwargs)
 
 
 def own_experience(settings: Settings, env, agent, seed: int):
-  """This process acts, and keeps what came of it, beside what was logged."""
+  """A table that this process fills: with the data set, and by acting."""
   source = None
   if settings.dataset is not None:
     source = offline.open_data_set(settings.dataset, settings.environment, seed)

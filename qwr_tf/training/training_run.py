@@ -23,9 +23,6 @@ from qwr_tf.training import learning_curve
 from qwr_tf.training import metrics
 from qwr_tf.training import video
 
-# Announced to the hook of a `Run` before they begin; 'end' comes last.
-PHASES = ('checkpoint', 'iteration', 'evaluation', 'products', 'end')
-
 Hook = Callable[[str, 'Run'], None]
 
 
@@ -66,10 +63,11 @@ class Run:
     Args:
       settings: of the run.
       parts: of the run.
-      folder: which is claimed.
+      folder: the run's folder, already claimed (`RunFolder.claimed`).
       export_fn: writes the final policy, (agent, facts, folder) -> None.
       screen: of `video.screen`; None makes no video.
-      hook: called with each of `PHASES` and the run.
+      hook: called with the run as its 'checkpoint', 'iteration', 'evaluation'
+        or 'products' begin, and at its 'end'.
     """
     self._settings = settings
     self.parts = parts
@@ -111,11 +109,11 @@ class Run:
     return self._recorder.interactions
 
   def train(self) -> dict[str, Any]:
-    """Runs to the last interaction; returns the results in run.json.
+    """Runs to the last interaction; returns the results, as in run.json.
 
     Raises:
-      FloatingPointError: for NaN or Inf; all files are written up to there.
-      KeyboardInterrupt: likewise.
+      FloatingPointError: for NaN or Inf.
+      KeyboardInterrupt: when interrupted; both after writing all files.
     """
     try:
       with interruption.Interruption() as interrupted:
@@ -123,8 +121,8 @@ class Run:
     except (KeyboardInterrupt, *bad_batch.ERRORS) as error:
       self._write_results({}, finished=False)
       where = (
-        f'(what was measured until then is in {self._folder.path}; the same '
-        'command goes on from the last checkpoint)'
+        f'(results so far are in {self._folder.path}; the same command goes on '
+        'from the last checkpoint)'
       )
       if isinstance(error, KeyboardInterrupt):
         raise KeyboardInterrupt(f'interrupted {where}') from error
@@ -137,6 +135,9 @@ class Run:
       self._report()  # The run was cut after the checkpoint.
       while not self._is_over():
         bar.update(self._iterate())
+        if self._is_switch() and self._settings.interactions:
+          bar.unit = ' interactions'
+          bar.reset(self._settings.interactions)
         self._warn_of_unread_bindings()
         if self._is_over() or interrupted.requested or self._is_old():
           self._checkpoint()
@@ -146,12 +147,13 @@ class Run:
           raise KeyboardInterrupt
 
   def _iterate(self) -> int:
-    """Makes an iteration; returns its length in units of the bar."""
+    """Makes an iteration; returns what the progress bar counts of it."""
     self._hook('iteration', self)
     self._recorder.begin()
     collected, scalars = next(self.parts.iterations)
     self._recorder.add(collected, scalars)
-    return collected.interactions if self._settings.interactions else 1
+    is_offline = self.iteration <= self._settings.offline_iterations
+    return 1 if is_offline else collected.interactions
 
   def _report(self) -> None:
     """Evaluates and logs after an iteration, unless the row is there."""
@@ -163,11 +165,10 @@ class Run:
         self._log(row)
 
   def _evaluation(self, last: bool) -> dict[str, float]:
-    """Plays the evaluation that is due; {} if none is."""
+    """The evaluation that is due, as columns; {} if none is."""
     settings, recorder = self._settings, self._recorder
     evaluator = self.parts.evaluator
-    is_switch = recorder.iteration == settings.offline_iterations
-    is_due = is_switch or recorder.is_due(settings.eval_every_env_steps)
+    is_due = self._is_switch() or recorder.is_due(settings.eval_every_env_steps)
     if evaluator is None or not (last or is_due):
       return {}
     episodes = settings.final_eval_episodes if last else settings.eval_episodes
@@ -195,13 +196,17 @@ class Run:
       and self.interactions >= settings.interactions
     )
 
+  def _is_switch(self) -> bool:
+    """Whether the offline iterations have just ended."""
+    return self.iteration == self._settings.offline_iterations
+
   def _is_old(self) -> bool:
     """Whether the newest checkpoint is."""
     age = time.monotonic() - self._saved_time
     return age >= self._settings.checkpoint_every_seconds
 
   def _checkpoint(self) -> None:
-    """Saves everything, unless that of this iteration is there."""
+    """Makes a checkpoint, unless this iteration has one."""
     if self.iteration == self._saved_iteration:
       return
     self._hook('checkpoint', self)
@@ -209,22 +214,25 @@ class Run:
     self._saved_iteration, self._saved_time = self.iteration, time.monotonic()
 
   def _warn_of_unread_bindings(self) -> None:
-    """Warns, once, of bindings that change nothing."""
+    """Warns once of --gin_bindings that nothing has read so far."""
     for name in gin_files.unread(self._bindings):
       logging.warning('%s changes nothing in this run.', name)
     self._bindings = ()
 
   def _progress_bar(self):
-    """Counts interactions, or iterations if there will be none."""
-    online = self._settings.interactions
-    return progress_bar.ProgressBar(
-      total=online or self._settings.offline_iterations,
-      initial=self.interactions if online else self.iteration,
-      unit=' interactions' if online else ' iterations',
-    )
+    """Counts iterations while offline, then interactions."""
+    settings = self._settings
+    is_offline = self.iteration < settings.offline_iterations
+    if is_offline or not settings.interactions:
+      total, initial = settings.offline_iterations, self.iteration
+      unit = ' iterations'
+    else:
+      total, initial = settings.interactions, self.interactions
+      unit = ' interactions'
+    return progress_bar.ProgressBar(total=total, initial=initial, unit=unit)
 
   def _finish(self) -> dict[str, Any]:
-    """Writes the products of a finished run; returns its results.
+    """Writes the final policy, results and video; returns the results.
 
     Weights, policy and scores come first. The run is finished then: a video
     that fails costs a warning.
@@ -251,7 +259,7 @@ class Run:
     """Writes operative configuration, run.json and the learning curve.
 
     Args:
-      scores: the final evaluation; None where there was none.
+      scores: of the final evaluation by name; {} if the run did not end.
       finished: whether the run came to its end.
 
     Returns:

@@ -129,6 +129,12 @@ def test_a_page_is_a_gin_file_of_the_same_values(preset, tmp_path):
       ('iterate.steps_fn=@proportional_steps', 'run.interactions=204800'),
       (130_000, 130_000),
     ),
+    # Offline iterations make the whole number of steps.
+    (
+      'offline_awr_mujoco.gin',
+      ('iterate.steps_fn=@proportional_steps', 'Collector.env_steps=1024'),
+      (30_000, 30_000),
+    ),
   ],
 )
 def test_step_sizes_fall_over_the_whole_run(preset, bindings, expected):
