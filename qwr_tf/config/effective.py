@@ -66,10 +66,10 @@ def values(roots: Sequence[str], makers: Mapping[str, Callable]) -> list[Value]:
     roots: configurables that a run calls.
     makers: by configurable, the function that gets its **kwargs.
   """
-  by_name: dict[str, Value] = {}
+  values_by_name: dict[str, Value] = {}
   for root in roots:
-    by_name.update((v.name, v) for v in _values(root, '', makers, set()))
-  return list(by_name.values())
+    values_by_name.update((v.name, v) for v in _values(root, '', makers, set()))
+  return list(values_by_name.values())
 
 
 def _values(
@@ -81,33 +81,37 @@ def _values(
   seen.add((scope, selector))
   owner = f'{scope}/{_short(selector)}'.lstrip('/')
   bound = gin.get_bindings(f'{scope}/{selector}'.lstrip('/'), False)
-  functions = [gin.get_configurable(selector)]
-  functions += filter(None, [makers.get(selector)])
+  callables = [gin.get_configurable(selector)]
+  callables += filter(None, [makers.get(selector)])
   parameters = {
-    k: p for f in functions for k, p in gin_values.parameters(f)[0].items()
+    k: p for f in callables for k, p in gin_values.parameters(f)[0].items()
   }
-  fixed = _fixed(functions[0]) - set(bound)
-  named = []
+  set_by_subclass = _set_by_subclass(callables[0]) - set(bound)
+  references = []
   for name, raw in {**_defaults(parameters), **bound}.items():
     is_by_caller = name in _BY_CALLERS and name not in bound
-    if is_by_caller or name in fixed or gin_files.is_passed(f'{owner}.{name}'):
+    if (
+      is_by_caller
+      or name in set_by_subclass
+      or gin_files.is_set_by_trainer(f'{owner}.{name}')
+    ):
       continue
     if name in bound:
       comment = _source(scope, selector, name, raw)
     else:
-      meaning = next(filter(None, (_meaning(f, name) for f in functions)), '')
+      meaning = next(filter(None, (_meaning(f, name) for f in callables)), '')
       comment = f'default: {meaning}'.removesuffix(': ')
     raw, computed = _evaluated(raw, scope)
     reference = _reference(raw)
     if reference:
-      named.append((reference.split('/')[-1].strip('@()'), raw))
+      references.append((reference.split('/')[-1].strip('@()'), raw))
       text = reference
     elif type(raw) in _LITERALS:
       text = repr(raw)
     else:
       continue
     yield Value(f'{owner}.{name}', text, f'{computed}{comment}')
-  for name, raw in named:
+  for name, raw in references:
     scopes = getattr(raw, 'scopes', None)
     inner = '/'.join(scopes) if scopes else scope
     yield from _values(name, inner, makers, seen)
@@ -131,7 +135,7 @@ def _evaluated(raw: Any, scope: str) -> tuple[Any, str]:
   if not is_macro and (isinstance(wrapped, type) or not is_ours):
     return raw, ''
   if is_macro:
-    inner = gin.get_bindings(f'{raw.scoped_selector}', False)['value']
+    inner = gin.get_bindings(raw.scoped_selector, False)['value']
     return _evaluated(inner, scope)
   with gin.config_scope(scope):
     return raw.scoped_configurable_fn(), f'{raw}, '
@@ -178,7 +182,7 @@ def _meaning(configurable: Any, parameter: str) -> str:
   return ''
 
 
-def _fixed(configurable: Any) -> set[str]:
+def _set_by_subclass(configurable: Any) -> set[str]:
   """Parameters of a base class that a class of this package sets itself."""
   if not isinstance(
     configurable, type

@@ -20,15 +20,15 @@ from qwr_tf.config.errors import ConfigError
 
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 
-# In a wheel they stand inside the package, in a checkout beside it.
+# gin_configs/: inside the package in a wheel, beside it in a checkout.
 _FOLDERS = (_PACKAGE / 'gin_configs', _PACKAGE.parent / 'gin_configs')
 
 # Folders in which a file of the package is found by its name alone. The first
 # edition had all presets in one folder, and what they shared in `parts`.
 _BY_NAME = ('.', 'gin_configs', 'parts', 'gin_configs/parts')
 
-# Parameters that the trainer passes itself, and the binding that sets them.
-_PASSED = {
+# Parameters that the trainer sets itself, and what to write instead.
+_SET_BY_TRAINER = {
   r'(\w+Agent|make_agent|load_environment|DataSet)\.seed': '--seed',
   r'(Collector|ReplayTable)\.seed': '--seed',
   r'ReplayTable\.capacity': 'run.replay_capacity',
@@ -38,8 +38,8 @@ _PASSED = {
 }
 
 
-# 'file: comment' of each binding by scope, configurable without modules, and
-# parameter; of the latest `parse`, as the values themselves are in gin.
+# 'file: comment' of each binding by (scope, configurable without modules,
+# parameter). Set by `parse`; belongs to the values that gin holds now.
 _sources: dict[tuple[str, str, str], str] = {}
 
 
@@ -53,17 +53,34 @@ def find(name: str, folders: Sequence[pathlib.Path] = ()) -> pathlib.Path:
   Raises:
     ConfigError: if there is none; lists the presets of the package.
   """
+  path = _search(name, folders)
+  if path is None:
+    raise ConfigError(
+      f'gin file {name!r} not found; give a path or one of '
+      f'{", ".join(presets())}.'
+    )
+  return path
+
+
+def _search(name: str, folders: Sequence[pathlib.Path]) -> pathlib.Path | None:
   path = pathlib.Path(name)
   for folder in (*folders, pathlib.Path(), *_FOLDERS):
     if (folder / path).is_file():
       return folder / path
   bundled = {p.name: p for p in _bundled()}
-  if path.name in bundled and str(path.parent) in _BY_NAME:
-    return bundled[path.name]
-  raise ConfigError(
-    f'gin file {name!r} not found; give a path or one of '
-    f'{", ".join(presets())}.'
-  )
+  is_by_name = str(path.parent) in _BY_NAME
+  return bundled.get(path.name) if is_by_name else None
+
+
+def _included(name: str, path: pathlib.Path | None) -> pathlib.Path:
+  found = _search(name, _beside(path))
+  if found is None:
+    raise ConfigError(
+      f'{path or "bindings"}: the included file {name!r} is missing; it is '
+      'searched beside the file that includes it, in the current folder and in '
+      'gin_configs.'
+    )
+  return found
 
 
 def presets() -> list[str]:
@@ -90,8 +107,8 @@ def parse(files: Sequence[str], bindings: Sequence[str]) -> str:
     bindings: override the files.
 
   Returns:
-    The configuration as text: the same one for the same values, in whatever
-    order they were given.
+    The configuration as sorted text, so that the order of files and bindings
+    does not matter.
 
   Raises:
     ConfigError: for an unknown file or binding, a value that does not fit, or
@@ -101,15 +118,15 @@ def parse(files: Sequence[str], bindings: Sequence[str]) -> str:
   _sources.clear()
   gin.clear_config()
   for path in paths:
-    with _errors_name_the_fix(str(path)):
+    with _errors_in_one_line(str(path)):
       _parse_file(path)
-  with _errors_name_the_fix('--gin_bindings'):
+  with _errors_in_one_line('--gin_bindings'):
     for binding in bindings:
       _check_is_one(binding)
       _parse_text(binding, None)
     gin.finalize()
     _check_macros(bindings)
-    _check_passed()
+    _check_set_by_trainer()
     _check_agent()
   return gin.config_str()
 
@@ -122,8 +139,8 @@ def parse_text(config: str) -> None:
   """
   _sources.clear()
   gin.clear_config()
-  with _errors_name_the_fix('the configuration'):
-    _parse_text(config, None)
+  with _errors_in_one_line('the configuration'):
+    _parse_text(config, None, label='the configuration')
     gin.finalize()
 
 
@@ -135,9 +152,9 @@ def source(scope: str, selector: str, parameter: str) -> str:
   return next((_sources[key] for key in keys if key in _sources), '')
 
 
-def is_passed(name: str) -> bool:
-  """Whether the trainer passes a parameter itself, whatever is bound."""
-  return any(re.search(rf'\b({passed})$', name) for passed in _PASSED)
+def is_set_by_trainer(name: str) -> bool:
+  """Whether the trainer sets this parameter: a binding has no effect."""
+  return any(re.search(rf'\b({x})$', name) for x in _SET_BY_TRAINER)
 
 
 def _parse_file(path: pathlib.Path, including: tuple = ()) -> None:
@@ -149,7 +166,10 @@ def _parse_file(path: pathlib.Path, including: tuple = ()) -> None:
 
 
 def _parse_text(
-  text: str, path: pathlib.Path | None, including: tuple = ()
+  text: str,
+  path: pathlib.Path | None,
+  including: tuple = (),
+  label: str = '--gin_bindings',
 ) -> None:
   """Reads a text into gin, part by part between its includes.
 
@@ -160,19 +180,20 @@ def _parse_text(
     text: of a gin file.
     path: of the file; None for a binding.
     including: the files that include it, itself among them.
+    label: source of the values where there is no file.
   """
-  lines = text.splitlines(keepends=True)
+  lines = io.StringIO(text).readlines()  # At \n alone, as gin counts them.
   comments = _comments(lines)
   statements = _statements(text, path)
   ends = [s.location.line_num for s in statements[1:]] + [len(lines) + 1]
-  part: set[int] = set()  # Its lines.
-  imports: set[int] = set()  # They count for all parts.
+  part: set[int] = set()  # Line numbers read since the last include.
+  imports: set[int] = set()  # Imports are repeated for every part.
   for statement, end in zip(statements, ends, strict=True):
     span = range(statement.location.line_num, end)
     if isinstance(statement, gin.config_parser.IncludeStatement):
       _parse_lines(lines, part | imports, path)
       part.clear()
-      _parse_file(find(statement.filename, _beside(path)), including)
+      _parse_file(_included(statement.filename, path), including)
       continue
     part.update(span)
     if isinstance(statement, gin.config_parser.ImportStatement):
@@ -181,7 +202,7 @@ def _parse_text(
       scope, selector, parameter = statement[:3]
       if not parameter:  # A macro.
         scope, selector = '', f'{scope}/{selector}'.strip('/')
-      source = _label(path), _comment(comments, span)
+      source = label if path is None else _label(path), _comment(comments, span)
       key = scope, selector.split('.')[-1], parameter
       _sources[key] = ': '.join(filter(None, source))
   _parse_lines(lines, part | imports, path)
@@ -216,9 +237,7 @@ def _beside(path: pathlib.Path | None) -> list[pathlib.Path]:
   return [folder, *(f for f in _FOLDERS if folder.is_relative_to(f))]
 
 
-def _label(path: pathlib.Path | None) -> str:
-  if path is None:
-    return '--gin_bindings'
+def _label(path: pathlib.Path) -> str:
   bundled = [f for f in _FOLDERS if path.is_relative_to(f)]
   return str(path.relative_to(bundled[0]) if bundled else path)
 
@@ -245,7 +264,7 @@ def _comment(comments: Mapping[int, tuple[int, str]], span: range) -> str:
 
 
 @contextlib.contextmanager
-def _errors_name_the_fix(place: str) -> Iterator[None]:
+def _errors_in_one_line(place: str) -> Iterator[None]:
   before = logging.root.manager.disable
   logging.disable(logging.CRITICAL)  # gin reports every folder it tries.
   try:
@@ -253,7 +272,7 @@ def _errors_name_the_fix(place: str) -> Iterator[None]:
   except ConfigError:
     raise
   except UnicodeDecodeError as error:
-    raise ConfigError(f'{place}: is no text file.') from error
+    raise ConfigError(f'{place}: is not a text file.') from error
   except tokenize.TokenError as error:
     raise ConfigError(
       f'{place}: a bracket or a quotation mark is not closed.'
@@ -266,7 +285,7 @@ def _errors_name_the_fix(place: str) -> Iterator[None]:
 
 
 def describe(error: Exception) -> str:
-  """An error in one line, with the innermost place gin has added to it."""
+  """One line for an error, with the innermost place that gin appended."""
   if isinstance(error, SyntaxError):
     place = f'{error.filename or "bindings"} line {error.lineno}'
     text = f'{place}: {error.text or ""}'.strip(': \n')
@@ -282,7 +301,10 @@ def describe(error: Exception) -> str:
   lines = [line.strip() for line in text.strip('"\n ').splitlines()]
   head = lines[0] if lines else type(error).__name__
   if macro := re.match(r"No bindings specified for '(.+)/gin.macro'", head):
-    return f'%{macro[1]} is used but nothing sets it.'
+    return (
+      f'%{macro[1]} has no value; add "{macro[1]} = …" to the gin file or '
+      'bindings.'
+    )
   for place, text in itertools.pairwise([*lines[1:], '']):
     if call := re.match(r"In call to configurable '([\w.]+)'", place):
       head = re.sub(
@@ -332,8 +354,8 @@ def _check_is_one(binding: str) -> None:
   """Catches several bindings in one text, which a run's identity leaves out."""
   if len(_statements(binding)) > 1:
     raise ConfigError(
-      f'{" ".join(binding.split())!r} is more than one; give one '
-      '--gin_bindings for each.'
+      f'{" ".join(binding.split())!r} holds several bindings; give '
+      '--gin_bindings once for each.'
     )
 
 
@@ -345,7 +367,7 @@ def _check_macros(bindings: Sequence[str]) -> None:
     if match and not re.search(rf'%{match[1]}\b', config):
       examples = ' or '.join(_owners(match[1])[:4])
       raise ConfigError(
-        f'gin: {match[1]!r} is no parameter; write configurable.parameter'
+        f'gin: {match[1]!r} is not used as a macro; write its owner too'
         f'{", such as " * bool(examples)}{examples}.'
       )
 
@@ -366,16 +388,18 @@ def _owners(parameter: str) -> list[str]:
 
 def operative_config() -> str:
   """The values in use, without those that `parse` refuses; to be run again."""
-  refused = rf'(?m)^\S*?\b({"|".join(_PASSED)}) = (.*\\\n)*.*\n'
+  refused = rf'(?m)^\S*?\b({"|".join(_SET_BY_TRAINER)}) = (.*\\\n)*.*\n'
   return re.sub(refused, '', gin.operative_config_str())
 
 
-def _check_passed() -> None:
-  """Catches what would change nothing: the trainer passes it itself."""
-  for name, instead in _PASSED.items():
+def _check_set_by_trainer() -> None:
+  """Catches what would have no effect: the trainer sets it itself."""
+  for name, instead in _SET_BY_TRAINER.items():
     pattern = rf'^\S*?\b({name}) = '
     if match := re.search(pattern, gin.config_str(), re.MULTILINE):
-      raise ConfigError(f'gin: {match[1]} changes nothing; use {instead}.')
+      raise ConfigError(
+        f'gin: {match[1]} is set by the trainer; use {instead} instead.'
+      )
 
 
 def _check_agent() -> None:
@@ -391,8 +415,8 @@ def _check_agent() -> None:
     owner = re.split(r'[./]', owner)[-1]
     if owner.endswith('Agent') and owner != agent:
       raise ConfigError(
-        f"gin: {name} is another agent's; use {agent}.{parameter}, and no "
-        'preset of another agent.'
+        f'gin: {name} belongs to another agent than make_agent.agent_class; '
+        f'use {agent}.{parameter}, and do not mix presets of two agents.'
       )
 
 

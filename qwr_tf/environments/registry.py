@@ -52,7 +52,7 @@ def load(
   """
   if render_mode is not None:
     gym_kwargs['render_mode'] = render_mode
-  with _quiet(), _errors_name_the_fix(name):
+  with _quiet(), _errors_as_value_errors(name):
     env = factory(name)(name, **gym_kwargs)
     if channels_last:
       env = atari.ChannelsLast(env)
@@ -136,7 +136,7 @@ def _quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _errors_name_the_fix(name: str) -> Iterator[None]:
+def _errors_as_value_errors(name: str) -> Iterator[None]:
   """Turns errors of making an environment into a ValueError of one line."""
   try:
     yield

@@ -107,7 +107,7 @@ class RunFolder:
     if facts is not None and not overwrite:
       if not run_json.is_same_run(facts, self._facts):
         raise ConfigError(self._refusal(facts))
-    with self._errors_name_the_fix():
+    with self._os_errors_in_one_line():
       if self.path.exists() and not self.path.is_dir():
         raise ConfigError(f'{self.path} is a file; choose another --root_dir.')
       if facts is None and self.path.exists() and self._holds_anything():
@@ -146,7 +146,7 @@ class RunFolder:
         cannot be written.
     """
     with contextlib.ExitStack() as stack:
-      with self._errors_name_the_fix():
+      with self._os_errors_in_one_line():
         self.check(overwrite)
         self.path.mkdir(parents=True, exist_ok=True)
         stack.enter_context(run_lock.held(self.path))
@@ -224,7 +224,7 @@ class RunFolder:
     self.write_json({'interactions': interactions, 'finished': False})
 
   @contextlib.contextmanager
-  def _errors_name_the_fix(self) -> Iterator[None]:
+  def _os_errors_in_one_line(self) -> Iterator[None]:
     try:
       yield
     except OSError as error:

@@ -167,9 +167,12 @@ def test_parse_says_nothing(capfd, caplog):
     # Without its configurable a parameter would be a macro nobody reads.
     ('batch_size = 8', ('batch_size', 'such as iterate.batch_size')),
     # The trainer passes these itself.
-    ('QwrAgent.seed = 3', ('QwrAgent.seed changes nothing', '--seed')),
-    ('ReplayTable.capacity = 9', ('changes nothing', 'run.replay_capacity')),
-    ('run.environment = %NOWHERE', ('%NOWHERE', 'nothing sets it')),
+    ('QwrAgent.seed = 3', ('QwrAgent.seed', '--seed')),
+    (
+      'ReplayTable.capacity = 9',
+      ('ReplayTable.capacity', 'run.replay_capacity'),
+    ),
+    ('run.environment = %NOWHERE', ('%NOWHERE', 'NOWHERE = ')),
     ('iterate.batch_size =', ('parse', 'line 1')),
     ('iterate.batch_size 8', ('iterate.batch_size 8',)),
     ('run.environment = Hopper-v4', ('Hopper is no value', 'quotation marks')),
@@ -177,7 +180,7 @@ def test_parse_says_nothing(capfd, caplog):
     ('import no_such_module', ('no_such_module',)),
     ("include 'no_such.gin'", ('no_such.gin',)),
     # Rows of runs, and what is said of macros, tell bindings apart.
-    ('iterate.batch_size = 8\nQwrAgent.horizon = 1', ('one --gin_bindings',)),
+    ('iterate.batch_size = 8\nQwrAgent.horizon = 1', ('--gin_bindings once',)),
   ],
 )
 def test_unknown_names_and_syntax(binding, parts):
@@ -206,6 +209,23 @@ def test_describe_says_who_fills_a_slot_already():
   assert str(caught.value) == expected
 
 
+@pytest.mark.parametrize('character', ['\x0c', '\x85', '\u2028'])
+def test_lines_end_where_gin_ends_them(character, tmp_path):
+  own = tmp_path / 'own.gin'
+  own.write_text(f'# one{character}two\niterate.batch_size = 7\n', 'utf-8')
+  gin_files.parse([str(own)], [])
+  assert gin.query_parameter('iterate.batch_size') == 7
+
+
+def test_an_include_that_is_missing_is_told_with_the_file_that_includes(
+  tmp_path,
+):
+  own = tmp_path / 'own.gin'
+  own.write_text("include 'no_such.gin'\n")
+  message = _error(files=[str(own)])
+  assert message.startswith(f'{own}: ') and "'no_such.gin'" in message
+
+
 def test_syntax_error_names_file_and_line(tmp_path):
   own = tmp_path / 'own.gin'
   own.write_text('iterate.rounds = 1\niterate.batch_size = 3 4\n')
@@ -214,7 +234,7 @@ def test_syntax_error_names_file_and_line(tmp_path):
   message = _error(files=['mujoco.gin', str(own)])
   assert message == f'{own}: a bracket or a quotation mark is not closed.'
   own.write_bytes(b'\xff\xfe')
-  assert _error(files=[str(own)]) == f'{own}: is no text file.'
+  assert _error(files=[str(own)]) == f'{own}: is not a text file.'
 
 
 @pytest.mark.parametrize(
@@ -455,7 +475,7 @@ def test_another_agent_s_bindings_are_refused():
   with pytest.raises(ConfigError, match='use QwrAgent.max_weight'):
     gin_files.parse(['bitflip.gin'], ['AwrAgent.max_weight = 5.0'])
   # Of the preset's own lines, too: AwrAgent would take some of them over.
-  with pytest.raises(ConfigError, match='no preset of another'):
+  with pytest.raises(ConfigError, match='make_agent.agent_class'):
     gin_files.parse(['bitflip.gin'], ['make_agent.agent_class = @AwrAgent'])
   gin_files.parse(['awac_bitflip.gin'], ['AwacAgent.horizon = 3'])
   gin_files.parse(['bitflip.gin'], ['qwr_agent.QwrAgent.horizon = 3'])
