@@ -449,7 +449,15 @@ def _discrete(observation):
 @pytest.mark.parametrize(
   ('bindings', 'fix'),
   [
-    ((), 'run.dataset is missing'),
+    ((), 'run.offline_iterations = 30 needs run.dataset'),
+    (
+      ('run.offline_iterations=0', 'run.interactions=9'),
+      'run.replay_capacity = None needs run.dataset',
+    ),
+    (
+      ("run.environment='NoSimulator'", 'run.interactions=9'),
+      'NoSimulator needs run.interactions = 0',
+    ),
     (("run.dataset='nope'",), 'nope: there is no such data set'),
     (("run.dataset='set'", 'run.offline_iterations=0'), 'run.interactions'),
     (("run.dataset='set'", 'run.replay_capacity=9'), 'run.replay_capacity'),
