@@ -612,6 +612,8 @@ class QwrAgent(tf_agent.TFAgent):
     weights: tf.Tensor | None = None,
   ) -> tf_agent.LossInfo:
     returns.check_windows(experience, self.horizon + 1, weights)
+    if normalizer := getattr(self.acting_network, 'normalizer', None):
+      normalizer.warn_if_empty()
     step = self.critic_steps.read_value()
     self.update_target(step)
     critic = self.train_critic(

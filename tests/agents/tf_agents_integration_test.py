@@ -24,6 +24,7 @@ from qwr_tf import environments
 from qwr_tf import networks
 from qwr_tf.agents import qwr_agent
 from qwr_tf.agents import slots
+from qwr_tf.config import gin_files
 from qwr_tf.networks import torsos
 from qwr_tf.replay import ReplayTable
 from qwr_tf.training import experiment
@@ -399,3 +400,19 @@ def test_each_network_has_the_optimizer_that_was_named_for_it():
       for name in ('actor_optimizer', 'critic_optimizer')
     ]
     assert rates == pytest.approx(expected)
+
+
+def test_train_warns_of_a_normalizer_that_nobody_updates(caplog):
+  gin_files.parse(['mujoco_100k.gin'], ["run.environment = 'Pendulum-v1'"])
+  env = experiment.load_environment('Pendulum-v1', seed=0)
+  agent = experiment.agent_for(env, seed=0)
+  experience = tensor_spec.sample_spec_nest(
+    agent.collect_data_spec, seed=0, outer_dims=[2, agent.horizon + 1]
+  )
+  experience = tf.nest.map_structure(tf.zeros_like, experience)
+  agent.train(experience)
+  assert sum('normalizer_observer' in m for m in caplog.messages) == 1
+  caplog.clear()
+  agent.acting_network.normalizer.update(experience.observation[:, 0])
+  agent.train(experience)
+  assert not caplog.messages
