@@ -73,14 +73,14 @@ def _search(name: str, folders: Sequence[pathlib.Path]) -> pathlib.Path | None:
 
 
 def _included(name: str, path: pathlib.Path | None) -> pathlib.Path:
-  found = _search(name, _beside(path))
-  if found is None:
+  included = _search(name, _beside(path))
+  if included is None:
     raise ConfigError(
       f'{path or "bindings"}: the included file {name!r} is missing; it is '
       'searched beside the file that includes it, in the current folder and in '
       'gin_configs.'
     )
-  return found
+  return included
 
 
 def presets() -> list[str]:
