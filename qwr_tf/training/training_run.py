@@ -131,6 +131,7 @@ class Run:
     return self._finish()
 
   def _loop(self, interrupted: interruption.Interruption) -> None:
+    """Runs the iterations: evaluates, logs, saves, shows progress."""
     with self._progress_bar() as bar:
       self._report()  # The run was cut after the checkpoint.
       while not self._is_over():
