@@ -33,13 +33,10 @@ if importlib.util.find_spec('qwr_tf.config.gin_files'):
 """
 
 
-# Imports the commands; prints the modules of the package they bring. Reports
-# alone pay for pandas.
+# Imports the commands; prints the modules of the package they bring.
 _IMPORTS = """
 import sys
-from qwr_tf import record, serving, sweep, train
-assert 'keras' in sys.modules and 'pandas' not in sys.modules
-from qwr_tf import report
+from qwr_tf import record, report, serving, sweep, train
 for name, module in sys.modules.items():
   if name.startswith('qwr_tf'):
     print(module.__file__)

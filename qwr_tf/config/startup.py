@@ -47,21 +47,6 @@ def _shorten_interruptions() -> None:
   sys.excepthook = one_line
 
 
-class _NoPandasForKeras:
-  """Import hook: Keras does without pandas, for data frames that none hands it.
-
-  Where pandas is installed, for reports, every command would load it: 0.2
-  seconds and 30 MB.
-  """
-
-  def find_spec(self, name, path=None, target=None) -> None:
-    keras = sys.modules.get('keras.src.engine.data_adapter')
-    is_loading = getattr(getattr(keras, '__spec__', None), '_initializing', 0)
-    if name == 'pandas' and is_loading:
-      raise ImportError('Keras does without pandas')
-
-
 _set_environment()
 _silence_gym()
-sys.meta_path.insert(0, _NoPandasForKeras())
 _shorten_interruptions()
