@@ -891,6 +891,7 @@ def test_the_checkpoint_comes_before_the_evaluation(cli, tmp_path):
     ('checkpoint', 2),
     ('evaluation', 2),
     ('products', 2),
+    ('finish', 2),
     ('end', 2),
   ]
 

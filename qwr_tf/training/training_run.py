@@ -67,7 +67,7 @@ class Run:
       export_fn: writes the final policy, (agent, facts, folder) -> None.
       screen: of `video.screen`; None makes no video.
       hook: called with the run as its 'checkpoint', 'iteration', 'evaluation'
-        or 'products' begin, and at its 'end'.
+        or 'products' begin, before its 'finish' is written and at its 'end'.
     """
     self._settings = settings
     self.parts = parts
@@ -245,6 +245,7 @@ class Run:
     checkpoints.save(agent, folder.checkpoints / 'final')
     facts = folder.content(self._results(scores, finished=True))
     self._export_fn(agent, facts, folder.new_policy())
+    self._hook('finish', self)
     results = self._write_results(scores, finished=True)
     self._checkpoints.remove()
     if self._screen is not None:
@@ -257,7 +258,7 @@ class Run:
   def _write_results(
     self, scores: dict[str, float | None], finished: bool
   ) -> dict[str, Any]:
-    """Writes operative configuration, run.json and the learning curve.
+    """Writes operative configuration, learning curve and run.json.
 
     Args:
       scores: of the final evaluation by name; {} if the run did not end.
@@ -269,8 +270,8 @@ class Run:
     folder = self._folder
     folder.write_config(gin_files.operative_config())
     results = self._results(scores, finished)
-    folder.write_json(results)
     self._write_optional('learning_curve.png', self._draw_learning_curve)
+    folder.write_json(results)  # Last: the run is finished then.
     return results
 
   def _draw_learning_curve(self, path: pathlib.Path) -> None:

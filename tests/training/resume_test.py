@@ -55,7 +55,7 @@ def _play(tmp_path, plans, *, prefix=()):
       *(f'--gin_bindings={binding}' for binding in _TINY),
     ],
     cwd=tmp_path,
-    env={**os.environ, 'PYTHONPATH': str(_HERE.parent)},
+    env={**os.environ, 'PYTHONPATH': str(_HERE.parents[1])},
     capture_output=True,
     text=True,
   )
