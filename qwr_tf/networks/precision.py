@@ -4,6 +4,7 @@ bfloat16 takes a third less time on hardware with units for it. Other
 processors emulate it, ten times slower than float32.
 """
 
+import os
 import pathlib
 import re
 
@@ -43,6 +44,12 @@ def has_bfloat16_units() -> bool:
     details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
     capabilities = [d.get('compute_capability', (0, 0)) for d in details]
     return min(capabilities) >= _COMPUTE_CAPABILITY
+  # oneDNN may be held to older instructions than the processor has.
+  limit = os.environ.get('ONEDNN_MAX_CPU_ISA', 'ALL').upper()
+  if limit.startswith(('SSE', 'AVX2', 'AVX512')) and not re.search(
+    'BF16|FP16|AMX', limit
+  ):
+    return False
   return bool(_CPU_FLAGS & cpu_flags(_CPU_INFO))
 
 

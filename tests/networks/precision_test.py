@@ -18,6 +18,7 @@ def processor(monkeypatch, tmp_path):
 
   def set_flags(flags: str) -> None:
     file = tmp_path / 'cpuinfo'
+    monkeypatch.delenv('ONEDNN_MAX_CPU_ISA', raising=False)
     file.write_text(f'processor\t: 0\nflags\t\t: {flags}\nbugs\t\t: spectre\n')
     monkeypatch.setattr(precision, '_CPU_INFO', file)
 
@@ -35,6 +36,23 @@ def processor(monkeypatch, tmp_path):
 )
 def test_bfloat16_only_where_the_processor_has_units(processor, flags, policy):
   processor(flags)
+  assert precision.fastest_dtype_policy() == policy
+
+
+@pytest.mark.parametrize(
+  'limit, policy',
+  [
+    ('AVX2', 'float32'),
+    ('avx512_core', 'float32'),
+    ('AVX512_CORE_BF16', 'mixed_bfloat16'),
+    ('ALL', 'mixed_bfloat16'),
+  ],
+)
+def test_no_bfloat16_where_onednn_is_limited(
+  processor, monkeypatch, limit, policy
+):
+  processor('avx2 avx512f avx512_bf16')
+  monkeypatch.setenv('ONEDNN_MAX_CPU_ISA', limit)
   assert precision.fastest_dtype_policy() == policy
 
 
