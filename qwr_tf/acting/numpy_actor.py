@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from qwr_tf.networks import actors
 from qwr_tf.networks import encoders
+from qwr_tf.networks import falling_scale
 from qwr_tf.networks import q_actors
 
 # (observation, generator or None for the mode) -> (action, dist_params).
@@ -145,11 +146,11 @@ def _gaussian(scale: np.ndarray):
   return act
 
 
-def _tanh_mean(scale: np.ndarray):
+def _stored_scale(scale: np.ndarray, mean_fn: Callable = lambda x: x):
   act_around = _gaussian(scale)
 
   def act(outputs, rng):
-    action, parameters = act_around(np.tanh(outputs), rng)
+    action, parameters = act_around(mean_fn(outputs), rng)
     scales = np.broadcast_to(scale, action.shape)
     return action, {**parameters, 'scale_diag': scales}
 
@@ -177,7 +178,12 @@ def _categorical(logits, rng):
 _NORMALIZERS = (type(None), encoders.ObservationNormalizer)
 
 _HEADS: dict[type, Callable] = {
-  actors.TanhMeanGaussianHead: lambda head: _tanh_mean(head.scale.numpy()),
+  actors.TanhMeanGaussianHead: lambda head: _stored_scale(
+    head.scale.numpy(), np.tanh
+  ),
+  falling_scale.FallingScaleGaussianHead: lambda head: _stored_scale(
+    head.scale.numpy()
+  ),
   actors.GaussianHead: lambda head: _gaussian(head.scale),
   actors.CategoricalHead: lambda head: _categorical,
 }

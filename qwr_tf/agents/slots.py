@@ -213,8 +213,50 @@ def sampled_target_policy_actions(
   return _samples(states.target_policy(), num_actions, states, seed)
 
 
+@gin.configurable
+def mirrored_target_policy_actions(
+  states: States, num_actions: PositiveInt = 4
+) -> ActionSet:
+  """Samples of the policy's target network, each with its mirror image.
+
+  Beside a sample m + e there is m - e, so the mean of the set is the policy's
+  mean m. With equal weights line 21 then leaves the mean where it is, whereas
+  independent samples move it by sigma / sqrt(n) at random (antithetic sampling,
+  Hammersley and Morton 1956; in evolution strategies, Salimans et al. 2017).
+
+  Args:
+    states: [...].
+    num_actions: n, an even number.
+
+  Raises:
+    ValueError: for an odd number, or discrete actions.
+  """
+  if num_actions % 2:
+    raise ValueError(
+      'mirrored_target_policy_actions.num_actions must be even, not '
+      f'{num_actions}.'
+    )
+  if tensor_spec.is_discrete(states.action_spec):
+    raise ValueError(
+      'mirrored_target_policy_actions is for continuous actions; use '
+      '@enumerated_target_policy_actions.'
+    )
+  policy = states.target_policy()
+  seed = replicas.own_seed(states.seed)
+  samples = policy.sample(num_actions // 2, seed=seed)
+  mirrored = 2.0 * policy.mean() - samples
+  actions = tf.concat([samples, mirrored], axis=0)
+  return _equally_weighted(actions, num_actions, states)
+
+
 def _samples(distribution, num_actions: int, states: States, seed) -> ActionSet:
   actions = distribution.sample(num_actions, seed=seed)
+  return _equally_weighted(actions, num_actions, states)
+
+
+def _equally_weighted(
+  actions: tf.Tensor, num_actions: int, states: States
+) -> ActionSet:
   log_weights = tf.fill(
     [num_actions] + [1] * states.outer_rank,
     -tf.math.log(tf.cast(num_actions, tf.float32)),

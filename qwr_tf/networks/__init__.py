@@ -12,6 +12,8 @@ from qwr_tf.networks.critics import GatedQNetwork
 from qwr_tf.networks.critics import NoCritic
 from qwr_tf.networks.critics import ValueNetwork
 from qwr_tf.networks.encoders import ObservationNormalizer
+from qwr_tf.networks.falling_scale import FallingScaleGaussianHead
+from qwr_tf.networks.joint_critics import JointQNetwork
 from qwr_tf.networks.precision import fastest_dtype_policy
 from qwr_tf.networks.q_actors import EpsilonGreedyActor
 from qwr_tf.networks.q_actors import NoActor
@@ -26,8 +28,10 @@ __all__ = [
   'DiscreteQNetwork',
   'DistributionalCritic',
   'EpsilonGreedyActor',
+  'FallingScaleGaussianHead',
   'GatedQNetwork',
   'GaussianHead',
+  'JointQNetwork',
   'NoActor',
   'NoCritic',
   'ObservationNormalizer',

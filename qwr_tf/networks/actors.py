@@ -53,7 +53,7 @@ class CategoricalHead(tf.Module):
     )
 
 
-def _vector_size(action_spec: types.BoundedTensorSpec, head: str) -> int:
+def vector_size(action_spec: types.BoundedTensorSpec, head: str) -> int:
   """Length of actions; ValueError if they are no float vectors in [-1, 1]."""
   if not tensor_spec.is_continuous(action_spec) or action_spec.shape.rank != 1:
     discrete = tensor_spec.is_discrete(action_spec)
@@ -99,7 +99,7 @@ class GaussianHead(tf.Module):
       ValueError: for discrete actions or anything but a vector.
     """
     super().__init__(name=name)
-    size = _vector_size(action_spec, type(self).__name__)
+    size = vector_size(action_spec, type(self).__name__)
     # A NumPy constant: only tensors are stored as parameters of mu.
     self.scale = np.full([size], scale, np.float32)
     self.projection = tf.keras.layers.Dense(
@@ -138,7 +138,7 @@ class TanhMeanGaussianHead(tf.Module):
         sigmoid and starts half-way, at -3 by default.
     """
     super().__init__(name=name)
-    size = _vector_size(action_spec, type(self).__name__)
+    size = vector_size(action_spec, type(self).__name__)
     self._low, self._high = math.log(min_scale), math.log(max_scale)
     self._position = tf.Variable(tf.zeros([size]), name='scale_position')
     self.projection = tf.keras.layers.Dense(

@@ -75,7 +75,7 @@ def value_head(
   )
 
 
-def _action_embedding(action_spec: types.BoundedTensorSpec, width: int):
+def action_embedding(action_spec: types.BoundedTensorSpec, width: int):
   """A linear embedding of actions; a table for discrete actions."""
   if tensor_spec.is_discrete(action_spec):
     num_actions = discrete_actions.number_of_actions(
@@ -134,7 +134,7 @@ class GatedQNetwork(Critic):
     if gate_units is not None:
       self._gate_layer = tf.keras.layers.Dense(gate_units)
       width = gate_units
-    self._embedding = _action_embedding(action_spec, width)
+    self._embedding = action_embedding(action_spec, width)
     self._post_gate = []
     if post_gate_layer_norm:  # Epsilon is that of the authors' Trax.
       self._post_gate.append(tf.keras.layers.LayerNormalization(epsilon=1e-6))

@@ -167,6 +167,34 @@ def exp_weights(
 
 
 @gin.configurable
+def holding_exp_weights(
+  advantages: tf.Tensor,
+  log_weights: tf.Tensor,
+  batch: Batch = WHOLE,
+  hold: float = 1.0,
+) -> tf.Tensor:
+  """`exp_weights` + hold: a penalty on KL(sampling policy || policy).
+
+  `hold` adds to line 21's loss hold times the cross entropy of the policy under
+  the one that the actions come from, which is that divergence up to a constant:
+  MPO's M-step with a fixed multiplier (Abdolmaleki et al. 2018). A policy of
+  constant scale then goes w / (w + hold) of the way to the weighted mean, where
+  w is the mean weight; exactly so if the mean of the actions is the sampling
+  policy's, as in `slots.mirrored_target_policy_actions`.
+
+  Args:
+    advantages: Q(s, a_j) - V(s), float [n, B].
+    log_weights: of the actions, float, broadcasts to [n, B].
+    batch: the states that count, [B].
+    hold: the multiplier, in units of a weight: an average action has 1.
+
+  Returns:
+    Regression weights, float [n, B].
+  """
+  return exp_weights(advantages, log_weights, batch) + hold
+
+
+@gin.configurable
 def softmax_weights(
   advantages: tf.Tensor,
   log_weights: tf.Tensor,

@@ -349,6 +349,31 @@ def test_the_tanh_head_acts_like_the_policies(normalized):
   )
 
 
+def test_the_falling_scale_is_stored_and_sampled_with():
+  head = functools.partial(
+    networks.FallingScaleGaussianHead,
+    initial_scale=0.5,
+    final_scale=0.1,
+    decay_train_steps=400,
+  )
+  actor = _actor(_CONTINUOUS, head_fn=head)
+  act = numpy_actor.NumpyActor(actor)
+  step = tf.compat.v1.train.get_or_create_global_step()
+  before = step.numpy()
+  step.assign(200)
+  try:
+    act.refresh()
+    _assert_acts_like_the_policies(act, actor)
+  finally:
+    step.assign(before)
+  observations = np.repeat(_observations(_OBSERVATION)[:1], 20_000, axis=0)
+  actions, parameters = act(observations, np.random.default_rng(0))
+  np.testing.assert_allclose(parameters['scale_diag'], 0.3, rtol=1e-5)
+  # Four standard errors: 4 * 0.3 / sqrt(40000).
+  noise = actions - parameters['loc']
+  np.testing.assert_allclose(noise.std(axis=0), 0.3, atol=0.006)
+
+
 def test_epsilon_may_be_an_integer():
   steps = tf.Variable(50, dtype=tf.int64)
   epsilon = behavior_policy.LinearEpsilon(

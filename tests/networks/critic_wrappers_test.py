@@ -424,6 +424,8 @@ _CRITICS = (
   (networks.ValueNetwork, _CONTINUOUS),
   (networks.ConcatQNetwork, _CONTINUOUS),
   (networks.ConcatQNetwork, _DISCRETE),
+  (networks.JointQNetwork, _CONTINUOUS),
+  (networks.JointQNetwork, _DISCRETE),
   (networks.DiscreteQNetwork, _DISCRETE),
 )
 

@@ -245,7 +245,12 @@ def test_networks_take_a_batch_size_known_only_when_they_run():
 
 @pytest.mark.parametrize(
   'critic_class',
-  [networks.ValueNetwork, networks.ConcatQNetwork, networks.DiscreteQNetwork],
+  [
+    networks.ValueNetwork,
+    networks.ConcatQNetwork,
+    networks.JointQNetwork,
+    networks.DiscreteQNetwork,
+  ],
 )
 def test_other_critics_have_the_scale_and_the_normaliser(critic_class):
   normalizer = networks.ObservationNormalizer(_OBSERVATION)
@@ -610,6 +615,7 @@ def test_heads_refuse_what_does_not_fit(head, action_spec, fix):
   [
     networks.GatedQNetwork,
     networks.ConcatQNetwork,
+    networks.JointQNetwork,
     networks.DiscreteQNetwork,
   ],
 )
@@ -655,6 +661,7 @@ _WIDE = functools.partial(torsos.mlp_torso, (50,))
     lambda: networks.CategoricalHead(_DISCRETE, output_limit=0.01),
     lambda: networks.GaussianHead(_CONTINUOUS, output_limit=0.01),
     lambda: networks.TanhMeanGaussianHead(_CONTINUOUS, output_limit=0.01),
+    lambda: networks.FallingScaleGaussianHead(_CONTINUOUS, output_limit=0.01),
     *[
       functools.partial(
         critic, _OBSERVATION, _DISCRETE, torso_fn=_WIDE, output_limit=0.01
@@ -663,6 +670,7 @@ _WIDE = functools.partial(torsos.mlp_torso, (50,))
         networks.GatedQNetwork,
         networks.ValueNetwork,
         networks.ConcatQNetwork,
+        networks.JointQNetwork,
         networks.DiscreteQNetwork,
       )
     ],

@@ -1,0 +1,145 @@
+"""A critic of state and action together, BatchNorm of the current batch."""
+
+import functools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tf_agents.specs import tensor_spec
+
+from qwr_tf import networks
+from qwr_tf.networks import joint_critics
+from qwr_tf.networks import torsos
+
+_OBSERVATION = tensor_spec.TensorSpec([3], tf.float32, 'observation')
+_DISCRETE = tensor_spec.BoundedTensorSpec([], tf.int32, 0, 3, 'action')
+_CONTINUOUS = tensor_spec.BoundedTensorSpec([2], tf.float32, -1, 1, 'action')
+_TORSO = functools.partial(torsos.mlp_torso, (6, 5))
+
+
+def _critic(action_spec, **kwargs):
+  kwargs = {'torso_fn': _TORSO, 'units': (7, 4)} | kwargs
+  critic = networks.JointQNetwork(_OBSERVATION, action_spec, **kwargs)
+  critic.create_variables()
+  rng = np.random.default_rng(0)
+  for variable in critic.trainable_variables:
+    variable.assign(rng.normal(size=variable.shape))
+  return critic
+
+
+def _inputs(action_spec):
+  rng = np.random.default_rng(1)
+  observation = tf.constant(rng.normal(size=[5, 3]), tf.float32)
+  if action_spec is _DISCRETE:
+    return observation, tf.constant(rng.integers(0, 4, [4, 5]), tf.int32)
+  return observation, tf.constant(rng.normal(size=[4, 5, 2]), tf.float32)
+
+
+def test_minibatch_norm_by_hand():
+  # Columns 1, 3 and 2, 10: means 2 and 6, deviations 1 and 4.
+  layer = joint_critics.MinibatchNorm(epsilon=0.0)
+  rows = tf.constant([[1.0, 2.0], [3.0, 10.0]])
+  np.testing.assert_allclose(layer(rows), [[-1, -1], [1, 1]], rtol=1e-5)
+  layer.gamma.assign([2.0, 3.0])
+  layer.beta.assign([10.0, 0.0])
+  np.testing.assert_allclose(layer(rows), [[8, -3], [12, 3]], rtol=1e-5)
+
+
+def test_minibatch_norm_is_batch_norm_in_training():
+  rows = np.random.default_rng(0).normal(2, 3, [32, 4]).astype(np.float32)
+  keras = tf.keras.layers.BatchNormalization(epsilon=1e-3)
+  np.testing.assert_allclose(
+    joint_critics.MinibatchNorm()(rows), keras(rows, training=True), atol=1e-5
+  )
+
+
+def test_batch_norm_torso_ignores_scale_and_shift():
+  torso = joint_critics.batch_norm_torso((6, 5))
+  rows = np.random.default_rng(0).normal(size=[64, 3]).astype(np.float32)
+  before = torso(rows)
+  assert before.shape == [64, 5]
+  after = torso(rows * [100.0, 50.0, 80.0] + [7.0, -3.0, 0.0])
+  np.testing.assert_allclose(before, after, atol=5e-3)
+  np.testing.assert_allclose(np.mean(before, axis=0), np.zeros(5), atol=1e-5)
+  plain = joint_critics.batch_norm_torso((6,), input_norm=False)
+  assert isinstance(plain.layers[0], tf.keras.layers.Dense)
+
+
+@pytest.mark.parametrize('layer_norm', [False, True])
+@pytest.mark.parametrize('action_spec', [_CONTINUOUS, _DISCRETE])
+def test_it_is_layers_over_features_and_action_concatenated(
+  action_spec, layer_norm
+):
+  critic = _critic(action_spec, layer_norm=layer_norm, value_scale=10.0)
+  observation, actions = _inputs(action_spec)
+  features = tf.broadcast_to(critic.encoder(observation), [4, 5, 5])
+  vectors = actions if actions.shape.rank == 3 else tf.one_hot(actions, 4)
+  rows = tf.reshape(tf.concat([features, vectors], axis=-1), [20, -1])
+  layers = torsos.mlp_torso((7, 4), layer_norm)
+  layers(rows)  # Creates the weights.
+  kernel, bias = critic.state_layer.get_weights()
+  action_kernel, *action_bias = critic.action_layer.get_weights()
+  layers.set_weights(
+    [
+      np.concatenate([kernel, action_kernel]),
+      sum(action_bias, bias),
+      *critic.joint_layers.get_weights(),
+    ]
+  )
+  expected = 10.0 * tf.reshape(critic.head(layers(rows)), [4, 5])
+  values, _ = critic((observation, actions))
+  np.testing.assert_allclose(values, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_clipped_actions_count_as_the_bounds():
+  observation, actions = _inputs(_CONTINUOUS)
+  critic = _critic(_CONTINUOUS, clip_actions=True)
+  outside = critic.outputs(observation, 5.0 * tf.sign(actions))
+  bounds = critic.outputs(observation, tf.sign(actions))
+  np.testing.assert_array_equal(outside, bounds)
+  unclipped = _critic(_CONTINUOUS)
+  different = unclipped.outputs(observation, 5.0 * tf.sign(actions))
+  assert not np.allclose(different, bounds)
+  discrete = _critic(_DISCRETE, clip_actions=True)
+  np.testing.assert_array_equal(
+    discrete.outputs(*_inputs(_DISCRETE)),
+    _critic(_DISCRETE).outputs(*_inputs(_DISCRETE)),
+  )
+
+
+def test_other_shapes_of_actions():
+  critic = _critic(_CONTINUOUS)
+  observation, actions = _inputs(_CONTINUOUS)
+  values = critic.outputs(observation, actions)
+  # One action per state, the same ones in every state, windows.
+  np.testing.assert_allclose(
+    critic.outputs(observation, actions[1]), values[1], rtol=1e-4, atol=1e-5
+  )
+  everywhere = critic.outputs(observation, actions[:, :1])
+  assert everywhere.shape == [4, 5]
+  np.testing.assert_allclose(
+    everywhere[:, 0], values[:, 0], rtol=1e-4, atol=1e-5
+  )
+  windows = critic.outputs(
+    observation[:, tf.newaxis], actions[:, :, tf.newaxis]
+  )
+  np.testing.assert_allclose(windows[..., 0], values, rtol=1e-4, atol=1e-5)
+
+
+def test_copies_share_only_the_normaliser():
+  normalizer = networks.ObservationNormalizer(_OBSERVATION)
+  critic = _critic(
+    _CONTINUOUS, normalizer=normalizer, torso_fn=joint_critics.batch_norm_torso
+  )
+  copy = critic.copy(name='Copy')
+  copy.create_variables()
+  assert critic.normalizer is copy.normalizer is normalizer
+  variables = {v.ref() for v in critic.trainable_variables}
+  copied = {v.ref() for v in copy.trainable_variables}
+  assert variables and not variables & copied
+  assert len(variables) == len(copied)
+
+
+def test_it_needs_a_layer():
+  with pytest.raises(ValueError, match='JointQNetwork.units'):
+    networks.JointQNetwork(_OBSERVATION, _CONTINUOUS, units=())
