@@ -54,7 +54,7 @@ class ExactReuse(minibatches.PerMinibatch):
       ValueError: for continuous actions, and for a slot that needs the
         observations themselves or, in a phase, the other critic's values.
     """
-    super().__init__(agent, table, batch_size)
+    super().__init__(agent, table, batch_size, augment_fn=None)
     spec = agent.action_spec
     if not tensor_spec.is_discrete(spec):
       raise ValueError(

@@ -22,8 +22,22 @@ class PerMinibatch:
   steps the agent has made, nothing else.
   """
 
-  def __init__(self, agent, table: replay.Table, batch_size: int):
+  def __init__(
+    self,
+    agent,
+    table: replay.Table,
+    batch_size: int,
+    augment_fn: Callable | None = None,
+  ):
     """Prepares draws from a table.
+
+    Args:
+      agent: to be trained.
+      table: windows are drawn from it.
+      batch_size: windows in a minibatch.
+      augment_fn: (observations [B, T + 1, ...], seed) -> observations, applied
+        to each minibatch before targets and weights are computed; for instance
+        `random_shifts`. None keeps observations as they are.
 
     Raises:
       ValueError: if replicas cannot share a minibatch equally.
@@ -32,6 +46,7 @@ class PerMinibatch:
     self._agent = agent
     self._table: Any = table
     self._batch_size = batch_size
+    self._augment_fn = augment_fn
 
   def critic_phase(self, num_steps: tf.Tensor) -> Minibatches:
     """Minibatches of lines 7-14."""
@@ -59,15 +74,27 @@ class PerMinibatch:
     """
     seed = self._agent.seed_for(stream, steps_before)
     shape = [num_steps, self._batch_size]
-    return self._table.redraw(shape, self._agent.horizon + 1, seed, i)
+    starts, windows = self._table.redraw(
+      shape, self._agent.horizon + 1, seed, i
+    )
+    return starts, self._augmented(windows, seed, i)
 
   def _windows(self, stream: Stream, num_steps: tf.Tensor) -> Callable:
     """Step i -> windows [B, T + 1], split among replicas."""
     agent = self._agent
+    seed = self._phase_seed(stream)
     windows = self._table.windows(
-      [num_steps, self._batch_size], agent.horizon + 1, self._phase_seed(stream)
+      [num_steps, self._batch_size], agent.horizon + 1, seed
     )
-    return lambda i: agent.replicas.split(windows(i))
+    return lambda i: agent.replicas.split(self._augmented(windows(i), seed, i))
+
+  def _augmented(self, windows, seed: tf.Tensor, i: tf.Tensor | int):
+    """Windows of step i of a phase after `augment_fn`."""
+    if self._augment_fn is None:
+      return windows
+    step_seed = tf.random.experimental.stateless_fold_in(seed, i)
+    observation = self._augment_fn(windows.observation, step_seed)
+    return windows._replace(observation=observation)
 
   def _starts(self, stream: Stream, num_steps: tf.Tensor) -> tf.Tensor:
     """Window starts of a phase, [num_steps, B]; for sources that cache rows."""

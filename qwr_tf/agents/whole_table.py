@@ -42,7 +42,7 @@ class WholeTable(minibatches.PerMinibatch):
       chunk_rows: rows that go through a network at once; fewer need less
         memory. A backup whose scale is a minibatch's takes it over a chunk.
     """
-    super().__init__(agent, table, batch_size)
+    super().__init__(agent, table, batch_size, augment_fn=None)
     self._chunk_rows = chunk_rows
 
   def critic_phase(self, num_steps: tf.Tensor) -> minibatches.Minibatches:

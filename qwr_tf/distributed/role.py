@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import gin
 
 from qwr_tf.agents import exact_reuse
+from qwr_tf.agents import n_step
 from qwr_tf.agents import whole_table
 from qwr_tf.config import gin_files
 from qwr_tf.config.errors import ConfigError
@@ -77,7 +78,8 @@ def check_server(connection, specs: dict[str, Any], config: str) -> None:
 def adapt(settings: experiment.Settings) -> None:
   """Adapts the configuration to a table that is not in this process.
 
-  `PerMinibatch` replaces `ExactReuse`, whose results are the same.
+  `PerMinibatch` replaces `ExactReuse` and `NStepMinibatches`, whose results are
+  the same.
 
   Raises:
     ConfigError: for slots that need the whole table.
@@ -94,6 +96,9 @@ def adapt(settings: experiment.Settings) -> None:
       'process; a Reverb server gives windows one minibatch at a time: set '
       'iterate.minibatches_fn = @PerMinibatch, or use qwr_tf.train.'
     )
-  if source is exact_reuse.ExactReuse:
+  if source in (exact_reuse.ExactReuse, n_step.NStepMinibatches):
     with gin.unlock_config():
       gin.parse_config('iterate.minibatches_fn = @PerMinibatch')
+      if source is n_step.NStepMinibatches:
+        for name, value in gin.get_bindings('NStepMinibatches', False).items():
+          gin.bind_parameter(f'PerMinibatch.{name}', value)

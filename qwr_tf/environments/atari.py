@@ -19,7 +19,7 @@ decisions. Departures from the paper, or from the DQN it follows:
   discount 0.
 
 No reset presses FIRE, as in the paper: in Breakout, a policy that never does
-sees a waiting screen until the limit.
+sees a waiting screen until the limit. `fire_first` presses it.
 """
 
 import contextlib
@@ -32,6 +32,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import wrappers
+
+from qwr_tf.environments import atari_fire
 
 _ENTRY_POINT = 'ale_py.env:AtariEnv'
 _ACTION_REPEAT = 4
@@ -55,6 +57,7 @@ def make(
   noop_max: int = 30,
   clip_rewards: bool = True,
   terminal_on_life_loss: bool = False,
+  fire_first: bool = False,
   max_episode_steps: int | None = 10_000,
   max_training_steps: int | None = None,
   render_mode: str | None = None,
@@ -73,6 +76,8 @@ def make(
     terminal_on_life_loss: whether the learner's episode ends, with discount 0,
       at each lost life (most later work at 100K; not the paper). The next reset
       goes on in the same game, from the image that ended the episode.
+    fire_first: whether the first action of each life is FIRE in place of the
+      chosen one (not the paper).
     max_episode_steps: decisions after which a game is cut, which is not
       terminal; lives share them. None is ALE's 27,000.
     max_training_steps: the same for the games that train, where those are
@@ -100,6 +105,8 @@ def make(
   # `gymnasium.make` would count frames, no-ops among them.
   limit = min(filter(None, limits.values()), default=_EMULATORS_LIMIT)
   env = wrappers.TimeLimit(env, limit)
+  if fire_first:
+    env = atari_fire.FireFirst(env)
   if terminal_on_life_loss:
     env = LifeLossTerminal(env)
   env = wrappers.FrameStackObservation(env, _NUM_FRAMES, padding_type='reset')

@@ -19,6 +19,7 @@ from qwr_tf.networks.q_actors import EpsilonGreedyActor
 from qwr_tf.networks.q_actors import NoActor
 from qwr_tf.networks.q_networks import ConcatQNetwork
 from qwr_tf.networks.q_networks import DiscreteQNetwork
+from qwr_tf.networks.q_networks import DuelingQNetwork
 
 __all__ = [
   'ActorNetwork',
@@ -27,6 +28,7 @@ __all__ = [
   'Critic',
   'DiscreteQNetwork',
   'DistributionalCritic',
+  'DuelingQNetwork',
   'EpsilonGreedyActor',
   'FallingScaleGaussianHead',
   'GatedQNetwork',

@@ -122,15 +122,78 @@ class DiscreteQNetwork(critics.Critic):
 
   def outputs(self, observation: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
     """Values, float [n, ...]; the layers run once per state."""
-    outputs = self.representation.value_scale * self.head(
-      self.encoder(observation)
-    )
-    squash = network_utils.BatchSquash(outputs.shape.rank - 1)
-    outputs = squash.unflatten(
-      tf.reshape(
-        squash.flatten(outputs), [-1, self.num_actions, self._num_outputs or 1]
-      )
-    )  # [..., actions, outputs]
+    outputs = self._all_outputs(self.encoder(observation))
     chosen = tf.one_hot(actions, self.num_actions)[..., tf.newaxis]
     outputs = tf.reduce_sum(chosen * outputs, axis=-2)  # [n, ..., outputs]
     return outputs if self._num_outputs else outputs[..., 0]
+
+  def _all_outputs(self, features: tf.Tensor) -> tf.Tensor:
+    """Outputs of all actions, [..., actions, outputs or 1]."""
+    outputs = self.representation.value_scale * self.head(features)
+    squash = network_utils.BatchSquash(outputs.shape.rank - 1)
+    return squash.unflatten(
+      tf.reshape(
+        squash.flatten(outputs), [-1, self.num_actions, self._num_outputs or 1]
+      )
+    )
+
+
+@gin.configurable
+class DuelingQNetwork(DiscreteQNetwork):
+  """Q(s, a) = V(s) + A(s, a) - mean of A(s, .) (Wang et al. 2016).
+
+  Every step of experience teaches V, whatever the action.
+  """
+
+  def __init__(
+    self,
+    observation_spec: types.TensorSpec,
+    action_spec: types.BoundedTensorSpec,
+    *,
+    torso_fn: torsos.TorsoFn = torsos.mlp_torso,
+    advantage_limit: PositiveFloat | None = None,
+    output_limit: PositiveFloat | None = None,
+    value_scale: PositiveFloat = 1.0,
+    num_outputs: int | None = None,
+    normalizer: Callable[[tf.Tensor], tf.Tensor] | None = None,
+    name: str = 'DuelingQNetwork',
+  ):
+    """Builds the critic; other arguments as in `GatedQNetwork`.
+
+    Args:
+      observation_spec: a single tensor spec.
+      action_spec: one discrete action.
+      torso_fn: torso below both heads.
+      advantage_limit: initial weights of A's head are uniform within +- this;
+        None is Keras' default. With 1e-3 all actions start out alike.
+      output_limit: the same for V's head.
+      value_scale: factor of Q.
+      num_outputs: numbers per action.
+      normalizer: of observations.
+      name: of the network.
+
+    Raises:
+      ValueError: for continuous actions.
+    """
+    super().__init__(
+      observation_spec,
+      action_spec,
+      torso_fn=torso_fn,
+      output_limit=advantage_limit,
+      value_scale=value_scale,
+      num_outputs=num_outputs,
+      normalizer=normalizer,
+      name=name,
+    )
+    self.value_head = critics.value_head(num_outputs, output_limit)
+
+  @property
+  def is_plain(self) -> bool:
+    """False: values are sums of two heads' outputs."""
+    return False
+
+  def _all_outputs(self, features: tf.Tensor) -> tf.Tensor:
+    advantages = super()._all_outputs(features)
+    mean = tf.reduce_mean(advantages, axis=-2, keepdims=True)
+    value = self.representation.value_scale * self.value_head(features)
+    return value[..., tf.newaxis, :] + advantages - mean

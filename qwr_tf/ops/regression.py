@@ -108,6 +108,7 @@ def standardize(
   advantages: tf.Tensor,
   log_weights: tf.Tensor,
   batch: Batch = WHOLE,
+  min_deviation: float = 0.0,
 ) -> tf.Tensor:
   """Zero mean and unit deviation over the whole n x B array.
 
@@ -116,9 +117,12 @@ def standardize(
     log_weights: of the actions, broadcasts to [n, B]; the weights of a state's
       actions sum to 1.
     batch: the states that count, [B].
+    min_deviation: divides where the deviation is smaller, in units of return.
+      Otherwise small advantages, which are an early critic's noise, weigh as
+      much as large ones.
 
   Returns:
-    (A - mean) / (std + 1e-5), float [n, B].
+    (A - mean) / (max(std, min_deviation) + 1e-5), float [n, B].
   """
   weights = tf.exp(log_weights) * tf.ones_like(advantages)
   if batch.mask is not None:
@@ -129,7 +133,10 @@ def standardize(
   centered = advantages - tf.math.divide_no_nan(weighted, total)
   squares = batch.sum(tf.reduce_sum(weights * centered**2))
   variance = tf.math.divide_no_nan(squares, total)
-  return centered / (tf.sqrt(variance) + NORMALIZATION_EPSILON)
+  deviation = tf.sqrt(variance)
+  if min_deviation:
+    deviation = tf.maximum(deviation, min_deviation)
+  return centered / (deviation + NORMALIZATION_EPSILON)
 
 
 @gin.configurable
@@ -192,6 +199,25 @@ def holding_exp_weights(
     Regression weights, float [n, B].
   """
   return exp_weights(advantages, log_weights, batch) + hold
+
+
+@gin.configurable
+def state_softmax_weights(
+  advantages: tf.Tensor,
+  log_weights: tf.Tensor,
+  batch: Batch = WHOLE,
+  beta: PositiveFloat = 1.0,
+  normalize_fn: WeightFn = standardize,
+) -> tf.Tensor:
+  """exp(A / beta), divided by its mean over the actions of each state.
+
+  Cannot overflow. With all actions enumerated the actor is fitted to the
+  distribution mu exp(A / beta) / Z, and all states weigh the same (MPO,
+  Abdolmaleki et al. 2018). Arguments as in `exp_weights`.
+  """
+  scaled = normalize_fn(advantages, log_weights, batch) / beta
+  mean = tf.reduce_logsumexp(scaled + log_weights, axis=0, keepdims=True)
+  return tf.exp(scaled - mean)
 
 
 @gin.configurable

@@ -22,6 +22,7 @@ from qwr_tf.acting import offline
 from qwr_tf.agents import awac_agent  # noqa: F401, gin files name it.
 from qwr_tf.agents import awr_agent  # noqa: F401, gin files name it.
 from qwr_tf.agents import exact_reuse  # noqa: F401, gin files name it.
+from qwr_tf.agents import n_step  # noqa: F401, gin files name it.
 from qwr_tf.agents import qwr_agent
 from qwr_tf.agents import whole_table  # noqa: F401, gin files name it.
 from qwr_tf.config import effective
@@ -32,6 +33,7 @@ from qwr_tf.config.ranges import Fraction
 from qwr_tf.config.ranges import PositiveFloat
 from qwr_tf.config.ranges import PositiveInt
 from qwr_tf.config.ranges import Range
+from qwr_tf.ops import augmentation  # noqa: F401, gin files name it.
 
 _keras = tf.keras.optimizers
 # A number or a schedule, and two ways to clip.
@@ -40,19 +42,24 @@ _OPTIMIZER: dict[str, Any] = {
   'clipnorm': PositiveFloat | None,
   'global_clipnorm': PositiveFloat | None,
 }
+_ADAMW: dict[str, Any] = _OPTIMIZER | {
+  'epsilon': PositiveFloat,
+  'weight_decay': float | None,
+}
 _SCHEDULE: dict[str, Any] = {
   'initial_learning_rate': PositiveFloat,
   'end_learning_rate': float,
   'decay_steps': PositiveInt,
 }
 for _class, _place, _hints in (
-  (_keras.legacy.Adam, 'legacy', _OPTIMIZER | {'epsilon': PositiveFloat}),
-  (_keras.legacy.SGD, 'legacy', _OPTIMIZER | {'momentum': Fraction}),
-  (_keras.schedules.PolynomialDecay, 'schedules', _SCHEDULE),
+  (_keras.legacy.Adam, '.legacy', _OPTIMIZER | {'epsilon': PositiveFloat}),
+  (_keras.legacy.SGD, '.legacy', _OPTIMIZER | {'momentum': Fraction}),
+  (_keras.AdamW, '', _ADAMW),
+  (_keras.schedules.PolynomialDecay, '.schedules', _SCHEDULE),
 ):
   gin_values.annotate(_class, _hints)
   gin.external_configurable(
-    _class, _class.__name__, module=f'tf.keras.optimizers.{_place}'
+    _class, _class.__name__, module=f'tf.keras.optimizers{_place}'
   )
 gin.external_configurable(environments.atari_id, 'atari_id')
 load_environment = gin.external_configurable(

@@ -36,6 +36,7 @@ _REFUSALS = {
   'bitflip.gin': _QWR,
   'crr_bitflip.gin': _QWR,
   'crr_bitflip_binary.gin': _QWR,
+  'dqn_atari_100k.gin': 'DQN is for one discrete action',
   'dqn_atari.gin': 'DQN is for one discrete action',
   'dqn_bitflip.gin': 'DQN is for one discrete action',
   'rwr_mujoco.gin': 'use @logits_penalty',

@@ -289,6 +289,7 @@ def test_syntax_error_names_file_and_line(tmp_path):
     ('Adam.learning_rate = 1e400', 'Adam.learning_rate must be finite'),
     ('GaussianHead.scale = -1e400', 'GaussianHead.scale must be finite'),
     ('Adam.clipnorm = 0', 'Adam.clipnorm must be more than 0'),
+    ('AdamW.weight_decay = -0.1', 'AdamW.weight_decay must be 0 or more'),
     ('SGD.momentum = 1.5', 'SGD.momentum must be between 0 and 1'),
     ('logged_action_behavior.epsilon = 0.0', 'epsilon must be between 0 and 1'),
     ('DataSet.chunk_steps = 0', 'DataSet.chunk_steps must be more than 0'),
@@ -315,6 +316,7 @@ def test_values_that_do_not_fit(binding, expected):
     'QwrAgent.backup_actions = None',
     'make_agent.normalizer = @ObservationNormalizer',
     'make_agent.actor_optimizer = @other/Adam()',
+    'make_agent.actor_optimizer = @actor/AdamW()\nAdamW.weight_decay = None',
     'iterate.batch_size = %HALF\nHALF = 128',
     'load_environment.healthy_z_range = (-1.0, 2.0)',  # The environment's own.
   ],

@@ -281,6 +281,16 @@ def test_what_only_saves_time_gives_way():
   assert source.configurable.wrapped is minibatches.PerMinibatch
 
 
+def test_n_step_minibatches_give_way_with_their_augmentation():
+  bindings = ["run.environment='ALE/Pong-v5'"]
+  gin_files.parse(['dqn_atari_100k.gin'], bindings)
+  role.adapt(experiment.settings())
+  source = gin.query_parameter('iterate.minibatches_fn')
+  assert source.configurable.wrapped is minibatches.PerMinibatch
+  augment_fn = gin.query_parameter('PerMinibatch.augment_fn')
+  assert str(augment_fn) == '@random_shifts'
+
+
 def test_a_data_set_is_refused():
   bindings = ["run.dataset='x'", 'run.offline_iterations=1']
   gin_files.parse(['bitflip.gin'], bindings)

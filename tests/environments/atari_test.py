@@ -11,6 +11,7 @@ import pytest
 
 from qwr_tf import environments
 from qwr_tf.config import gin_files
+from qwr_tf.environments import atari_fire
 from qwr_tf.training import experiment
 
 _FIRE = np.array(1, np.int32)
@@ -332,6 +333,51 @@ def test_a_seed_starts_a_new_game_after_a_lost_life():
   assert env.reset(seed=7)[0] == 0 and scripted.seeds == [None, None, 7]
 
 
+class ScriptedActions(ScriptedLives):
+  """Remembers its actions."""
+
+  def __init__(self, lives, meanings):
+    super().__init__(lives)
+    self.actions, self._meanings = [], meanings
+
+  def get_action_meanings(self):
+    return self._meanings
+
+  def step(self, action):
+    self.actions.append(action)
+    return super().step(action)
+
+
+@pytest.mark.parametrize(
+  ('meanings', 'expected'),
+  [
+    (['NOOP', 'UP', 'FIRE'], [2, 1, 2, 2, 1, 2]),
+    (['NOOP', 'UP', 'DOWN'], [1, 1, 1, 1, 1, 1]),
+  ],
+)
+def test_fire_can_be_the_first_action_of_each_life(meanings, expected):
+  # Lives after each action; 2 at the start and after the reset at the end.
+  scripted = ScriptedActions([2, 1, 0, 0, 0, 2], meanings)
+  env = atari_fire.FireFirst(scripted)
+  env.reset()
+  for _ in range(5):
+    env.step(1)
+  env.reset()
+  env.step(1)
+  assert scripted.actions == expected
+
+
+@pytest.mark.parametrize('lives', [False, True])
+def test_with_fire_first_breakout_goes_on_without_actions(lives):
+  env = _load('Breakout', fire_first=True, terminal_on_life_loss=lives)
+  env.reset()
+  seen = set()
+  for _ in range(400):
+    env.step(0)  # No-op; without FIRE the ball would wait.
+    seen.add(_lives(env))
+  assert seen == {5, 4, 3, 2, 1, 0}
+
+
 # Coming back to where it was
 
 
@@ -340,8 +386,13 @@ def test_a_seed_starts_a_new_game_after_a_lost_life():
   'lives, at',
   [(False, 'step'), (False, 'end'), (True, 'reset'), (True, 'life')],
 )
-def test_a_game_comes_back(lives, at):
-  kwargs = {'terminal_on_life_loss': lives, 'max_episode_steps': 150}
+@pytest.mark.parametrize('fire_first', [False, True])
+def test_a_game_comes_back(lives, at, fire_first):
+  kwargs = {
+    'terminal_on_life_loss': lives,
+    'fire_first': fire_first,
+    'max_episode_steps': 150,
+  }
   env = _load('Breakout', seed=5, **kwargs)
   actions = _actions(env, 200, seed=2)
   ends = [i for i, step in enumerate(_play(env, actions)) if step.is_last()]

@@ -427,6 +427,7 @@ _CRITICS = (
   (networks.JointQNetwork, _CONTINUOUS),
   (networks.JointQNetwork, _DISCRETE),
   (networks.DiscreteQNetwork, _DISCRETE),
+  (networks.DuelingQNetwork, _DISCRETE),
 )
 
 
@@ -539,3 +540,29 @@ def test_networks_for_other_spaces_say_what_to_use():
   image = tensor_spec.TensorSpec([9, 9, 2], tf.uint8)
   with pytest.raises(ValueError, match='Use GatedQNetwork'):
     networks.ConcatQNetwork(image, _DISCRETE)
+
+
+def test_dueling_network_by_hand():
+  # The features are 1, 2. A = 1, 2, 3, 6 with the mean 3; V = 10 - 2 = 8.
+  critic = networks.DuelingQNetwork(
+    tensor_spec.TensorSpec([2], tf.float32),
+    _DISCRETE,
+    torso_fn=lambda: tf.keras.Sequential([tf.keras.layers.Flatten()]),
+    value_scale=10.0,
+  )
+  critic.create_variables()
+  critic.head.kernel.assign([[1.0, 0.0, 1.0, 2.0], [0.0, 1.0, 1.0, 2.0]])
+  critic.value_head.kernel.assign([[10.0], [-1.0]])
+  observation = np.array([[1.0, 2.0]], np.float32)
+  values, _ = critic((observation, np.arange(4, dtype='i')[:, None]))
+  np.testing.assert_allclose(values[:, 0], [60, 70, 80, 110])
+
+
+def test_dueling_actions_can_begin_alike():
+  critic = networks.DuelingQNetwork(
+    _OBSERVATION, _DISCRETE, torso_fn=_TORSO, advantage_limit=1e-6
+  )
+  critic.create_variables()
+  observation, _ = _inputs(_DISCRETE)
+  values, _ = critic((observation, np.arange(4, dtype='i')[:, None]))
+  assert np.ptp(values, axis=0).max() < 1e-4 < np.abs(values).max()

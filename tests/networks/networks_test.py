@@ -617,6 +617,7 @@ def test_heads_refuse_what_does_not_fit(head, action_spec, fix):
     networks.ConcatQNetwork,
     networks.JointQNetwork,
     networks.DiscreteQNetwork,
+    networks.DuelingQNetwork,
   ],
 )
 def test_critics_need_actions_from_0_on(critic):

@@ -1,5 +1,7 @@
 """Torsos for images: shapes and sizes by hand, scaling, convolutions, use."""
 
+import functools
+
 import gin
 import numpy as np
 import pytest
@@ -15,7 +17,8 @@ from qwr_tf.networks import torsos
 _IMAGE = tensor_spec.TensorSpec([84, 84, 4], tf.uint8, 'observation')
 _ACTION = tensor_spec.BoundedTensorSpec([], tf.int32, 0, 5, 'action')
 _TORSOS = pytest.mark.parametrize(
-  'torso_fn', [torsos.dqn_2013_torso, torsos.nature_torso]
+  'torso_fn',
+  [torsos.dqn_2013_torso, torsos.nature_torso, torsos.data_efficient_torso],
 )
 
 
@@ -67,6 +70,11 @@ def _outputs(torso, x):
         (512,),
       ],
     ),
+    # (84 - 5) // 5 + 1 = 16, (16 - 5) // 5 + 1 = 3.
+    (
+      torsos.data_efficient_torso,
+      [(84, 84, 4), (16, 16, 32), (3, 3, 64), (576,), (256,)],
+    ),
   ],
 )
 def test_shapes_by_hand(torso_fn, shapes):
@@ -86,12 +94,28 @@ def test_shapes_by_hand(torso_fn, shapes):
       torsos.nature_torso,
       [8192, 32, 32_768, 64, 36_864, 64, 1_605_632, 512],
     ),
+    (torsos.data_efficient_torso, [3200, 32, 51_200, 64, 147_456, 256]),
+    # The last two are the scale and the shift of the LayerNorm.
+    (
+      functools.partial(torsos.dqn_2013_torso, layer_norm=True),
+      [4096, 16, 8192, 32, 663_552, 256, 256, 256],
+    ),
   ],
 )
 def test_parameters_by_hand(torso_fn, sizes):
   torso = _built(torso_fn)
   assert [v.shape.num_elements() for v in torso.trainable_variables] == sizes
   assert len(torso.variables) == len(sizes)
+
+
+@pytest.mark.parametrize(
+  'torso_fn', [torsos.dqn_2013_torso, torsos.data_efficient_torso]
+)
+def test_layer_norm_is_the_last_layer(torso_fn):
+  torso = torso_fn(layer_norm=True)
+  features = torso(_images(3)).numpy()
+  np.testing.assert_allclose(features.mean(-1), 0.0, atol=1e-5)
+  np.testing.assert_allclose(features.std(-1), 1.0, rtol=0.1)
 
 
 @_TORSOS

@@ -628,6 +628,32 @@ def test_standardize_by_hand(advantages, log_weights, mask, expected):
   _close(actual, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_standardize_divides_by_the_least_deviation_or_more():
+  # The mean is 0 and the deviation 2.
+  advantages, log_weights = _tensor([[-2.0], [2.0]]), _tensor(_HALVES)
+  standardize = functools.partial(
+    regression.standardize, advantages, log_weights
+  )
+  _close(standardize(min_deviation=1.0), [[-1.0], [1.0]], rtol=1e-4)
+  _close(standardize(min_deviation=8.0), [[-0.25], [0.25]], rtol=1e-4)
+
+
+def test_state_softmax_weights_by_hand():
+  # mu = 1/4, 3/4 and exp(A) = 1, 3, whose mean is 10/4. Where advantages are
+  # equal all weights are one, however large the advantages.
+  log_3 = np.log(3.0)
+  advantages = _tensor([[0.0, 500.0], [log_3, 500.0]])
+  weigh = functools.partial(
+    regression.state_softmax_weights,
+    advantages,
+    _tensor(_QUARTERS),
+    normalize_fn=regression.keep,
+  )
+  _close(weigh(), [[0.4, 1.0], [1.2, 1.0]])
+  # exp(A / beta) = 1, 9, whose mean is 7.
+  _close(weigh(beta=0.5), [[1 / 7, 1.0], [9 / 7, 1.0]])
+
+
 def test_standardize_equals_the_oracle():
   rng = np.random.default_rng(14)
   advantages, log_weights = _random_q(rng, (4, 9))
