@@ -3,19 +3,23 @@
     python -m benchmarks.advantage_calibration --root_dirs=runs/...,runs/...
         [--decisions=6000]
 
-The final policy of each finished run plays on, and Q(s, a) - V(s) is compared
-with what came of the action: the n-step TD error of V, n = T of the run. Where
-V is the policy's value, the error's expectation given (s, a) is the advantage,
-so that the slope of the errors on the advantages is 1 for those that hold and
-0 for noise. Adds a row per run to results/benchmarks/advantage_calibration.csv.
+The newest policy of each run (of an unfinished run that of its last checkpoint)
+plays on, and Q(s, a) - V(s) is compared with the outcome of the action: the
+n-step TD error of V, n = T of the run. Where V is the policy's value, the
+error's expectation given (s, a) is the advantage, so that the slope of the
+errors on the advantages is 1 for those that hold and 0 for noise. Adds a row
+per run to results/benchmarks/advantage_calibration.csv.
 """
 
 from qwr_tf.config import startup  # noqa: F401, before TensorFlow.
 
 # isort: split
+import json
 import pathlib
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
+import gin
 import numpy as np
 import tensorflow as tf
 from absl import flags
@@ -30,13 +34,14 @@ from qwr_tf.acting import collect
 from qwr_tf.agents import slots
 from qwr_tf.config import command
 from qwr_tf.config.errors import ConfigError
+from qwr_tf.networks import precision
 from qwr_tf.ops import backups
 from qwr_tf.ops import returns
 from qwr_tf.runs import provenance
 from qwr_tf.runs import run_json
 from qwr_tf.training import experiment
 
-_ROOT_DIRS = flags.DEFINE_list('root_dirs', [], 'Folders of finished runs.')
+_ROOT_DIRS = flags.DEFINE_list('root_dirs', [], 'Folders of runs.')
 _DECISIONS = flags.DEFINE_integer(
   'decisions', 6000, 'How long each policy plays.', lower_bound=100
 )
@@ -190,24 +195,66 @@ def calibration(
   }
 
 
+def entropy(chunks: list[trajectory.Trajectory]) -> float:
+  """Mean entropy of the sampling policy in nats; NaN without logits."""
+  parameters = [chunk.policy_info['dist_params'] for chunk in chunks]
+  if 'logits' not in parameters[0]:
+    return np.nan
+  logits = tf.concat([p['logits'] for p in parameters], axis=0)
+  log_probs = tf.nn.log_softmax(logits)
+  entropies = -tf.reduce_sum(tf.exp(log_probs) * log_probs, axis=-1)
+  return float(tf.reduce_mean(entropies))
+
+
+def load(root_dir: pathlib.Path, facts: Mapping[str, Any]):
+  """(agent with the newest weights, interactions they have had).
+
+  Raises:
+    ConfigError: if there are no weights.
+  """
+  folder = root_dir / 'checkpoints'
+  if (folder / 'final').is_dir():
+    return serving.load_agent(root_dir, facts), facts.get('interactions')
+  saved = sorted(folder.glob('[0-9]*/tensors.index'))
+  if not saved:
+    raise ConfigError(
+      f'{root_dir} has no checkpoint; continue the run with the command in its '
+      'run.json.'
+    )
+  gin.clear_config()
+  gin.parse_config(facts['config'])
+  precision.keep_dtype_policy(gin.config_str(), facts.get('dtype_policy'))
+  with experiment.load_environment(facts['environment']) as env:
+    agent = experiment.agent_for(env, seed=facts['seed'])
+  tensors = tf.train.Checkpoint(agent=agent).read(
+    str(saved[-1].with_suffix(''))
+  )
+  # The checkpoint holds more than the agent, but all of the agent.
+  tensors.assert_existing_objects_matched().expect_partial()
+  state = json.loads((saved[-1].parent / 'state.json').read_text())
+  return agent, state['recorder'].get('interactions')
+
+
 def row_of(root_dir: pathlib.Path) -> dict[str, object]:
   """A run's row."""
   facts = run_json.required(root_dir)
-  agent = serving.load_agent(root_dir, facts)
+  agent, interactions = load(root_dir, facts)
+  chunks = play(agent, facts['environment'])
   return {
     **{name: facts.get(name) for name in ('preset', 'environment')},
     'bindings': '; '.join(facts.get('bindings', ())),
     'run_seed': facts['seed'],
     'run_commit': facts.get('commit'),
-    'interactions': facts.get('interactions'),
-    **calibration(agent, play(agent, facts['environment'])),
+    'interactions': interactions,
+    **calibration(agent, chunks),
+    'entropy': f'{entropy(chunks):.4f}',
   }
 
 
 def main() -> None:
   """Prints the rows and adds them to the file."""
   if not _ROOT_DIRS.value:
-    raise ConfigError('--root_dirs is missing: folders of finished runs.')
+    raise ConfigError('--root_dirs is missing: folders of runs.')
   for root_dir in _ROOT_DIRS.value:
     row = {**row_of(pathlib.Path(root_dir)), **provenance.facts()}
     raw_rows.add(raw_rows.path_of('advantage_calibration'), [row])

@@ -121,6 +121,20 @@ def test_slope_on_advantages_that_are_all_alike():
   assert np.isnan(advantage_calibration.slope(np.ones(50), np.arange(50.0))[0])
 
 
+def test_entropy_by_hand():
+  def chunk(parameters):
+    return trajectory.Trajectory(*[()] * 7)._replace(
+      policy_info={'dist_params': parameters}
+    )
+
+  # log 2 of the even one, 0 of the certain one.
+  logits = ([[0.0, 0.0]], [[0.0, -100.0]])
+  chunks = [chunk({'logits': tf.constant(rows)}) for rows in logits]
+  mean = advantage_calibration.entropy(chunks)
+  assert mean == pytest.approx(np.log(2) / 2)
+  assert np.isnan(advantage_calibration.entropy([chunk({'loc': 0.0})]))
+
+
 # Of its own flags two benchmarks can have the same.
 _SAC = """
 import numpy as np
