@@ -160,7 +160,7 @@ def _weights(run: pathlib.Path) -> list[tuple[tuple[int, ...], bytes]]:
 
 
 def difference(before: pathlib.Path, after: pathlib.Path) -> str:
-  """What differs between two runs; '' if nothing does."""
+  """The first difference between two runs as text; '' if there is none."""
   rows, others = _metrics(before), _metrics(after)
   if len(rows) != len(others):
     return f'{len(rows)} and {len(others)} rows'

@@ -4,7 +4,7 @@ import enum
 
 
 class Stream(enum.IntEnum):
-  """What is drawn; the values are part of what makes runs repeatable."""
+  """Streams of an agent's seed; other values would change every run."""
 
   CHECK = 0
   CRITIC = 1

@@ -35,7 +35,7 @@ class Value(NamedTuple):
 
 
 def value(selector: str, parameter: str) -> Any:
-  """What a configurable is called with: its binding, else its default."""
+  """The argument of a configurable: its binding, else its default."""
   bound = gin.get_bindings(selector, resolve_references=False)
   if parameter in bound:
     return copy.deepcopy(bound[parameter])  # gin calls what it refers to.
@@ -126,7 +126,7 @@ def _defaults(parameters: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
 
 
 def _evaluated(raw: Any, scope: str) -> tuple[Any, str]:
-  """What a macro or a function of this package stands for, and its name."""
+  """The value of a macro or of a call to our function, and its name."""
   if not getattr(raw, 'evaluate', False):
     return raw, ''
   wrapped = raw.configurable.wrapped

@@ -153,7 +153,7 @@ def source(scope: str, selector: str, parameter: str) -> str:
 
 
 def is_set_by_trainer(name: str) -> bool:
-  """Whether the trainer sets this parameter: a binding has no effect."""
+  """True for parameters that the trainer sets: a binding has no effect."""
   return any(re.search(rf'\b({x})$', name) for x in _SET_BY_TRAINER)
 
 
@@ -230,7 +230,7 @@ def _file(text: str, path: pathlib.Path | None) -> io.StringIO:
 
 
 def _beside(path: pathlib.Path | None) -> list[pathlib.Path]:
-  """Where the files that a file includes are searched first."""
+  """The folder in which a file's includes are searched first."""
   if path is None:
     return []
   folder = path.resolve().parent
