@@ -211,12 +211,15 @@ def _within(module: str, packages: Sequence[str]) -> bool:
 
 
 def _channels_last(env: gymnasium.Env) -> gymnasium.Env:
-  """Image stacks [n, height, width] to [height, width, n]."""
-  n, *shape = env.observation_space.shape or ()
-  space = gymnasium.spaces.Box(0, 255, (*shape, n), np.uint8)
-  return gymnasium.wrappers.TransformObservation(
-    env, lambda stack: np.moveaxis(np.asarray(stack), 0, -1), space
-  )
+  """Images [n, height, width(, c)] to [height, width, n (times c)]."""
+
+  def moved(images) -> np.ndarray:
+    images = np.moveaxis(np.asarray(images), 0, 2)
+    return images.reshape(*images.shape[:2], -1)
+
+  box: Any = env.observation_space
+  space = gymnasium.spaces.Box(moved(box.low), moved(box.high), dtype=box.dtype)
+  return gymnasium.wrappers.TransformObservation(env, moved, space)
 
 
 def check_spaces(env: gymnasium.Env, metadata: dict[str, Any]) -> None:

@@ -25,6 +25,7 @@ _MODULES = {
   'minari_metadata': 'description',
   'score_settings': 'registry',
   'task': 'env_names',
+  'wrapper_names': 'wrapping',
 }
 
 __all__ = list(_MODULES)  # noqa: PLE0605
@@ -33,4 +34,5 @@ __all__ = list(_MODULES)  # noqa: PLE0605
 def __getattr__(name: str) -> Any:
   if name not in _MODULES:
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-  return getattr(importlib.import_module(f'{__name__}.{_MODULES[name]}'), name)
+  module = importlib.import_module(f'{__name__}.{_MODULES[name]}')
+  return getattr(module, name)

@@ -22,10 +22,9 @@ No reset presses FIRE, as in the paper: in Breakout, a policy that never does
 sees a waiting screen until the limit. `fire_first` presses it.
 """
 
-import contextlib
 import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
@@ -34,6 +33,7 @@ import numpy as np
 from gymnasium import wrappers
 
 from qwr_tf.environments import atari_fire
+from qwr_tf.environments import wrapping
 
 _ENTRY_POINT = 'ale_py.env:AtariEnv'
 _ACTION_REPEAT = 4
@@ -110,43 +110,13 @@ def make(
   if terminal_on_life_loss:
     env = LifeLossTerminal(env)
   env = wrappers.FrameStackObservation(env, _NUM_FRAMES, padding_type='reset')
-  env = ChannelsLast(env)
+  env = wrapping.ChannelsLast(env)
   # ALE draws 60 frames a second.
   env.metadata = env.metadata | {'render_fps': 60 // _ACTION_REPEAT}
   if not clip_rewards:
     return env
   # Inside of the clip: a score is a sum of unclipped rewards.
   return wrappers.ClipReward(wrappers.RecordEpisodeStatistics(env), -1.0, 1.0)
-
-
-class ChannelsLast(wrappers.TransformObservation):
-  """Images [n, height, width] to [height, width, n]."""
-
-  def __init__(self, env: gymnasium.Env):
-    """Wraps an environment.
-
-    Raises:
-      ValueError: if its observations do not have three axes.
-    """
-    # Recorded, so that a description can make the wrapper again.
-    gymnasium.utils.RecordConstructorArgs.__init__(self)
-    box = env.observation_space
-    if not isinstance(box, gymnasium.spaces.Box) or len(box.shape) != 3:
-      raise ValueError(
-        'channels_last is for observations [channels, height, width], not '
-        f'{box.shape}'
-      )
-    low, high = (bound.transpose(1, 2, 0) for bound in (box.low, box.high))
-    dtype: Any = box.dtype
-    space = gymnasium.spaces.Box(low, high, dtype=dtype)
-    super().__init__(env, _channels_last(box), space)
-
-
-def _channels_last(box: gymnasium.spaces.Box) -> Callable:
-  if box.shape[0] > 1 and box.dtype == np.uint8:
-    with contextlib.suppress(ImportError):
-      return _import_cv2().merge  # 2 us; NumPy takes ten times as long.
-  return lambda image: np.transpose(image, (1, 2, 0))
 
 
 class LifeLossTerminal(gymnasium.Wrapper):

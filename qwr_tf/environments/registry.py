@@ -6,18 +6,20 @@ import functools
 import importlib
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import gymnasium
 from absl import logging
 from gymnasium.envs.registration import EnvSpec
 
+from qwr_tf.config.ranges import PositiveInt
 from qwr_tf.environments import atari
 from qwr_tf.environments import bitflip
 from qwr_tf.environments import env_names
 from qwr_tf.environments import faults
 from qwr_tf.environments import no_simulator
+from qwr_tf.environments import wrapping
 from qwr_tf.environments.gymnasium_wrapper import GymnasiumWrapper
 
 
@@ -27,7 +29,9 @@ def load(
   seed: int | None = None,
   timeout_is_terminal: bool = False,
   render_mode: str | None = None,
-  channels_last: bool = False,
+  wrappers: Sequence[Any] = (),
+  channels_last: bool | None = None,
+  frame_stack: PositiveInt = 1,
   **gym_kwargs: Any,
 ) -> GymnasiumWrapper:
   """Loads an environment and tries a reset and a step.
@@ -39,8 +43,15 @@ def load(
     seed: as in `GymnasiumWrapper`.
     timeout_is_terminal: whether the discount is 0 at a time limit, too.
     render_mode: 'rgb_array' to get images from `render()`.
-    channels_last: whether images [channels, height, width] are transposed to
-      [height, width, channels], which the torsos take.
+    wrappers: around the environment, the first one innermost: names in
+      gymnasium.wrappers, 'my_module:MyWrapper', or pairs of a name and
+      arguments, ('ResizeObservation', {'shape': (84, 84)}). Scores are of the
+      rewards they return.
+    channels_last: whether images are [channels, height, width] and are
+      transposed, since the torsos take [height, width, channels]; None: if
+      they are uint8 and the first axis is the shortest.
+    frame_stack: images in an observation, of a single image's channels each,
+      oldest first.
     **gym_kwargs: for `gymnasium.make`, `max_episode_steps` among them; for
       Atari those of `atari.make`, for `NoSimulator` its spaces.
 
@@ -53,9 +64,8 @@ def load(
   if render_mode is not None:
     gym_kwargs['render_mode'] = render_mode
   with _quiet(), _errors_as_value_errors(name):
-    env = factory(name)(name, **gym_kwargs)
-    if channels_last:
-      env = atari.ChannelsLast(env)
+    env = wrapping.wrap(factory(name)(name, **gym_kwargs), wrappers)
+    env = wrapping.lay_out(env, channels_last, frame_stack)
   wrapper = GymnasiumWrapper(
     env, seed=seed, timeout_is_terminal=timeout_is_terminal
   )

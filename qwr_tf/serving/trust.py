@@ -11,6 +11,9 @@ from collections.abc import Sequence
 
 import gin
 
+from qwr_tf import environments
+from qwr_tf.config import effective
+from qwr_tf.config import gin_files
 from qwr_tf.config.errors import ConfigError
 from qwr_tf.config.gin_files import describe
 
@@ -24,7 +27,7 @@ def check_environment(name: str, source: object, trusted: Sequence[str]):
   """Raises ConfigError for `module:id` where the module is not trusted.
 
   Args:
-    name: of an environment, as `environments.load` takes it.
+    name: of an environment or a wrapper, as `environments.load` takes it.
     source: the file it comes from, for the message.
     trusted: modules that may be named beside `MODULES`.
   """
@@ -60,6 +63,10 @@ def parse(config: str, source: object, trusted: Sequence[str]) -> None:
       elif getattr(statement, 'arg_name', True):  # No macro.
         delegate.configurable_reference(statement.selector, False)
     gin.parse_config(config)
+    for name in _wrapper_names():
+      check_environment(name, source, trusted)
+      if name.endswith('RecordVideo'):
+        raise ConfigError(f'{source} asks for RecordVideo, which writes files.')
   except ConfigError:
     raise
   except (
@@ -70,6 +77,15 @@ def parse(config: str, source: object, trusted: Sequence[str]) -> None:
       f'{source}: the configuration cannot be read: {describe(error)}; its '
       'run.json has the commit and the versions that made it.'
     ) from error
+
+
+def _wrapper_names() -> list[str]:
+  """Names in `load_environment.wrappers` of the configuration gin holds."""
+  if 'load_environment.wrappers' not in gin_files.values(gin.config_str()):
+    return []
+  return environments.wrapper_names(
+    effective.value('load_environment', 'wrappers')
+  )
 
 
 class _Delegate(gin.config.ParserDelegate):

@@ -142,8 +142,13 @@ def _configs(trace):
     f"tf_agents.train.learner.Learner.root_dir = '{trace}'"
   )
 
+  # By way of the environment's wrappers.
+  yield "load_environment.wrappers = ('my_envs:Wrapper',)"
+  yield "WRAPPER = 'my_envs:Wrapper'\nload_environment.wrappers = (%WRAPPER,)"
+  yield f"load_environment.wrappers = (('RecordVideo', {{'x': '{trace}'}}),)"
 
-@pytest.mark.parametrize('number', range(7))
+
+@pytest.mark.parametrize('number', range(10))
 def test_a_stored_configuration_imports_nothing(number, trace):
   trace.with_name('evil.gin').write_text('import my_envs\n')
   config = [*_configs(trace)][number]
