@@ -66,10 +66,15 @@ setuptools.setup(
   packages=[
     *setuptools.find_packages(include=['qwr_tf', 'qwr_tf.*']),
     'qwr_tf.gin_configs',
+    'qwr_tf.examples',
   ],
-  # The configs live at the top of the repository and are installed inside
-  # the package, so that a wheel brings them along.
-  package_dir={'qwr_tf.gin_configs': 'gin_configs'},
+  # They live at the top of the repository and are installed inside the package,
+  # so that a wheel brings them along.
+  package_dir={
+    'qwr_tf.gin_configs': 'gin_configs',
+    'qwr_tf.examples': 'examples',
+  },
+  entry_points={'console_scripts': ['qwr_tf = qwr_tf.__main__:main']},
   package_data={'qwr_tf.gin_configs': ['*/*.gin']},
   install_requires=_REQUIRED,
   extras_require=_EXTRAS,

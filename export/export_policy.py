@@ -1,55 +1,6 @@
-"""Exports a trained policy.
+"""`python -m qwr_tf.export` under its first name."""
 
-    python export/export_policy.py --root_dir=runs/... [--output=policies]
-        [--format=saved_model|tflite|onnx]
-
-Writes <output>/<version>/, a number larger than those that are there. In a
-SavedModel, plain TensorFlow finds the signatures `serving_default`, `sample`,
-`distribution` and, with a critic, `q_values` or `values`; actions are in the
-environment's own units, and normalising is inside. `greedy_policy/` and
-`collect_policy/` are for TF-Agents.
-"""
-
-from qwr_tf.config import startup  # noqa: F401, before TensorFlow.
-
-# isort: split
-import pathlib
-
-from absl import flags
-
-from qwr_tf import serving
-from qwr_tf.config import command
-from qwr_tf.config.errors import ConfigError
-from qwr_tf.serving import trust_flag
-
-flags.adopt_module_key_flags(trust_flag)
-_ROOT_DIR = flags.DEFINE_string('root_dir', None, 'Folder of a finished run.')
-_OUTPUT = flags.DEFINE_string(
-  'output',
-  None,
-  'Folder of the versions; default <root_dir>/policy, or /tflite, or /onnx.',
-)
-_FORMAT = flags.DEFINE_enum(
-  'format',
-  'saved_model',
-  serving.KINDS,
-  'tflite writes float32 and int8 weights, from the mode action.',
-)
-
-
-def main() -> None:
-  """Exports and prints where to."""
-  if _ROOT_DIR.value is None:
-    raise ConfigError('--root_dir is missing: the folder of a finished run.')
-  root_dir = pathlib.Path(_ROOT_DIR.value)
-  kind = _FORMAT.value
-  default = root_dir / ('policy' if kind == 'saved_model' else kind)
-  output = pathlib.Path(_OUTPUT.value or default)
-  version = serving.export_run(
-    root_dir, output, kind, trust_flag.TRUST_MODULE.value
-  )
-  print(f'policy  {version}')
-
+import runpy
 
 if __name__ == '__main__':
-  command.run(main)
+  runpy.run_module('qwr_tf.export', run_name='__main__', alter_sys=True)

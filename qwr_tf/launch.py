@@ -24,18 +24,22 @@ from collections.abc import Callable, Sequence
 from absl import flags
 
 from qwr_tf.config import command
-from qwr_tf.config.errors import ConfigError
-from qwr_tf.distributed import lifeline
 from qwr_tf.distributed import role_flags
-from qwr_tf.training import interruption
-from qwr_tf.training import strategies
-from qwr_tf.training import training_command
+from qwr_tf.training import run_flags
+from qwr_tf.training import strategy_flags
 
-flags.adopt_module_key_flags(training_command)
+flags.adopt_module_key_flags(run_flags)
 flags.adopt_module_key_flags(role_flags)
 _COLLECTORS = flags.DEFINE_integer(
   'collectors', 1, 'Processes that act.', lower_bound=1
 )
+command.answer_help(__name__)
+
+# isort: split
+from qwr_tf.config.errors import ConfigError
+from qwr_tf.distributed import lifeline
+from qwr_tf.training import interruption
+from qwr_tf.training import training_command
 
 _MAX_RESTARTS = 5
 _SECONDS_BETWEEN_LOOKS = 0.2
@@ -200,8 +204,8 @@ def _names(*modules) -> list[str]:
 
 def processes(collectors: int) -> tuple[Process, list[Process], Process]:
   """(replay, collectors, learner) for the flags of this process."""
-  ours = _names(training_command, role_flags)
-  of_learner = set(_names(strategies)) | {'video'}
+  ours = _names(run_flags, role_flags)
+  of_learner = set(_names(strategy_flags)) | {'video'}
   common = _given([name for name in ours if name not in of_learner])
   base = [sys.executable, '-m', 'qwr_tf.distributed', *common]
   # One observation at a time needs neither a GPU nor several threads.

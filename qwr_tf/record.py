@@ -23,20 +23,10 @@ import sys
 from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
-import gin
 from absl import flags
 
-from qwr_tf import datasets
-from qwr_tf import environments
-from qwr_tf.acting import recording
 from qwr_tf.config import command
-from qwr_tf.config.errors import ConfigError
-from qwr_tf.runs import progress_bar
-from qwr_tf.runs import provenance
-from qwr_tf.serving import saved_policy
-from qwr_tf.serving import trust
 from qwr_tf.serving import trust_flag
-from qwr_tf.training import experiment
 
 flags.adopt_module_key_flags(trust_flag)
 _SAVED_MODEL = flags.DEFINE_string(
@@ -45,9 +35,7 @@ _SAVED_MODEL = flags.DEFINE_string(
 _POLICY = flags.DEFINE_enum(
   'policy', None, ['random'], 'Policy to record instead: uniformly random.'
 )
-_ENV = flags.DEFINE_string(
-  'env', None, 'Environment; default the one the SavedModel was trained in.'
-)
+flags.declare_key_flag('env')
 _EPISODES = flags.DEFINE_integer(
   'episodes', None, 'Episodes to record; default 50.', lower_bound=1
 )
@@ -73,6 +61,21 @@ _FIRST_SEED = flags.DEFINE_integer(
   lower_bound=0,
   upper_bound=2**30,
 )
+
+command.answer_help(__name__)
+
+# isort: split
+import gin
+
+from qwr_tf import datasets
+from qwr_tf import environments
+from qwr_tf.acting import recording
+from qwr_tf.config.errors import ConfigError
+from qwr_tf.runs import progress_bar
+from qwr_tf.runs import provenance
+from qwr_tf.serving import saved_policy
+from qwr_tf.serving import trust
+from qwr_tf.training import experiment
 
 # The layout's version; Minari asks for it.
 _MINARI_VERSION = '0.5.0'
@@ -176,7 +179,9 @@ def _arguments() -> tuple[saved_policy.SavedPolicy | None, str]:
   saved = None
   if _SAVED_MODEL.value:
     saved = saved_policy.SavedPolicy(pathlib.Path(_SAVED_MODEL.value))
-  environment = _ENV.value or (saved and saved.metadata.get('environment'))
+  environment = command.ENV.value or (
+    saved and saved.metadata.get('environment')
+  )
   if not environment or environment == environments.NO_SIMULATOR:
     raise ConfigError('--env is missing, for instance --env=HalfCheetah-v4.')
   return saved, environment
@@ -189,7 +194,7 @@ def _environment(saved: saved_policy.SavedPolicy | None, name: str):
     ConfigError: if it cannot be made.
   """
   gin.clear_config()
-  if saved is not None and not _ENV.value:
+  if saved is not None and not command.ENV.value:
     # What the run bound, a time limit for instance, holds here as well.
     trust.check_environment(name, saved.path, trust_flag.TRUST_MODULE.value)
     config = saved.metadata.get('config', '')

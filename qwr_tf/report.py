@@ -19,11 +19,6 @@ from absl import flags
 
 from qwr_tf.config import command
 from qwr_tf.config.errors import ConfigError
-from qwr_tf.reporting import published
-from qwr_tf.reporting import report_data
-from qwr_tf.reporting import report_figures
-from qwr_tf.reporting import report_text
-from qwr_tf.runs.atomic_files import write_atomically
 
 _OUTPUT = flags.DEFINE_string(
   'output', 'results', 'Folder of README.md and figures.'
@@ -40,6 +35,14 @@ _PUBLISHED = flags.DEFINE_string(
   None,
   "CSV of published numbers; default the project's results/published.csv.",
 )
+command.answer_help(__name__)
+
+# isort: split
+from qwr_tf.reporting import published
+from qwr_tf.reporting import report_data
+from qwr_tf.reporting import report_figures
+from qwr_tf.reporting import report_text
+from qwr_tf.runs.atomic_files import write_atomically
 
 
 def write(

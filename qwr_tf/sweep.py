@@ -20,11 +20,7 @@ from absl import flags
 from qwr_tf.config import command
 from qwr_tf.config.errors import ConfigError
 from qwr_tf.reporting import results
-from qwr_tf.sweeping import finished_runs
-from qwr_tf.sweeping import run_rows
 from qwr_tf.sweeping import sweep_flags
-from qwr_tf.sweeping import sweep_plan
-from qwr_tf.sweeping import sweep_run
 
 flags.declare_key_flag('gin_file')
 flags.declare_key_flag('gin_bindings')
@@ -47,6 +43,13 @@ _COLLECT_ONLY = flags.DEFINE_bool(
   'Add the rows of finished runs under --runs_dir, run nothing. Narrowed by '
   '--gin_file (as it is now, with its bindings), --envs and --seeds.',
 )
+command.answer_help(__name__)
+
+# isort: split
+from qwr_tf.sweeping import finished_runs
+from qwr_tf.sweeping import run_rows
+from qwr_tf.sweeping import sweep_plan
+from qwr_tf.sweeping import sweep_run
 
 
 def _gin_file() -> str:

@@ -1,4 +1,4 @@
-"""Trains an agent: python -m qwr_tf.train --gin_file=mujoco_100k.gin.
+"""Trains an agent: python -m qwr_tf.train --gin_file=vector.gin.
 
 Writes a run folder (configuration, metrics, TensorBoard, learning curve, the
 policy as a SavedModel) and prints the final score. Exit codes: 0 done, 2 bad
@@ -10,11 +10,15 @@ from qwr_tf.config import startup  # noqa: F401, before TensorFlow.
 # isort: split
 from absl import flags
 
-from qwr_tf import serving
 from qwr_tf.config import command
-from qwr_tf.training import training_command
+from qwr_tf.training import run_flags
 
-flags.adopt_module_key_flags(training_command)
+flags.adopt_module_key_flags(run_flags)
+command.answer_help(__name__)
+
+# isort: split
+from qwr_tf import serving
+from qwr_tf.training import training_command
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import zipfile
 from importlib import metadata
 
 import pytest
@@ -15,6 +16,7 @@ pytestmark = pytest.mark.slow  # Builds, installs, starts programs.
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _CONFIG = 'qwr/mujoco_100k.gin'
+_INSTALLED = ('.gin', '.py')
 
 # Runs in an interpreter that finds the installed copy first: the editable
 # install of this checkout comes after sys.path.
@@ -33,10 +35,10 @@ if importlib.util.find_spec('qwr_tf.config.gin_files'):
 """
 
 
-# Imports the commands; prints the modules of the package they bring.
+# Imports commands; prints the modules of the package they bring.
 _IMPORTS = """
 import sys
-from qwr_tf import record, report, serving, sweep, train
+from qwr_tf import {}
 for name, module in sys.modules.items():
   if name.startswith('qwr_tf'):
     print(module.__file__)
@@ -62,9 +64,12 @@ def _top_level_imports(path):
       yield node.module.partition('.')[0]
 
 
-def test_the_commands_need_what_every_install_has():
+@pytest.mark.parametrize(
+  'commands', ['record, report, serving, sweep, train', 'check, export, play']
+)
+def test_the_commands_need_what_every_install_has(commands):
   done = subprocess.run(
-    [sys.executable, '-c', _IMPORTS],
+    [sys.executable, '-c', _IMPORTS.format(commands)],
     cwd=_ROOT,
     capture_output=True,
     text=True,
@@ -96,7 +101,7 @@ def _run(*command, cwd):
 def _dist(tmp_path_factory):
   """Builds an sdist and, from it, a wheel; away from the checkout's tree."""
   source = tmp_path_factory.mktemp('source')
-  for name in ('qwr_tf', 'gin_configs'):
+  for name in ('qwr_tf', 'gin_configs', 'examples'):
     shutil.copytree(_ROOT / name, source / name)
   for name in ('setup.py', 'README.md', 'LICENSE'):
     if (_ROOT / name).exists():
@@ -113,6 +118,20 @@ def test_sdist_contains_configs_and_licence(dist):
     str(p.relative_to(_ROOT)) for p in (_ROOT / 'gin_configs').rglob('*.gin')
   }
   assert configs | {'LICENSE', 'setup.py', 'qwr_tf/__init__.py'} <= names
+
+
+def test_the_wheel_holds_commands_configs_and_examples(dist):
+  (wheel,) = dist.glob('*.whl')
+  with zipfile.ZipFile(wheel) as archive:
+    names = set(archive.namelist())
+    (scripts,) = (n for n in names if n.endswith('/entry_points.txt'))
+    assert 'qwr_tf = qwr_tf.__main__:main' in archive.read(scripts).decode()
+  for name in ('export', 'check', 'play', 'serving/run_policy'):
+    assert f'qwr_tf/{name}.py' in names
+  for folder in ('examples', 'gin_configs'):
+    files = [p for p in (_ROOT / folder).rglob('*') if p.suffix in _INSTALLED]
+    assert files
+    assert {f'qwr_tf/{p.relative_to(_ROOT)}' for p in files} <= names
 
 
 def test_wheel_finds_its_configs(dist, tmp_path):

@@ -7,7 +7,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from absl import app
 from absl import flags
@@ -26,6 +26,9 @@ GIN_BINDINGS = flags.DEFINE_multi_string(
   'gin_bindings',
   [],
   'Overrides the files, such as "run.environment=\'Hopper-v4\'"',
+)
+ENV = flags.DEFINE_string(
+  'env', None, 'Environment, in place of what the gin file or the policy says.'
 )
 
 _TRACEBACK = flags.DEFINE_bool(
@@ -50,7 +53,7 @@ def run(main: Callable[[], None]) -> None:
   with its traceback.
   """
   if sys.platform == 'win32':
-    _exit(2, 'qwr_tf runs on Linux and macOS; on Windows, run it in WSL 2.')
+    end(2, 'qwr_tf runs on Linux and macOS; on Windows, run it in WSL 2.')
   sys.stdout, sys.stderr = _Stream.of(sys.stdout), _Stream.of(sys.stderr)
   logging.get_absl_handler().python_handler.stream = sys.stderr
   # AutoGraph's translation of tf_agents compares with literals.
@@ -87,20 +90,32 @@ class _Stream(io.TextIOWrapper):
     os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
 
 
+def answer_help(module: str) -> None:
+  """Answers --help and exits, before imports that take seconds.
+
+  Args:
+    module: `__name__` of the command, which has defined its flags.
+  """
+  helps = {'-h', '--h', '--help', '-help', '--helpshort', '-?', '--helpfull'}
+  if module == '__main__' and helps & {*sys.argv[1:]}:
+    sys.argv[1:] = ['--help']
+    run(lambda: None)
+
+
 def parse_flags(argv: list[str]) -> list[str]:
   """Parses flags; exits with 2 if they are wrong, with 0 after --help."""
   is_utf8 = sys.getfilesystemencoding() == 'utf-8'
   if not is_utf8 and not ''.join((*argv, os.getcwd())).isascii():
     # TensorFlow would write to another folder than Python.
-    _exit(2, 'a path here is not ASCII; set PYTHONUTF8=1 or a UTF-8 locale.')
+    end(2, 'a path here is not ASCII; set PYTHONUTF8=1 or a UTF-8 locale.')
   try:
     rest = flags.FLAGS(argv)
   except flags.Error as error:
-    _exit(2, f'{error} (--help lists the flags)')
+    end(2, f'{error} (--help lists the flags)')
   except SystemExit:  # absl has printed help, and would exit with 1.
     sys.exit(0)
   if len(rest) > 1:
-    _exit(2, f'not a flag: {rest[1]!r} (--help lists the flags)')
+    end(2, f'not a flag: {rest[1]!r} (--help lists the flags)')
   if flags.FLAGS['verbosity'].using_default_value:
     # absl's default shows what other libraries log for their own authors.
     logging.set_verbosity(logging.WARNING)
@@ -112,24 +127,25 @@ def guarded(main: Callable[[], None]) -> None:
   try:
     main()
   except ConfigError as error:
-    _exit(2, str(error))
+    end(2, str(error))
   except FloatingPointError as error:
-    _exit(1, str(error))
+    end(1, str(error))
   except KeyboardInterrupt as error:
-    _exit(1, str(error) or 'interrupted.')
+    end(1, str(error) or 'interrupted.')
   except (FileExistsError, NotADirectoryError) as error:
-    _exit(2, f'{error.filename}: {error.strerror}; choose another folder.')
+    end(2, f'{error.filename}: {error.strerror}; choose another folder.')
   except OSError as error:
     if error.errno not in _OF_STORAGE:
       raise
-    _exit(
+    end(
       1,
       f'{error.filename or "writing"}: {error.strerror}; what was complete is '
       'still there, and the same command goes on from it.',
     )
 
 
-def _exit(code: int, message: str) -> None:
+def end(code: int, message: str) -> NoReturn:
+  """Prints the error on one line and exits."""
   if flags.FLAGS.is_parsed() and _TRACEBACK.value:
     traceback.print_exc()
   print(f'error: {" ".join(message.split())}', file=sys.stderr)

@@ -69,7 +69,7 @@ def _search(name: str, folders: Sequence[pathlib.Path]) -> pathlib.Path | None:
       return folder / path
   bundled = {p.name: p for p in _bundled()}
   is_by_name = str(path.parent) in _BY_NAME
-  return bundled.get(path.name) if is_by_name else None
+  return bundled.get(path.with_suffix('.gin').name) if is_by_name else None
 
 
 def _included(name: str, path: pathlib.Path | None) -> pathlib.Path:
@@ -92,6 +92,13 @@ def presets() -> list[str]:
     if path.parent.name not in ('environments', path.stem)
     and not path.stem.endswith('_networks')
   )
+
+
+def purpose(name: str) -> str:
+  """The first paragraph of a gin file's comments."""
+  lines = find(name).read_text('utf-8').splitlines()
+  paragraph = itertools.takewhile(lambda x: x.startswith('# '), lines)
+  return '\n'.join(line[2:] for line in paragraph)
 
 
 def _bundled() -> list[pathlib.Path]:

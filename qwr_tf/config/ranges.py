@@ -41,3 +41,7 @@ Fraction = Annotated[float, Range(high=1)]
 SignedFloat = Annotated[float, Range(low=-math.inf)]
 # Of compiled loops.
 Steps = Annotated[int, Range(high=2**31 - 1)]
+
+# Offsets that keep the random streams of one seed apart.
+EVALUATION_SEED, ACTING_SEED = 10_000, 20_000
+MAX_SEED = 2**31 - 1 - ACTING_SEED

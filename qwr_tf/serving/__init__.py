@@ -1,8 +1,20 @@
-"""Exported policies: SavedModels for plain TensorFlow, LiteRT and ONNX."""
+"""Exported policies: SavedModels for plain TensorFlow, LiteRT and ONNX.
 
-from qwr_tf.serving.exporter import KINDS
-from qwr_tf.serving.exporter import export
-from qwr_tf.serving.exporter import export_run
-from qwr_tf.serving.exporter import load_agent
+Names are imported at their first use, so that flags are read without
+TensorFlow.
+"""
 
-__all__ = ['KINDS', 'export', 'export_run', 'load_agent']
+import importlib
+from typing import Any
+
+KINDS = ('saved_model', 'tflite', 'onnx')
+
+_EXPORTER = ('export', 'export_run', 'load_agent')
+
+__all__ = ['KINDS', *_EXPORTER]  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+  if name not in _EXPORTER:
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+  return getattr(importlib.import_module(f'{__name__}.exporter'), name)

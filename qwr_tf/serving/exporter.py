@@ -17,6 +17,7 @@ from tf_agents.policies import policy_saver
 from tf_agents.specs import tensor_spec
 
 from qwr_tf import environments
+from qwr_tf import serving
 from qwr_tf.config.errors import ConfigError
 from qwr_tf.config.gin_files import describe
 from qwr_tf.networks import precision
@@ -34,8 +35,7 @@ from qwr_tf.training import experiment
 # As TF-Agents' PolicySavedModelTrigger names them.
 GREEDY_POLICY, COLLECT_POLICY = 'greedy_policy', 'collect_policy'
 
-SAVED_MODEL, TFLITE, ONNX = 'saved_model', 'tflite', 'onnx'
-KINDS = (SAVED_MODEL, TFLITE, ONNX)
+SAVED_MODEL, TFLITE, ONNX = serving.KINDS
 
 # Number and seed of the states for int8; checks visit others.
 _VISITED, _VISITED_SEED = 1000, 2**30

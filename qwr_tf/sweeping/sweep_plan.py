@@ -9,6 +9,7 @@ from qwr_tf import environments
 from qwr_tf.acting import offline
 from qwr_tf.config import algorithms
 from qwr_tf.config import gin_files
+from qwr_tf.config import ranges
 from qwr_tf.config.errors import ConfigError
 from qwr_tf.reporting import results
 from qwr_tf.runs import run_folder
@@ -70,8 +71,8 @@ def parse_seeds(text: str) -> list[int]:
       raise ConfigError(f'--seeds={text}: {part!r} is no seed, nor a range 0-4')
     seeds += range(int(first), int(last) + 1)
   check_once('seeds', seeds)
-  if max(seeds) > experiment.MAX_SEED:
-    raise ConfigError(f'--seeds={text}: at most {experiment.MAX_SEED}.')
+  if max(seeds) > ranges.MAX_SEED:
+    raise ConfigError(f'--seeds={text}: at most {ranges.MAX_SEED}.')
   return seeds
 
 

@@ -28,6 +28,7 @@ from qwr_tf.agents import whole_table  # noqa: F401, gin files name it.
 from qwr_tf.config import effective
 from qwr_tf.config import gin_files
 from qwr_tf.config import gin_values
+from qwr_tf.config import ranges
 from qwr_tf.config.errors import ConfigError
 from qwr_tf.config.ranges import Fraction
 from qwr_tf.config.ranges import PositiveFloat
@@ -65,11 +66,6 @@ gin.external_configurable(environments.atari_id, 'atari_id')
 load_environment = gin.external_configurable(
   environments.load, 'load_environment'
 )
-
-# Offsets that keep the random streams of one seed apart.
-_EVALUATION_SEED, _ACTING_SEED = 10_000, 20_000
-MAX_SEED_OFFSET = max(_EVALUATION_SEED, _ACTING_SEED)
-MAX_SEED = 2**31 - 1 - MAX_SEED_OFFSET
 
 
 @gin.configurable
@@ -369,7 +365,7 @@ def own_experience(settings: Settings, env, agent, seed: int):
   table = replay.ReplayTable(
     agent.collect_data_spec, _capacity(settings, source), seed=seed
   )
-  acting = collect.Collector(env, agent, table, seed=seed + _ACTING_SEED)
+  acting = collect.Collector(env, agent, table, seed=seed + ranges.ACTING_SEED)
   if source is None:
     return table, acting, None
   data = offline.fill(source, table, agent, env)
@@ -391,7 +387,7 @@ def _build(
     agent = agent_for(env, seed=seed)
   agent.replicas.jit_compile = jit
   table, collector, data = experience_fn(settings, env, agent, seed)
-  evaluator = _evaluator(settings, agent, seed + _EVALUATION_SEED)
+  evaluator = _evaluator(settings, agent, seed + ranges.EVALUATION_SEED)
   iterations = qwr_agent.iterate(agent, table, collector)
   return RunParts(agent, table, collector, iterations, evaluator, data)
 

@@ -13,43 +13,12 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import tensorflow as tf
-from absl import flags
 
 from qwr_tf.config.errors import ConfigError
 from qwr_tf.runs import run_folder
 from qwr_tf.runs import run_json
 from qwr_tf.training import deadlines
-
-_STRATEGY = flags.DEFINE_enum(
-  'strategy',
-  'default',
-  ['default', 'mirrored', 'multi_worker', 'tpu'],
-  'Where train steps run: one device; all GPUs of this host; those of all '
-  'hosts in the environment variable TF_CONFIG, each started with the same '
-  'command; a TPU.',
-)
-_REPLICAS = flags.DEFINE_integer(
-  'replicas',
-  None,
-  'Of --strategy=mirrored; default one per GPU. Without GPUs: logical CPU '
-  'devices, to try it out.',
-  lower_bound=1,
-)
-_TPU = flags.DEFINE_string(
-  'tpu',
-  None,
-  'Of --strategy=tpu: local (on a Cloud TPU VM; the default), a name, or '
-  'grpc://host:port.',
-)
-_JIT = flags.DEFINE_bool(
-  'jit', False, 'Compile loss and gradients with XLA. On a TPU all is.'
-)
-_CONNECT_SECONDS = flags.DEFINE_float(
-  'connect_seconds',
-  120.0,
-  'How long to wait for other hosts or a TPU before giving up.',
-  lower_bound=0.1,
-)
+from qwr_tf.training import strategy_flags
 
 
 class Placement(NamedTuple):
@@ -65,19 +34,24 @@ def from_flags() -> Placement:
   Raises:
     ConfigError: if there is no such hardware, or it does not answer.
   """
-  name = _STRATEGY.value
-  for flag, owner in ((_REPLICAS, 'mirrored'), (_TPU, 'tpu')):
+  name = strategy_flags.STRATEGY.value
+  for flag, owner in (
+    (strategy_flags.REPLICAS, 'mirrored'),
+    (strategy_flags.TPU, 'tpu'),
+  ):
     if flag.value is not None and name != owner:
       raise ConfigError(f'--{flag.name} needs --strategy={owner}.')
   if name == 'mirrored':
-    strategy = mirrored(_REPLICAS.value)
+    strategy = mirrored(strategy_flags.REPLICAS.value)
   elif name == 'multi_worker':
-    strategy = multi_worker(_CONNECT_SECONDS.value)
+    strategy = multi_worker(strategy_flags.CONNECT_SECONDS.value)
   elif name == 'tpu':
-    strategy = tpu(_TPU.value or 'local', _CONNECT_SECONDS.value)
+    strategy = tpu(
+      strategy_flags.TPU.value or 'local', strategy_flags.CONNECT_SECONDS.value
+    )
   else:
     strategy = tf.distribute.get_strategy()
-  return Placement(strategy, _JIT.value and name != 'tpu')
+  return Placement(strategy, strategy_flags.JIT.value and name != 'tpu')
 
 
 def mirrored(replicas: int | None = None) -> tf.distribute.Strategy:
@@ -173,7 +147,10 @@ def tpu(name: str, seconds: float) -> tf.distribute.Strategy:
 
 def is_first_worker() -> bool:
   """Whether this process writes the run's folder."""
-  return _STRATEGY.value != 'multi_worker' or workers_of_environment()[1] == 0
+  return (
+    strategy_flags.STRATEGY.value != 'multi_worker'
+    or workers_of_environment()[1] == 0
+  )
 
 
 @contextlib.contextmanager
@@ -213,7 +190,7 @@ def check_agreement(placement: Placement, iteration: int) -> None:
   Raises:
     ConfigError: if another worker has made more or less.
   """
-  if _STRATEGY.value != 'multi_worker':
+  if strategy_flags.STRATEGY.value != 'multi_worker':
     return
   strategy = placement.strategy
   local = strategy.run(lambda: tf.constant([iteration]))

@@ -24,42 +24,23 @@ from qwr_tf.reporting import d4rl
 from qwr_tf.reporting import published
 from qwr_tf.runs import run_folder
 from qwr_tf.training import experiment
+from qwr_tf.training import run_flags
 from qwr_tf.training import strategies
 from qwr_tf.training import training_run
 from qwr_tf.training import video
 
-flags.declare_key_flag('gin_file')
-flags.declare_key_flag('gin_bindings')
-flags.adopt_module_key_flags(strategies)
-_ROOT_DIR = flags.DEFINE_string(
-  'root_dir', None, 'Folder of the run; default runs/<what identifies it>.'
-)
-_SEED = flags.DEFINE_integer(
-  'seed',
-  0,
-  'Of everything random.',
-  lower_bound=0,
-  upper_bound=experiment.MAX_SEED,
-)
-_OVERWRITE = flags.DEFINE_bool(
-  'overwrite', False, 'Delete the run that root_dir holds and start anew.'
-)
-_PRINT_CONFIG = flags.DEFINE_bool(
-  'print_config',
-  False,
-  'Print every value of the run, where it comes from, and exit.',
-)
-_VIDEO = flags.DEFINE_bool(
-  'video', False, 'Film an episode of the final policy (video.mp4).'
-)
+flags.adopt_module_key_flags(run_flags)
 
 
 def run_path(config: str, settings: experiment.Settings) -> pathlib.Path:
   """The run's folder: what --root_dir says, or what identifies the run."""
-  if _ROOT_DIR.value:
-    return pathlib.Path(_ROOT_DIR.value)
+  if run_flags.ROOT_DIR.value:
+    return pathlib.Path(run_flags.ROOT_DIR.value)
   return run_folder.default_path(
-    command.GIN_FILE.value[0], settings.environment, _SEED.value, config
+    command.GIN_FILE.value[0],
+    settings.environment,
+    run_flags.SEED.value,
+    config,
   )
 
 
@@ -70,9 +51,9 @@ def _folder(
     'command': shlex.join(['python', '-m', _module(), *sys.argv[1:]]),
     # Rows of several files are no rows of the first one.
     'preset': '+'.join(pathlib.Path(f).stem for f in command.GIN_FILE.value),
-    'bindings': command.GIN_BINDINGS.value,
+    'bindings': run_flags.bindings(),
     'environment': settings.environment,
-    'seed': _SEED.value,
+    'seed': run_flags.SEED.value,
     'config': config,
   }
   folder = run_folder.RunFolder(path, facts)
@@ -136,19 +117,25 @@ def _train(
   experience_fn: Callable | None,
   hook: training_run.Hook,
 ) -> dict[str, Any]:
-  folder.check(_OVERWRITE.value)
+  folder.check(run_flags.OVERWRITE.value)
   placement = strategies.from_flags()
-  recorded = None if _OVERWRITE.value else folder.recorded('dtype_policy')
+  recorded = (
+    None if run_flags.OVERWRITE.value else folder.recorded('dtype_policy')
+  )
   folder.add_fact(
     'dtype_policy', precision.keep_dtype_policy(gin.config_str(), recorded)
   )
-  parts = experiment.build(settings, _SEED.value, *placement, experience_fn)
+  parts = experiment.build(
+    settings, run_flags.SEED.value, *placement, experience_fn
+  )
   with contextlib.ExitStack() as stack:
     screen = None
-    if _VIDEO.value:  # Closed in any case: else EGL complains as Python ends.
-      screen = video.screen(settings, _SEED.value)
+    if (
+      run_flags.VIDEO.value
+    ):  # Closed in any case: else EGL complains as Python ends.
+      screen = video.screen(settings, run_flags.SEED.value)
       stack.callback(screen.close)
-    stack.enter_context(folder.claimed(_OVERWRITE.value))
+    stack.enter_context(folder.claimed(run_flags.OVERWRITE.value))
     training = training_run.Run(
       settings, parts, folder, export_fn, screen, hook
     )
@@ -166,10 +153,11 @@ def configuration() -> str:
   """
   if not command.GIN_FILE.value:
     raise ConfigError(
-      '--gin_file is missing, for instance --gin_file=mujoco_100k.gin.'
+      '--gin_file is missing, for instance --gin_file=vector.gin '
+      '--env=CartPole-v1; `python -m qwr_tf presets` lists the presets.'
     )
-  config = gin_files.parse(command.GIN_FILE.value, command.GIN_BINDINGS.value)
-  if _PRINT_CONFIG.value:
+  config = gin_files.parse(command.GIN_FILE.value, run_flags.bindings())
+  if run_flags.PRINT_CONFIG.value:
     print(effective.page(experiment.effective_values()))
     sys.exit(0)
   return config
@@ -183,7 +171,7 @@ def is_finished(config: str) -> bool:
 
 
 def _is_finished(folder: run_folder.RunFolder) -> bool:
-  results = None if _OVERWRITE.value else folder.finished()
+  results = None if run_flags.OVERWRITE.value else folder.finished()
   if results is None:
     return False
   print('This run is finished; --overwrite starts it anew.')
@@ -210,7 +198,7 @@ def run(
   if _is_finished(folder):
     return
   settings = experiment.settings()  # `_folder` may have parsed them anew.
-  with strategies.folder_for(folder, _OVERWRITE.value) as own_folder:
+  with strategies.folder_for(folder, run_flags.OVERWRITE.value) as own_folder:
     results = _train(own_folder, settings, export_fn, experience_fn, hook)
   if strategies.is_first_worker():
     _report(folder.path, settings.environment, results)

@@ -445,7 +445,7 @@ _EXPORT_AND_CHECK = """
 import json, pathlib, sys
 from absl import flags
 from absl.testing import flagsaver
-from export import check_policy, export_policy
+from qwr_tf import check as check_policy, export as export_policy
 from qwr_tf.config import command
 command.parse_flags(['x'])
 run = pathlib.Path(sys.argv[1])
