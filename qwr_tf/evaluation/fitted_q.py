@@ -1,0 +1,371 @@
+"""Fitted Q evaluation (FQE): the value of a policy from logged steps.
+
+The critic of Algorithm 2 with other slots: line 12 takes actions of the
+evaluated policy, F of line 13 is their mean, lines 16-21 are left out. Its
+fixed point is Q of that policy (Le et al. 2019). An ensemble, each member
+fitted to a resample of the episodes, has the interval.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from tf_agents.specs import tensor_spec
+from tf_agents.trajectories import time_step as ts
+from tf_agents.trajectories import trajectory
+from tf_agents.typing import types
+
+from qwr_tf import networks
+from qwr_tf import replay
+from qwr_tf.agents import qwr_agent
+from qwr_tf.agents import slots
+from qwr_tf.agents import target_updates
+from qwr_tf.agents.streams import Stream
+from qwr_tf.evaluation import estimators
+from qwr_tf.evaluation import policies
+from qwr_tf.networks import torsos
+from qwr_tf.ops import backups
+from qwr_tf.policies import behavior_policy
+
+_CHUNK = 4096  # Rows through the networks at once.
+_VALUE_ACTIONS = 16  # Samples behind a V(s) of continuous actions.
+_WARM_UP_SHARE = 0.2  # Of the steps, on the returns that were logged.
+
+
+class Fit(NamedTuple):
+  """How critics are fitted.
+
+  Attributes:
+    steps: gradient steps of a member.
+    members: of the ensemble.
+    batch_size: transitions in a minibatch.
+    learning_rate: of Adam.
+    target_tau: share by which the target network follows in each step.
+    num_actions: samples of the policy behind a target, if continuous.
+    units: widths of the critic's layers.
+    seed: of everything random.
+  """
+
+  steps: int = 5000
+  members: int = 5
+  batch_size: int = 128
+  learning_rate: float = 1e-3
+  target_tau: float = 0.1
+  num_actions: int = 2
+  units: tuple[int, ...] = (128, 128)
+  seed: int = 0
+
+
+DEFAULT_FIT = Fit()
+
+
+def policy_actions(
+  states: slots.States, num_actions: int = 2
+) -> slots.ActionSet:
+  """All discrete actions, or samples, clipped as the environment does."""
+  if tensor_spec.is_discrete(states.action_spec):
+    return slots.enumerated_policy_actions(states)
+  actions, weights = slots.sampled_policy_actions(
+    states, num_actions=num_actions
+  )
+  return slots.ActionSet(tf.clip_by_value(actions, -1.0, 1.0), weights)
+
+
+def default_critic(observation_spec, action_spec, fit: Fit, **kwargs):
+  """Layers over vectors or images, with LayerNorm against divergence."""
+  if observation_spec.shape.rank == 3:
+    torso_fn: Callable = functools.partial(
+      torsos.dqn_2013_torso, dtype_policy='float32', layer_norm=True
+    )
+  else:
+    torso_fn = functools.partial(
+      torsos.mlp_torso, units=fit.units, layer_norm=True
+    )
+  is_vector = observation_spec.shape.rank == 1
+  concat = is_vector and not tensor_spec.is_discrete(action_spec)
+  kind = networks.ConcatQNetwork if concat else networks.GatedQNetwork
+  return kind(
+    observation_spec,
+    action_spec,
+    torso_fn=torso_fn,
+    output_limit=None,
+    num_outputs=None,
+    **kwargs,
+  )
+
+
+class FittedQ:
+  """Critics of a policy over a table of logged steps.
+
+  The table is made first, `fill` it, then `fit` or `fit_ensemble`.
+  """
+
+  def __init__(
+    self,
+    policy: policies.EvaluatedPolicy,
+    time_step_spec: ts.TimeStep,
+    action_spec: types.BoundedTensorSpec,
+    capacity: int,
+    *,
+    gamma: float = 0.99,
+    fit: Fit = DEFAULT_FIT,
+    critic_fn: Callable = default_critic,
+    single_frames: bool = False,
+  ):
+    """Makes the table.
+
+    Args:
+      policy: to evaluate.
+      time_step_spec: of the environment, tensors.
+      action_spec: of the agent, tensors.
+      capacity: steps of the table.
+      gamma: discount per step.
+      fit: how critics are fitted.
+      critic_fn: (observation spec, action spec, fit, normalizer=,
+        value_scale=) to a critic.
+      single_frames: as in `replay.ReplayTable`.
+    """
+    self.gamma, self.options = gamma, fit
+    self._specs = time_step_spec, action_spec
+    self._critic_fn = critic_fn
+    observation_spec = time_step_spec.observation
+    self.actor = policies.EvaluatedActor(observation_spec, action_spec, policy)
+    self.normalizer = None
+    if observation_spec.dtype.is_floating:
+      self.normalizer = networks.ObservationNormalizer(
+        observation_spec, min_deviation=None, clip_value=10.0
+      )
+    collect_policy = behavior_policy.BehaviorPolicy(
+      time_step_spec, action_spec, self.actor
+    )
+    self.table = replay.ReplayTable(
+      collect_policy.trajectory_spec,
+      capacity,
+      rows_per_interaction=2.0,
+      single_frames=single_frames,
+    )
+    self._members: list[list[np.ndarray]] = []
+
+  def prepare(self) -> None:
+    """Makes the critic, once the table is full."""
+    first, end = (int(row) for row in self.table.row_range())
+    rows = self.table.gather(
+      tf.range(first, end, dtype=tf.int64), 1, observations=False
+    )
+    step_type, reward, discount = (
+      x.numpy()[:, 0] for x in (rows.step_type, rows.reward, rows.discount)
+    )
+    is_first = step_type == ts.StepType.FIRST
+    self._episode = np.cumsum(is_first) - 1
+    self._starts = first + np.flatnonzero(is_first)
+    is_transition = step_type != ts.StepType.LAST
+    self._transitions = first + np.flatnonzero(is_transition)
+    self._episode_of = self._episode[is_transition]
+    returns = _returns_to_go(
+      reward, self.gamma * discount, step_type == ts.StepType.LAST
+    )
+    scale = float(np.sqrt(np.mean(returns[is_transition] ** 2))) or 1.0
+    time_step_spec, action_spec = self._specs
+    options = self.options
+    self._optimizer = _adam(options.learning_rate)
+    # Every slot is given: gin holds those of a training run.
+    self.agent = qwr_agent.QwrAgent(
+      time_step_spec,
+      action_spec,
+      self.actor,
+      self._critic_fn(
+        time_step_spec.observation,
+        action_spec,
+        options,
+        normalizer=self.normalizer,
+        value_scale=scale,
+      ),
+      actor_optimizer=_adam(options.learning_rate),
+      critic_optimizer=self._optimizer,
+      gamma=self.gamma,
+      td_lambda=0.0,
+      horizon=1,
+      backup_actions=functools.partial(
+        policy_actions, num_actions=options.num_actions
+      ),
+      backup_fn=backups.mean_backup,
+      target_update_fn=functools.partial(
+        target_updates.polyak_update, target_update_tau=options.target_tau
+      ),
+      regression_actions=slots.stored_actions,
+      estimate_fn=slots.critic_estimates,
+      baseline_fn=slots.mean_estimate,
+      seed=options.seed,
+    )
+    self._returns = tf.constant(returns, tf.float32)
+    self._first = first
+    self._drawn = tf.Variable(
+      self._transitions, shape=[None], trainable=False, dtype=tf.int64
+    )
+    self._train = self.agent.replicas.function(self._fit_phase)
+    self._random_weights()
+
+  @property
+  def episodes(self) -> int:
+    """Episodes of the table."""
+    return len(self._starts)
+
+  def fit(self, steps: int | None = None, warm_up: bool = True) -> None:
+    """Goes on with the present critic, on all episodes.
+
+    Args:
+      steps: gradient steps; None: as in `Fit`.
+      warm_up: whether the first steps are on logged returns. They are close to
+        the answer where the policy is close to the data, and save the steps
+        over which values would have to grow from zero.
+    """
+    steps = steps or self.options.steps
+    first = int(_WARM_UP_SHARE * steps) if warm_up else 0
+    for count, on_returns in ((first, True), (steps - first, False)):
+      if count:
+        self._train(tf.constant(count), tf.constant(on_returns))
+    self._members = [self._weights()]
+    self.counts = np.ones([1, self.episodes], int)
+
+  def fit_ensemble(self, progress: Callable[[], Any] = lambda: None) -> None:
+    """Fits every member anew, to a resample of the episodes.
+
+    `counts` are how often an episode is in each resample, int [K, E].
+
+    Args:
+      progress: called after each member.
+    """
+    rng = np.random.default_rng(self.options.seed)
+    members, counts = [], []
+    for _ in range(self.options.members):
+      counts.append(estimators.resample(self.episodes, rng))
+      repeats = counts[-1][self._episode_of]
+      if not repeats.any():  # Drawn episodes without transitions.
+        repeats = np.ones_like(repeats)
+      self._drawn.assign(np.repeat(self._transitions, repeats))
+      self._random_weights()
+      self.fit()
+      members += self._members
+      progress()
+    self._drawn.assign(self._transitions)
+    self._members, self.counts = members, np.array(counts)
+
+  def start_values(self) -> np.ndarray:
+    """V of each episode's first state by each member, float [K, E]."""
+    observations = [
+      self.table.gather(tf.constant(rows), 1).observation[:, 0]
+      for rows in np.array_split(self._starts, -(-len(self._starts) // _CHUNK))
+    ]
+    return np.concatenate([self.values(x)[0] for x in observations], axis=1)
+
+  def estimate(self) -> estimators.Interval:
+    """J: the mean of V over first states, with the ensemble's interval."""
+    values = self.start_values()
+    weights = self.counts / self.counts.sum(axis=1, keepdims=True)
+    return estimators.of_resamples((weights * values).sum(axis=1))
+
+  def values(
+    self, observations: tf.Tensor, actions: np.ndarray | None = None
+  ) -> tuple[np.ndarray, np.ndarray | None]:
+    """(V(s), Q(s, a)) by each member, float [K, B]; Q None without actions."""
+    state_values, q_values = [], []
+    present = self._weights()
+    for member in self._members:
+      self._assign(member)
+      state_values.append(self._state_values(observations).numpy())
+      if actions is not None:
+        q_values.append(
+          self._q_values(observations, tf.constant(actions)[tf.newaxis])[0]
+        )
+    self._assign(present)
+    return np.array(state_values), np.array(q_values) if q_values else None
+
+  def _q_values(self, observations, actions) -> tf.Tensor:
+    critic = self.agent.target_network
+    return critic.representation.values(critic.outputs(observations, actions))
+
+  @functools.cached_property
+  def _state_values(self):
+    @tf.function(reduce_retracing=True)
+    def state_values(observations):
+      states = self.agent.states(
+        _steps(observations), self.agent.seed_for(Stream.CHECK, 1)
+      )
+      actions, log_weights = policy_actions(states, _VALUE_ACTIONS)
+      q_values = self._q_values(observations, actions)
+      return backups.mean_backup(q_values, log_weights)
+
+    return state_values
+
+  def _fit_phase(self, num_steps: tf.Tensor, on_returns: tf.Tensor):
+    """Lines 7-14 over the drawn transitions."""
+    agent = self.agent
+    size = self.options.batch_size
+    seed = agent.seed_for(Stream.CRITIC_DRAWS, agent.critic_steps.read_value())
+    draws = tf.random.stateless_uniform(
+      [num_steps, size], seed, 0, tf.size(self._drawn), tf.int32
+    )
+    for i in tf.range(num_steps):
+      agent.update_target(i)
+      rows = tf.gather(self._drawn, draws[i])
+      experience = agent.replicas.split(self.table.gather(rows, 2))
+      if on_returns:
+        targets = tf.gather(self._returns, rows - self._first)
+      else:
+        step = agent.critic_steps.read_value()
+        targets = agent.td_targets(
+          experience, agent.seed_for(Stream.CRITIC, step)
+        )[:, 0]
+      agent.train_critic(experience=experience, seed=seed, td_targets=targets)
+    agent.update_target(num_steps)
+
+  def _random_weights(self) -> None:
+    """New initial weights, and an optimiser that has seen nothing."""
+    critic = self.agent.critic_network
+    fresh = critic.copy(name=critic.name)
+    fresh.create_variables()
+    for network in (critic, self.agent.target_network):
+      for old, new in zip(network.variables, fresh.variables, strict=True):
+        if old is not new:  # The normaliser's are shared.
+          old.assign(new)
+    for variable in self._optimizer.variables():
+      variable.assign(tf.zeros_like(variable))
+
+  def _weights(self) -> list[np.ndarray]:
+    return [x.numpy() for x in self.agent.target_network.trainable_variables]
+
+  def _assign(self, weights: list[np.ndarray]) -> None:
+    variables = self.agent.target_network.trainable_variables
+    for variable, value in zip(variables, weights, strict=True):
+      variable.assign(value)
+
+
+def _adam(learning_rate: float):
+  return tf.keras.optimizers.legacy.Adam(learning_rate)
+
+
+def _steps(observations: tf.Tensor) -> trajectory.Trajectory:
+  """Observations [B, ...] as time steps without anything else."""
+  nothing = tf.zeros(tf.shape(observations)[:1], tf.int32)
+  return trajectory.Trajectory(
+    nothing, observations, nothing, (), nothing, nothing, nothing
+  )
+
+
+def _returns_to_go(
+  rewards: np.ndarray, discounts: np.ndarray, is_last: np.ndarray
+) -> np.ndarray:
+  """Logged discounted returns from each row on, [N].
+
+  After a cut, rewards go on at the mean of the data.
+  """
+  gamma = discounts.max()
+  mean = float(np.mean(rewards[~is_last]))
+  later = mean / (1.0 - gamma) if gamma < 1.0 else 0.0
+  returns = np.full(len(rewards), later)
+  for row in range(len(rewards) - 2, -1, -1):
+    if not is_last[row]:
+      returns[row] = rewards[row] + discounts[row] * returns[row + 1]
+  return returns
