@@ -2,7 +2,9 @@
 
 from qwr_tf.datasets.data_set import DataSet
 from qwr_tf.datasets.data_set import Summary
+from qwr_tf.datasets.splits import Keep
+from qwr_tf.datasets.splits import Split
 from qwr_tf.datasets.writer import Episode
 from qwr_tf.datasets.writer import write
 
-__all__ = ['DataSet', 'Episode', 'Summary', 'write']
+__all__ = ['DataSet', 'Episode', 'Keep', 'Split', 'Summary', 'write']

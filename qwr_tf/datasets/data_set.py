@@ -2,7 +2,7 @@
 
 import contextlib
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import gin
@@ -18,6 +18,7 @@ from qwr_tf.datasets import behavior
 from qwr_tf.datasets import minari_layout
 from qwr_tf.datasets import rows as rows_lib
 from qwr_tf.datasets import sources
+from qwr_tf.datasets import splits
 from qwr_tf.datasets import steps
 from qwr_tf.policies import behavior_policy
 
@@ -128,8 +129,9 @@ class DataSet:
     normalizer: Any | None = None,
     reward_fn: Callable[[np.ndarray], np.ndarray] = lambda rewards: rewards,
     timeout_is_terminal: bool = False,
+    keep: splits.Keep | None = None,
   ) -> Summary:
-    """Appends all steps to an empty table, and closes the file.
+    """Appends the steps to an empty table, and closes the file.
 
     Warns of features without spread, if there is a normaliser, and of features
     that float32 cannot hold.
@@ -145,18 +147,22 @@ class DataSet:
         of the logged rewards.
       timeout_is_terminal: whether a time limit is a terminal state, from which
         nothing is bootstrapped. The end of the data never is.
+      keep: selects episodes by number; None: all.
 
     Raises:
       ValueError: in one line with file, episode and field, if the data do not
         fit the table or the environment.
     """
-    self._check_room(table)
+    if keep is None:
+      self._check_room(table)
     spec = table.data_spec
     recorded = self._recorded(spec)
     fields = self._fields(spec, action_bounds, recorded)
     returns = steps.EpisodeReturns()
     spread = environments.Float32Spread()
-    chunks = self._watched(fields, behavior_scale, returns, spread, normalizer)
+    chunks = self._watched(
+      self._chunks(fields, keep), behavior_scale, returns, spread, normalizer
+    )
     if timeout_is_terminal:
       chunks = map(steps.timeouts_as_terminal, chunks)
     transitions = 0
@@ -211,6 +217,39 @@ class DataSet:
         first = end
     return np.concatenate(sample).astype(fields.observation.dtype)
 
+  def logged(
+    self,
+    data_spec: trajectory.Trajectory,
+    action_bounds: actions.Bounds,
+    names: Iterable[str] = (),
+    keep: splits.Keep | None = None,
+  ) -> Iterator[steps.Steps]:
+    """Yields chunks of logged steps, with actions of the agent.
+
+    Args:
+      data_spec: of a table that the data fit.
+      action_bounds: as in `fill`.
+      names: parameters of mu to read, among `recorded`.
+      keep: selects episodes by number; None: all.
+
+    Raises:
+      ValueError: as `fill`.
+    """
+    fields = self._fields(data_spec, action_bounds, set(names))
+    for chunk in self._chunks(fields, keep):
+      action = actions.to_agent(chunk.action, action_bounds, data_spec.action)
+      observation = chunk.observation.astype(fields.observation.dtype)
+      yield chunk._replace(observation=observation, action=action)
+
+  @property
+  def recorded(self) -> set[str]:
+    """Names of the parameters of mu in the data set."""
+    return self._source.recorded()
+
+  def _chunks(self, fields: steps.Fields, keep) -> Iterator[steps.Steps]:
+    chunks = self._source.chunks(fields, self._chunk_steps)
+    return chunks if keep is None else splits.select(chunks, keep)
+
   def _fields(self, spec, action_bounds, recorded: set[str]) -> steps.Fields:
     return steps.fields(spec, action_bounds, recorded, self._clip_actions)
 
@@ -253,10 +292,10 @@ class DataSet:
     )
 
   def _watched(
-    self, fields: steps.Fields, behavior_scale, returns, spread, normalizer
+    self, chunks, behavior_scale, returns, spread, normalizer
   ) -> Iterator[steps.Steps]:
     """Yields the chunks and updates statistics of them."""
-    for chunk in self._source.chunks(fields, self._chunk_steps):
+    for chunk in chunks:
       returns.add(chunk)
       if chunk.observation.dtype == np.float64:
         spread.add(chunk.observation)

@@ -11,6 +11,8 @@ from qwr_tf.policies import behavior_policy
 
 # Group of the parameters of the policy that acted, in either layout.
 DIST_PARAMS = 'infos/dist_params'
+# Among them: the probability, or density, of the logged action.
+PROBABILITY = 'probability'
 
 
 class Steps(NamedTuple):
@@ -70,6 +72,8 @@ def fields(
   params = spec.policy_info[behavior_policy.DIST_PARAMS]
   # A deviation that the table does not hold has the action's shape.
   specs = {name: params.get(name, spec.action) for name in recorded}
+  if PROBABILITY in specs:  # Of the logged action itself.
+    specs[PROBABILITY] = spec.reward
   return Fields(
     field('observations', spec.observation)._replace(is_exact=True),
     field('actions', spec.action, *bounds),

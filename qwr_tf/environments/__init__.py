@@ -24,6 +24,8 @@ _MODULES = {
   'load': 'registry',
   'minari_metadata': 'description',
   'score_settings': 'registry',
+  'space_of': 'description',
+  'specs_of': 'spaces',
   'task': 'env_names',
   'wrapper_names': 'wrapping',
 }

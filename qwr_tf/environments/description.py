@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import gymnasium
@@ -108,6 +108,32 @@ def minari_metadata(env: gymnasium.Env) -> dict[str, str]:
     if env.spec is not None:
       metadata['env_spec'] = env.spec.to_json()
   return metadata
+
+
+def space_of(content: Mapping[str, Any]) -> gymnasium.Space:
+  """The space of a description in `describe` or `minari_metadata`.
+
+  Raises:
+    ValueError: for other content.
+  """
+  try:
+    kind = content['type']
+    if kind == 'Discrete':
+      return spaces.Discrete(int(content['n']), start=int(content['start']))
+    if kind == 'Box':
+      dtype = np.dtype(content['dtype'])
+      unbounded = (0, 255) if dtype == np.uint8 else (-np.inf, np.inf)
+      low, high = (
+        np.broadcast_to(np.asarray(bound, dtype), content['shape'])
+        for bound in (
+          content.get('low', unbounded[0]),
+          content.get('high', unbounded[1]),
+        )
+      )
+      return spaces.Box(low, high, dtype=dtype.type)
+  except (KeyError, TypeError, ValueError, OverflowError) as error:
+    raise ValueError(f'{content} describes no space: {error}') from error
+  raise ValueError(f'a space of type {kind!r} is not supported')
 
 
 def _space(space: gymnasium.Space) -> dict[str, Any]:

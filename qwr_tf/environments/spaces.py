@@ -8,6 +8,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 from tf_agents.specs import array_spec
+from tf_agents.specs import tensor_spec
+from tf_agents.trajectories import time_step as ts
 
 
 def observation_spec(space: gymnasium.Space) -> array_spec.ArraySpec:
@@ -46,6 +48,13 @@ def action_spec(space: gymnasium.Space) -> array_spec.BoundedArraySpec:
   return array_spec.BoundedArraySpec(
     box.shape, np.float32, minimum=-1.0, maximum=1.0, name='action'
   )
+
+
+def specs_of(observation_space: gymnasium.Space, action_space: gymnasium.Space):
+  """(time step spec, action spec) of tensors; ValueError as those above."""
+  observation = tensor_spec.from_spec(observation_spec(observation_space))
+  action = tensor_spec.from_spec(action_spec(action_space))
+  return ts.time_step_spec(observation), action
 
 
 def action_map(space: gymnasium.Space) -> Callable[[np.ndarray], Any]:

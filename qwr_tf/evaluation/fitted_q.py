@@ -99,7 +99,8 @@ def default_critic(observation_spec, action_spec, fit: Fit, **kwargs):
 class FittedQ:
   """Critics of a policy over a table of logged steps.
 
-  The table is made first, `fill` it, then `fit` or `fit_ensemble`.
+  `allocate` the table and fill it, `prepare` the critic, then `fit` or
+  `fit_ensemble`.
   """
 
   def __init__(
@@ -107,25 +108,21 @@ class FittedQ:
     policy: policies.EvaluatedPolicy,
     time_step_spec: ts.TimeStep,
     action_spec: types.BoundedTensorSpec,
-    capacity: int,
     *,
     gamma: float = 0.99,
     fit: Fit = DEFAULT_FIT,
     critic_fn: Callable = default_critic,
-    single_frames: bool = False,
   ):
-    """Makes the table.
+    """Wraps a policy.
 
     Args:
       policy: to evaluate.
       time_step_spec: of the environment, tensors.
       action_spec: of the agent, tensors.
-      capacity: steps of the table.
       gamma: discount per step.
       fit: how critics are fitted.
       critic_fn: (observation spec, action spec, fit, normalizer=,
         value_scale=) to a critic.
-      single_frames: as in `replay.ReplayTable`.
     """
     self.gamma, self.options = gamma, fit
     self._specs = time_step_spec, action_spec
@@ -140,13 +137,14 @@ class FittedQ:
     collect_policy = behavior_policy.BehaviorPolicy(
       time_step_spec, action_spec, self.actor
     )
-    self.table = replay.ReplayTable(
-      collect_policy.trajectory_spec,
-      capacity,
-      rows_per_interaction=2.0,
-      single_frames=single_frames,
-    )
+    self.data_spec = collect_policy.trajectory_spec
     self._members: list[list[np.ndarray]] = []
+
+  def allocate(self, steps: int) -> None:
+    """Makes `table`, with room for this many steps."""
+    self.table = replay.ReplayTable(
+      self.data_spec, steps, rows_per_interaction=2.0, single_frames=False
+    )
 
   def prepare(self) -> None:
     """Makes the critic, once the table is full."""
@@ -205,24 +203,26 @@ class FittedQ:
       self._transitions, shape=[None], trainable=False, dtype=tf.int64
     )
     self._train = self.agent.replicas.function(self._fit_phase)
-    self._random_weights()
+    self._initial = self._weights()
 
   @property
   def episodes(self) -> int:
     """Episodes of the table."""
     return len(self._starts)
 
-  def fit(self, steps: int | None = None, warm_up: bool = True) -> None:
-    """Goes on with the present critic, on all episodes.
+  def fit(self) -> None:
+    """Fits one critic to all episodes; the same numbers for the same data.
 
-    Args:
-      steps: gradient steps; None: as in `Fit`.
-      warm_up: whether the first steps are on logged returns. They are close to
-        the answer where the policy is close to the data, and save the steps
-        over which values would have to grow from zero.
+    The first steps are on logged returns. They are close to the answer where
+    the policy is close to the data, and save the steps over which values would
+    have to grow from zero.
     """
-    steps = steps or self.options.steps
-    first = int(_WARM_UP_SHARE * steps) if warm_up else 0
+    self._fit(self.options.seed)
+
+  def _fit(self, seed: int) -> None:
+    self.reset(seed)
+    steps = self.options.steps
+    first = int(_WARM_UP_SHARE * steps)
     for count, on_returns in ((first, True), (steps - first, False)):
       if count:
         self._train(tf.constant(count), tf.constant(on_returns))
@@ -239,14 +239,13 @@ class FittedQ:
     """
     rng = np.random.default_rng(self.options.seed)
     members, counts = [], []
-    for _ in range(self.options.members):
+    for member in range(self.options.members):
       counts.append(estimators.resample(self.episodes, rng))
       repeats = counts[-1][self._episode_of]
       if not repeats.any():  # Drawn episodes without transitions.
         repeats = np.ones_like(repeats)
       self._drawn.assign(np.repeat(self._transitions, repeats))
-      self._random_weights()
-      self.fit()
+      self._fit(self.options.seed + member)
       members += self._members
       progress()
     self._drawn.assign(self._transitions)
@@ -269,7 +268,11 @@ class FittedQ:
   def values(
     self, observations: tf.Tensor, actions: np.ndarray | None = None
   ) -> tuple[np.ndarray, np.ndarray | None]:
-    """(V(s), Q(s, a)) by each member, float [K, B]; Q None without actions."""
+    """(V(s) [K, 2, B], Q(s, a) [K, B] or None) by each of the members.
+
+    V is the mean of Q over two independent samples of actions; over all actions
+    where they are discrete.
+    """
     state_values, q_values = [], []
     present = self._weights()
     for member in self._members:
@@ -295,7 +298,11 @@ class FittedQ:
       )
       actions, log_weights = policy_actions(states, _VALUE_ACTIONS)
       q_values = self._q_values(observations, actions)
-      return backups.mean_backup(q_values, log_weights)
+      if tensor_spec.is_discrete(states.action_spec):
+        values = backups.mean_backup(q_values, log_weights)
+        return tf.stack([values, values])
+      halves = tf.split(q_values, 2)
+      return tf.stack([tf.reduce_mean(half, axis=0) for half in halves])
 
     return state_values
 
@@ -321,17 +328,26 @@ class FittedQ:
       agent.train_critic(experience=experience, seed=seed, td_targets=targets)
     agent.update_target(num_steps)
 
-  def _random_weights(self) -> None:
-    """New initial weights, and an optimiser that has seen nothing."""
-    critic = self.agent.critic_network
-    fresh = critic.copy(name=critic.name)
-    fresh.create_variables()
-    for network in (critic, self.agent.target_network):
-      for old, new in zip(network.variables, fresh.variables, strict=True):
-        if old is not new:  # The normaliser's are shared.
-          old.assign(new)
+  def reset(self, seed: int) -> None:
+    """Initial weights of a seed, and an optimiser that has seen nothing."""
+    rng = np.random.default_rng(seed)
+    critic, target = self.agent.critic_network, self.agent.target_network
+    pairs = zip(
+      critic.trainable_variables,
+      target.trainable_variables,
+      self._initial,
+      strict=True,
+    )
+    for variable, copy, value in pairs:
+      if value.ndim > 1:  # Biases and scales have no random start.
+        fan = np.prod(value.shape[:-1]) + value.shape[-1]
+        limit = np.sqrt(6.0 / fan)
+        value = rng.uniform(-limit, limit, value.shape).astype(value.dtype)
+      variable.assign(value)
+      copy.assign(value)
     for variable in self._optimizer.variables():
       variable.assign(tf.zeros_like(variable))
+    self.agent.critic_steps.assign(seed * 10_000_000)
 
   def _weights(self) -> list[np.ndarray]:
     return [x.numpy() for x in self.agent.target_network.trainable_variables]

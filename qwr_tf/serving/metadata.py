@@ -17,6 +17,8 @@ from qwr_tf.serving import versions
 _FACTS = (
   'preset',
   'seed',
+  'dataset',
+  'held_out',
   'interactions',
   'critic_steps',
   'actor_steps',

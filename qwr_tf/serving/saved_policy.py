@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from qwr_tf import environments
+from qwr_tf import evaluation
 from qwr_tf.acting import recording
 from qwr_tf.config.errors import ConfigError
 from qwr_tf.serving import metadata
@@ -26,7 +28,8 @@ class SavedPolicy:
     self.path = versions.newest(path)
     self.metadata = metadata.read(self.path)
     try:
-      self._signatures = tf.saved_model.load(str(self.path)).signatures
+      self._model = tf.saved_model.load(str(self.path))
+      self._signatures = self._model.signatures
     except (OSError, ValueError, LookupError, tf.errors.OpError) as error:
       reason = ' '.join(str(error).split())
       raise ConfigError(f'{self.path} cannot be read: {reason}') from error
@@ -53,6 +56,41 @@ class SavedPolicy:
       return _only(sample(observation, seed=pair), 'action'), params
 
     return act
+
+  def distribution(self, observations: tf.Tensor):
+    """The distribution at observations [B, ...], in the agent's units.
+
+    Raises:
+      ConfigError: if the export has the deterministic policy only.
+    """
+    self._signature('distribution')  # Raises.
+    outputs = self._signatures['distribution'](observation=observations)
+    if 'logits' in outputs:
+      return tfp.distributions.Categorical(logits=outputs['logits'])
+    if {'loc', 'scale_diag'} <= set(outputs):
+      return tfp.distributions.MultivariateNormalDiag(
+        outputs['loc'], outputs['scale_diag']
+      )
+    raise ConfigError(
+      f'{self.path}: a distribution of {", ".join(sorted(outputs))} cannot be '
+      'evaluated; Categorical and Gaussian ones can.'
+    )
+
+  def spaces(self) -> evaluation.Spaces:
+    """What the policy observes and does.
+
+    Raises:
+      ConfigError: if metadata.json does not say it.
+    """
+    try:
+      observation, action = (
+        environments.space_of(self.metadata[name])
+        for name in ('observation_space', 'action_space')
+      )
+      specs = environments.specs_of(observation, action)
+      return evaluation.Spaces(*specs, environments.action_bounds(action))
+    except (KeyError, ValueError) as error:
+      raise ConfigError(f'{self.path}: {error}') from error
 
   def check_observation(self, shape: tuple[int, ...], environment: str) -> None:
     """Raises ConfigError for observations of another shape."""

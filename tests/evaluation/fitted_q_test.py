@@ -98,11 +98,11 @@ def fitted():
     policies.EvaluatedPolicy(_policy),
     ts.time_step_spec(observation_spec),
     action_spec,
-    10_000,
     gamma=_GAMMA,
     fit=fitted_q.Fit(steps=1500, members=2, batch_size=64, learning_rate=0.02),
     critic_fn=_table_critic,
   )
+  model.allocate(10_000)
   model.table.append(_rows(np.random.default_rng(0), 100))
   model.prepare()
   return model
@@ -115,7 +115,7 @@ def test_fixed_point_is_that_of_a_linear_solve(fitted):
   for action in range(_ACTIONS):
     v, q = fitted.values(observations, np.full(_STATES, action, np.int32))
     np.testing.assert_allclose(q[0], q_values[:, action], atol=1e-3)
-    np.testing.assert_allclose(v[0], state_values, atol=1e-3)
+    np.testing.assert_allclose(v[0, 0], state_values, atol=1e-3)
 
 
 def test_ensemble_of_resampled_episodes(fitted):

@@ -1,0 +1,73 @@
+"""Which episodes of a data set are learned from, and which are held out."""
+
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from qwr_tf.datasets.steps import Steps
+
+# Number of an episode in the data set to whether it is read.
+Keep = Callable[[int], bool]
+
+
+class Split(NamedTuple):
+  """A random episode of every 1 / share consecutive ones is held out.
+
+  The choice depends on the seed and the episode's number alone, and both parts
+  cover the whole time in which the data were logged. The first episode is
+  always learned from.
+
+  Attributes:
+    share: held out, 0 (nothing) ... 0.5, or 1 (everything).
+    seed: of the choice.
+  """
+
+  share: float
+  seed: int = 0
+
+  def is_held_out(self, episode: int) -> bool:
+    """Whether an episode, counted from 0, is held out."""
+    if not 0 < self.share < 1:
+      return self.share >= 1
+    size = round(1 / self.share)
+    return episode % size == _chosen(self.seed, episode // size, size)
+
+  def is_learned_from(self, episode: int) -> bool:
+    """The opposite."""
+    return not self.is_held_out(episode)
+
+
+@functools.lru_cache(maxsize=1024)
+def _chosen(seed: int, block: int, size: int) -> int:
+  first = 1 if block == 0 else 0
+  return int(np.random.default_rng([seed, block]).integers(first, size))
+
+
+def select(chunks: Iterable[Steps], keep: Keep) -> Iterator[Steps]:
+  """Yields the steps of some episodes.
+
+  Args:
+    chunks: consecutive steps from the first episode on.
+    keep: selects episodes.
+  """
+  episode = 0
+  for chunk in chunks:
+    ends = chunk.terminal | chunk.timeout | chunk.cut
+    of_step = episode + np.cumsum(ends) - ends
+    numbers = np.arange(episode, of_step[-1] + 1)
+    kept = np.array([keep(int(number)) for number in numbers])
+    is_kept = kept[of_step - episode]
+    episode = int(of_step[-1] + ends[-1])
+    if is_kept.all():
+      yield chunk
+    elif is_kept.any():
+      final = chunk.final_observation[is_kept[chunk.terminal]]
+      arrays = {
+        name: value[is_kept]
+        for name, value in chunk._asdict().items()
+        if name not in ('final_observation', 'dist_params')
+      }
+      params = {name: x[is_kept] for name, x in chunk.dist_params.items()}
+      yield Steps(**arrays, final_observation=final, dist_params=params)

@@ -1,0 +1,163 @@
+"""Logged steps beside what the evaluated policy would have done."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from tf_agents.typing import types
+
+from qwr_tf import datasets
+from qwr_tf.config.errors import ConfigError
+from qwr_tf.datasets import actions as actions_lib
+from qwr_tf.datasets import steps as steps_lib
+from qwr_tf.evaluation import estimators
+from qwr_tf.evaluation import policies
+from qwr_tf.evaluation import support
+
+_SAMPLE = 20_000  # Steps behind the diagnostics of support.
+_BLOCK = 10  # Consecutive episodes that are read or left out together.
+
+
+class Logged(NamedTuple):
+  """Steps [N] of the episodes that were read.
+
+  Attributes:
+    episodes: rewards, log-ratios where mu is known; no values yet.
+    terminal: whether a step ended in a terminal state, bool.
+    log_pi: log pi(a|s) of the logged actions.
+    log_mu: of the policy that acted; None where it is not known.
+    sample: some of the steps.
+    hardly_taken: see `support.hardly_taken`.
+    no_weights: why there is no importance sampling; '' if there is.
+  """
+
+  episodes: estimators.Episodes
+  terminal: np.ndarray
+  log_pi: np.ndarray
+  log_mu: np.ndarray | None
+  sample: support.Sample
+  hardly_taken: float | None
+  no_weights: str
+
+
+def selection(
+  split: datasets.Split, steps: int, max_steps: int
+) -> datasets.Keep:
+  """Held-out episodes, thinned to about max_steps of a data set's steps."""
+  every = max(1, math.ceil(steps * min(split.share, 1.0) / max_steps))
+  return lambda episode: (
+    split.is_held_out(episode) and episode // _BLOCK % every == 0
+  )
+
+
+def read(
+  data: datasets.DataSet,
+  actor: policies.EvaluatedActor,
+  data_spec: types.NestedTensorSpec,
+  bounds: actions_lib.Bounds,
+  keep: datasets.Keep,
+  seed: int = 0,
+) -> Logged:
+  """Reads a data set and asks the policy about every step.
+
+  Args:
+    data: is closed in the end.
+    actor: the evaluated policy.
+    data_spec: of rows of a table.
+    bounds: of actions in the environment's units.
+    keep: selects episodes by number.
+    seed: of the policy's samples.
+
+  Raises:
+    ConfigError: if nothing is left to evaluate on, or nothing to learn.
+  """
+  names, reason = _mu_names(data.recorded)
+  stride = max(1, data.steps // _SAMPLE)
+  chunks, count = [], 0
+  for chunk in data.logged(data_spec, bounds, names, keep):
+    distribution = actor(tf.constant(chunk.observation))[0]
+    pi = policies.parameters(distribution)
+    taken = distribution.sample(seed=[seed, count]).numpy()
+    if taken.dtype.kind == 'f':
+      taken = np.clip(taken, -1.0, 1.0)
+    mu = chunk.dist_params
+    rows = np.arange(-count % stride, len(taken), stride)
+    chunks.append(
+      {
+        'reward': chunk.reward.astype(np.float64),
+        'terminal': chunk.terminal,
+        'ends': chunk.terminal | chunk.timeout | chunk.cut,
+        'log_pi': policies.log_probs(pi, chunk.action),
+        'log_mu': policies.log_probs(mu, chunk.action) if names else (),
+        'sample': support.Sample(
+          chunk.observation[rows],
+          chunk.action[rows],
+          taken[rows],
+          pi['logits'][rows] if 'logits' in pi else np.zeros([len(rows), 0]),
+          count + rows,
+        ),
+        'mu': {name: x[rows] for name, x in mu.items()},
+      }
+    )
+    count += len(taken)
+  data.close()
+  if not count:
+    raise ConfigError(
+      f'{data.path} has too few episodes to hold one out; evaluate on all of '
+      'them (--held_out_share=1), or log more.'
+    )
+  arrays = tf.nest.map_structure(lambda *x: np.concatenate(x), *chunks)
+  is_first = np.append(True, arrays['ends'][:-1])
+  log_mu = arrays['log_mu'] if names else None
+  episodes = estimators.Episodes(arrays['reward'], is_first)
+  sample = arrays['sample']
+  sample = sample._replace(
+    probs=tf.nn.softmax(sample.probs).numpy() if sample.probs.size else None,
+    episode=episodes.episode[sample.episode],
+  )
+  _check(data.path, episodes, arrays['terminal'])
+  reason = reason or _refusal(arrays['mu'], log_mu)
+  if not reason:
+    episodes = episodes._replace(log_ratios=arrays['log_pi'] - log_mu)
+  return Logged(
+    episodes,
+    arrays['terminal'],
+    arrays['log_pi'],
+    log_mu,
+    sample,
+    support.hardly_taken(sample, arrays['mu'] if names else None),
+    reason,
+  )
+
+
+def _mu_names(recorded: set[str]) -> tuple[set[str], str]:
+  """Parameters of mu to read, and why there are none."""
+  for names in ({'logits'}, {'loc', 'scale_diag'}, {steps_lib.PROBABILITY}):
+    if names <= recorded:
+      return names, ''
+  return set(), 'the data set does not hold what the policy that acted did'
+
+
+def _refusal(mu: dict[str, np.ndarray], log_mu: np.ndarray) -> str:
+  if policies.is_deterministic(mu):
+    return 'the policy that acted was deterministic: other actions have no data'
+  if not np.isfinite(log_mu).all():
+    return 'the data set gives some of its own actions a probability of zero'
+  return ''
+
+
+def _check(
+  path: str, episodes: estimators.Episodes, terminal: np.ndarray
+) -> None:
+  if episodes.number < 2:
+    raise ConfigError(
+      f'{path}: one episode alone says nothing of other ones, so that there '
+      'is no interval; log more episodes.'
+    )
+  rewards = episodes.rewards
+  if np.ptp(rewards) == 0 and (not terminal.any() or not rewards[0]):
+    raise ConfigError(
+      f'{path}: all rewards are {rewards[0]:g}: every policy is worth the '
+      'same; is the column of rewards right?'
+    )
