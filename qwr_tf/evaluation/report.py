@@ -81,6 +81,9 @@ class Report(NamedTuple):
   def summary(self) -> str:
     """Conclusions and doubts, a line each, for a terminal."""
     doubts = [f'but     {doubt}' for doubt in self.doubts]
+    weighed = self.row(WIS)
+    if math.isnan(weighed.value):
+      doubts.append(f'note    importance sampling: {weighed.note}')
     return '\n'.join([*(f'so      {c}' for c in self.conclusions), *doubts])
 
   def markdown(self) -> str:

@@ -1,0 +1,161 @@
+"""Evaluations of policies whose order is known, and refusals."""
+
+import csv
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from qwr_tf import datasets
+from qwr_tf import evaluation
+from qwr_tf.config.errors import ConfigError
+from qwr_tf.evaluation import fitted_q
+from qwr_tf.evaluation import logged_steps
+from qwr_tf.evaluation import policies
+from qwr_tf.evaluation import report
+from tests.evaluation import decisions
+
+
+def _evaluate(path, policy, action=decisions.DISCRETE, **kwargs):
+  return evaluation.evaluate(
+    policy,
+    decisions.opener(path),
+    decisions.spaces(action),
+    gamma=0.9,
+    fit=kwargs.pop('fit', decisions.FIT),
+    **kwargs,
+  )
+
+
+def _truth(slope: float) -> float:
+  """Discounted return of a discrete policy: P(right action) per step."""
+  context = np.abs(np.random.default_rng(5).normal(size=100_000))
+  right = np.mean(1.0 / (1.0 + np.exp(-2.0 * slope * context)))
+  return right * (1 + 0.9 + 0.81)
+
+
+@pytest.fixture(scope='module', name='discrete')
+def _discrete(tmp_path_factory):
+  return decisions.write(tmp_path_factory.mktemp('discrete') / 'set', 150)
+
+
+@pytest.fixture(scope='module', name='better')
+def _better(discrete):
+  return _evaluate(discrete, decisions.policy(2.0, name='better'))
+
+
+def test_all_estimates_are_near_the_truth(better):
+  truth = _truth(2.0)
+  for name in (report.FQE, report.WIS, report.DR):
+    row = better.row(name)
+    assert row.value == pytest.approx(truth, rel=0.15)
+    assert row.low < row.value < row.high
+  assert better.row(report.DATA).value == pytest.approx(_truth(0.0), rel=0.1)
+  assert better.row(report.GAIN).low > 0
+  assert 'better' in better.conclusions[1] and not better.doubts
+  assert better.row('TD error on advantage').value == pytest.approx(1, abs=0.3)
+  assert better.row('states off support').value < 0.1
+
+
+def test_policies_are_ranked(discrete, better):
+  worse = _evaluate(discrete, decisions.policy(-2.0))
+  assert worse.value < better.value
+  assert worse.row(report.GAIN).high < 0
+  assert 'worse' in worse.conclusions[1]
+
+
+def test_the_page(better, tmp_path):
+  better.write(tmp_path / 'page')
+  with open(tmp_path / 'page' / 'evaluation.csv') as f:
+    rows = {row['name']: row for row in csv.DictReader(f)}
+  assert float(rows['FQE']['value']) == pytest.approx(better.value, rel=1e-3)
+  assert rows['FQE']['policy'] == 'better'
+  text = (tmp_path / 'page' / 'evaluation.md').read_text()
+  assert better.conclusions[0] in text and '| FQE |' in text
+  assert (tmp_path / 'page' / 'evaluation.png').read_bytes()[:4] == b'\x89PNG'
+
+
+def test_continuous_actions(tmp_path):
+  path = decisions.write(tmp_path / 'set', 150, decisions.CONTINUOUS)
+  good, bad = (
+    _evaluate(path, decisions.policy(s, decisions.CONTINUOUS),
+              decisions.CONTINUOUS)
+    for s in (0.5, -0.5)
+  )  # fmt: skip
+  assert good.value > bad.value
+  for found in (good, bad):
+    estimate, robust = found.row(report.FQE), found.row(report.DR)
+    assert robust.low < estimate.high and estimate.low < robust.high
+
+
+def _read(path, policy, action=decisions.DISCRETE):
+  model = fitted_q.FittedQ(policy, *decisions.spaces(action)[:2])
+  return logged_steps.read(
+    decisions.opener(path)(),
+    model.actor,
+    model.data_spec,
+    decisions.spaces(action).action_bounds,
+    datasets.Split(1.0).is_held_out,
+  )
+
+
+def test_actions_that_the_data_do_not_hold(tmp_path):
+  path = decisions.write(
+    tmp_path / 'set', 60, decisions.CONTINUOUS, slope=0.1,
+    params={'loc': np.zeros([4, 1]), 'scale_diag': np.full([4, 1], 0.05)},
+  )  # fmt: skip
+  at_bound = evaluation.EvaluatedPolicy(
+    lambda x: tfp.distributions.MultivariateNormalDiag(
+      1.0 + 0.0 * x[:, :1], 1e-3 * tf.ones_like(x[:, :1])
+    )
+  )
+  assert _read(path, at_bound, decisions.CONTINUOUS).hardly_taken == 1.0
+  same = _read(path, decisions.policy(0.0, decisions.CONTINUOUS),
+               decisions.CONTINUOUS)  # fmt: skip
+  assert 0.5 < same.hardly_taken < 1.0  # A deviation of 0.4 beside 0.05.
+
+
+@pytest.mark.parametrize(
+  'params, reason',
+  [
+    (False, 'does not hold'),
+    ({'logits': np.tile([60.0, -60.0], [4, 1])}, 'deterministic'),
+  ],
+)
+def test_importance_sampling_is_refused_with_a_reason(tmp_path, params, reason):
+  path = decisions.write(tmp_path / 'set', 30, params=params)
+  logged = _read(path, decisions.policy(1.0))
+  assert reason in logged.no_weights
+  assert logged.episodes.log_ratios is None
+
+
+@pytest.mark.parametrize(
+  'kwargs, split, problem',
+  [
+    ({'episodes': 1}, datasets.Split(1.0), 'one episode'),
+    ({'episodes': 3}, datasets.Split(0.2), 'too few episodes'),
+    ({'episodes': 30, 'reward': 1.0}, datasets.Split(1.0), 'all rewards are 1'),
+  ],
+)
+def test_data_that_say_nothing(tmp_path, kwargs, split, problem):
+  path = decisions.write(tmp_path / 'set', **kwargs)
+  with pytest.raises(ConfigError, match=problem) as caught:
+    _evaluate(path, decisions.policy(1.0), split=split)
+  assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_policy_of_other_spaces(discrete):
+  with pytest.raises(ConfigError, match='actions'):
+    _evaluate(discrete, decisions.policy(1.0, decisions.CONTINUOUS),
+              decisions.CONTINUOUS)  # fmt: skip
+
+
+def test_log_probs_of_clipped_gaussians():
+  params = {'loc': np.array([[0.5, 0.0]]), 'scale_diag': np.array([[0.5, 1.0]])}
+  logs = policies.log_probs(params, np.array([[1.0, 0.3]]))
+  normal = tfp.distributions.Normal
+  wanted = normal(0.5, 0.5).log_survival_function(1.0) + normal(
+    0.0, 1.0
+  ).log_prob(0.3)
+  np.testing.assert_allclose(logs, [wanted], rtol=1e-5)
