@@ -3,20 +3,19 @@
 import dataclasses
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import gin
 import numpy as np
 import tensorflow as tf
-from absl import logging
-from tf_agents.trajectories import time_step as ts
-from tf_agents.trajectories import trajectory
 
+from qwr_tf import environments
 from qwr_tf.acting import interrupts
-from qwr_tf.acting import numpy_actor
+from qwr_tf.acting import segments
+from qwr_tf.acting import sources
 from qwr_tf.config.errors import ConfigError
 from qwr_tf.config.ranges import PositiveInt
-from qwr_tf.policies import behavior_policy
+from qwr_tf.config.ranges import Range
 
 
 @dataclasses.dataclass
@@ -25,19 +24,20 @@ class Collected:
 
   Attributes:
     interactions: steps taken in the environment.
-    episode_returns: of the episodes that ended; undiscounted, before reward
-      clipping if the environment records that.
+    episode_returns: as in `segments.Experience`.
     seconds: wall clock.
+    metrics: as in `segments.Experience`.
   """
 
   interactions: int
   episode_returns: list[float]
   seconds: float
+  metrics: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 @gin.configurable
 class Collector:
-  """Acts in one environment and appends rows, with mu, to a replay table."""
+  """Appends rows of environments, with mu, to a replay table."""
 
   def __init__(
     self,
@@ -51,15 +51,18 @@ class Collector:
     whole_episodes: bool = False,
     on_policy: bool = False,
     update_normalizer: bool = True,
+    num_environments: Annotated[int, Range(1, 10_000)] = 1,
+    vectorization_mode: Literal['async', 'sync'] = 'async',
+    source: segments.Source | None = None,
   ):
-    """Stores the arguments; the environment is reset at the first call.
+    """Stores the arguments; environments are reset at the first call.
 
     Args:
-      env: a PyEnvironment.
+      env: a PyEnvironment, or an `environments.VectorEnvironment`.
       agent: its acting network acts and its normaliser is updated.
       table: a `replay.ReplayTable`.
       seed: of the sampled actions.
-      env_steps: interactions per call.
+      env_steps: interactions per call, of all environments together.
       first_env_steps: interactions of the first call, for a fuller table at the
         start (DQN). None: env_steps. Raised to 2, because a step can be sampled
         only once the next row exists.
@@ -67,11 +70,17 @@ class Collector:
       on_policy: whether the table holds the newest call's rows alone (RWR,
         AWR's ablation). Needs whole_episodes and capacity for any call.
       update_normalizer: False if a learner in another process does it.
+      num_environments: stepped together, with one forward pass for all. Of use
+        where a step of the simulator takes longer than one of the policy.
+      vectorization_mode: of several environments, as in `gymnasium.make_vec`:
+        'async' steps each in a process of its own, 'sync' in this one.
+      source: of the experience, instead of env.
 
     Raises:
       ConfigError: for on_policy, if an iteration would not fit in the table;
         without a time limit a call raises it.
     """
+    del vectorization_mode  # `env` was made so.
     self._env = env
     self._agent = agent
     self._table = table
@@ -80,10 +89,14 @@ class Collector:
     self._whole_episodes = whole_episodes
     self._on_policy = on_policy
     self._update_normalizer = update_normalizer
-    self._rng = np.random.default_rng(seed)
-    self._act = numpy_actor.NumpyActor(agent.acting_network)
-    self._time_step: Any = None  # Reset at the first call.
-    self._return = 0.0
+    self._num_environments = num_environments
+    is_vector = isinstance(env, environments.VectorEnvironment)
+    make_source: Any = (
+      sources.VectorSource if is_vector else sources.EnvironmentSource
+    )
+    self._source: segments.Source = source or make_source(
+      *(env, agent.acting_network), seed=seed, whole_episodes=whole_episodes
+    )
     if on_policy:
       self._check_on_policy()
 
@@ -97,7 +110,9 @@ class Collector:
     limit = getattr(self._env, 'max_episode_steps', None)
     if limit is not None:
       wanted = max(self._env_steps, self._next_env_steps)
-      self._check_capacity(wanted + limit - 1)
+      # All environments may wait for the end of an episode.
+      waits = self._num_environments * (limit - 1)
+      self._check_capacity(wanted + self._num_environments - 1 + waits)
 
   def _check_capacity(self, interactions: int) -> None:
     if self._table.capacity < interactions:
@@ -124,29 +139,22 @@ class Collector:
   def __call__(self) -> Collected:
     """Collects one iteration's interactions."""
     start = time.perf_counter()
-    self._act.refresh()
-    if self._time_step is None:
-      self._time_step = self._env.reset()
-    frames: list[tuple] = []
-    returns: list[float] = []
-    interactions = 0
     wanted, self._next_env_steps = self._next_env_steps, self._env_steps
-    while interactions < wanted or (
-      self._whole_episodes and self._time_step.step_type != ts.StepType.FIRST
-    ):
-      interactions += self._step(frames, returns)
-      if interactions > wanted:
-        self._check_wait(interactions, interactions - wanted)
-    # If the episode just ended, add the row of its final observation.
-    if self._time_step.step_type == ts.StepType.LAST:
-      self._step(frames, returns)
+    experience = self._source.collect(wanted, self._check_wait)
+    interactions = experience.interactions
     if self._on_policy:
       self._check_capacity(interactions)
       self._table.clear()
-    self._store(frames)
+    for segment in experience.segments:
+      self._store(segment)
     if self._on_policy:
       self._check_stored(interactions)
-    return Collected(interactions, returns, time.perf_counter() - start)
+    return Collected(
+      interactions,
+      experience.episode_returns,
+      time.perf_counter() - start,
+      experience.metrics,
+    )
 
   def _check_wait(self, interactions: int, waited: int) -> None:
     """Stops the wait for the end of an episode that may have none."""
@@ -160,80 +168,31 @@ class Collector:
       )
 
   def state(self) -> dict[str, Any]:
-    """Random state, counts and the running episode, for a checkpoint."""
-    has_begun = self._time_step is not None
-    return {
-      'rng': self._rng.bit_generator.state,
-      'next_env_steps': self._next_env_steps,
-      'episode_return': self._return,
-      'environment': self._env.get_state() if has_begun else None,
-    }
+    """Counts and the source's state, for a checkpoint."""
+    return {'next_env_steps': self._next_env_steps, **self._source.state()}
 
   def restore(self, state: Mapping[str, Any]) -> None:
-    """Restores what `state` returned.
-
-    If the environment cannot replay its episode, a new one begins, with a
-    warning; the table ends the old episode as a time limit would.
-    """
-    self._rng.bit_generator.state = state['rng']
+    """Restores what `state` returned."""
     self._next_env_steps = state['next_env_steps']
-    self._return, self._time_step = 0.0, None
-    if state['environment'] is None:
-      return
-    try:
-      self._env.set_state(state['environment'])
-    except ValueError as error:
-      logging.warning('%s. A new episode begins.', error)
-      return
-    self._return = state['episode_return']
-    self._time_step = self._env.current_time_step()
+    self._source.restore(state)
 
-  def _step(self, frames: list[tuple], returns: list[float]) -> int:
-    """Takes a step and adds its frame; returns the interactions, 0 or 1."""
-    time_step = self._time_step
-    action, params = self._act(time_step.observation, self._rng)
-    next_time_step = self._env.step(action)
-    frames.append((time_step, action, params, next_time_step))
-    self._time_step = next_time_step
-    if time_step.step_type == ts.StepType.LAST:
-      return 0
-    self._return += float(next_time_step.reward)
-    if next_time_step.step_type == ts.StepType.LAST:
-      # Before reward clipping, if the environment records that.
-      score = getattr(self._env, 'episode_return', None)
-      returns.append(self._return if score is None else score)
-      self._return = 0.0
-    return 1
-
-  def _store(self, frames: list[tuple]) -> None:
+  def _store(self, segment: segments.Segment) -> None:
     normalizer = None
     if self._update_normalizer:
       normalizer = self._agent.acting_network.normalizer
+    num_rows = len(segment.rows.step_type)
     max_rows = self._table.capacity  # Of one `append`.
-    for first in range(0, len(frames), max_rows):
-      rows = _stack(frames[first : first + max_rows])
-      self._table.append(rows)
+    for first in range(0, num_rows, max_rows):
+      rows = tf.nest.map_structure(
+        lambda x, first=first: tf.constant(x[first : first + max_rows]),
+        segment.rows,
+      )
+      if segment.continues and first == 0:
+        self._table.append_cut(rows)
+      else:
+        self._table.append(rows)
       if normalizer is not None:
-        normalizer.update(rows.observation)
-
-
-def _stack(frames: list[tuple]) -> trajectory.Trajectory:
-  """Frames (time_step, action, params, next time_step) to rows [N, ...]."""
-  time_steps, action, params, next_time_steps = zip(*frames, strict=True)
-
-  def stack(values: Any, dtype=None) -> tf.Tensor:
-    return tf.constant(np.asarray(values, dtype))
-
-  return trajectory.Trajectory(
-    step_type=stack([t.step_type for t in time_steps], np.int32),
-    observation=stack([t.observation for t in time_steps]),
-    action=stack(action),
-    policy_info={
-      behavior_policy.DIST_PARAMS: {
-        name: stack([p[name] for p in params]) for name in params[0]
-      }
-    },
-    next_step_type=stack([t.step_type for t in next_time_steps], np.int32),
-    reward=stack([t.reward for t in next_time_steps], np.float32),
-    discount=stack([t.discount for t in next_time_steps], np.float32),
-  )
+        # The observation of a cut comes again in the next segment.
+        is_cut = segment.is_cut and first + max_rows >= num_rows
+        observations = rows.observation[:-1] if is_cut else rows.observation
+        normalizer.update(observations)

@@ -1,11 +1,10 @@
 """Scores of a policy: undiscounted returns of whole episodes."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from absl import logging
 from tf_agents.trajectories import time_step as ts
 
+from qwr_tf import environments
 from qwr_tf.acting import interrupts
 
 _ENDLESS = (
@@ -17,11 +16,12 @@ _ENDLESS = (
 class Evaluator:
   """Plays episodes in several environments at once, for their returns."""
 
-  def __init__(self, envs: Sequence, act, *, seed: int):
+  def __init__(self, envs, act, *, seed: int):
     """Stores the arguments.
 
     Args:
-      envs: PyEnvironments, used for evaluation only.
+      envs: PyEnvironments, used for evaluation only, or an
+        `environments.VectorEnvironment`.
       act: a `NumpyActor`, or an object with its `__call__` and `refresh`.
       seed: of the episodes and of the sampled actions.
     """
@@ -51,6 +51,8 @@ class Evaluator:
     self._act.refresh()
     draws = np.random.default_rng([self._seed, number, sampled])
     rng = draws if sampled else None
+    if isinstance(self._envs, environments.VectorEnvironment):
+      return self._vector_returns(self._envs, episodes, draws, rng)
     envs = list(self._envs[:episodes])
     for env in envs:
       env.seed(int(draws.integers(2**31)))
@@ -77,3 +79,47 @@ class Evaluator:
         else:
           del envs[i], steps[i], totals[i], lengths[i]
     return done
+
+  def _vector_returns(
+    self,
+    vector: environments.VectorEnvironment,
+    episodes: int,
+    draws: np.random.Generator,
+    rng: np.random.Generator | None,
+  ) -> list[float]:
+    """`returns` of a vector; all of it is stepped to the last end."""
+    seeds = draws.integers(2**31, size=vector.num_envs).tolist()
+    now = vector.reset(seeds=seeds)
+    is_played = np.arange(vector.num_envs) < episodes
+    left = episodes - int(is_played.sum())
+    totals, lengths = np.zeros(vector.num_envs), np.zeros(vector.num_envs)
+    done: list[float] = []
+    while is_played.any():
+      interrupts.check()
+      is_step = is_played & (now.step_type != ts.StepType.LAST)
+      now = vector.step(self._act(now.observation, rng)[0])
+      totals += np.where(is_step, now.reward, 0.0)
+      lengths += is_step
+      is_last = now.step_type == ts.StepType.LAST
+      is_endless = ~is_last & (lengths >= vector.longest_episode)
+      for i in np.flatnonzero(is_step & (is_last | is_endless)):
+        if is_endless[i]:
+          logging.log_first_n(logging.WARNING, _ENDLESS, 1, lengths[i])
+        done.append(float(totals[i]))
+        totals[i] = lengths[i] = 0
+        is_played[i] = left > 0
+        left -= left > 0
+      if is_endless.any():
+        start = vector.reset(mask=is_endless)
+        now = _where(is_endless, start, now)
+    return done
+
+
+def _where(mask: np.ndarray, new: ts.TimeStep, old: ts.TimeStep):
+  """Time steps [N] of two batches."""
+  return ts.TimeStep(
+    *(
+      np.where(mask.reshape([-1] + [1] * (x.ndim - 1)), x, y)
+      for x, y in zip(new, old, strict=True)
+    )
+  )

@@ -6,7 +6,7 @@ import re
 import types
 import typing
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import gin
 
@@ -107,6 +107,8 @@ def _misfit(value: Any, hint: Any, bounds: Range = _NOT_NEGATIVE) -> str:
   arguments, kind = typing.get_args(hint), _kind(hint)
   if kind is Annotated:
     return _misfit(value, *arguments)
+  if kind is Literal:
+    return '' if value in arguments else _in_words(hint)
   if kind in (typing.Union, types.UnionType):
     problems = {_misfit(value, a, bounds): _in_words(a) for a in arguments}
     of_range = [p for p, kind in problems.items() if p != kind]
@@ -155,6 +157,8 @@ def _in_words(hint: Any) -> str:
   arguments, kind = typing.get_args(hint), _kind(hint)
   if kind is Annotated:
     return _in_words(arguments[0])
+  if kind is Literal:
+    return ' or '.join(map(repr, arguments))
   if kind in (typing.Union, types.UnionType):
     return ' or '.join(_in_words(argument) for argument in arguments)
   if kind is Callable:

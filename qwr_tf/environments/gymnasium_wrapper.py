@@ -36,9 +36,10 @@ class NotFiniteError(FloatingPointError):
     tensors: {name: array} of the step.
   """
 
-  def __init__(self, message: str, tensors: dict[str, np.ndarray]):
-    super().__init__(message)
-    self.tensors = tensors
+  def __init__(self, message, tensors: dict[str, np.ndarray] | None = None):
+    """Takes another error's place, too: gymnasium's processes do that."""
+    super().__init__(str(message))
+    self.tensors = tensors or getattr(message, 'tensors', {})
 
 
 class GymnasiumWrapper(py_environment.PyEnvironment):

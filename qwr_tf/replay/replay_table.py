@@ -124,11 +124,42 @@ class ReplayTable(stock_interface.StockInterface):
       self._close_interrupted_episode(rows.step_type[0])
       self._write(rows, count)
 
-  def _write(self, rows: trajectory.Trajectory, count: tf.Tensor) -> None:
+  @tf.function(reduce_retracing=True)
+  def append_cut(self, rows: trajectory.Trajectory) -> None:
+    """As `append`, for an episode whose earlier rows do not come right before.
+
+    The episode's earlier rows are followed by one of step type LAST. Frames
+    that the first stack has from them are written again, in rows that nothing
+    draws.
+    """
+    if self._history:
+      older = tf.transpose(rows.observation[0], [2, 0, 1])[:-1]
+      first = tf.nest.map_structure(
+        lambda x: tf.repeat(x[:1], self._history, axis=0),
+        rows._replace(observation=(), step_type=()),
+      )
+      last = tf.fill([self._history], ts.StepType.LAST)
+      begins = tf.range(self._history) == 0
+      step_types = tf.where(begins, ts.StepType.FIRST, ts.StepType.MID)
+      older_rows = first._replace(
+        observation=older[..., tf.newaxis], step_type=last
+      )
+      self._write(older_rows, self._history, step_types)
+    self.append(rows)
+
+  def _write(
+    self,
+    rows: trajectory.Trajectory,
+    count: tf.Tensor,
+    step_types: tf.Tensor | None = None,
+  ) -> None:
+    """Writes rows; step_types, if not the rows' own, are those of stacks."""
     row_numbers = self._rows_written + tf.range(count, dtype=tf.int64)
     slots = row_numbers % self._num_rows
     if self._stacks is not None:
-      self._stacks.write(slots, rows.observation, rows.step_type)
+      if step_types is None:
+        step_types = rows.step_type
+      self._stacks.write(slots, rows.observation, step_types)
       rows = rows._replace(observation=())
     tf.nest.map_structure(
       lambda variable, new: _scatter(variable, slots, new), self._rows, rows

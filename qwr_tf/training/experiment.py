@@ -146,7 +146,8 @@ class Settings:
     eval_episodes: episodes of each evaluation, for the mode action and again
       sampled.
     final_eval_episodes: as eval_episodes, for the last evaluation.
-    eval_environments: episodes played at once.
+    eval_environments: episodes played at once; in processes of their own if
+      the environments that collect are.
     log_every_env_steps: interactions between rows of metrics.csv.
     checkpoint_every_seconds: least time between checkpoints, made only at the
       end of an iteration; 0: after every one.
@@ -365,12 +366,42 @@ def own_experience(settings: Settings, env, agent, seed: int):
   table = replay.ReplayTable(
     agent.collect_data_spec, _capacity(settings, source), seed=seed
   )
-  acting = collect.Collector(env, agent, table, seed=seed + ranges.ACTING_SEED)
+  acting = collect.Collector(
+    collecting_environment(settings, env, seed),
+    agent,
+    table,
+    seed=seed + ranges.ACTING_SEED,
+  )
   if source is None:
     return table, acting, None
   data = offline.fill(source, table, agent, env)
   waits = settings.offline_iterations
   return table, offline.OfflineFirst(acting, waits, data), data
+
+
+def collecting_environment(
+  settings: Settings, env, seed: int, first_number: int = 0
+):
+  """The environment to collect in: env, or a vector of its like.
+
+  Args:
+    settings: of the run.
+    env: a PyEnvironment.
+    seed: of the run.
+    first_number: of the environments among all that collect for the run.
+  """
+  count = effective.value('Collector', 'num_environments')
+  if count == 1:
+    return env
+  numbers = range(first_number, first_number + count)
+  seeds = [environments.seed_of(seed, number) for number in numbers]
+  return environments.VectorEnvironment(
+    [
+      functools.partial(load_environment, settings.environment, seed=s)
+      for s in seeds
+    ],
+    mode=effective.value('Collector', 'vectorization_mode'),
+  )
 
 
 def _capacity(settings: Settings, source: datasets.DataSet | None) -> int:
@@ -395,9 +426,19 @@ def _build(
 def _evaluator(settings: Settings, agent, seed: int):
   if settings.environment == environments.NO_SIMULATOR:
     return None
-  envs = [
-    score_environment(settings, seed + i)
+  makers = [
+    functools.partial(score_environment, settings, seed + i)
     for i in range(settings.eval_environments)
   ]
+  in_processes = (
+    len(makers) > 1
+    and effective.value('Collector', 'num_environments') > 1
+    and effective.value('Collector', 'vectorization_mode') == 'async'
+  )
+  envs: Any = (
+    [make() for make in makers]
+    if not in_processes
+    else (environments.VectorEnvironment(makers))
+  )
   act = numpy_actor.NumpyActor(agent.acting_network)
   return evaluate.Evaluator(envs, act, seed=seed)

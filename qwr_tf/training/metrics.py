@@ -103,7 +103,7 @@ class Recorder:
       critic_steps, actor_steps = self._gradient_steps()
       self.offline_steps = actor_steps or critic_steps
     self._returns += collected.episode_returns
-    for name, value in scalars.items():
+    for name, value in {**scalars, **collected.metrics}.items():
       self._scalars.setdefault(name, []).append(float(value))
     self._collected += collected.interactions
     self._collect_seconds += collected.seconds

@@ -115,6 +115,33 @@ def test_windows_equal_those_of_whole_stacks(
       tf.nest.map_structure(np.testing.assert_array_equal, actual, expected)
 
 
+def test_segments_of_two_environments_keep_their_stacks():
+  rng = np.random.default_rng(5)
+  table = replay_table.ReplayTable(_spec(), 60, single_frames=True)
+  streams = [_stream(rng, 120, 9.0, 0.0) for _ in range(2)]
+  stacks = {}
+  for first in range(0, 112, 7):
+    for i, stream in enumerate(streams):
+      rows = [(t, s, n + 1000 * i, f) for t, s, n, f in stream[first:][:7]]
+      stacks |= {row[2]: row[1] for row in rows}
+      step_type, stack, *_ = stream[first + 7]
+      if step_type != _FIRST:  # The episode is cut, or its final row comes.
+        rows.append((_LAST, stack, -1, _FIRST))
+      # A final row that is there already does not begin the next segment.
+      rows = rows[1:] if rows[0][0] == _LAST else rows
+      append = table.append_cut if rows[0][0] == _MID else table.append
+      append(_trajectory(rows))
+    windows = table.gather(tf.constant(_starts(table)), 1)
+    for number, stack in zip(
+      windows.action[:, 0].numpy(), windows.observation[:, 0], strict=True
+    ):
+      np.testing.assert_array_equal(stack, stacks[number])
+  # Old rows are gone, and the newest of both are there.
+  numbers = set(windows.action[:, 0].numpy())
+  assert {110, 1110} & numbers and not {1, 1001} & numbers
+  assert len(numbers) == 60
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('mean_length', [2.0, 30.0])
 def test_as_many_interactions_are_kept_as_with_whole_stacks(mean_length):

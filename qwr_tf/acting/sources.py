@@ -1,0 +1,266 @@
+"""Sources in this process: one environment, or several stepped together."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+from tf_agents.trajectories import time_step as ts
+from tf_agents.trajectories import trajectory
+
+from qwr_tf.acting import numpy_actor
+from qwr_tf.acting.segments import Experience
+from qwr_tf.acting.segments import Segment
+from qwr_tf.policies import behavior_policy
+
+_FIRST, _MID, _LAST = range(3)  # As in `ts.StepType`, but faster.
+
+
+class EnvironmentSource:
+  """One environment."""
+
+  def __init__(
+    self,
+    env,
+    network,
+    *,
+    seed: int,
+    whole_episodes: bool = False,
+    number: int | None = None,
+  ):
+    """Stores the arguments; the environment is reset at the first call.
+
+    Args:
+      env: a PyEnvironment.
+      network: the acting network.
+      seed: of the sampled actions.
+      whole_episodes: whether a call goes on to the end of the episode.
+      number: of the environment, which closes its segments; None: there is no
+        other source, and segments go on where the one before stopped.
+    """
+    self._env = env
+    self._whole_episodes = whole_episodes
+    self._number = number
+    self._rng = np.random.default_rng(seed)
+    self._act = numpy_actor.NumpyActor(network)
+    self._time_step: Any = None  # Reset at the first call.
+    self._return = 0.0
+
+  def collect(
+    self, env_steps: int, check_fn: Callable[[int, int], None]
+  ) -> Experience:
+    """As in `segments.Source`."""
+    self._act.refresh()
+    if self._time_step is None:
+      self._time_step = self._env.reset()
+    frames: list[tuple] = []
+    returns: list[float] = []
+    interactions = 0
+    while interactions < env_steps or (
+      self._whole_episodes and self._time_step.step_type != _FIRST
+    ):
+      interactions += self._step(frames, returns)
+      if interactions > env_steps:
+        check_fn(interactions, interactions - env_steps)
+    # If the episode just ended, add the row of its final observation.
+    if self._time_step.step_type == _LAST:
+      self._step(frames, returns)
+    continues = self._number is not None and frames[0][0].step_type == _MID
+    is_cut = self._number is not None and self._time_step.step_type == _MID
+    if is_cut:
+      frames.append(self._cut())
+    segment = Segment(_stack(frames), self._number or 0, continues, is_cut)
+    return Experience([segment], interactions, returns)
+
+  def _step(self, frames: list[tuple], returns: list[float]) -> int:
+    """Takes a step and adds its frame; returns the interactions, 0 or 1."""
+    time_step = self._time_step
+    action, params = self._act(time_step.observation, self._rng)
+    next_time_step = self._env.step(action)
+    frames.append((time_step, action, params, next_time_step))
+    self._time_step = next_time_step
+    if time_step.step_type == _LAST:
+      return 0
+    self._return += float(next_time_step.reward)
+    if next_time_step.step_type == _LAST:
+      # Before reward clipping, if the environment records that.
+      score = getattr(self._env, 'episode_return', None)
+      returns.append(self._return if score is None else score)
+      self._return = 0.0
+    return 1
+
+  def _cut(self) -> tuple:
+    """The frame of an episode that is cut here."""
+    now = self._time_step
+    action, params = self._act(now.observation, None)
+    start = ts.restart(now.observation)
+    return now._replace(step_type=_LAST), action, params, start
+
+  def state(self) -> dict[str, Any]:
+    """As in `segments.Source`."""
+    has_begun = self._time_step is not None
+    return {
+      'rng': self._rng.bit_generator.state,
+      'episode_return': self._return,
+      'environment': self._env.get_state() if has_begun else None,
+    }
+
+  def restore(self, state: Mapping[str, Any]) -> None:
+    """As in `segments.Source`.
+
+    If the environment cannot replay its episode, a new one begins, with a
+    warning; the table ends the old episode as a time limit would.
+    """
+    self._rng.bit_generator.state = state['rng']
+    self._return, self._time_step = 0.0, None
+    if state['environment'] is None:
+      return
+    try:
+      self._env.set_state(state['environment'])
+    except ValueError as error:
+      logging.warning('%s. A new episode begins.', error)
+      return
+    self._return = state['episode_return']
+    self._time_step = self._env.current_time_step()
+
+
+class VectorSource:
+  """N environments with one forward pass for all."""
+
+  def __init__(
+    self,
+    env,
+    network,
+    *,
+    seed: int,
+    whole_episodes: bool = False,
+    first_number: int = 0,
+  ):
+    """Stores the arguments.
+
+    Args:
+      env: a `VectorEnvironment`.
+      network: the acting network.
+      seed: of the sampled actions.
+      whole_episodes: whether a call goes on to the end of all N episodes.
+        Environments that wait for others are stepped on; these steps are
+        dropped and not counted.
+      first_number: of the N environments.
+    """
+    self._env = env
+    self._whole_episodes = whole_episodes
+    self._first_number = first_number
+    self._rng = np.random.default_rng(seed)
+    self._act = numpy_actor.NumpyActor(network)
+    self._time_step: Any = None
+    self._returns = np.zeros(env.num_envs)
+
+  def collect(
+    self, env_steps: int, check_fn: Callable[[int, int], None]
+  ) -> Experience:
+    """As in `segments.Source`."""
+    self._act.refresh()
+    if self._time_step is None:
+      self._time_step = self._env.reset()
+    frames: list[tuple] = []
+    returns: list[float] = []
+    interactions = 0
+    # A final row is written by the call in which its episode ends.
+    is_kept = self._time_step.step_type != _LAST
+    kept = []  # Which rows of the frames are kept.
+    while interactions < env_steps or (self._whole_episodes and is_kept.any()):
+      kept.append(is_kept)
+      interactions += self._step(frames, returns, is_kept)
+      is_kept = np.ones_like(is_kept) if interactions < env_steps else is_kept
+      if interactions >= env_steps and self._whole_episodes:
+        is_kept = is_kept & (self._time_step.step_type != _FIRST)
+      if interactions > env_steps:
+        check_fn(interactions, interactions - env_steps)
+    frames.append(self._final_frame())  # Kept where a segment is open.
+    kept.append(np.zeros_like(is_kept))
+    rows = _stack(frames)  # [steps + 1, N, ...]
+    places = np.array(kept).T
+    segments = [
+      self._segment(rows, np.flatnonzero(places[i]), i)
+      for i in range(self._env.num_envs)
+      if places[i].any()
+    ]
+    if self._whole_episodes:
+      self._time_step, self._returns = self._env.reset(), 0.0 * self._returns
+    cuts = {'cut_transitions': float(sum(s.is_cut for s in segments))}
+    return Experience(segments, interactions, returns, cuts)
+
+  def _step(self, frames: list[tuple], returns: list[float], is_kept) -> int:
+    """Steps all environments; returns the number of interactions."""
+    time_step = self._time_step
+    actions, params = self._act(time_step.observation, self._rng)
+    next_time_step = self._env.step(actions)
+    frames.append((time_step, actions, params, next_time_step))
+    self._time_step = next_time_step
+    is_transition = is_kept & (time_step.step_type != _LAST)
+    self._returns[is_transition] += next_time_step.reward[is_transition]
+    for i in np.flatnonzero(
+      is_transition & (next_time_step.step_type == _LAST)
+    ):
+      returns.append(self._env.scores.get(int(i), float(self._returns[i])))
+      self._returns[i] = 0.0
+    return int(is_transition.sum())
+
+  def _final_frame(self) -> tuple:
+    """Where episodes are cut, and final rows of those that just ended."""
+    now = self._time_step
+    actions, params = self._act(now.observation, None)
+    start = ts.restart(now.observation, batch_size=self._env.num_envs)
+    last = np.full_like(now.step_type, _LAST)
+    return now._replace(step_type=last), actions, params, start
+
+  def _segment(self, rows, places: np.ndarray, i: int) -> Segment:
+    """The rows of environment i that are kept, and a final one."""
+    step_types = rows.step_type[:, i]
+    is_cut = False
+    if step_types[places[-1]] != _LAST:
+      places = np.append(places, places[-1] + 1)
+      is_cut = self._time_step.step_type[i] != _LAST
+    return Segment(
+      tf.nest.map_structure(lambda x: x[places, i], rows),
+      self._first_number + i,
+      bool(step_types[places[0]] == _MID),
+      bool(is_cut),
+    )
+
+  def state(self) -> dict[str, Any]:
+    """As in `segments.Source`."""
+    has_begun = self._time_step is not None
+    return {
+      'rng': self._rng.bit_generator.state,
+      'episode_returns': self._returns.tolist(),
+      'environments': self._env.get_state() if has_begun else None,
+    }
+
+  def restore(self, state: Mapping[str, Any]) -> None:
+    """As in `segments.Source`."""
+    self._rng.bit_generator.state = state['rng']
+    self._returns, self._time_step = np.zeros(self._env.num_envs), None
+    if state['environments'] is not None:
+      self._time_step = self._env.set_state(state['environments'])
+      goes_on = self._time_step.step_type != _FIRST
+      self._returns = np.where(goes_on, state['episode_returns'], 0.0)
+
+
+def _stack(frames: list[tuple]) -> trajectory.Trajectory:
+  """Frames (time_step, action, params, next time_step) to rows [N, ...]."""
+  time_steps, action, params, next_time_steps = zip(*frames, strict=True)
+  return trajectory.Trajectory(
+    step_type=np.asarray([t.step_type for t in time_steps], np.int32),
+    observation=np.asarray([t.observation for t in time_steps]),
+    action=np.asarray(action),
+    policy_info={
+      behavior_policy.DIST_PARAMS: {
+        name: np.asarray([p[name] for p in params]) for name in params[0]
+      }
+    },
+    next_step_type=np.asarray([t.step_type for t in next_time_steps], np.int32),
+    reward=np.asarray([t.reward for t in next_time_steps], np.float32),
+    discount=np.asarray([t.discount for t in next_time_steps], np.float32),
+  )
