@@ -19,6 +19,8 @@ from qwr_tf.acting import collect
 from qwr_tf.acting import evaluate
 from qwr_tf.acting import numpy_actor
 from qwr_tf.acting import offline
+from qwr_tf.acting import segments
+from qwr_tf.acting import sources
 from qwr_tf.agents import awac_agent  # noqa: F401, gin files name it.
 from qwr_tf.agents import awr_agent  # noqa: F401, gin files name it.
 from qwr_tf.agents import exact_reuse  # noqa: F401, gin files name it.
@@ -358,19 +360,36 @@ def score_environment(settings: Settings, seed: int, **kwargs):
   return load_environment(name, seed=seed, **kwargs)
 
 
-def own_experience(settings: Settings, env, agent, seed: int):
-  """A table that this process fills: with the data set, and by acting."""
+def own_experience(
+  settings: Settings,
+  env,
+  agent,
+  seed: int,
+  source_fn: Callable[..., segments.Source] | None = None,
+):
+  """A table that this process fills: with the data set, and by acting.
+
+  Args:
+    settings: of the run.
+    env: a PyEnvironment.
+    agent: acts.
+    seed: of the run.
+    source_fn: makes the source of experience that comes from elsewhere, given
+      the acting network.
+  """
   source = None
   if settings.dataset is not None:
     source = offline.open_data_set(settings.dataset, settings.environment, seed)
   table = replay.ReplayTable(
     agent.collect_data_spec, _capacity(settings, source), seed=seed
   )
+  elsewhere = source_fn(agent.acting_network) if source_fn else None
   acting = collect.Collector(
-    collecting_environment(settings, env, seed),
+    env if elsewhere else _collecting_environment(settings, env, seed),
     agent,
     table,
     seed=seed + ranges.ACTING_SEED,
+    source=elsewhere,
   )
   if source is None:
     return table, acting, None
@@ -379,7 +398,7 @@ def own_experience(settings: Settings, env, agent, seed: int):
   return table, offline.OfflineFirst(acting, waits, data), data
 
 
-def collecting_environment(
+def _collecting_environment(
   settings: Settings, env, seed: int, first_number: int = 0
 ):
   """The environment to collect in: env, or a vector of its like.
@@ -401,6 +420,35 @@ def collecting_environment(
       for s in seeds
     ],
     mode=effective.value('Collector', 'vectorization_mode'),
+  )
+
+
+def collecting_source(
+  settings: Settings, seed: int, number: int, is_alone: bool
+) -> tuple[Any, segments.Source]:
+  """(acting network, source) of one of several collecting processes.
+
+  Args:
+    settings: of the run.
+    seed: of the run.
+    number: of the process. Number 0 acts as the run's own process would.
+    is_alone: whether there is no other process.
+  """
+  count = effective.value('Collector', 'num_environments')
+  first = number * count
+  seeds = environments.seed_of(seed, first), seed + ranges.ACTING_SEED
+  env = load_environment(settings.environment, seed=seeds[0])
+  network = agent_for(env, seed=seed).acting_network
+  options = {
+    'seed': environments.seed_of(seeds[1], number),
+    'whole_episodes': effective.value('Collector', 'whole_episodes'),
+  }
+  if count == 1:
+    options['number'] = None if is_alone else number
+    return network, sources.EnvironmentSource(env, network, **options)
+  vector = _collecting_environment(settings, env, seed, first)
+  return network, sources.VectorSource(
+    vector, network, first_number=first, **options
   )
 
 

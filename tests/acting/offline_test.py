@@ -624,7 +624,7 @@ def test_streams_of_one_seed_are_apart(monkeypatch):
   seeds = {}
 
   def noted(name):
-    return lambda *_, seed: seeds.setdefault(name, seed)
+    return lambda *_, seed, **__: seeds.setdefault(name, seed)
 
   monkeypatch.setattr(collect, 'Collector', noted('acting'))
   monkeypatch.setattr(evaluate, 'Evaluator', noted('evaluating'))
