@@ -15,7 +15,7 @@ _REQUIRED = [
   'ale-py>=0.10.2',  # From this version on the ROMs are bundled.
   'filelock>=3.20',
   'gin-config>=0.5,<0.6',
-  'gymnasium>=1.1,<1.4',  # Autoreset modes; 1.4 needs a newer typing-extensions.
+  'gymnasium>=1.1,<1.4',  # 1.4 needs a newer typing-extensions.
   'h5py>=3.1',  # Data sets; TensorFlow brings it.
   'matplotlib',  # The learning curve at the end of a run.
   'mujoco>=3.1.6,<5',
