@@ -18,14 +18,7 @@ import pathlib
 
 from absl import flags
 
-from qwr_tf import datasets
-from qwr_tf import evaluation
-from qwr_tf.acting import offline
 from qwr_tf.config import command
-from qwr_tf.config import gin_files
-from qwr_tf.config.errors import ConfigError
-from qwr_tf.runs import progress_bar
-from qwr_tf.serving import saved_policy
 
 flags.declare_key_flag('gin_file')
 flags.declare_key_flag('gin_bindings')
@@ -57,6 +50,17 @@ _MAX_STEPS = flags.DEFINE_integer(
   'max_steps', 200_000, 'Of larger data sets some episodes are left out.'
 )
 _SEED = flags.DEFINE_integer('seed', 0, 'Of the critics.', lower_bound=0)
+
+command.answer_help(__name__)
+
+# isort: split
+from qwr_tf import datasets
+from qwr_tf import evaluation
+from qwr_tf.acting import offline
+from qwr_tf.config import gin_files
+from qwr_tf.config.errors import ConfigError
+from qwr_tf.runs import progress_bar
+from qwr_tf.serving import saved_policy
 
 
 def _split(

@@ -106,6 +106,7 @@ def doubly_robust(
 
 def log_weights(episodes: Episodes) -> np.ndarray:
   """Logarithm of rho_t, [N]."""
+  assert episodes.log_ratios is not None
   sums = np.cumsum(episodes.log_ratios)
   starts = np.flatnonzero(episodes.is_first)
   return sums - (sums - episodes.log_ratios)[starts][episodes.episode]

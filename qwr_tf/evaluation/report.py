@@ -1,6 +1,7 @@
 """An evaluation as a page: a table, a picture, and what can be concluded."""
 
 import csv
+import functools
 import io
 import math
 import pathlib
@@ -129,12 +130,10 @@ class Report(NamedTuple):
   def write(self, folder: pathlib.Path) -> None:
     """Writes evaluation.md, .csv and .png; raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, content in (
-      ('png', self.picture()),
-      ('csv', self.csv()),
-      ('md', self.markdown()),
-    ):
-      atomic_files.write_atomically(folder / f'evaluation.{name}', content)
+    write = atomic_files.write_atomically
+    write(folder / 'evaluation.png', self.picture())
+    write(folder / 'evaluation.csv', self.csv())
+    write(folder / 'evaluation.md', self.markdown())
 
 
 def _number(value: float, missing: str) -> str:
@@ -252,11 +251,8 @@ def _weighing(
     (WIS, estimators.importance_sampling),
     (DR, estimators.doubly_robust),
   ):
-    interval = estimators.bootstrap(
-      lambda counts, f=function: f(episodes, gamma, counts=counts),
-      episodes.number,
-    )
-    rows.append(Row(name, *interval))
+    estimate = functools.partial(function, episodes, gamma, True)
+    rows.append(Row(name, *estimators.bootstrap(estimate, episodes.number)))
   size = estimators.effective_sample_size(episodes)
   note = f'of {episodes.number} episodes'
   return [*rows, Row('effective sample size', size, note=note)], size

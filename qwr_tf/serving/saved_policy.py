@@ -76,6 +76,19 @@ class SavedPolicy:
       'evaluated; Categorical and Gaussian ones can.'
     )
 
+  def actions(
+    self, observations: tf.Tensor, seed: int, mode: bool = False
+  ) -> np.ndarray:
+    """Sampled or most likely actions for [B, ...], as the environment's."""
+    if mode:
+      outputs = self._signatures['serving_default'](observation=observations)
+    else:
+      self._signature('sample')  # Raises.
+      outputs = self._signatures['sample'](
+        observation=observations, seed=tf.constant([seed, 1], tf.int64)
+      )
+    return outputs['action'].numpy()
+
   def spaces(self) -> evaluation.Spaces:
     """What the policy observes and does.
 
@@ -87,8 +100,9 @@ class SavedPolicy:
         environments.space_of(self.metadata[name])
         for name in ('observation_space', 'action_space')
       )
-      specs = environments.specs_of(observation, action)
-      return evaluation.Spaces(*specs, environments.action_bounds(action))
+      time_step, action_spec = environments.specs_of(observation, action)
+      bounds = environments.action_bounds(action)
+      return evaluation.Spaces(time_step, action_spec, bounds)
     except (KeyError, ValueError) as error:
       raise ConfigError(f'{self.path}: {error}') from error
 

@@ -108,6 +108,10 @@ class Run:
     """Interactions made so far."""
     return self._recorder.interactions
 
+  def facts(self) -> dict[str, Any]:
+    """run.json as it would be now, for an export on the way."""
+    return self._folder.content(self._results({}, finished=False))
+
   def train(self) -> dict[str, Any]:
     """Runs to the last interaction; returns the results, as in run.json.
 

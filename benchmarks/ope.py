@@ -1,0 +1,341 @@
+"""Off-policy estimates beside true returns.
+
+    python -m benchmarks.ope [--environments=CartPole-v1,HalfCheetah-v4,…]
+
+1. Two training runs: the policies along the first are evaluated, those along
+the second act. 2. Records whole episodes of several of the latter, mixed.
+3. Plays the policies for their true returns and evaluates them from the data:
+results/benchmarks/ope.csv. 4. Prints Spearman's correlation of FQE with the
+true return and the regret of the policy it chooses, and draws
+results/benchmarks/ope.png. Whatever is there already is kept. Where estimates
+rank badly, the column `doubts` must say so.
+"""
+
+from qwr_tf.config import startup  # noqa: F401, before TensorFlow.
+
+# isort: split
+import contextlib
+import csv
+import itertools
+import pathlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from absl import flags
+from scipy import stats
+
+from benchmarks import raw_rows
+from qwr_tf import datasets
+from qwr_tf import environments
+from qwr_tf import evaluation
+from qwr_tf import serving
+from qwr_tf.acting import recording
+from qwr_tf.config import command
+from qwr_tf.config import gin_files
+from qwr_tf.evaluation import report
+from qwr_tf.runs import atomic_files
+from qwr_tf.serving import saved_policy
+from qwr_tf.training import experiment
+from qwr_tf.training import training_command
+
+
+class _Task(NamedTuple):
+  """How policies of different quality are made.
+
+  Attributes:
+    preset: gin file.
+    bindings: of both runs.
+    every: interactions between policies.
+    actors: interactions of the recorded policies.
+    episodes: recorded of each.
+  """
+
+  preset: str
+  bindings: tuple[str, ...]
+  every: int
+  actors: tuple[int, ...]
+  episodes: int
+
+
+_MUJOCO = ('mlp_torso.units = (128, 128)', 'iterate.batch_size = 128')
+_TASKS = {
+  'CartPole-v1': _Task(
+    'qwr.gin',
+    (
+      'run.interactions = 5000',
+      'QwrAgent.backup_actions = @enumerated_behavior_actions',
+      'QwrAgent.regression_actions = @enumerated_behavior_actions',
+      'Collector.env_steps = 200',
+      'iterate.critic_steps = 100',
+      'iterate.actor_steps = 100',
+      'mlp_torso.units = (64, 64)',
+      'actor/Adam.learning_rate = 5e-4',
+    ),
+    400,
+    (400, 1600, 2800, 4000),
+    40,
+  ),
+  'HalfCheetah-v4': _Task(
+    'mujoco_100k.gin',
+    ('run.interactions = 10000', *_MUJOCO),
+    1000,
+    (3000, 6000, 9000),
+    10,
+  ),
+  'Hopper-v4': _Task(
+    'mujoco_100k.gin',
+    ('run.interactions = 10000', *_MUJOCO),
+    1000,
+    (3000, 6000, 9000),
+    60,
+  ),
+}
+
+_ENVIRONMENTS = flags.DEFINE_list('environments', list(_TASKS), 'Which.')
+_STAGES = flags.DEFINE_list(
+  'stages', ['train', 'record', 'evaluate', 'verdict'], 'Which.'
+)
+_WORK_DIR = flags.DEFINE_string('work_dir', 'runs/ope', 'Of runs and data.')
+_RESULTS = flags.DEFINE_string(
+  'results', str(raw_rows.path_of('ope')), 'CSV of the rows.'
+)
+_EPISODES = flags.DEFINE_integer('episodes', 20, 'Behind a true return.')
+_STEPS = flags.DEFINE_integer('steps', 2000, 'Gradient steps of a critic.')
+_MEMBERS = flags.DEFINE_integer('members', 3, 'Critics.', lower_bound=2)
+_MODE_ACTION = flags.DEFINE_bool(
+  'mode_action', False, 'Evaluate the most likely actions, no samples.'
+)
+_RUN = flags.DEFINE_string('run', None, 'Of the process that trains.')
+
+_GAMMA = 0.99
+_DATA = 'mixed'
+
+
+def _work(*parts: str) -> pathlib.Path:
+  return pathlib.Path(_WORK_DIR.value, *parts)
+
+
+def _policies(environment: str) -> list[pathlib.Path]:
+  return sorted(_work(environment, 'policies-0').glob('[0-9]*'))
+
+
+def _train(environment: str) -> None:
+  task = _TASKS[environment]
+  for seed in ('0', '1'):
+    root_dir = _work(environment, f'run-{seed}')
+    bindings = (
+      f"run.environment = '{environment}'",
+      f'run.eval_every_env_steps = {task.every}',
+      'run.eval_episodes = 1',
+      'run.final_eval_episodes = 1',
+      *task.bindings,
+    )
+    subprocess.run(
+      [
+        *(sys.executable, '-m', 'benchmarks.ope'),
+        f'--run={_work(environment, f"policies-{seed}")}',
+        f'--gin_file={task.preset}',
+        *(f'--gin_bindings={binding}' for binding in bindings),
+        f'--seed={seed}',
+        f'--root_dir={root_dir}',
+      ],
+      check=True,
+    )
+
+
+def _train_here() -> None:
+  """A run that exports its policy before every evaluation."""
+
+  def export(phase: str, run) -> None:
+    folder = pathlib.Path(_RUN.value, f'{run.interactions:07d}')
+    if phase == 'evaluation' and not folder.exists():
+      serving.export(run.parts.agent, run.facts(), folder)
+
+  training_command.run(
+    training_command.configuration(), serving.export, hook=export
+  )
+
+
+def _record(environment: str) -> None:
+  path = _work(environment, _DATA)
+  if path.exists():
+    return
+  task = _TASKS[environment]
+  with experiment.load_environment(environment) as wrapped:
+    played = [
+      itertools.islice(
+        recording.play(
+          wrapped.env,
+          saved_policy.SavedPolicy(
+            _work(environment, 'policies-1', f'{actor:07d}')
+          ).sampler(actor),
+          actor,
+        ),
+        task.episodes,
+      )
+      for actor in task.actors
+    ]
+    # One of each in turn: any part of the file has all of them.
+    episodes = itertools.chain(*zip(*played, strict=True))
+    metadata = environments.minari_metadata(wrapped.env)
+    datasets.write(path, episodes, metadata)
+
+
+def _returns(
+  environment: str, policy: saved_policy.SavedPolicy
+) -> tuple[np.ndarray, np.ndarray]:
+  """(discounted, undiscounted) returns of episodes played at once."""
+  count = _EPISODES.value
+  with contextlib.ExitStack() as stack:
+    envs = [
+      stack.enter_context(experiment.load_environment(environment)).env
+      for _ in range(count)
+    ]
+    observations = np.stack(
+      [env.reset(seed=2**20 + i)[0] for i, env in enumerate(envs)]
+    )
+    totals = np.zeros([2, count])
+    playing, step = np.ones(count, bool), 0
+    while playing.any():
+      batch = tf.constant(observations, tf.float32)
+      actions = policy.actions(batch, step, _MODE_ACTION.value)
+      for i in np.flatnonzero(playing):
+        observations[i], reward, terminated, truncated, _ = envs[i].step(
+          actions[i]
+        )
+        totals[:, i] += np.array([_GAMMA**step, 1.0]) * reward
+        playing[i] = not (terminated or truncated)
+      step += 1
+  return totals[0], totals[1]
+
+
+def _rows() -> list[dict[str, str]]:
+  path = pathlib.Path(_RESULTS.value)
+  if not path.exists():
+    return []
+  with open(path, newline='') as f:
+    return list(csv.DictReader(f))
+
+
+def _todo(environment: str) -> Iterator[pathlib.Path]:
+  done = {(row['environment'], row['policy']) for row in _rows()}
+  for path in _policies(environment):
+    if (environment, path.name) not in done:
+      yield path
+
+
+def _evaluate(environment: str) -> None:
+  data = str(_work(environment, _DATA))
+  for path in _todo(environment):
+    policy = saved_policy.SavedPolicy(path)
+    discounted, plain = _returns(environment, policy)
+    found = evaluation.evaluate(
+      evaluation.EvaluatedPolicy(
+        policy.distribution, _MODE_ACTION.value, path.name
+      ),
+      lambda: datasets.DataSet(data),
+      policy.spaces(),
+      gamma=_GAMMA,
+      fit=evaluation.Fit(steps=_STEPS.value, members=_MEMBERS.value),
+    )
+    row = {
+      'environment': environment,
+      'data': _DATA,
+      'policy': path.name,
+      'true_return': plain.mean(),
+      'true_discounted': discounted.mean(),
+      'true_error': discounted.std(ddof=1) / np.sqrt(len(discounted)),
+      'data_discounted': found.row(report.DATA).value,
+    }
+    for name, column in (
+      (report.FQE, 'fqe'),
+      (report.WIS, 'wis'),
+      (report.DR, 'dr'),
+    ):
+      _, row[column], row[f'{column}_low'], row[f'{column}_high'], _ = (
+        found.row(name)
+      )
+    row |= {
+      'off_support': found.row('states off support').value,
+      'hardly_taken': found.row('states mu hardly covers').value,
+      'slope': found.row('TD error on advantage').value,
+      'bias': found.row('bias by TD errors').value,
+      'doubts': ' '.join(found.doubts),
+    }
+    cells = {k: _cell(value) for k, value in row.items()}
+    raw_rows.add(pathlib.Path(_RESULTS.value), [cells])
+    print(environment, path.name, cells['true_discounted'], cells['fqe'])
+
+
+def _cell(value: Any) -> str:
+  return f'{value:.5g}' if isinstance(value, float) else str(value)
+
+
+def _verdict(environments: list[str]) -> None:
+  """Ranks and regrets, and the picture."""
+  import matplotlib
+
+  matplotlib.use('Agg')
+  from matplotlib import pyplot
+
+  figure, axes = pyplot.subplots(
+    1, len(environments), figsize=(3.6 * len(environments), 3.4),
+    layout='constrained', squeeze=False,
+  )  # fmt: skip
+  correlations = []
+  for panel, environment in zip(axes[0], environments, strict=True):
+    rows = [r for r in _rows() if r['environment'] == environment]
+    true, discounted, fqe, low, high = (
+      np.array([float(row[name]) for row in rows])
+      for name in (
+        'true_return', 'true_discounted', 'fqe', 'fqe_low', 'fqe_high',
+      )
+    )  # fmt: skip
+    rank = float(stats.spearmanr(fqe, true).statistic)
+    correlations.append(rank)
+    chosen = true[np.argmax(fqe)]
+    regret = (true.max() - chosen) / abs(true.max())
+    covered = np.mean((low <= discounted) & (discounted <= high))
+    doubted = sum(bool(row['doubts']) for row in rows)
+    print(
+      f'{environment:16}{len(rows)} policies, Spearman {rank:.2f}, regret '
+      f'{regret:.0%}, intervals cover {covered:.0%}, {doubted} doubted'
+    )
+    panel.errorbar(
+      discounted, fqe, yerr=[fqe - low, high - fqe], fmt='o', lw=0.7, ms=4
+    )
+    panel.axline((discounted[0],) * 2, slope=1, color='0.4', ls=':')
+    panel.axhline(
+      float(rows[0]['data_discounted']), color='0.6', lw=0.8, label='data'
+    )
+    panel.set(
+      xlabel='true discounted return', title=f'{environment}, {rank:.2f}'
+    )
+  print(f'median Spearman {np.median(correlations):.2f}')
+  axes[0, 0].set(ylabel='FQE')
+  picture = pathlib.Path(_RESULTS.value).with_suffix('.png')
+  with atomic_files.new_file(picture) as path:
+    figure.savefig(path, dpi=150)
+
+
+def main() -> None:
+  """The stages, one after the other."""
+  if _RUN.value:
+    _train_here()
+    return
+  gin_files.parse([], [])
+  stages = {'train': _train, 'record': _record, 'evaluate': _evaluate}
+  for environment in _ENVIRONMENTS.value:
+    for name, stage in stages.items():
+      if name in _STAGES.value:
+        stage(environment)
+  if 'verdict' in _STAGES.value:
+    _verdict(_ENVIRONMENTS.value)
+
+
+if __name__ == '__main__':
+  command.run(main)
