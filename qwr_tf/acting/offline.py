@@ -89,7 +89,17 @@ def open_data_set(
   return data
 
 
-def fill(data: datasets.DataSet, table, agent, env) -> datasets.Summary:
+def split_of(data: datasets.DataSet, environment: str) -> datasets.Split:
+  """The episodes that a run learns from, and those that are held out."""
+  share = data.held_out_share
+  if share is None:
+    share = 0.2 if environment == environments.NO_SIMULATOR else 0.0
+  return datasets.Split(share, data.split_seed)
+
+
+def fill(
+  data: datasets.DataSet, table, agent, env, split: datasets.Split
+) -> datasets.Summary:
   """Reads a data set into an empty table and into the agent's normaliser.
 
   Args:
@@ -98,6 +108,7 @@ def fill(data: datasets.DataSet, table, agent, env) -> datasets.Summary:
     agent: its rows hold mu.
     env: a `GymnasiumWrapper` like the recorded environment, with its action
       bounds, clipping of rewards and meaning of time limits.
+    split: held-out episodes are left out.
 
   Raises:
     ValueError: in one line with file, episode and field.
@@ -110,6 +121,7 @@ def fill(data: datasets.DataSet, table, agent, env) -> datasets.Summary:
       normalizer=agent.acting_network.normalizer,
       reward_fn=env.clipped,
       timeout_is_terminal=env.timeout_is_terminal,
+      keep=split.is_learned_from if split.share else None,
     )
   except tf.errors.InvalidArgumentError as error:
     if replay.OTHER_STACKS not in error.message:

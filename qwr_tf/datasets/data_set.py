@@ -3,7 +3,7 @@
 import contextlib
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import gin
 import numpy as np
@@ -13,6 +13,7 @@ from tf_agents.trajectories import trajectory
 
 from qwr_tf import environments
 from qwr_tf.config.ranges import PositiveInt
+from qwr_tf.config.ranges import Range
 from qwr_tf.datasets import actions
 from qwr_tf.datasets import behavior
 from qwr_tf.datasets import minari_layout
@@ -63,6 +64,8 @@ class DataSet:
     clip_actions: bool = False,
     max_episode_steps: int | None = None,
     chunk_steps: PositiveInt = 10_000,
+    held_out_share: Annotated[float, Range(0, 0.5)] | None = None,
+    split_seed: int = 0,
     seed: int = 0,
   ):
     """Opens the data set.
@@ -80,6 +83,9 @@ class DataSet:
       max_episode_steps: time limit at which episodes are cut, for files of
         D4RL's layout without `timeouts`.
       chunk_steps: steps in memory beside the table.
+      held_out_share: of the episodes, which a run does not learn from but
+        is evaluated on; None: 0.2 without a simulator, else 0.
+      split_seed: of the choice of these episodes.
       seed: of the samples that are drawn anew.
 
     Raises:
@@ -87,6 +93,7 @@ class DataSet:
     """
     self.path = path
     self._source = sources.open_source(pathlib.Path(path), max_episode_steps)
+    self.held_out_share, self.split_seed = held_out_share, split_seed
     self._clip_actions = clip_actions
     self._behavior_fn = behavior_fn
     self._recorded_behavior = recorded_behavior

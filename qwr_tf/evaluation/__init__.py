@@ -4,6 +4,7 @@ from qwr_tf.evaluation.evaluation import Spaces
 from qwr_tf.evaluation.evaluation import evaluate
 from qwr_tf.evaluation.fitted_q import Fit
 from qwr_tf.evaluation.policies import EvaluatedPolicy
+from qwr_tf.evaluation.report import FQE
 from qwr_tf.evaluation.report import Report
 
-__all__ = ['EvaluatedPolicy', 'Fit', 'Report', 'Spaces', 'evaluate']
+__all__ = ['FQE', 'EvaluatedPolicy', 'Fit', 'Report', 'Spaces', 'evaluate']

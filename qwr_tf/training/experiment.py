@@ -37,6 +37,7 @@ from qwr_tf.config.ranges import PositiveFloat
 from qwr_tf.config.ranges import PositiveInt
 from qwr_tf.config.ranges import Range
 from qwr_tf.ops import augmentation  # noqa: F401, gin files name it.
+from qwr_tf.training import off_policy as off_policy_lib
 
 _keras = tf.keras.optimizers
 # A number or a schedule, and two ways to clip.
@@ -298,6 +299,8 @@ class RunParts(NamedTuple):
     evaluator: plays episodes in an environment of its own; None without a
       simulator.
     data: the data set in the table; None if the table began empty.
+    split: of its episodes.
+    off_policy: evaluates on those held out, without a simulator.
   """
 
   agent: qwr_agent.QwrAgent
@@ -306,6 +309,8 @@ class RunParts(NamedTuple):
   iterations: Iterator
   evaluator: evaluate.Evaluator | None
   data: datasets.Summary | None = None
+  split: datasets.Split | None = None
+  off_policy: off_policy_lib.OffPolicyEvaluator | None = None
 
   @property
   def data_return(self) -> float | None:
@@ -393,7 +398,8 @@ def own_experience(
   )
   if source is None:
     return table, acting, None
-  data = offline.fill(source, table, agent, env)
+  split = offline.split_of(source, settings.environment)
+  data = offline.fill(source, table, agent, env, split)
   waits = settings.offline_iterations
   return table, offline.OfflineFirst(acting, waits, data), data
 
@@ -468,7 +474,18 @@ def _build(
   table, collector, data = experience_fn(settings, env, agent, seed)
   evaluator = _evaluator(settings, agent, seed + ranges.EVALUATION_SEED)
   iterations = qwr_agent.iterate(agent, table, collector)
-  return RunParts(agent, table, collector, iterations, evaluator, data)
+  parts = RunParts(agent, table, collector, iterations, evaluator, data)
+  if settings.dataset is None:
+    return parts
+  source = offline.open_data_set(settings.dataset, settings.environment)
+  source.close()
+  split = offline.split_of(source, settings.environment)
+  instead = None
+  if evaluator is None:
+    instead = off_policy_lib.evaluator(
+      agent, env, settings.dataset, split, seed
+    )
+  return parts._replace(split=split, off_policy=instead)
 
 
 def _evaluator(settings: Settings, agent, seed: int):

@@ -14,7 +14,7 @@ _RETURNS: tuple[tuple[str, str, dict[str, Any]], ...] = (
   ('eval_return_mode', 'evaluation, mode action', dict(ms=8)),
 )
 # Drawn where there are no returns.
-_LEARNED = ('q_mean', 'critic_loss', 'actor_loss')
+_LEARNED = (metrics.FQE_VALUE, 'q_mean', 'critic_loss', 'actor_loss')
 
 
 def draw(rows: Rows, title: str, data_return: float | None = None) -> bytes:
@@ -39,10 +39,15 @@ def draw(rows: Rows, title: str, data_return: float | None = None) -> bytes:
     figure, axes = pyplot.subplots(figsize=(7, 4.2), layout='constrained')
     _draw_returns(axes, rows, data_return)
   else:
+    is_evaluated = bool(_points(rows, metrics.FQE_VALUE))
+    learned = _LEARNED if is_evaluated else _LEARNED[1:]
     figure, panels = pyplot.subplots(
-      len(_LEARNED), sharex=True, figsize=(7, 6.3), layout='constrained'
+      len(learned),
+      sharex=True,
+      figsize=(7, 2.1 * len(learned)),
+      layout='constrained',
     )
-    _draw_learned(panels, rows)
+    _draw_learned(panels, rows, learned)
   figure.axes[0].set(title=title)
   picture = io.BytesIO()
   figure.savefig(picture, format='png', dpi=150)
@@ -69,8 +74,8 @@ def _draw_returns(axes, rows: Rows, data_return: float | None) -> None:
     axes.legend(frameon=False)
 
 
-def _draw_learned(panels, rows: Rows) -> None:
-  for axes, column in zip(panels, _LEARNED, strict=True):
+def _draw_learned(panels, rows: Rows, columns: Sequence[str]) -> None:
+  for axes, column in zip(panels, columns, strict=True):
     if points := _points(rows, column):
       axes.plot(*zip(*points, strict=True), marker='.')
     axes.set(ylabel=column)

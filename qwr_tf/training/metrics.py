@@ -35,6 +35,7 @@ COLUMNS = (
   'train_steps_per_second',
   'offline_steps',
 )
+FQE_VALUE = 'fqe_value'  # Only without a simulator.
 
 _COUNTERS = (*COLUMNS[:4], 'offline_steps')
 SCORES = COLUMNS[6:9]  # Those of an evaluation.

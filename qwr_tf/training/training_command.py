@@ -96,6 +96,8 @@ def _report(
   score = scores['eval_return_mode']
   if score is None:
     print('score   none, as there is no simulator')
+    for line in results.get('evaluation', {}).get('lines', ()):
+      print(line)
   else:
     print(
       f'score   {score:.1f} with the mode action, '

@@ -8,10 +8,12 @@ from typing import Any
 
 from absl import logging
 
+from qwr_tf import evaluation as evaluation_lib
 from qwr_tf import replay
 from qwr_tf.acting import interrupts
 from qwr_tf.acting import offline
 from qwr_tf.config import gin_files
+from qwr_tf.config.errors import ConfigError
 from qwr_tf.runs import atomic_files
 from qwr_tf.runs import checkpoints
 from qwr_tf.runs import progress_bar
@@ -85,11 +87,14 @@ class Run:
       {'collector': parts.collector, 'recorder': recorder, 'folder': folder},
       folder.run_id,
     )
+    self._off_policy_report: evaluation_lib.Report | None = None
+    of_fqe = (metrics.FQE_VALUE,) if parts.off_policy else ()
+    self._columns = (*metrics.COLUMNS, *of_fqe)
     self._saved_iteration = -1
     self._saved_time = time.monotonic()
     if self._checkpoints.restore():
       self._saved_iteration = self.iteration
-      folder.resume(metrics.COLUMNS, recorder.interactions)
+      folder.resume(self._columns, recorder.interactions)
     else:
       folder.begin()
       self._checkpoint()
@@ -174,8 +179,11 @@ class Run:
     settings, recorder = self._settings, self._recorder
     evaluator = self.parts.evaluator
     is_due = self._is_switch() or recorder.is_due(settings.eval_every_env_steps)
-    if evaluator is None or not (last or is_due):
+    if not (last or is_due):
       return {}
+    if evaluator is None:
+      off_policy = self.parts.off_policy
+      return {metrics.FQE_VALUE: off_policy.value()} if off_policy else {}
     episodes = settings.final_eval_episodes if last else settings.eval_episodes
     try:
       with interrupts.at_once():
@@ -191,7 +199,7 @@ class Run:
 
   def _log(self, row: dict[str, Any]) -> None:
     self._tensorboard.write(row)
-    self._folder.add_row(row, metrics.COLUMNS)
+    self._folder.add_row(row, self._columns)
     metrics.check_finite(row)
 
   def _is_over(self) -> bool:
@@ -249,6 +257,7 @@ class Run:
     checkpoints.save(agent, folder.checkpoints / 'final')
     facts = folder.content(self._results(scores, finished=True))
     self._export_fn(agent, facts, folder.new_policy())
+    self._evaluate_off_policy()
     self._hook('finish', self)
     results = self._write_results(scores, finished=True)
     self._checkpoints.remove()
@@ -258,6 +267,18 @@ class Run:
       )
     self._hook('end', self)
     return results
+
+  def _evaluate_off_policy(self) -> None:
+    """Writes evaluation.md and its like into the run's folder."""
+    if self.parts.off_policy is None:
+      return
+    try:
+      report = self.parts.off_policy.report(self._folder.path.name)
+    except ConfigError as error:  # All rewards alike, for instance.
+      logging.warning('No evaluation: %s', error)
+      return
+    report.write(self._folder.path)
+    self._off_policy_report = report
 
   def _write_results(
     self, scores: dict[str, float | None], finished: bool
@@ -306,4 +327,21 @@ class Run:
       'scores': scores,
       'finished': finished,
       **offline.facts(self.parts.data),
+      **({'held_out': list(self.parts.split)} if self.parts.split else {}),
+      **_evaluation_facts(self._off_policy_report),
     }
+
+
+def _evaluation_facts(report: evaluation_lib.Report | None) -> dict[str, Any]:
+  """The entry of run.json; {} without a report."""
+  if report is None:
+    return {}
+  names = 'value', 'low', 'high'
+  estimate = report.row(evaluation_lib.FQE)._asdict()
+  return {
+    'evaluation': {
+      **{name: estimate[name] for name in names},
+      'lines': report.summary().splitlines(),
+      'doubts': len(report.doubts),
+    }
+  }

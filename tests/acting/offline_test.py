@@ -80,19 +80,26 @@ def _cli(monkeypatch, capsys):
 
 
 def _random_set(
-  path, observation_size, actions, number=4, length=10, metadata=None
-):
-  """Episodes of random numbers with a return of 3 each."""
+  path, observation_size, actions, number=4, length=10, metadata=None,
+  spread=False,
+):  # fmt: skip
+  """Episodes of random numbers with a return of 3 each.
+
+  With `spread` not all rewards are alike.
+  """
   rng = np.random.default_rng(0)
 
   def episode():
     action = rng.uniform(-1, 1, [length, 6]).astype(np.float32)
     if actions is not None:
       action = rng.integers(actions, size=[length])
+    rewards = np.full([length], 3.0 / length)
+    if spread:
+      rewards[0], rewards[1] = 0.0, 2 * rewards[1]
     return datasets.Episode(
       rng.normal(size=[length + 1, observation_size]),
       action,
-      np.full([length], 3.0 / length),
+      rewards,
       np.zeros([length], bool),
       np.arange(length) == length - 1,
       {},
@@ -509,7 +516,8 @@ _NO_BITFLIP = (
 )
 def test_without_a_simulator_the_same_is_learned(tmp_path, file, sizes, spaces):
   _random_set(tmp_path / 'set', *sizes)
-  with_one, without = _train_parts(file), _train_parts(file, *spaces)
+  with_one = _train_parts(file)
+  without = _train_parts(file, *spaces, 'DataSet.held_out_share=0.0')
   assert without.evaluator is None and with_one.evaluator is not None
   for _ in range(3):
     next(with_one.iterations), next(without.iterations)
@@ -518,9 +526,19 @@ def test_without_a_simulator_the_same_is_learned(tmp_path, file, sizes, spaces):
     np.testing.assert_array_equal(one, other, one.name)
 
 
+_SHORT_EVALUATION = (
+  'OffPolicyEvaluator.curve_steps=10',
+  'OffPolicyEvaluator.steps=10',
+  'OffPolicyEvaluator.members=2',
+)
+
+
 @pytest.mark.slow
 def test_a_run_without_a_simulator_ends_with_a_policy(cli, tmp_path):
-  _cheetah(tmp_path / 'set', metadata={'ref_min_score': 0, 'ref_max_score': 9})
+  _cheetah(
+    tmp_path / 'set', number=10, spread=True,
+    metadata={'ref_min_score': 0, 'ref_max_score': 9},
+  )  # fmt: skip
   code, out, err = cli(
     '--gin_file=offline_mujoco.gin',
     '--root_dir=run',
@@ -528,11 +546,13 @@ def test_a_run_without_a_simulator_ends_with_a_policy(cli, tmp_path):
       *_TINY[:-1], *_NO_CHEETAH, 'run.offline_iterations=3',
       'load_environment.action_low=[-2, -1, -1, -1, -1, -1]',
       'load_environment.action_high=2.0', "run.dataset='set'",
+      'DataSet.held_out_share=0.5', *_SHORT_EVALUATION,
     ),
   )  # fmt: skip
   assert code == 0, err
   assert 'score   none, as there is no simulator' in out
-  assert 'data    set: mean return 3.0 of 4 episodes' in out
+  assert 'so      The policy is estimated at' in out
+  assert 'data    set: mean return 3.0 of 5 episodes' in out
   assert 'd4rl' not in out
   rows = _rows(tmp_path / 'run')
   assert [row['offline_steps'] for row in rows] == ['2', '4', '6']
@@ -540,8 +560,14 @@ def test_a_run_without_a_simulator_ends_with_a_policy(cli, tmp_path):
     ''
   }
   assert np.isfinite(float(rows[-1]['critic_loss']))
+  assert np.isfinite(float(rows[-1]['fqe_value']))
+  page = (tmp_path / 'run' / 'evaluation.md').read_text()
+  assert '| FQE |' in page and '5 episodes' in page
   facts = json.loads((tmp_path / 'run' / 'run.json').read_text())
   assert facts['scores'] == dict.fromkeys(facts['scores'])
+  assert facts['held_out'] == [0.5, 0]
+  estimate = facts['evaluation']
+  assert estimate['low'] < estimate['value'] < estimate['high']
   # The policy's actions have the environment's bounds.
   model = tf.saved_model.load(str(tmp_path / 'run' / 'policy' / '1'))
   serve = model.signatures['serving_default']
@@ -558,6 +584,7 @@ def test_a_run_without_a_simulator_ends_with_a_policy(cli, tmp_path):
       *_TINY[:-1], *_NO_CHEETAH, 'run.offline_iterations=3',
       'load_environment.action_low=[-2, -1, -1, -1, -1, -1]',
       'load_environment.action_high=2.0', "run.dataset='set'",
+      'DataSet.held_out_share=0.5', *_SHORT_EVALUATION,
     ),
   )[1].splitlines()[1:] == out.splitlines()  # fmt: skip
 
