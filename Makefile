@@ -1,7 +1,11 @@
 # `make` lists the targets. .ci/bootstrap holds the logic of the set-up.
 
 SHELL := /bin/bash
-PYTHON_BIN := .venv/bin/python
+
+# STACK=reverb: Python 3.11 with TensorFlow 2.15 and Reverb, in .venv-reverb.
+export STACK ?=
+BIN := .venv$(STACK:%=-%)/bin
+PYTHON_BIN := $(BIN)/python
 
 # The experiment of `make train`; ARGS are further flags of qwr_tf.train.
 GIN ?= mujoco_100k.gin
@@ -49,7 +53,7 @@ lint: setup
 	@echo '== types'
 	@$(PYTHON_BIN) -m mypy --config-file .ci/mypy.ini
 	@echo '== rooms'
-	@.venv/bin/lint-imports .ci/importlinter.ini --no-cache --no-logo
+	@$(BIN)/lint-imports .ci/importlinter.ini --no-cache --no-logo
 
 test: lint
 	@echo '== tests'

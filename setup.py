@@ -7,26 +7,38 @@ import setuptools
 _HERE = pathlib.Path(__file__).resolve().parent
 _README = _HERE / 'README.md'
 
-# TF-Agents 0.19 and Reverb 0.14 are the newest there are and are tied to
-# TensorFlow 2.15, which sets most of the upper bounds below.
+# Two stacks, by the version of Python. Up to 3.11: TensorFlow 2.15, to which
+# TF-Agents 0.19 and Reverb 0.14 are tied by their bounds. From 3.12 on: today's
+# TensorFlow, beside which TF-Agents and gym are installed with --no-deps
+# (README); what they import is listed here.
 # `tensorflow-cpu` of the same version is a drop-in.
+_OLD, _NEW = 'python_version < "3.12"', 'python_version >= "3.12"'
+
 _REQUIRED = [
   'absl-py>=1,<3',
   'ale-py>=0.10.2',  # From this version on the ROMs are bundled.
+  f'cloudpickle>=1.3; {_NEW}',  # TF-Agents
   'filelock>=3.20',
   'gin-config>=0.5,<0.6',
-  'gymnasium>=1.1,<1.4',  # 1.4 needs a newer typing-extensions.
+  f'gym-notices; {_NEW}',  # gym
+  'gymnasium>=1.1,<2',
   'h5py>=3.1',  # Data sets; TensorFlow brings it.
   'matplotlib',  # The learning curve at the end of a run.
   'mujoco>=3.1.6,<5',
-  'numpy>=1.23.5,<2',
-  'opencv-python-headless>=4.5,<5',  # Atari's preprocessing; 5: NumPy 2.
-  'pandas>=2.2,<3.1',  # Reports; 3.1 needs NumPy 2.
+  'numpy>=1.23.5,<3',
+  'opencv-python-headless>=4.5,<6',  # Atari's preprocessing.
+  'pandas>=2.2',
+  f'pillow; {_NEW}',  # TF-Agents
   'scipy>=1.15',  # Statistics, and tails of Gaussians.
-  'setuptools<81',  # TensorBoard 2.15's command needs pkg_resources.
-  'tensorflow~=2.15.1',
-  'tensorflow-probability~=0.23.0',
-  'tf-agents==0.19.0',
+  f'setuptools<81; {_OLD}',  # TensorBoard 2.15's command needs pkg_resources.
+  f'six; {_NEW}',  # TF-Agents
+  f'tensorboard; {_NEW}',  # TensorFlow 2.15 brings its own.
+  f'tensorflow~=2.15.1; {_OLD}',
+  f'tensorflow>=2.21,<3; {_NEW}',
+  f'tensorflow-probability~=0.23.0; {_OLD}',
+  f'tensorflow-probability>=0.25; {_NEW}',
+  f'tf-agents==0.19.0; {_OLD}',
+  f'tf-keras>=2.21,<3; {_NEW}',
   'tqdm',
 ]
 
@@ -34,19 +46,28 @@ _REQUIRED = [
 _LINUX = 'sys_platform == "linux" and platform_machine == "x86_64"'
 
 _EXTRAS = {
-  'box2d': ['box2d==2.3.10'],  # gymnasium[box2d] clashes with tf-agents.
+  'box2d': ['box2d==2.3.10', f'pygame-ce; {_NEW}'],  # TF-Agents had pygame.
   # For runtimes that are not TensorFlow; LiteRT's converter is part of it.
-  'onnx': ['onnx>=1.17,<1.18', 'onnxruntime', 'tf2onnx~=1.17.0'],
-  'reverb': [f'dm-reverb~=0.14.0; {_LINUX}'],
+  'onnx': [
+    f'onnx>=1.17,<1.18; {_OLD}',
+    f'onnx>=1.19; {_NEW}',
+    'onnxruntime',
+    'tf2onnx~=1.17.0',
+  ],
+  'reverb': [f'dm-reverb~=0.14.0; {_OLD} and {_LINUX}'],
   # Warm-up requests and the gRPC client; the server comes from Docker.
-  'serving': ['tensorflow-serving-api~=2.15.1'],
+  'serving': [
+    f'tensorflow-serving-api~=2.15.1; {_OLD}',
+    f'tensorflow-serving-api>=2.21,<3; {_NEW}',
+  ],
   'video': ['imageio', 'imageio-ffmpeg'],
 }
 _EXTRAS['all'] = sorted(sum(_EXTRAS.values(), []))
 _EXTRAS['test'] = [
   'build',
   'import-linter',
-  'mypy==1.10.1',  # Newer ones clash with tf-agents' typing-extensions.
+  f'mypy==1.10.1; {_OLD}',  # Newer ones clash with tf-agents' bounds.
+  f'mypy; {_NEW}',
   'pytest',
   'pytest-xdist',
   'ruff',
@@ -62,7 +83,7 @@ setuptools.setup(
   author='The qwr_tf Authors',
   license='Apache-2.0',
   license_files=['LICENSE'],
-  python_requires='>=3.10,<3.12',
+  python_requires='>=3.10',
   packages=[
     *setuptools.find_packages(include=['qwr_tf', 'qwr_tf.*']),
     'qwr_tf.gin_configs',
@@ -83,6 +104,8 @@ setuptools.setup(
     'Operating System :: POSIX :: Linux',
     'Programming Language :: Python :: 3.10',
     'Programming Language :: Python :: 3.11',
+    'Programming Language :: Python :: 3.12',
+    'Programming Language :: Python :: 3.13',
     'Topic :: Scientific/Engineering :: Artificial Intelligence',
   ],
 )

@@ -57,12 +57,13 @@ def test_tests_stand_in_the_room_they_test():
   assert rooms <= set(_ROOMS)
 
 
-def test_importing_the_package_changes_nothing_in_the_program():
+def test_importing_the_package_changes_the_choice_of_keras_alone():
   program = """
 import os, sys
-before = dict(os.environ), sys.excepthook
+os.environ['TF_USE_LEGACY_KERAS'] = '1'
+before = dict(os.environ), sys.excepthook, list(sys.meta_path)
 import qwr_tf
-assert (dict(os.environ), sys.excepthook) == before
+assert (dict(os.environ), sys.excepthook, sys.meta_path) == before
 assert not {'tensorflow', 'numpy', 'gin'} & set(sys.modules)
 """
   subprocess.run([sys.executable, '-c', program], cwd=_ROOT, check=True)

@@ -174,7 +174,10 @@ def _meaning(configurable: Any, parameter: str) -> str:
     configurable.__mro__ if isinstance(configurable, type) else (configurable,)
   )
   for owner in owners:
-    for text in (owner.__doc__, getattr(owner.__init__, '__doc__', '')):
+    for text in (
+      owner.__doc__,
+      getattr(vars(owner).get('__init__'), '__doc__', ''),
+    ):
       pattern = rf'^ +`?{parameter}`?: (.+?)(?=\n *\w+: |\n\n|\n? *\Z)'
       if match := re.search(pattern, text or '', re.DOTALL | re.MULTILINE):
         sentence = ' '.join(match[1].split())

@@ -1,11 +1,14 @@
 """Environment variables of a command, set before TensorFlow is imported.
 
 Commands import this module first. Importing `qwr_tf` or any other module of
-the package leaves the host program's environment alone.
+the package leaves the host program's environment alone, but for the choice of
+Keras (`compatibility`).
 """
 
 import os
 import sys
+
+from qwr_tf.config import compatibility
 
 _ENVIRONMENT = {
   # No lines about CUDA on a machine without a GPU.
@@ -47,6 +50,9 @@ def _shorten_interruptions() -> None:
   sys.excepthook = one_line
 
 
+if compatibility.LACKS_TF_AGENTS:
+  print(f'error: {compatibility.INSTALL_TF_AGENTS}', file=sys.stderr)
+  sys.exit(2)
 _set_environment()
 _silence_gym()
 _shorten_interruptions()

@@ -1,5 +1,6 @@
 """Actors, critics and their parts."""
 
+from qwr_tf.config import compatibility
 from qwr_tf.networks.actors import ActorNetwork
 from qwr_tf.networks.actors import CategoricalHead
 from qwr_tf.networks.actors import GaussianHead
@@ -20,6 +21,8 @@ from qwr_tf.networks.q_actors import NoActor
 from qwr_tf.networks.q_networks import ConcatQNetwork
 from qwr_tf.networks.q_networks import DiscreteQNetwork
 from qwr_tf.networks.q_networks import DuelingQNetwork
+
+compatibility.fix_tf_agents()
 
 __all__ = [
   'ActorNetwork',
