@@ -14,7 +14,7 @@ import pathlib
 import tempfile
 from collections.abc import Sequence
 
-import qwr_tf  # noqa: F401 (first: it quiets TensorFlow)
+import qwr_tf  # noqa: F401 (first: it chooses Keras 2)
 
 # isort: split
 import tensorflow as tf

@@ -1,4 +1,4 @@
-"""QwrAgent in TF-Agents' own pipeline: Actor, Reverb, Learner, PolicySaver.
+"""QwrAgent in TF-Agents' own Actor, replay buffer, Learner and PolicySaver.
 
     python examples/tf_agents_pipeline.py --root_dir=runs/pipeline
         [--environment=BitFlip-8] [--iterations=40]
@@ -12,27 +12,24 @@ one of the actor, and the critic does not learn first.
 import argparse
 import os
 
-import qwr_tf  # noqa: F401 (first: it quiets TensorFlow)
+import qwr_tf  # noqa: F401 (first: it chooses Keras 2)
 
 # isort: split
-import reverb
 import tensorflow as tf
 from tf_agents.metrics import py_metrics
 from tf_agents.policies import policy_saver
 from tf_agents.policies import py_tf_eager_policy
-from tf_agents.replay_buffers import reverb_replay_buffer
-from tf_agents.replay_buffers import reverb_utils
+from tf_agents.replay_buffers import tf_uniform_replay_buffer
 from tf_agents.specs import tensor_spec
 from tf_agents.train import actor
 from tf_agents.train import learner
 from tf_agents.train.utils import train_utils
+from tf_agents.utils import nest_utils
 
 from qwr_tf import environments
 from qwr_tf import networks
 from qwr_tf.acting import observers
 from qwr_tf.agents import qwr_agent
-
-_TABLE = 'experience'
 
 
 def make_agent(env, train_step: tf.Variable) -> qwr_agent.QwrAgent:
@@ -49,36 +46,10 @@ def make_agent(env, train_step: tf.Variable) -> qwr_agent.QwrAgent:
     networks.GatedQNetwork(*specs, normalizer=normalizer),
     actor_optimizer=adam(1e-3),
     critic_optimizer=adam(1e-3),
-    # Reverb's observer starts no window within the last horizon - 1 steps of
-    # an episode, and BitFlip's episodes have five.
-    horizon=1,
     train_step_counter=train_step,
   )
   agent.initialize()
   return agent
-
-
-def make_buffer(
-  agent, capacity: int
-) -> reverb_replay_buffer.ReverbReplayBuffer:
-  """A uniform table in a server of this process, on a free port."""
-  table = reverb.Table(
-    _TABLE,
-    max_size=capacity,
-    sampler=reverb.selectors.Uniform(),
-    remover=reverb.selectors.Fifo(),
-    rate_limiter=reverb.rate_limiters.MinSize(1),
-    signature=tensor_spec.add_outer_dim(
-      tensor_spec.from_spec(agent.collect_data_spec)
-    ),
-  )
-  return reverb_replay_buffer.ReverbReplayBuffer(
-    agent.collect_data_spec,
-    table_name=_TABLE,
-    sequence_length=agent.train_sequence_length,
-    local_server=reverb.Server([table], port=None),
-    rate_limiter_timeout_ms=60_000,  # An error, not a wait without end.
-  )
 
 
 def make_actor(env, policy, train_step, **kwargs) -> actor.Actor:
@@ -104,11 +75,13 @@ def run(
   eval_env = environments.load(environment, seed=seed + 1)
   train_step = train_utils.create_train_step()
   agent = make_agent(env, train_step)
-  buffer = make_buffer(agent, capacity=iterations * env_steps)
-  # The agent checks that windows are horizon + 1 steps long.
-  observer = reverb_utils.ReverbAddTrajectoryObserver(
-    buffer.py_client, _TABLE, sequence_length=agent.train_sequence_length
+  buffer = tf_uniform_replay_buffer.TFUniformReplayBuffer(
+    agent.collect_data_spec, batch_size=1, max_length=2 * iterations * env_steps
   )
+
+  def observer(trajectory):
+    buffer.add_batch(nest_utils.batch_nested_array(trajectory))
+
   collecting = make_actor(
     env,
     agent.collect_policy,
@@ -120,12 +93,13 @@ def run(
     root_dir,
     train_step,
     agent,
-    lambda: buffer.as_dataset(sample_batch_size=batch_size).prefetch(2),
+    lambda: buffer.as_dataset(
+      sample_batch_size=batch_size, num_steps=agent.train_sequence_length
+    ),
     checkpoint_interval=iterations * train_steps,
   )
   for _ in range(iterations):
     collecting.run()
-    observer.flush()
     loss = training.run(iterations=train_steps)
   print(f'loss    {float(loss.loss):.3f} after {int(train_step)} steps')
 
@@ -141,7 +115,6 @@ def run(
   path = os.path.join(root_dir, 'greedy_policy')
   saver = policy_saver.PolicySaver(agent.policy, train_step=train_step)
   saver.save(path)
-  observer.close()
   return path, float(returns.result())
 
 

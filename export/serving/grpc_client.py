@@ -14,6 +14,7 @@ import sys
 from collections.abc import Mapping
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')  # It writes a line if on.
 
 import grpc  # noqa: E402
 import numpy as np  # noqa: E402

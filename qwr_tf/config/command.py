@@ -57,7 +57,7 @@ def run(main: Callable[[], None]) -> None:
   sys.stdout, sys.stderr = _Stream.of(sys.stdout), _Stream.of(sys.stderr)
   logging.get_absl_handler().python_handler.stream = sys.stderr
   # AutoGraph's translation of tf_agents compares with literals.
-  warnings.filterwarnings('ignore', '"is not" with a literal', SyntaxWarning)
+  warnings.filterwarnings('ignore', '"is not" with', SyntaxWarning)
   app.run(lambda _: guarded(main), flags_parser=parse_flags)
 
 

@@ -5,10 +5,13 @@ the package leaves the host program's environment alone, but for the choice of
 Keras (`compatibility`).
 """
 
+import importlib.abc
+import importlib.util
 import os
 import sys
 
 from qwr_tf.config import compatibility
+from qwr_tf.config import quiet
 
 _ENVIRONMENT = {
   # No lines about CUDA on a machine without a GPU.
@@ -26,6 +29,20 @@ def _set_environment() -> None:
   """Sets the variables that the user has not set."""
   for name, value in _ENVIRONMENT.items():
     os.environ.setdefault(name, value)
+
+
+class _QuietImport(importlib.abc.MetaPathFinder):
+  """Hides the lines that TensorFlow writes before it reads its log level."""
+
+  def find_spec(self, fullname, path=None, target=None):
+    if fullname != 'tensorflow':
+      return None
+    sys.meta_path.remove(self)
+    spec = importlib.util.find_spec(fullname)
+    if spec and spec.loader:
+      execute = quiet.quiet_stderr()(spec.loader.exec_module)
+      spec.loader.exec_module = execute  # type: ignore[method-assign]
+    return spec
 
 
 def _silence_gym() -> None:
@@ -54,5 +71,7 @@ if compatibility.LACKS_TF_AGENTS:
   print(f'error: {compatibility.INSTALL_TF_AGENTS}', file=sys.stderr)
   sys.exit(2)
 _set_environment()
+if os.environ['TF_CPP_MIN_LOG_LEVEL'] != '0':
+  sys.meta_path.insert(0, _QuietImport())
 _silence_gym()
 _shorten_interruptions()

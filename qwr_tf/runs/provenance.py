@@ -37,12 +37,17 @@ def versions() -> dict[str, str]:
   """Of Python and of the libraries a score may depend on."""
   versions_by_name = {'python': platform.python_version()}
   for name in _VERSIONS_OF:
-    try:
-      version = importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-      version = ''
-    versions_by_name[name.replace('-', '_')] = version
+    versions_by_name[name.replace('-', '_')] = _version(name)
+  if not versions_by_name['tensorflow']:
+    versions_by_name['tensorflow'] = _version('tensorflow-cpu')
   return versions_by_name
+
+
+def _version(name: str) -> str:
+  try:
+    return importlib.metadata.version(name)
+  except importlib.metadata.PackageNotFoundError:
+    return ''
 
 
 def commit() -> str:

@@ -6,13 +6,13 @@ Both take batches of any size and give the answers of the SavedModel's
 
 import contextlib
 import logging
-import os
 import pathlib
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
 
+from qwr_tf.config import quiet
 from qwr_tf.config.errors import ConfigError
 from qwr_tf.config.gin_files import describe
 from qwr_tf.serving import int8_weights
@@ -148,12 +148,8 @@ def _quiet() -> Iterator[None]:
   """Hides the converters' messages, those of C++ as well."""
   level = tf.get_logger().level
   tf.get_logger().setLevel(logging.ERROR)
-  before = os.dup(2)
   try:
-    with open(os.devnull, 'wb') as nowhere:
-      os.dup2(nowhere.fileno(), 2)
-    yield
+    with quiet.quiet_stderr():
+      yield
   finally:
-    os.dup2(before, 2)
-    os.close(before)
     tf.get_logger().setLevel(level)
