@@ -1,1 +1,436 @@
-../qwr_tf/serving/run_policy.py
+"""Plays an exported policy: needs TensorFlow and gymnasium, nothing else.
+
+    python export/run_policy.py --policy=runs/.../policy [--episodes=10]
+        [--sample] [--seed=0] [--environment=ID] [--video=out.mp4]
+        [--trust_module=my_envs]
+
+The environment and its preprocessing are made again from the export's
+metadata.json (`ale_py` or `mujoco` have to be installed where the environment
+needs them). That file may name classes of gymnasium, ale_py and qwr_tf, and
+code of modules given with --trust_module. Prints the undiscounted return of
+every episode. Exit codes: 0 done, 2 bad input, 1 anything else.
+"""
+
+import argparse
+import contextlib
+import importlib
+import json
+import os
+import pathlib
+import statistics
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+
+import gymnasium  # noqa: E402
+import numpy as np  # noqa: E402
+from gymnasium.envs import registration  # noqa: E402
+
+_METADATA = pathlib.Path('assets.extra', 'metadata.json')
+
+# metadata.json is data: the modules whose classes it may name.
+_MODULES = ('gymnasium', 'ale_py', 'qwr_tf')
+
+_FIELDS = (
+  'environment',
+  'gymnasium_spec',
+  'wrappers',
+  'observation_space',
+  'action_space',
+  'render_fps',
+)
+
+
+class InputError(ValueError):
+  """Something the caller can put right; says in one line what to change."""
+
+
+def _tensorflow():
+  """Imports TensorFlow, which writes lines before it reads its log level."""
+  stderr = os.dup(2)
+  try:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    import tensorflow as tf
+  finally:
+    os.dup2(stderr, 2)
+  return tf
+
+
+class Policy:
+  """An export: its signatures and its metadata."""
+
+  def __init__(self, path: pathlib.Path):
+    """Loads a version, or the newest one in a folder of them."""
+    tf = _tensorflow()  # Not before --help.
+
+    self._tf = tf
+    self.path = _version(path)
+    try:
+      self.metadata = json.loads((self.path / _METADATA).read_text('utf-8'))
+      if missing := [name for name in _FIELDS if name not in self.metadata]:
+        raise ValueError(f'metadata.json lacks {", ".join(missing)}')
+      self.signatures = tf.saved_model.load(str(self.path)).signatures
+    except (
+      *(OSError, ValueError, TypeError, LookupError, RecursionError),
+      tf.errors.OpError,
+    ) as error:
+      raise InputError(f'{self.path} cannot be read: {error}') from error
+
+  def mode(self, observation: np.ndarray) -> np.ndarray:
+    """The mode action for one observation."""
+    serve = self.signatures['serving_default']
+    return serve(observation=self._batch(observation))['action'].numpy()[0]
+
+  def sampler(self, seed: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns a function that samples; the n-th call depends on seed and n."""
+    sample, calls = self.signatures['sample'], iter(range(2**62))
+
+    def act(observation: np.ndarray) -> np.ndarray:
+      pair = self._tf.constant([seed, next(calls)], self._tf.int64)
+      batch = self._batch(observation)
+      return sample(observation=batch, seed=pair)['action'].numpy()[0]
+
+    return act
+
+  def _batch(self, observation: np.ndarray) -> Any:
+    if not np.isfinite(observation).all():
+      raise FloatingPointError('the environment gave NaN or Inf to act on')
+    (_, inputs) = self.signatures['serving_default'].structured_input_signature
+    return self._tf.constant(
+      observation[np.newaxis], inputs['observation'].dtype
+    )
+
+
+def _version(path: pathlib.Path) -> pathlib.Path:
+  if (path / _METADATA).is_file():
+    return path
+  found = [p for p in path.glob('*') if p.name.isdigit()]
+  found = [p for p in found if (p / _METADATA).is_file()]
+  if not found:
+    raise InputError(
+      f'{path} holds no exported policy; give what export_policy.py wrote.'
+    )
+  return max(found, key=lambda version: int(version.name))
+
+
+def make_environment(
+  metadata: dict[str, Any],
+  name: str | None,
+  render_mode: str | None,
+  trusted: Sequence[str] = (),
+) -> gymnasium.Env:
+  """Makes the export's environment, or another one with the same wrappers.
+
+  Args:
+    metadata: of the export.
+    name: a gymnasium id, `module:id` if a module has to register it; None is
+      the environment the policy was trained in.
+    render_mode: for gymnasium.
+    trusted: modules whose code the metadata may name.
+
+  Raises:
+    InputError: if it cannot be made, drawn, or has not the export's spaces.
+  """
+  if not name and not metadata['gymnasium_spec']:
+    raise InputError(
+      f'{metadata["environment"]} cannot be made again '
+      f'({metadata.get("not_described")}); name one with --environment.'
+    )
+  try:
+    env = _make(metadata, name, render_mode, trusted)
+    if render_mode:  # Whether it can be drawn is not known before.
+      env.reset()
+      env.render()
+    check_spaces(env, metadata)
+    return env
+  except InputError:
+    raise
+  except Exception as error:  # Each environment and renderer has its own.
+    fix = ' (MUJOCO_GL=egl draws without a display)' if render_mode else ''
+    message = f'{name or metadata["environment"]}: {type(error).__name__}: '
+    raise InputError(f'{message}{error}{fix}') from error
+
+
+def _make(
+  metadata: dict[str, Any],
+  name: str | None,
+  render_mode: str | None,
+  trusted: Sequence[str] = (),
+) -> gymnasium.Env:
+  if name:
+    module, _, env_id = name.rpartition(':')
+    if module:
+      importlib.import_module(module)
+    spec = gymnasium.spec(env_id)
+  else:
+    stored = metadata['gymnasium_spec']
+    _load(stored['entry_point'], gymnasium.Env, trusted)
+    spec = registration.EnvSpec(
+      stored['id'], stored['entry_point'], kwargs=stored['kwargs']
+    )
+  if str(spec.entry_point).startswith('ale_py'):  # It prints a banner.
+    ale_py = importlib.import_module('ale_py')
+    ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
+  kwargs: dict = {'render_mode': render_mode} if render_mode else {}
+  env = gymnasium.make(spec, disable_env_checker=True, **kwargs)
+  for wrapper in metadata['wrappers'] or ():
+    # Another environment has a time limit of its own.
+    if not (name and wrapper['name'] == 'TimeLimit'):
+      env = _wrap(env, wrapper, trusted)
+  return env
+
+
+def _wrap(
+  env: gymnasium.Env, wrapper: dict[str, Any], trusted: Sequence[str]
+) -> gymnasium.Env:
+  if wrapper['name'] == 'ChannelsLast':
+    return _channels_last(env)
+  kind = _load(wrapper['entry_point'], gymnasium.Wrapper, trusted)
+  if kind is gymnasium.wrappers.RecordVideo:
+    raise InputError('metadata.json asks for RecordVideo, which writes files.')
+  return kind(env, **wrapper['kwargs'])
+
+
+def _load(entry_point: str, base: type, trusted: Sequence[str]) -> Any:
+  """The class of an entry point; any callable of a trusted module.
+
+  Raises:
+    InputError: before anything is imported, for a module that is not listed;
+      for what is no class of such a module, derived from `base`.
+  """
+  module, _, name = entry_point.partition(':')
+  if not _within(module, (*_MODULES, *trusted)):
+    raise InputError(
+      f'metadata.json names code of the module {module!r}, and may name '
+      f'{", ".join(_MODULES)} only; if you know that module, give '
+      f'--trust_module={module}'
+    )
+  kind = getattr(importlib.import_module(module), name)
+  if _within(module, trusted) or (
+    isinstance(kind, type)
+    and issubclass(kind, base)
+    and _within(kind.__module__, _MODULES)
+  ):
+    return kind
+  raise InputError(
+    f'metadata.json names {entry_point}, which is no {base.__name__} of '
+    f'{", ".join(_MODULES)}'
+  )
+
+
+def _within(module: str, packages: Sequence[str]) -> bool:
+  return any(f'{module}.'.startswith(f'{name}.') for name in packages)
+
+
+def _channels_last(env: gymnasium.Env) -> gymnasium.Env:
+  """Images [n, height, width(, c)] to [height, width, n (times c)]."""
+
+  def moved(images) -> np.ndarray:
+    images = np.moveaxis(np.asarray(images), 0, 2)
+    return images.reshape(*images.shape[:2], -1)
+
+  box: Any = env.observation_space
+  space = gymnasium.spaces.Box(moved(box.low), moved(box.high), dtype=box.dtype)
+  return gymnasium.wrappers.TransformObservation(env, moved, space)
+
+
+def check_spaces(env: gymnasium.Env, metadata: dict[str, Any]) -> None:
+  """Raises InputError if the policy was made for other spaces."""
+  for name in ('observation_space', 'action_space'):
+    wanted, found = metadata[name], getattr(env, name)
+    if not _same(wanted, found):
+      raise InputError(
+        f'{env.spec.id if env.spec else env} has the {name} '
+        f'{textwrap.shorten(str(found), 100)}, but the policy is for '
+        f'{textwrap.shorten(str(wanted), 150)}; use '
+        f'{metadata["environment"]} or one with the same spaces.'
+      )
+
+
+def _same(wanted: dict[str, Any], space: Any) -> bool:
+  if wanted['type'] != type(space).__name__:
+    return False
+  if wanted['type'] == 'Discrete':
+    return (wanted['n'], wanted['start']) == (space.n, space.start)
+  bounds = ('low', 'high') if 'low' in wanted else ()
+  return (
+    tuple(wanted['shape']) == space.shape
+    and (wanted['dtype'] == 'uint8') == (space.dtype == np.uint8)
+    and all(np.allclose(wanted[b], getattr(space, b)) for b in bounds)
+  )
+
+
+# Playing: an observation to an action in the environment's units.
+Act = Callable[[np.ndarray], np.ndarray]
+
+
+def returns(
+  env: gymnasium.Env,
+  act: Act,
+  episodes: int,
+  seed: int,
+  show: Callable[[Any], None] | None = None,
+  max_steps: int = 100_000,
+) -> Iterator[float]:
+  """Plays episodes and yields their undiscounted returns.
+
+  Args:
+    env: to play in.
+    act: one observation to one action.
+    episodes: how many.
+    seed: of the first reset; later ones continue its random numbers.
+    show: is given what each state looks like.
+    max_steps: of an episode.
+
+  Raises:
+    InputError: if the environment fails, or an episode does not end.
+  """
+  for episode in range(episodes):
+    with _faults_of(env):
+      observation, _ = env.reset(seed=None if episode else seed)
+    total, over, steps = 0.0, False, 0
+    while not over:
+      if steps == max_steps:
+        raise InputError(
+          f'an episode has not ended in {max_steps} steps; set a time limit '
+          'with --max_episode_steps'
+        )
+      steps += 1
+      if show:
+        show(env.render())
+      action = np.asarray(act(np.asarray(observation)), env.action_space.dtype)
+      with _faults_of(env):
+        observation, reward, terminated, truncated, _ = env.step(
+          action if action.ndim else action.item()
+        )
+      total, over = total + float(reward), terminated or truncated
+    yield total
+
+
+@contextlib.contextmanager
+def _faults_of(env: gymnasium.Env) -> Iterator[None]:
+  """Turns errors of an environment into an InputError."""
+  try:
+    yield
+  except Exception as error:  # Each environment has its own.
+    name = env.spec.id if env.spec else str(env)
+    raise InputError(f'{name}: {type(error).__name__}: {error}') from error
+
+
+@contextlib.contextmanager
+def video(path: pathlib.Path, fps: int) -> Iterator[Callable[[Any], None]]:
+  """Gives a function that adds images; the file is complete or not there."""
+  temporary = path.with_name(f'.{path.stem}.{os.getpid()}.tmp{path.suffix}')
+  for old in path.parent.glob(f'.{path.stem}.*.tmp{path.suffix}'):
+    old.unlink(missing_ok=True)  # Of a process that was killed.
+  rate: dict = {'duration': 1000 / fps}
+  if path.suffix != '.gif':  # Sides of odd length are cut, not scaled.
+    rate = {'fps': fps, 'macro_block_size': 2}
+  try:
+    import imageio
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer: Any = imageio.get_writer(temporary, mode='I', **rate)
+    with writer:
+      yield writer.append_data
+    os.replace(temporary, path)
+  except (ImportError, OSError, ValueError) as error:
+    raise InputError(
+      f'{path} cannot be written: {error} (`pip install imageio '
+      'imageio-ffmpeg` brings what it takes).'
+    ) from error
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+class _Parser(argparse.ArgumentParser):
+  """Says what is wrong in one line."""
+
+  def error(self, message: str):
+    raise InputError(f'{message} (--help lists the flags).')
+
+
+def _arguments() -> argparse.Namespace:
+  parser = _Parser(description=__doc__, allow_abbrev=False)
+  parser.add_argument('--policy', required=True, type=pathlib.Path)
+  parser.add_argument('--environment', help='ID or module:ID, if another one')
+  parser.add_argument('--episodes', type=int, default=10)
+  parser.add_argument('--seed', type=int, default=0)
+  parser.add_argument(
+    '--max_episode_steps', type=int, default=100_000, help='an error beyond'
+  )
+  parser.add_argument('--sample', action='store_true', help='not the mode')
+  parser.add_argument(
+    '--trust_module',
+    action='append',
+    default=[],
+    help='module whose code metadata.json may name; importing it runs it',
+  )
+  parser.add_argument(
+    '--video', type=pathlib.Path, help='one more episode, .mp4 or .gif'
+  )
+  arguments = parser.parse_args()
+  if (
+    min(arguments.episodes, arguments.max_episode_steps) < 1
+    or not 0 <= arguments.seed < 2**63
+  ):
+    parser.error(
+      '--episodes and --max_episode_steps must be 1 or more, '
+      '--seed from 0 to 2**63 - 1'
+    )
+  return arguments
+
+
+def main() -> None:
+  """Plays and prints."""
+  flags = _arguments()
+  if sys.platform == 'linux' and not os.environ.get('DISPLAY'):
+    os.environ.setdefault('MUJOCO_GL', 'egl')  # Draws without a display.
+  policy = Policy(flags.policy)
+
+  def act() -> Act:
+    return policy.sampler(flags.seed) if flags.sample else policy.mode
+
+  def environment(render_mode: str | None) -> gymnasium.Env:
+    return make_environment(
+      policy.metadata, flags.environment, render_mode, flags.trust_module
+    )
+
+  env, limit = environment(None), flags.max_episode_steps
+  if flags.video:  # First, as this is what may not work.
+    shown = environment('rgb_array')
+    with video(flags.video, policy.metadata['render_fps']) as show:
+      next(returns(shown, act(), 1, flags.seed, show, limit))
+    print(f'video   {flags.video}')
+  totals = []
+  for total in returns(env, act(), flags.episodes, flags.seed, max_steps=limit):
+    totals.append(total)
+    print(f'episode {len(totals):3}  {total:.1f}', flush=True)
+  spread = statistics.pstdev(totals)
+  print(f'mean    {statistics.fmean(totals):.1f} +- {spread:.1f}')
+
+
+def run() -> int:
+  """Calls main; turns the expected errors into one line and an exit code."""
+  try:
+    main()
+    print(end='', flush=True)
+    return 0
+  except BrokenPipeError:  # Whoever read has seen enough, `head` for instance.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+  except InputError as error:
+    message, code = str(error), 2
+  except KeyboardInterrupt:
+    message, code = 'interrupted', 1
+  except FloatingPointError as error:
+    message, code = str(error), 1
+  print(f'error: {" ".join(message.split())}', file=sys.stderr)
+  return code
+
+
+if __name__ == '__main__':
+  sys.exit(run())
