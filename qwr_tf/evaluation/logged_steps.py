@@ -117,7 +117,7 @@ def read(
     episode=episodes.episode[sample.episode],
   )
   _check(data.path, episodes, arrays['terminal'])
-  reason = reason or _refusal(arrays['mu'], log_mu)
+  reason = reason or _refusal(arrays['mu'], arrays['log_mu'])
   if not reason:
     episodes = episodes._replace(log_ratios=arrays['log_pi'] - log_mu)
   return Logged(
