@@ -47,6 +47,8 @@ _LINUX = 'sys_platform == "linux" and platform_machine == "x86_64"'
 
 _EXTRAS = {
   'box2d': ['box2d==2.3.10', f'pygame-ce; {_NEW}'],  # TF-Agents had pygame.
+  # Tables; 22 and later need NumPy 2.
+  'data': [f'pyarrow>=17,<22; {_OLD}', f'pyarrow>=21; {_NEW}'],
   # For runtimes that are not TensorFlow; LiteRT's converter is part of it.
   'onnx': [
     f'onnx>=1.17,<1.18; {_OLD}',

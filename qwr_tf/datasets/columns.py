@@ -8,7 +8,7 @@ are refused.
 import contextlib
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import h5py
@@ -120,14 +120,26 @@ def group(parent: h5py.Group, name: str, place: str) -> h5py.Group | None:
   return value
 
 
+def _is_elsewhere(column: h5py.Dataset) -> bool:
+  return bool(column.external) or (
+    column.is_virtual
+    and any(source.file_name != '.' for source in column.virtual_sources())
+  )
+
+
 class Column:
   """A field of an open file, its shape and dtype checked."""
 
-  def __init__(self, group: h5py.Group, field: Field, place: str):
+  def __init__(
+    self,
+    group: h5py.Group | Mapping[str, np.ndarray],
+    field: Field,
+    place: str,
+  ):
     """Checks the layout; reads nothing.
 
     Args:
-      group: of the file.
+      group: of the file; or arrays in memory.
       field: of the group.
       place: file and episode, for errors.
 
@@ -136,7 +148,11 @@ class Column:
     """
     self._field = field
     self.place = f'{place}, {field.name}'
-    column = member(group, field.name, self.place)
+    column: Any
+    if isinstance(group, h5py.Group):
+      column = member(group, field.name, self.place)
+    else:
+      column = group.get(field.name)
     if column is None:
       self._refuse(f'is missing; {field.if_missing}')
     if isinstance(column, h5py.Group):
@@ -144,12 +160,9 @@ class Column:
         f'is a group ({", ".join(column)}) and must be one array; flatten it '
         'before recording (FlattenObservation)'
       )
-    if not isinstance(column, h5py.Dataset):
+    if not isinstance(column, h5py.Dataset | np.ndarray):
       self._refuse('is a data type and must be an array; write one')
-    if column.external or (
-      column.is_virtual
-      and any(source.file_name != '.' for source in column.virtual_sources())
-    ):
+    if isinstance(column, h5py.Dataset) and _is_elsewhere(column):
       self._refuse(
         'is stored in another file; copy the data into this one (h5repack)'
       )

@@ -2,7 +2,7 @@
 
 import contextlib
 import pathlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any, NamedTuple
 
 import gin
@@ -21,10 +21,13 @@ from qwr_tf.datasets import rows as rows_lib
 from qwr_tf.datasets import sources
 from qwr_tf.datasets import splits
 from qwr_tf.datasets import steps
+from qwr_tf.datasets import table_layout
+from qwr_tf.datasets import writer
 from qwr_tf.policies import behavior_policy
 
 # As in the policy_info of a table's rows.
 _LOC, _SCALE = 'loc', 'scale_diag'
+_ENDINGS = ('.hdf5', '.h5', '.npz', *table_layout.FORMATS)
 
 
 class Summary(NamedTuple):
@@ -52,11 +55,11 @@ class Summary(NamedTuple):
 
 @gin.configurable
 class DataSet:
-  """An HDF5 file or folder in Minari's or D4RL's layout; see `sources`."""
+  """Logged steps in Minari's or D4RL's layout, or a table; see `sources`."""
 
   def __init__(
     self,
-    path: str,
+    path: str | Mapping[str, Any],
     *,
     behavior_fn: Callable = behavior.logged_action_behavior,
     recorded_behavior: bool = True,
@@ -71,7 +74,8 @@ class DataSet:
     """Opens the data set.
 
     Args:
-      path: file or folder.
+      path: file or folder, or an id in Minari's local store; or arrays by
+        column, a pandas frame for instance.
       behavior_fn: makes mu of logged actions; see `behavior`.
       recorded_behavior: whether recorded parameters of mu are used instead, if
         the data set has those that the table holds.
@@ -91,8 +95,8 @@ class DataSet:
     Raises:
       ValueError: if there is no such data set, or it is damaged or empty.
     """
-    self.path = path
-    self._source = sources.open_source(pathlib.Path(path), max_episode_steps)
+    self._source = sources.open_source(path, max_episode_steps)
+    self.path = path if isinstance(path, str) else str(self._source.path)
     self.held_out_share, self.split_seed = held_out_share, split_seed
     self._clip_actions = clip_actions
     self._behavior_fn = behavior_fn
@@ -103,7 +107,7 @@ class DataSet:
     self.steps = self._source.num_steps()
     if not self.steps:
       raise ValueError(
-        f'{path}, rewards: the data set is empty; record it anew.'
+        f'{self.path}, rewards: the data set is empty; record it anew.'
       )
 
   def close(self) -> None:
@@ -114,7 +118,7 @@ class DataSet:
   def name(self) -> str:
     """The last part of the id, or the file's name without its ending."""
     path = pathlib.Path(self.path).resolve()
-    stem = path.stem if path.suffix in ('.hdf5', '.h5') else path.name
+    stem = path.stem if path.suffix in _ENDINGS else path.name
     return str(self.metadata.get('dataset_id') or stem).rpartition('/')[2]
 
   @property
@@ -126,6 +130,37 @@ class DataSet:
   def metadata(self) -> dict[str, Any]:
     """Minari's metadata, `dataset_id` for instance."""
     return self._source.metadata
+
+  def spaces(self) -> dict[str, Any]:
+    """What the data set says of its spaces, as `NoSimulatorEnv` takes it.
+
+    Of a table without metadata: the shapes alone. {} of files that say nothing.
+
+    Raises:
+      ValueError: for metadata that describe no space.
+    """
+    described = {}
+    for kind in ('observation', 'action'):
+      content = table_layout.space_entry(self.metadata, f'{kind}_space')
+      if content is not None:
+        described[kind] = environments.space_of(content)
+    try:
+      return environments.no_simulator_arguments(described) | (
+        {} if described else self._table_spaces()
+      )
+    except ValueError as error:
+      raise ValueError(f'{self.path}: {error}') from error
+
+  def _table_spaces(self) -> dict[str, Any]:
+    if not isinstance(self._source, table_layout.TableSource):
+      return {}
+    first = self._source.shapes()
+    arguments: dict[str, Any] = {
+      'observation_shape': tuple(np.shape(first['observation']) or (1,))
+    }
+    if np.asarray(first['action']).dtype.kind == 'f':
+      arguments['action_shape'] = tuple(np.shape(first['action']) or (1,))
+    return arguments
 
   def fill(
     self,
@@ -248,6 +283,44 @@ class DataSet:
       observation = chunk.observation.astype(fields.observation.dtype)
       yield chunk._replace(observation=observation, action=action)
 
+  def episodes(
+    self, observation_spec, action_spec, action_bounds: actions.Bounds
+  ) -> Iterator[writer.Episode]:
+    """Yields the episodes as they would be recorded; closes the file.
+
+    The observation after the last step is that step's own where the data set
+    has none: of tables, and of D4RL's layout unless the state was terminal.
+
+    Args:
+      observation_spec: a tensor spec.
+      action_spec: of the agent, a tensor spec.
+      action_bounds: as in `fill`.
+
+    Raises:
+      ValueError: as `fill`.
+    """
+    names = self.recorded
+    params = dict.fromkeys(names, action_spec)
+    if 'logits' in names:
+      size = int(action_spec.maximum) + 1
+      params['logits'] = tf.TensorSpec([size], tf.float32)
+    number = tf.TensorSpec([], tf.float32)
+    spec = trajectory.Trajectory(
+      (), observation_spec, action_spec,
+      {behavior_policy.DIST_PARAMS: params}, (), number, number,
+    )  # fmt: skip
+    fields = self._fields(spec, action_bounds, names)
+    parts: list[steps.Steps] = []
+    with contextlib.closing(self):
+      for chunk in self._chunks(fields, None):
+        ends = np.flatnonzero(chunk.terminal | chunk.timeout | chunk.cut) + 1
+        first = 0
+        for end in ends:
+          yield _episode([*parts, steps.piece(chunk, first, int(end))])
+          parts, first = [], int(end)
+        if first < len(chunk.reward):
+          parts.append(steps.piece(chunk, first, len(chunk.reward)))
+
   @property
   def recorded(self) -> set[str]:
     """Names of the parameters of mu in the data set."""
@@ -350,6 +423,20 @@ class DataSet:
         f'{self.path}: the table holds {starts} of {transitions} transitions; '
         'raise ReplayTable.rows_per_interaction (2 always suffices).'
       )
+
+
+def _episode(parts: list[steps.Steps]) -> writer.Episode:
+  whole = steps.joined(parts)
+  is_over = bool(whole.terminal[-1])
+  final = whole.final_observation if is_over else whole.observation[-1:]
+  return writer.Episode(
+    np.concatenate([whole.observation, final]),
+    whole.action,
+    whole.reward,
+    whole.terminal,
+    whole.timeout,
+    whole.dist_params,
+  )
 
 
 def _append(table, rows: trajectory.Trajectory) -> None:

@@ -1,30 +1,45 @@
-"""Recognises the layout of a data set: Minari's or D4RL's."""
+"""Recognises the layout of a data set: Minari's, D4RL's or a table's."""
 
+import os
 import pathlib
 import re
+from collections.abc import Mapping
+from typing import Any, TypeAlias
 
 import h5py
 
+from qwr_tf.datasets import arrow_layout
 from qwr_tf.datasets import columns
+from qwr_tf.datasets import table_layout
 from qwr_tf.datasets.d4rl_layout import D4rlSource
 from qwr_tf.datasets.minari_layout import MAIN_FILE
 from qwr_tf.datasets.minari_layout import METADATA_FILE
 from qwr_tf.datasets.minari_layout import MinariSource
 from qwr_tf.datasets.minari_layout import read_json
+from qwr_tf.datasets.table_layout import TableSource
+
+Source: TypeAlias = MinariSource | D4rlSource | TableSource
 
 
 def open_source(
-  path: pathlib.Path, max_episode_steps: int | None
-) -> MinariSource | D4rlSource:
-  """Opens a file or a folder.
+  data: str | Mapping[str, Any], max_episode_steps: int | None
+) -> Source:
+  """Opens a file, a folder or arrays.
 
   Args:
-    path: of the data set.
+    data: path of the data set, or its id in Minari's local store; or arrays by
+      column, a pandas frame for instance.
     max_episode_steps: as in `DataSet`.
 
   Raises:
     ValueError: if it has neither layout, or is damaged or empty.
   """
+  if not isinstance(data, str | os.PathLike):
+    return table_layout.array_source(data, 'the arrays')
+  path = _in_store(pathlib.Path(data))
+  source = _table(path) or _arrow(path)
+  if source is not None:
+    return source
   file_path = _main_file(path)
   with columns.readable(str(file_path)):
     file = h5py.File(file_path, 'r')
@@ -37,8 +52,39 @@ def open_source(
   holds = f'holds {", ".join(names[:5])}' if names else 'is empty'
   raise ValueError(
     f'{file_path}: {holds}; a data set holds groups episode_0, … (Minari) or '
-    'the arrays observations, actions, rewards, terminals, timeouts (D4RL).'
+    'the arrays observations, actions, rewards, terminals, timeouts (D4RL); '
+    'tables end in .parquet, .csv or .npz.'
   )
+
+
+def _in_store(path: pathlib.Path) -> pathlib.Path:
+  """The path, or what has it as its id in Minari's store."""
+  default = pathlib.Path('~/.minari/datasets').expanduser()
+  store = pathlib.Path(os.environ.get('MINARI_DATASETS_PATH', default))
+  is_id = re.search(r'-v\d+$', path.name) and not path.exists()
+  return store / path if is_id and (store / path).exists() else path
+
+
+def _table(path: pathlib.Path) -> TableSource | None:
+  """A table by the ending of its file, or of the files in a folder."""
+  if path.is_file() and path.suffix == '.npz':
+    return table_layout.npz_source(path)
+  files = [path]
+  if path.is_dir() and not (path / 'data').exists():
+    files = sorted(p for p in path.iterdir() if p.is_file())
+  endings = {p.suffix for p in files} & set(table_layout.FORMATS)
+  if len(endings) != 1 or not path.exists():
+    return None
+  return table_layout.arrow_source(path, table_layout.FORMATS[endings.pop()])
+
+
+def _arrow(path: pathlib.Path) -> arrow_layout.MinariArrowSource | None:
+  """A folder in Minari's format other than HDF5."""
+  for folder in (path / 'data', path):
+    kind = read_json(folder / METADATA_FILE).get('data_format')
+    if kind in arrow_layout.KINDS:
+      return arrow_layout.MinariArrowSource(folder, kind)
+  return None
 
 
 def _main_file(path: pathlib.Path) -> pathlib.Path:
@@ -54,8 +100,8 @@ def _main_file(path: pathlib.Path) -> pathlib.Path:
     kind = read_json(folder / METADATA_FILE).get('data_format', 'hdf5')
     if kind != 'hdf5':
       raise ValueError(
-        f"{path}: is in Minari's format {kind!r}; only 'hdf5' can be read, so "
-        "record it with data_format='hdf5'."
+        f"{path}: is in Minari's format {kind!r}; those that can be read are "
+        'hdf5, arrow and parquet.'
       )
   raise ValueError(
     f'{path}: holds no data/{MAIN_FILE}; set run.dataset to a file, or to a '

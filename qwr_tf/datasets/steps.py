@@ -81,6 +81,14 @@ def fields(
   )
 
 
+def piece(chunk: Steps, first: int, end: int) -> Steps:
+  """Steps first ... end - 1 of a chunk."""
+  before, among = (int(chunk.terminal[:i].sum()) for i in (first, end))
+  final = chunk.final_observation[before:among]
+  cut: Steps = tf.nest.map_structure(lambda x: x[first:end], chunk)
+  return cut._replace(final_observation=final)
+
+
 def joined(parts: list[Steps]) -> Steps:
   """Consecutive chunks as one."""
   return tf.nest.map_structure(lambda *x: np.concatenate(x), *parts)

@@ -24,6 +24,7 @@ _MODULES = {
   'feature_names': 'float32_spread',
   'load': 'registry',
   'minari_metadata': 'description',
+  'no_simulator_arguments': 'no_simulator',
   'score_settings': 'registry',
   'seed_of': 'vector',
   'space_of': 'description',

@@ -1,6 +1,6 @@
 """An environment without a simulator, for learning from logged data alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium
@@ -73,6 +73,33 @@ class NoSimulatorEnv(gymnasium.Env):
     raise RuntimeError(
       f'{NO_SIMULATOR} cannot be played; give the environment of the data'
     )
+
+
+def no_simulator_arguments(
+  described: Mapping[str, gymnasium.Space],
+) -> dict[str, Any]:
+  """Arguments of `NoSimulatorEnv` for spaces by `observation` and `action`.
+
+  Raises:
+    ValueError: for spaces that it does not have.
+  """
+  arguments: dict[str, Any] = {}
+  for kind, space in described.items():
+    if isinstance(space, spaces.Discrete) and kind == 'action':
+      if space.start != 0:
+        raise ValueError(f'{NO_SIMULATOR}: actions must begin with 0: {space}')
+      arguments['num_actions'] = space.n.item()
+    elif not isinstance(space, spaces.Box):
+      raise ValueError(f'{NO_SIMULATOR} has no {kind}s of {space}')
+    elif kind == 'observation':
+      is_image = space.dtype == np.uint8
+      arguments['observation_shape'] = space.shape
+      arguments['observation_dtype'] = 'uint8' if is_image else 'float32'
+    else:
+      arguments['action_shape'] = space.shape
+      arguments['action_low'] = tuple(space.low.ravel().tolist())
+      arguments['action_high'] = tuple(space.high.ravel().tolist())
+  return arguments
 
 
 def _box(shape: tuple[int, ...], low: _Bound, high: _Bound) -> spaces.Box:

@@ -31,7 +31,7 @@ def still_gives(gin_file: str, facts: Mapping[str, Any]) -> bool:
   """
   gin_files.find(gin_file)
   try:
-    config = gin_files.parse([gin_file], facts.get('bindings', ()))
+    config = experiment.configuration([gin_file], facts.get('bindings', ()))
   except ConfigError:  # A binding that is unknown by now.
     return False
   return config == facts.get('config')
@@ -101,7 +101,7 @@ def plan(
     bindings = list(recipe.bindings)
     if environment:
       bindings.append(f"run.environment='{environment}'")
-    config = gin_files.parse([recipe.gin_file], bindings)
+    config = experiment.configuration([recipe.gin_file], bindings)
     settings = _checked_settings()
     row = _row(recipe, settings, bindings, config)
     configs[results.identity(row)[:-1]] = config

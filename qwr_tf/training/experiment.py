@@ -3,10 +3,11 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import gin
+import numpy as np
 import tensorflow as tf
 from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import time_step as ts
@@ -255,6 +256,51 @@ def target_period() -> int:
   # No such parameter: polyak_update moves the target at every step.
   except KeyError:
     return 1
+
+
+def configuration(files: Sequence[str], bindings: Sequence[str]) -> str:
+  """Parses a configuration; returns it as text, and gin holds it.
+
+  `NoSimulator` gets the spaces that the data set describes, as bindings: the
+  policy can then be exported where the data are not.
+
+  Raises:
+    ConfigError: if they are none, or contradict those of the data set.
+  """
+  config = gin_files.parse(files, bindings)
+  try:
+    bound = Settings()
+  except RuntimeError:  # No environment, which `settings` refuses.
+    return config
+  if bound.environment != environments.NO_SIMULATOR or bound.dataset is None:
+    return config
+  try:
+    described = offline.known_spaces(bound.dataset)
+  except ValueError as error:
+    raise ConfigError(gin_files.describe(error)) from error
+  added = []
+  for name, of_data in described.items():
+    binding = f'load_environment.{name}'
+    try:
+      given = gin.query_parameter(binding)
+    except ValueError:  # Not bound.
+      given = None
+    if given is None:
+      added.append(f'{binding} = {of_data!r}')
+    elif not _is_same(given, of_data):
+      raise ConfigError(
+        f'{binding} is {given!r}, but {bound.dataset} has {of_data!r}; leave '
+        'it out, or choose another run.dataset.'
+      )
+  return gin_files.parse(files, [*bindings, *added])
+
+
+def _is_same(given: Any, of_data: Any) -> bool:
+  """Whether a binding means the value of the data; a bound may be a number."""
+  if isinstance(given, str) or isinstance(of_data, str):
+    return given == of_data
+  one, other = np.asarray(given), np.asarray(of_data)
+  return (one.shape == other.shape or not one.shape) and np.allclose(one, other)
 
 
 def effective_values() -> list[effective.Value]:

@@ -158,7 +158,9 @@ def configuration() -> str:
       '--gin_file is missing, for instance --gin_file=vector.gin '
       '--env=CartPole-v1; `python -m qwr_tf presets` lists the presets.'
     )
-  config = gin_files.parse(command.GIN_FILE.value, run_flags.bindings())
+  config = experiment.configuration(
+    command.GIN_FILE.value, run_flags.bindings()
+  )
   if run_flags.PRINT_CONFIG.value:
     print(effective.page(experiment.effective_values()))
     sys.exit(0)

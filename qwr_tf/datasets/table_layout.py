@@ -1,0 +1,380 @@
+"""Steps of a table: a row per step, sorted by episode and time.
+
+Parquet, CSV and Arrow files (or folders of them), pandas frames, npz files and
+dictionaries of arrays. `TableColumns` says what the columns are called.
+"""
+
+import itertools
+import json
+import pathlib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import gin
+import numpy as np
+
+from qwr_tf.datasets import columns
+from qwr_tf.datasets import steps as steps_lib
+from qwr_tf.datasets.steps import Fields
+from qwr_tf.datasets.steps import Steps
+
+# By the ending of a file, the name of its format in Arrow.
+FORMATS = {
+  '.parquet': 'parquet',
+  '.pq': 'parquet',
+  '.csv': 'csv',
+  '.arrow': 'ipc',
+  '.feather': 'ipc',
+}
+_SPACES = 'observation_space', 'action_space'
+
+_Names = str | Sequence[str]
+# (rows of a batch, columns) -> batches of arrays by column.
+_Batches = Callable[[int, list[str]], Iterator[dict[str, np.ndarray]]]
+
+
+@gin.configurable
+class TableColumns:
+  """What the columns of a table are called."""
+
+  def __init__(
+    self,
+    episode: str = 'episode',
+    step: str = 'step',
+    observation: _Names = 'observation',
+    action: _Names = 'action',
+    reward: str = 'reward',
+    terminal: str = 'terminal',
+    timeout: str = 'timeout',
+    probability: str = 'probability',
+  ):
+    """Names the columns.
+
+    A name stands for a column of this name (with or without an s), or for all
+    that begin with it and go on with a number or `_`, `.`, `[`: in the order of
+    their numbers if they end in one, else as in the table.
+
+    Args:
+      episode: whose values change between episodes. Without it episodes end at
+        the flags.
+      step: number or time in the episode, checked to grow; need not exist.
+      observation: a name or a list of columns.
+      action: likewise; one column of integers holds discrete actions.
+      reward: of the action.
+      terminal: whether the step ended in a terminal state. Without it every
+        last step of an episode did.
+      timeout: whether a time limit ended the episode after the step. Without
+        it every last step that is not terminal did.
+      probability: that the policy that acted gave to the action, a density if
+        continuous; need not exist.
+    """
+    self.names: dict[str, _Names] = {
+      name: value for name, value in locals().items() if name != 'self'
+    }
+
+  def find(self, there: Sequence[str]) -> dict[str, list[str]]:
+    """The table's columns of each kind; [] if there are none."""
+    return {kind: _matches(name, there) for kind, name in self.names.items()}
+
+
+def _matches(name: _Names, there: Sequence[str]) -> list[str]:
+  if not isinstance(name, str):
+    missing = sorted(set(name) - set(there))
+    if missing:
+      raise ValueError(f'has no column {missing[0]!r}; {_listed(there)}')
+    return list(name)
+  for exact in (name, f'{name}s'):
+    if exact in there:
+      return [exact]
+  begins = [c for c in there if re.match(rf'{re.escape(name)}s?[\d_.\[]', c)]
+  numbers = [re.search(r'(\d+)\]?$', c) for c in begins]
+  if begins and all(numbers):
+    begins.sort(key=lambda c: int(re.search(r'(\d+)\]?$', c)[1]))  # type: ignore
+  return begins
+
+
+def _listed(there: Sequence[str]) -> str:
+  names = ', '.join(there[:12]) + (', …' if len(there) > 12 else '')
+  return f'it has {names}; name the columns with TableColumns'
+
+
+class TableSource:
+  """An open table; see `arrow_source` and `array_source`."""
+
+  def __init__(
+    self,
+    place: str,
+    there: Sequence[str],
+    num_rows: int,
+    batches: _Batches,
+    metadata: Mapping[str, Any],
+  ):
+    """Finds the columns.
+
+    Args:
+      place: of the table, for errors.
+      there: names of its columns.
+      num_rows: of it.
+      batches: reads them.
+      metadata: with `observation_space` and `action_space`, if known.
+
+    Raises:
+      ValueError: if a column that is needed is missing.
+    """
+    self.path = pathlib.Path(place)
+    self.metadata = dict(metadata)
+    self._num_rows, self._batches = num_rows, batches
+    try:
+      self._columns = TableColumns().find(there)
+    except ValueError as error:
+      raise ValueError(f'{place} {error}.') from error
+    needed = ['observation', 'action', 'reward']
+    if not self._columns['episode'] and not self._columns['timeout']:
+      needed.append('episode')
+    for kind in needed:
+      if not self._columns[kind]:
+        raise ValueError(
+          f'{place} has no column for the {kind}: {_listed(there)}.'
+        )
+
+  def close(self) -> None:
+    """Nothing stays open between batches."""
+
+  def num_steps(self) -> int:
+    """Rows."""
+    return self._num_rows
+
+  def recorded(self) -> set[str]:
+    """{'probability'}, or nothing."""
+    return {steps_lib.PROBABILITY} if self._columns['probability'] else set()
+
+  def shapes(self) -> dict[str, Any]:
+    """What the first rows say: `observation`, `action` arrays without rows."""
+    batch = next(self._arrays(1))
+    return {kind: batch[kind][0] for kind in ('observation', 'action')}
+
+  def _arrays(self, num_rows: int) -> Iterator[dict[str, np.ndarray]]:
+    """Batches by kind; several columns are one array [n, columns]."""
+    names = [name for group in self._columns.values() for name in group]
+    for batch in self._batches(num_rows, list(dict.fromkeys(names))):
+      yield {
+        kind: batch[group[0]]
+        if len(group) == 1
+        else np.stack([batch[name] for name in group], axis=-1)
+        for kind, group in self._columns.items()
+        if group
+      }
+
+  def chunks(self, fields: Fields, num_steps: int) -> Iterator[Steps]:
+    """Yields chunks of `num_steps` steps.
+
+    Raises:
+      ValueError: for columns that do not fit, and for the first bad row.
+    """
+    wanted = {
+      'observation': fields.observation,
+      'action': fields.action,
+      'reward': columns.REWARD,
+      **fields.dist_params,
+    }
+    first, seen = 0, _Seen(str(self.path))
+    # The end of a batch is known with the next one.
+    batches = itertools.chain(self._arrays(num_steps), [None])
+    batch = next(batches)
+    for following in batches:
+      assert batch is not None
+      count = len(batch['reward'])
+
+      def locate(row: int, first=first) -> str:
+        return f'{self.path}: row {first + row}'
+
+      def read(field: columns.Field, name: str, batch=batch, locate=locate):
+        values = batch[name]
+        if values.ndim == 2 and values.shape[1] == 1 and not field.shape:
+          values = values[:, 0]
+        if values.ndim == 1 and field.shape == (1,):
+          values = values[:, np.newaxis]
+        group, field = {name: values}, field._replace(name=name)
+        column = columns.Column(group, field, str(self.path))
+        return column.read(0, len(values), locate)
+
+      def flags(name: str, missing: np.ndarray, batch=batch, read=read):
+        if name not in batch:
+          return missing
+        return read(columns.Field(name, (), np.dtype(bool)), name)
+
+      ends = seen.ends(batch, following, locate)
+      is_final = np.zeros(count, bool)
+      is_final[-1] = following is None
+      timeout = flags('timeout', np.zeros(count, bool))
+      terminal = flags('terminal', ends & ~timeout)
+      if 'terminal' in batch and 'episode' in batch:
+        misplaced = terminal & ~ends
+        if misplaced.any():
+          raise ValueError(
+            f'{locate(int(np.argmax(misplaced)))}, terminal: the episode goes '
+            'on; sort the rows by episode and step.'
+          )
+      timeout = (timeout if 'timeout' in batch else ends) & ~terminal
+      arrays = {name: read(field, name) for name, field in wanted.items()}
+      yield Steps(
+        arrays['observation'],
+        arrays['action'],
+        arrays['reward'],
+        terminal,
+        timeout,
+        (ends | is_final) & ~terminal & ~timeout,
+        arrays['observation'][terminal],
+        {name: arrays[name] for name in fields.dist_params},
+      )
+      first, batch = first + count, following
+
+
+class _Seen:
+  """Where episodes end, by their column; checks the order of the rows."""
+
+  def __init__(self, place: str):
+    self._place = place
+    self._before: set[Any] = set()
+
+  def ends(self, batch, following, locate) -> np.ndarray:
+    """Whether a row is the last one of its episode, bool [n]."""
+    count = len(batch['reward'])
+    if 'episode' not in batch:
+      return np.zeros(count, bool)
+    episode = batch['episode']
+    after = None if following is None else following['episode'][0]
+    ends = np.append(episode[1:] != episode[:-1], episode[-1] != after)
+    for row in np.flatnonzero(ends):
+      name = episode[row]
+      if name in self._before:
+        raise ValueError(
+          f'{locate(int(row))}: episode {name} was complete before; sort the '
+          'rows by episode and step.'
+        )
+      self._before.add(name)
+    if 'step' in batch:
+      wrong = ~ends[:-1] & (batch['step'][1:] <= batch['step'][:-1])
+      if wrong.any():
+        raise ValueError(
+          f'{locate(int(np.argmax(wrong)) + 1)}, step: not later than the row '
+          'before; sort the rows by episode and step.'
+        )
+    return ends
+
+
+def array_source(arrays: Mapping[str, Any], place: str) -> TableSource:
+  """A dictionary of arrays [N, ...], or a pandas frame."""
+  values = {str(name): np.asarray(arrays[name]) for name in arrays}
+  lengths = {name: len(x) if x.ndim else -1 for name, x in values.items()}
+  if len(set(lengths.values())) != 1 or -1 in lengths.values():
+    raise ValueError(
+      f'{place}: the arrays have the lengths {lengths}; they must have one '
+      'entry per step each.'
+    )
+  num_rows = next(iter(lengths.values()))
+
+  def batches(rows: int, names: list[str]):
+    for first in range(0, num_rows, rows):
+      yield {name: values[name][first : first + rows] for name in names}
+
+  return TableSource(place, list(values), num_rows, batches, {})
+
+
+def npz_source(path: pathlib.Path) -> TableSource:
+  """A file of `numpy.savez`; objects are refused."""
+  try:
+    with np.load(path, allow_pickle=False) as file:
+      return array_source({name: file[name] for name in file.files}, str(path))
+  except (OSError, EOFError, KeyError) as error:
+    raise ValueError(f'{path}: cannot be read ({error}).') from error
+
+
+def arrow_source(path: pathlib.Path, kind: str) -> TableSource:
+  """A file, or a folder of files, in one of the `FORMATS`."""
+  arrow = import_arrow(path)
+  with readable(path):
+    table = arrow.dataset(path, format=kind)
+    num_rows = table.count_rows()
+
+  def batches(rows: int, names: list[str]):
+    with readable(path):
+      for batch in table.to_batches(
+        columns=names, batch_size=rows, batch_readahead=1, fragment_readahead=1
+      ):
+        if batch.num_rows:
+          yield {name: to_numpy(batch.column(name)) for name in names}
+
+  metadata = {
+    key.decode(): value.decode()
+    for key, value in (table.schema.metadata or {}).items()
+    if key.decode(errors='ignore') in _SPACES
+  }
+  return TableSource(str(path), table.schema.names, num_rows, batches, metadata)
+
+
+def import_arrow(path: pathlib.Path):
+  """pyarrow.dataset; ValueError if it is not installed."""
+  try:
+    from pyarrow import dataset
+  except ImportError as error:
+    raise ValueError(
+      f'{path} needs pyarrow, which is not installed; run '
+      '`pip install "qwr_tf[data]"`.'
+    ) from error
+  return dataset
+
+
+class readable:  # noqa: N801, a context manager.
+  """Turns Arrow's errors into a ValueError of one line."""
+
+  def __init__(self, path: pathlib.Path):
+    self._path = path
+
+  def __enter__(self) -> None:
+    return None
+
+  def __exit__(self, kind, error, traceback) -> None:
+    from pyarrow import lib
+
+    if isinstance(error, lib.ArrowException | OSError):
+      reason = ' '.join(str(error).split())[:200]
+      raise ValueError(
+        f'{self._path}: cannot be read ({reason}); write it anew.'
+      ) from error
+
+
+def to_numpy(column) -> np.ndarray:
+  """An Arrow array [N, ...]; lists of one length are axes, nulls NaN."""
+  from pyarrow import types
+
+  kind = column.type
+  if types.is_fixed_size_list(kind):
+    inner = to_numpy(column.flatten())
+    return inner.reshape([len(column), kind.list_size, *inner.shape[1:]])
+  if types.is_list(kind) or types.is_large_list(kind):
+    inner = to_numpy(column.flatten())
+    size, rest = divmod(len(inner), max(len(column), 1))
+    lengths = np.asarray(column.value_lengths())
+    if rest or (lengths != size).any():
+      raise ValueError('a column of lists has lists of several lengths.')
+    return inner.reshape([len(column), size, *inner.shape[1:]])
+  if types.is_binary(kind) or types.is_large_binary(kind):  # JPEG files.
+    import io
+
+    from PIL import Image
+
+    return np.stack(
+      [np.array(Image.open(io.BytesIO(x.as_py()))) for x in column]
+    )
+  return column.to_numpy(zero_copy_only=False)
+
+
+def space_entry(metadata: Mapping[str, Any], name: str) -> Any:
+  """A space in metadata, from JSON; None if there is none."""
+  value = metadata.get(name)
+  try:
+    return json.loads(value) if isinstance(value, str) else value
+  except ValueError as error:
+    raise ValueError(f'{name} in the metadata is no JSON ({error}).') from error

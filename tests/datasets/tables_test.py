@@ -1,0 +1,277 @@
+"""Tables, Minari's Arrow format and arrays: the same steps in every layout."""
+
+import json
+
+import gin
+import gymnasium
+import numpy as np
+import pandas
+import pyarrow
+import pyarrow.csv
+import pyarrow.dataset
+import pyarrow.parquet
+import pytest
+
+from qwr_tf import datasets
+from qwr_tf import environments
+from qwr_tf.acting import offline
+from qwr_tf.config import gin_files
+from qwr_tf.config.errors import ConfigError
+from qwr_tf.training import experiment
+
+_LENGTHS = (3, 1, 4)
+_SPACES = gymnasium.spaces.Box(-9, 9, [2]), gymnasium.spaces.Discrete(3)
+
+
+@pytest.fixture(autouse=True)
+def _no_bindings():
+  gin.clear_config()
+  yield
+  gin.clear_config()
+
+
+def _frame(**columns) -> pandas.DataFrame:
+  """Three episodes; the second and the third end in a terminal state."""
+  count = sum(_LENGTHS)
+  rng = np.random.default_rng(0)
+  frame = {
+    'episode': np.repeat([7, 3, 5], _LENGTHS),
+    'step': np.concatenate([np.arange(n) for n in _LENGTHS]),
+    'observation_0': rng.normal(size=count),
+    'observation_1': np.arange(count) / 8,
+    'action': rng.integers(3, size=count),
+    'reward': np.arange(count) / 4,
+    'terminal': np.isin(np.arange(count), [3, 7]),
+    'probability': np.linspace(0.2, 0.9, count),
+  }
+  return pandas.DataFrame(frame | columns)
+
+
+def _written(frame, path, kind):
+  path = path / f'log.{kind}'
+  if kind == 'csv':
+    frame.to_csv(path, index=False)
+  elif kind == 'parquet':
+    pyarrow.parquet.write_table(pyarrow.Table.from_pandas(frame), path)
+  elif kind == 'npz':
+    np.savez(path, **{name: frame[name].to_numpy() for name in frame})
+  elif kind == 'frame':
+    return frame
+  else:
+    return {name: frame[name].to_numpy() for name in frame}
+  return str(path)
+
+
+def _episodes(data, action_space=_SPACES[1]) -> list[datasets.Episode]:
+  time_step_spec, action_spec = environments.specs_of(_SPACES[0], action_space)
+  bounds = environments.action_bounds(action_space)
+  return list(data.episodes(time_step_spec.observation, action_spec, bounds))
+
+
+@pytest.mark.parametrize('kind', ['csv', 'parquet', 'npz', 'frame', 'arrays'])
+@pytest.mark.parametrize('chunk', [2, 100])
+def test_a_table_gives_its_episodes(tmp_path, kind, chunk):
+  frame = _frame()
+  data = datasets.DataSet(_written(frame, tmp_path, kind), chunk_steps=chunk)
+  assert data.steps == 8
+  assert data.spaces() == {'observation_shape': (2,)}
+  episodes = _episodes(data)
+  assert tuple(len(e.rewards) for e in episodes) == _LENGTHS
+  names = ['observation_0', 'observation_1']
+  for episode, (_, rows) in zip(
+    episodes, frame.groupby('episode', sort=False), strict=True
+  ):
+    np.testing.assert_allclose(
+      episode.observations[:-1], rows[names], rtol=1e-6
+    )
+    np.testing.assert_array_equal(episode.actions, rows['action'])
+    np.testing.assert_allclose(episode.rewards, rows['reward'])
+    np.testing.assert_array_equal(episode.terminations, rows['terminal'])
+    over = np.arange(len(rows)) == len(rows) - 1
+    np.testing.assert_array_equal(episode.truncations, over & ~rows['terminal'])
+    np.testing.assert_allclose(
+      episode.dist_params['probability'], rows['probability'], rtol=1e-6
+    )
+
+
+def test_columns_by_configuration(tmp_path):
+  frame = _frame().rename(
+    columns={'episode': 'session', 'reward': 'clicks', 'action': 'offer'}
+  )
+  frame['age'] = frame['observation_0']
+  path = _written(frame.drop(columns='terminal'), tmp_path, 'parquet')
+  gin.parse_config("""
+    TableColumns.episode = 'session'
+    TableColumns.reward = 'clicks'
+    TableColumns.action = 'offer'
+    TableColumns.observation = ('age', 'observation_1')
+  """)
+  episodes = _episodes(datasets.DataSet(path))
+  # Without a column of terminal states every last step is one.
+  assert [e.terminations[-1] for e in episodes] == [True] * 3
+  assert not any(e.truncations.any() for e in episodes)
+  np.testing.assert_allclose(
+    episodes[2].observations[:-1, 0], frame['age'][4:], rtol=1e-6
+  )
+
+
+def test_columns_of_lists_and_numbers_in_order():
+  frame = _frame().drop(columns=['observation_0', 'observation_1'])
+  many = {f'observation_{i}': np.full(8, i / 4) for i in (10, 9, 2)}
+  episodes = datasets.DataSet(dict(frame) | many)
+  assert episodes.spaces() == {'observation_shape': (3,)}
+  box = gymnasium.spaces.Box(-9, 9, [3])
+  time_step_spec, action_spec = environments.specs_of(box, _SPACES[1])
+  first = next(
+    episodes.episodes(
+      time_step_spec.observation,
+      action_spec,
+      environments.action_bounds(_SPACES[1]),
+    )
+  )
+  assert first.observations[0].tolist() == [0.5, 2.25, 2.5]
+
+
+@pytest.mark.parametrize(
+  'change, problem',
+  [
+    ({'episode': [1, 1, 1, 2, 1, 1, 1, 1]}, 'episode 1 was complete'),
+    ({'step': [0, 2, 1, 0, 0, 1, 2, 3]}, 'row 2, step'),
+    ({'terminal': [1, 0, 0, 1, 0, 0, 0, 1]}, 'row 0, terminal'),
+    ({'reward': [0, np.nan, 0, 0, 0, 0, 0, 0]}, 'row 1, reward: NaN'),
+    ({'action': [0, 1, 2, 3, 0, 0, 0, 0]}, r'row 3, action: outside of \[0, 2'),
+    ({'action': list('abcabcab')}, 'action: has dtype'),
+  ],
+)
+@pytest.mark.parametrize('kind', ['parquet', 'arrays'])
+def test_bad_tables(tmp_path, kind, change, problem):
+  path = _written(_frame(**change), tmp_path, kind)
+  with pytest.raises(ValueError, match=problem) as caught:
+    _episodes(datasets.DataSet(path, chunk_steps=3))
+  assert len(str(caught.value).splitlines()) == 1
+
+
+def test_missing_columns(tmp_path):
+  path = _written(_frame().drop(columns='reward'), tmp_path, 'csv')
+  with pytest.raises(ValueError, match='column for the reward.*TableColumns'):
+    datasets.DataSet(path)
+
+
+def _minari(folder, kind):
+  """What Minari 0.5's `create_dataset_from_buffers` writes."""
+  data = folder / 'data'
+  data.mkdir(parents=True)
+  for number, episode in enumerate(_episodes(datasets.DataSet(_frame()))):
+    length = len(episode.rewards)
+    observations = pyarrow.FixedSizeListArray.from_arrays(
+      episode.observations.reshape(-1).astype(np.float32), 2
+    )
+    params = np.append(episode.dist_params['probability'], 0)
+    info = pyarrow.StructArray.from_arrays(
+      [
+        pyarrow.StructArray.from_arrays(
+          [pyarrow.array(params)], ['probability']
+        )
+      ],
+      ['dist_params'],
+    )
+    batch = pyarrow.RecordBatch.from_pydict(
+      {
+        'episode_id': np.full(length + 1, number, np.int32),
+        'observations': observations,
+        **{
+          name: np.append(getattr(episode, name), [0]).astype(dtype)
+          for name, dtype in (
+            ('actions', np.int64),
+            ('rewards', np.float64),
+            ('terminations', bool),
+            ('truncations', bool),
+          )
+        },
+        'infos': info,
+      }
+    )
+    pyarrow.dataset.write_dataset(
+      batch, data, format=kind, partitioning=['episode_id'],
+      existing_data_behavior='overwrite_or_ignore',
+    )  # fmt: skip
+    (data / str(number) / 'metadata.json').write_text('{}')
+  spaces = {
+    'observation_space': json.dumps(
+      {'type': 'Box', 'dtype': 'float32', 'shape': [2],
+       'low': [-9, -9], 'high': [9, 9]}
+    ),
+    'action_space': json.dumps({'type': 'Discrete', 'n': 3, 'start': 0}),
+  }  # fmt: skip
+  (data / 'metadata.json').write_text(
+    json.dumps({'data_format': kind, **spaces})
+  )
+
+
+@pytest.mark.parametrize('kind', ['arrow', 'parquet'])
+def test_minari_s_other_formats_by_id(tmp_path, monkeypatch, kind):
+  _minari(tmp_path / 'store' / 'shop' / 'log-v0', kind)
+  monkeypatch.setenv('MINARI_DATASETS_PATH', str(tmp_path / 'store'))
+  data = datasets.DataSet('shop/log-v0')
+  assert data.steps == 8 and data.recorded == {'probability'}
+  assert data.spaces()['num_actions'] == 3
+  for one, other in zip(
+    _episodes(data), _episodes(datasets.DataSet(_frame())), strict=True
+  ):
+    for name in ('observations', 'actions', 'rewards', 'terminations'):
+      np.testing.assert_allclose(
+        getattr(one, name), getattr(other, name), rtol=1e-6
+      )
+
+
+def _configure(dataset, *bindings):
+  return experiment.configuration(
+    [],
+    [
+      "run.environment = 'NoSimulator'",
+      f'run.dataset = {str(dataset)!r}',
+      'run.interactions = 0',
+      'run.offline_iterations = 1',
+      *bindings,
+    ],
+  )
+
+
+def test_spaces_come_from_the_data(tmp_path):
+  _minari(tmp_path / 'set', 'arrow')
+  text = _configure(tmp_path / 'set')
+  assert 'load_environment.num_actions = 3' in text
+  with experiment.load_environment('NoSimulator') as env:
+    assert env.env.action_space == _SPACES[1]
+    assert env.env.observation_space.shape == (2,)
+
+
+def test_spaces_that_contradict_the_data(tmp_path):
+  _minari(tmp_path / 'set', 'arrow')
+  with pytest.raises(ConfigError, match='num_actions is 2.*has 3'):
+    _configure(tmp_path / 'set', 'load_environment.num_actions = 2')
+
+
+def test_only_what_is_missing_is_asked_for(tmp_path):
+  path = _written(_frame(), tmp_path, 'parquet')
+  _configure(path)
+  with pytest.raises(ValueError, match='num_actions'):
+    experiment.load_environment('NoSimulator')
+  _configure(path, 'load_environment.num_actions = 3')
+  with experiment.load_environment('NoSimulator') as env:
+    assert env.env.observation_space.shape == (2,)
+
+
+def test_converted_to_minari(tmp_path):
+  gin_files.parse([], [])
+  frame = datasets.DataSet(_frame())
+  datasets.write(tmp_path / 'new', _episodes(frame), {})
+  data = offline.open_data_set(str(tmp_path / 'new'), 'NoSimulator')
+  for one, other in zip(
+    _episodes(data), _episodes(datasets.DataSet(_frame())), strict=True
+  ):
+    np.testing.assert_allclose(one.observations, other.observations, rtol=1e-6)
+    np.testing.assert_allclose(
+      one.dist_params['probability'], other.dist_params['probability'],
+      rtol=1e-6,
+    )  # fmt: skip
