@@ -718,8 +718,8 @@ def test_files_that_are_no_data_sets(tmp_path, d4rl, minari):
     datasets.DataSet(str(d4rl(**nothing)))
   arrow = minari() / 'data'
   os.remove(arrow / 'main_data.hdf5')
-  (arrow / 'metadata.json').write_text(json.dumps({'data_format': 'arrow'}))
-  with pytest.raises(ValueError, match="in Minari's format 'arrow'"):
+  (arrow / 'metadata.json').write_text(json.dumps({'data_format': 'zarr'}))
+  with pytest.raises(ValueError, match="in Minari's format 'zarr'"):
     datasets.DataSet(str(arrow.parent))
 
 
