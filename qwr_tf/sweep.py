@@ -43,11 +43,19 @@ _COLLECT_ONLY = flags.DEFINE_bool(
   'Add the rows of finished runs under --runs_dir, run nothing. Narrowed by '
   '--gin_file (as it is now, with its bindings), --envs and --seeds.',
 )
+_SELECT = flags.DEFINE_bool(
+  'select',
+  False,
+  'Rank offline runs by their off-policy evaluation (selection.csv in '
+  '--runs_dir) and link the best one (best). With --collect_only: the finished '
+  'runs under --runs_dir, run nothing.',
+)
 command.answer_help(__name__)
 
 # isort: split
 from qwr_tf.sweeping import finished_runs
 from qwr_tf.sweeping import run_rows
+from qwr_tf.sweeping import selection
 from qwr_tf.sweeping import sweep_plan
 from qwr_tf.sweeping import sweep_run
 
@@ -107,8 +115,19 @@ def _collect(path: pathlib.Path) -> None:
   print(f'{len(added)} rows of {runs} runs added to {path}')
 
 
+def _select() -> None:
+  """Ranks the finished runs that the flags name."""
+  runs_dir = pathlib.Path(sweep_flags.RUNS_DIR.value)
+  ranked = selection.rank(runs_dir, _wanted)
+  print(*selection.lines(ranked), sep='\n')
+  print(f'best  {selection.keep_best(runs_dir, ranked)} -> {ranked[0].run}')
+
+
 def main() -> None:
   """One grid from flags to rows."""
+  if _SELECT.value and _COLLECT_ONLY.value:
+    _select()
+    return
   path = _results_path()
   results.check_name(path.stem)
   results.read(path)  # A CSV that is none is found before hours of training.
@@ -124,11 +143,15 @@ def main() -> None:
     path,
     pathlib.Path(sweep_flags.RUNS_DIR.value),
     _REPLACE.value,
+    _SELECT.value,
   )
   seeds = sweep_plan.parse_seeds(sweep_flags.SEEDS.value or '0')
   processes = sweep_flags.process_count()
   failed = sweep_run.run([recipe], _ENVS.value, seeds, processes)
-  print(f'raw results: {path}')
+  if _SELECT.value:
+    _select()
+  else:
+    print(f'raw results: {path}')
   sweep_flags.tell_failed(failed)
 
 

@@ -117,9 +117,12 @@ def _metrics(folder: pathlib.Path) -> list[dict[str, str]]:
     return []
 
 
-def _common(
-  facts: Mapping[str, Any], experiment: str, algorithm: str | None
-) -> Row:
+def algorithm(facts: Mapping[str, Any]) -> str:
+  """A run's algorithm, by its configuration."""
+  return algorithms.algorithm_of(facts['config'])
+
+
+def _common(facts: Mapping[str, Any], experiment: str, name: str | None) -> Row:
   """The cells that all rows of a run share; unknown values stay empty."""
   versions = facts.get('versions') or {}
   cells = {name: versions.get(name) for name in _VERSIONS}
@@ -127,7 +130,7 @@ def _common(
     cells[name] = facts.get(name)
   cells |= {
     'experiment': experiment,
-    'algorithm': algorithm or algorithms.algorithm_of(facts['config']),
+    'algorithm': name or algorithm(facts),
     'bindings': binding_cell(facts.get('bindings') or ()),
     'host_cores': facts.get('host_cores'),
     'threads': facts.get('threads'),

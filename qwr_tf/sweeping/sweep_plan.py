@@ -47,6 +47,7 @@ class Recipe(NamedTuple):
     path: the CSV.
     runs_dir: parent of the runs' folders.
     replace: whether rows of the same runs in the CSV are replaced.
+    select: whether runs are ranked by their evaluation, with no simulator.
   """
 
   gin_file: str
@@ -55,6 +56,7 @@ class Recipe(NamedTuple):
   path: pathlib.Path
   runs_dir: pathlib.Path
   replace: bool = False
+  select: bool = False
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -102,7 +104,7 @@ def plan(
     if environment:
       bindings.append(f"run.environment='{environment}'")
     config = experiment.configuration([recipe.gin_file], bindings)
-    settings = _checked_settings()
+    settings = _checked_settings(recipe.select)
     row = _row(recipe, settings, bindings, config)
     configs[results.identity(row)[:-1]] = config
     for seed in seeds:
@@ -143,11 +145,12 @@ def _earlier(recipe: Recipe, jobs: Sequence[grid.Job]) -> list[pathlib.Path]:
   return sorted(path for path in paths - planned if path.is_dir())
 
 
-def _checked_settings() -> experiment.Settings:
+def _checked_settings(select: bool) -> experiment.Settings:
   settings = experiment.settings()
-  if settings.environment == environments.NO_SIMULATOR:
+  if settings.environment == environments.NO_SIMULATOR and not select:
     raise ConfigError(
-      'without a simulator there are no scores to gather; use qwr_tf.train.'
+      'without a simulator there are no scores to gather; --select ranks such '
+      'runs by their off-policy evaluation.'
     )
   try:
     experiment.load_environment(settings.environment).close()

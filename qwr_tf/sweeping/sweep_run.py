@@ -1,6 +1,7 @@
 """A sweep: runs the missing runs of a grid and collects their rows."""
 
 import collections
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 from qwr_tf.config.errors import ConfigError
@@ -40,6 +41,11 @@ class Sweep:
     """Adds the rows of a finished run to the CSV."""
     recipe = self._recipes[job]
     path, name = recipe.path, recipe.path.stem
+    facts = run_json.read_finished(job.folder) or {}
+    if not run_rows.has_scores(facts):
+      value = facts.get('evaluation', {}).get('value', math.nan)
+      self._say(f'{job}: estimated at {value:.4g}')
+      return
     try:
       rows = run_rows.rows(job.folder, name, recipe.algorithm)
       # An equal run may have been made by other bindings.

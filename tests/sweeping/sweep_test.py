@@ -420,7 +420,7 @@ _NO_SIMULATOR = (
     ([], {'path': pathlib.Path('my runs.csv')}, "'my runs' is no name"),
     ([], {'bindings': ('QwrAgent.horizont=2',)}, 'horizont'),
     ([], {'gin_file': 'none.gin'}, 'not found'),
-    (['NoSimulator'], {'bindings': _NO_SIMULATOR}, 'no scores.*qwr_tf.train'),
+    (['NoSimulator'], {'bindings': _NO_SIMULATOR}, 'no scores.*--select'),
   ],
 )
 def test_bad_plans(envs, fields, message, tmp_path):

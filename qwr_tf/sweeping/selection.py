@@ -1,0 +1,107 @@
+"""The best of several offline runs, by their off-policy evaluation."""
+
+import csv
+import io
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from qwr_tf.config.errors import ConfigError
+from qwr_tf.runs import atomic_files
+from qwr_tf.runs import run_json
+from qwr_tf.sweeping import run_rows
+
+BEST = 'best'
+
+
+class Candidate(NamedTuple):
+  """An evaluated run: FQE's value with its interval."""
+
+  run: str
+  algorithm: str
+  preset: str
+  bindings: str
+  seed: int
+  value: float
+  low: float
+  high: float
+  doubts: int
+
+
+def rank(
+  runs_dir: pathlib.Path, wanted: Callable[[dict], bool]
+) -> list[Candidate]:
+  """Finished runs with an evaluation, the highest value first.
+
+  Args:
+    runs_dir: parent of the runs' folders.
+    wanted: selects runs, by their run.json.
+
+  Raises:
+    ConfigError: if there are none, or they were evaluated on other episodes.
+  """
+  candidates, compared = [], {}
+  for path in sorted(runs_dir.glob('*/run.json')):
+    folder = path.parent
+    facts = None if folder.is_symlink() else run_json.read_finished(folder)
+    if facts is None or 'evaluation' not in facts or not wanted(facts):
+      continue
+    compared[str((facts['dataset'], facts['held_out']))] = folder
+    candidates.append(_candidate(folder, facts))
+  if not candidates:
+    raise ConfigError(
+      f'{runs_dir} has no finished run with an evaluation to select by; runs '
+      'with NoSimulator and held-out episodes have one.'
+    )
+  if len(compared) > 1:
+    one, other, *_ = compared.values()
+    raise ConfigError(
+      f'{one} and {other} were evaluated on other episodes, which cannot be '
+      'compared; give them a --runs_dir each.'
+    )
+  return sorted(candidates, key=lambda c: -c.value)
+
+
+def _candidate(folder: pathlib.Path, facts: dict[str, Any]) -> Candidate:
+  try:
+    estimate = facts['evaluation']
+    return Candidate(
+      folder.name,
+      run_rows.algorithm(facts),
+      facts['preset'],
+      run_rows.binding_cell(facts.get('bindings') or ()),
+      facts['seed'],
+      float(estimate['value']),
+      float(estimate['low']),
+      float(estimate['high']),
+      int(estimate['doubts']),
+    )
+  except (KeyError, TypeError, ValueError) as error:
+    raise ConfigError(f'no evaluation from {folder}: {error!r}') from error
+
+
+def keep_best(runs_dir: pathlib.Path, ranked: list[Candidate]) -> pathlib.Path:
+  """Writes selection.csv and a link to the best run; returns the link."""
+  text = io.StringIO()
+  writer = csv.writer(text, lineterminator='\n')
+  writer.writerow(('rank', *Candidate._fields))
+  for place, candidate in enumerate(ranked, start=1):
+    writer.writerow((place, *candidate))
+  atomic_files.write_atomically(runs_dir / 'selection.csv', text.getvalue())
+  link = runs_dir / BEST
+  if link.exists() and not link.is_symlink():
+    raise ConfigError(f'{link} is no link to a run; move it away.')
+  temporary = runs_dir / f'.{BEST}.{os.getpid()}'
+  temporary.symlink_to(ranked[0].run)
+  os.replace(temporary, link)
+  return link
+
+
+def lines(ranked: list[Candidate]) -> list[str]:
+  """The ranking in words, one line per run."""
+  return [
+    f'{place:>3}  {c.value:9.4g} ({c.low:.4g} to {c.high:.4g})  {c.run}'
+    + (f', {c.doubts} doubts' if c.doubts else '')
+    for place, c in enumerate(ranked, start=1)
+  ]
