@@ -10,9 +10,11 @@ import tensorflow as tf
 from tf_agents.trajectories import time_step as ts
 
 from examples import continue_training
+from examples import offers
 from examples import tf_agents_pipeline
 from qwr_tf import serving
 from qwr_tf.config.errors import ConfigError
+from qwr_tf.serving import saved_policy
 from tests.serving import policies
 
 
@@ -126,3 +128,31 @@ def test_training_goes_on_from_a_checkpoint(tmp_path):
   after = serve(observation=observation)['logits']
   before = run.agent.actor_network(observation)[0].logits
   assert 0 < np.abs(after - before).max() < 1
+
+
+@pytest.mark.slow
+def test_offers_are_learned_from_a_table_and_ranked_without_a_simulator(
+  tmp_path,
+):
+  short = (
+    'OffPolicyEvaluator.steps = 1000',
+    'OffPolicyEvaluator.members = 3',
+    'OffPolicyEvaluator.curve_steps = 300',
+  )
+  ranked = offers.run(tmp_path, 1500, short)
+  runs = tmp_path / 'runs'
+  best = ranked[0].run
+  places = {candidate.run: i for i, candidate in enumerate(ranked)}
+  assert places['BC'] > 0
+  true = {
+    name: offers.earnings(
+      saved_policy.SavedPolicy(runs / name / 'policy'), 2000, seed=5
+    )
+    for name in (best, 'BC')
+  }
+  # The simulator agrees; a session of the log earns 0.18.
+  assert true[best] > 1.5 * true['BC']
+  assert true['BC'] == pytest.approx(0.18, abs=0.06)
+  page = (runs / best / 'evaluation.md').read_text()
+  assert 'better than the policy that acted' in page
+  assert (runs / 'best' / 'policy').samefile(runs / best / 'policy')
