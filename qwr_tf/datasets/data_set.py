@@ -328,7 +328,9 @@ class DataSet:
 
   def _chunks(self, fields: steps.Fields, keep) -> Iterator[steps.Steps]:
     chunks = self._source.chunks(fields, self._chunk_steps)
-    return chunks if keep is None else splits.select(chunks, keep)
+    if keep is None:
+      return chunks
+    return splits.select(chunks, keep, self._chunk_steps)
 
   def _fields(self, spec, action_bounds, recorded: set[str]) -> steps.Fields:
     return steps.fields(spec, action_bounds, recorded, self._clip_actions)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from qwr_tf.datasets import steps as steps_lib
 from qwr_tf.datasets.steps import Steps
 
 # Number of an episode in the data set to whether it is read.
@@ -45,13 +46,28 @@ def _chosen(seed: int, block: int, size: int) -> int:
   return int(np.random.default_rng([seed, block]).integers(first, size))
 
 
-def select(chunks: Iterable[Steps], keep: Keep) -> Iterator[Steps]:
-  """Yields the steps of some episodes.
+def select(
+  chunks: Iterable[Steps], keep: Keep, num_steps: int = 1
+) -> Iterator[Steps]:
+  """Yields the steps of some episodes, at least num_steps at once.
 
   Args:
     chunks: consecutive steps from the first episode on.
     keep: selects episodes.
+    num_steps: of a chunk but the last one. TensorFlow traces a function for
+      each length.
   """
+  waiting: list[Steps] = []
+  for piece in _selected(chunks, keep):
+    waiting.append(piece)
+    if sum(len(w.reward) for w in waiting) >= num_steps:
+      yield steps_lib.joined(waiting)
+      waiting = []
+  if waiting:
+    yield steps_lib.joined(waiting)
+
+
+def _selected(chunks: Iterable[Steps], keep: Keep) -> Iterator[Steps]:
   episode = 0
   for chunk in chunks:
     ends = chunk.terminal | chunk.timeout | chunk.cut
