@@ -22,9 +22,12 @@ PYTEST := $(PYTHON_BIN) -m pytest -c tests/pytest.ini -n 2 --dist worksteal
 NUMERIC := tests/ops tests/networks tests/training/bad_batch_test.py \
   $(patsubst %,tests/agents/%_test.py,qwr_agent family exact_reuse whole_table)
 
+SMOKE := $(patsubst %,tests/%,ops networks config replay serving) \
+  $(patsubst %,tests/agents/%_test.py,qwr_agent tf_agents_integration)
+
 LINTED := setup.py $(wildcard qwr_tf export tests benchmarks examples)
 
-.PHONY: help setup train test test-fast test-numerics format lint
+.PHONY: help setup train test test-fast test-numerics test-smoke format lint
 
 help:
 	@echo 'make setup                      environment only (.venv)'
@@ -32,6 +35,7 @@ help:
 	@echo 'make test                       set-up, format, lint, types, tests'
 	@echo 'make test-fast                  set-up, then all but the slow tests'
 	@echo 'make test-numerics              set-up, then numbers on other kernels'
+	@echo 'make STACK=reverb test-smoke    the older stack: its set-up, a sample'
 	@echo 'make format                     rewrite the files to the style'
 	@echo 'make lint                       set-up, format check, lint, types'
 
@@ -61,6 +65,12 @@ test: lint
 
 test-fast: setup
 	@$(ONE_THREAD) $(PYTEST) -m 'not slow' tests
+
+# With STACK=reverb: the code is the same, and Reverb is there.
+test-smoke: setup
+	@echo "== a sample of the tests, $$($(PYTHON_BIN) -V)"
+	@$(ONE_THREAD) $(PYTEST) -m 'not slow' $(SMOKE)
+	@$(ONE_THREAD) $(PYTEST) tests/distributed tests/old_stack_test.py
 
 # As without oneDNN, and as on processors without AVX-512. TensorFlow asks the
 # processor, not oneDNN, whether oneDNN can do bfloat16: no such test there.

@@ -50,6 +50,7 @@ _EXTRAS = {
   # Tables; 22 and later need NumPy 2.
   'data': [f'pyarrow>=17,<22; {_OLD}', f'pyarrow>=21; {_NEW}'],
   # For runtimes that are not TensorFlow; LiteRT's converter is part of it.
+  'litert': ['ai-edge-litert>=2'],
   'onnx': [
     f'onnx>=1.17,<1.18; {_OLD}',
     f'onnx>=1.19; {_NEW}',

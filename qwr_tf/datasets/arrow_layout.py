@@ -58,7 +58,7 @@ class MinariArrowSource(minari_layout.MinariSource):
   def _place(self, name: str) -> str:
     return f'{self.path}: episode {name}'
 
-  def _group(self, name: str) -> dict[str, np.ndarray]:  # type: ignore
+  def _group(self, name: str) -> dict[str, np.ndarray]:
     """The episode's arrays; all but observations have a row of padding."""
     with table_layout.readable(self.path / name):
       table = self._episode(name).to_table().combine_chunks()

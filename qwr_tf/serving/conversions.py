@@ -15,8 +15,6 @@ import tensorflow as tf
 from qwr_tf.config import quiet
 from qwr_tf.config.errors import ConfigError
 from qwr_tf.config.gin_files import describe
-from qwr_tf.serving import int8_weights
-from qwr_tf.serving import last_layer
 from qwr_tf.serving import signatures
 
 FLOAT32, INT8 = 'policy_float32.tflite', 'policy_int8.tflite'
@@ -38,7 +36,15 @@ def write_tflite(
     action_space: of the gymnasium environment.
     folder: to write to.
     observations: [N, ...], visited; the int8 model is fit to them.
+
+  Raises:
+    ConfigError: if LiteRT is not installed.
   """
+  try:
+    from qwr_tf.serving import int8_weights
+    from qwr_tf.serving import last_layer
+  except ImportError as error:
+    raise _needs_litert('--format=tflite', error) from error
   function, module = _mode_function(agent, action_space)
   converter = tf.lite.TFLiteConverter.from_concrete_functions(
     [function.get_concrete_function()], module
@@ -72,6 +78,13 @@ def write_onnx(agent, action_space, folder: pathlib.Path) -> None:
   (folder / ONNX).write_bytes(model.SerializeToString())
 
 
+def _needs_litert(what: object, error: ImportError) -> ConfigError:
+  return ConfigError(
+    f'{what} needs ai-edge-litert ({error}); run '
+    '`pip install "qwr_tf[litert]"`.'
+  )
+
+
 def unreadable(path: pathlib.Path, error: Exception) -> ConfigError:
   """The error for a damaged export."""
   return ConfigError(
@@ -80,14 +93,18 @@ def unreadable(path: pathlib.Path, error: Exception) -> ConfigError:
 
 
 def load_tflite(path: pathlib.Path) -> Act:
-  """Loads a model into TensorFlow's LiteRT interpreter.
+  """Loads a model into LiteRT's interpreter.
 
   Raises:
-    ConfigError: if the file is no model.
+    ConfigError: if LiteRT is not installed, or the file is no model.
   """
   try:
+    from ai_edge_litert import interpreter as litert
+  except ImportError as error:
+    raise _needs_litert(path, error) from error
+  try:
     with _quiet():
-      interpreter = tf.lite.Interpreter(str(path))
+      interpreter = litert.Interpreter(str(path))
       interpreter.allocate_tensors()
   except (RuntimeError, ValueError) as error:
     raise unreadable(path, error) from error

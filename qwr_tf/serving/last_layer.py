@@ -8,9 +8,9 @@ visited states: its weights W' minimise
 """
 
 import numpy as np
-import tensorflow as tf
-from tensorflow.lite.python import schema_py_generated as schema
-from tensorflow.lite.tools import flatbuffer_utils
+from ai_edge_litert import interpreter as litert
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.tools import flatbuffer_utils
 
 # c, divided by the mean square of a feature: keeps W where no state decides.
 _RIDGE = 1e-2
@@ -80,7 +80,7 @@ def _last_layer(model):
 
 def _features(content: bytes, index: int, observations) -> np.ndarray:
   """Values [N, features] of the tensor with an index."""
-  interpreter = tf.lite.Interpreter(
+  interpreter = litert.Interpreter(
     model_content=content, experimental_preserve_all_tensors=True
   )
   input_index = interpreter.get_input_details()[0]['index']

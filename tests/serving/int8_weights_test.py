@@ -4,6 +4,7 @@ import gin
 import numpy as np
 import pytest
 import tensorflow as tf
+from ai_edge_litert import interpreter as litert
 
 from qwr_tf.serving import conversions
 from qwr_tf.serving import int8_weights
@@ -19,7 +20,7 @@ def _clear_gin():
 
 def _stored(path):
   """(values, scales, axis of the scales) of each int8 tensor in a file."""
-  interpreter = tf.lite.Interpreter(str(path))
+  interpreter = litert.Interpreter(str(path))
   interpreter.allocate_tensors()
   found = []
   for details in interpreter.get_tensor_details():
