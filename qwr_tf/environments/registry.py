@@ -7,7 +7,7 @@ import importlib
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 from absl import logging
@@ -19,8 +19,11 @@ from qwr_tf.environments import bitflip
 from qwr_tf.environments import env_names
 from qwr_tf.environments import faults
 from qwr_tf.environments import no_simulator
+from qwr_tf.environments import remote
 from qwr_tf.environments import wrapping
-from qwr_tf.environments.gymnasium_wrapper import GymnasiumWrapper
+
+if TYPE_CHECKING:  # It imports TensorFlow.
+  from qwr_tf.environments.gymnasium_wrapper import GymnasiumWrapper
 
 
 def load(
@@ -33,7 +36,7 @@ def load(
   channels_last: bool | None = None,
   frame_stack: PositiveInt = 1,
   **gym_kwargs: Any,
-) -> GymnasiumWrapper:
+) -> 'GymnasiumWrapper':
   """Loads an environment and tries a reset and a step.
 
   Args:
@@ -42,7 +45,8 @@ def load(
       `my_module:Maze-v0`. `NoSimulator` has spaces and nothing to play.
     seed: as in `GymnasiumWrapper`.
     timeout_is_terminal: whether the discount is 0 at a time limit, too.
-    render_mode: 'rgb_array' to get images from `render()`.
+    render_mode: 'rgb_array' to get images from `render()`; the environment
+      then has a process of its own (`remote`).
     wrappers: around the environment, the first one innermost: names in
       gymnasium.wrappers, 'my_module:MyWrapper', or pairs of a name and
       arguments, ('ResizeObservation', {'shape': (84, 84)}). Scores are of the
@@ -61,11 +65,17 @@ def load(
     FaultyEnvironmentError: a ValueError, for an error of the environment, or
       NaN or Inf in its first reset or step.
   """
-  if render_mode is not None:
+  from qwr_tf.environments.gymnasium_wrapper import GymnasiumWrapper
+
+  layout = wrappers, channels_last, frame_stack
+  if render_mode is None:
+    env = _make(name, gym_kwargs, *layout)
+  else:
     gym_kwargs['render_mode'] = render_mode
-  with _quiet(), _errors_as_value_errors(name):
-    env = wrapping.wrap(factory(name)(name, **gym_kwargs), wrappers)
-    env = wrapping.lay_out(env, channels_last, frame_stack)
+    spec = gymnasium.registry.get(env_names.env_id(name))
+    env = remote.RemoteEnv(
+      functools.partial(_make, name, gym_kwargs, *layout, spec)
+    )
   wrapper = GymnasiumWrapper(
     env, seed=seed, timeout_is_terminal=timeout_is_terminal
   )
@@ -79,6 +89,22 @@ def load(
         '(record: --max_episode_steps=1000).'
       )
   return wrapper
+
+
+def _make(
+  name: str,
+  gym_kwargs: dict[str, Any],
+  wrappers: Sequence[Any],
+  channels_last: bool | None,
+  frame_stack: int,
+  spec: EnvSpec | None = None,
+) -> gymnasium.Env:
+  """The environment with its wrappers; `spec` is registered if it is not."""
+  if spec:
+    gymnasium.registry.setdefault(spec.id, spec)
+  with _quiet(), _errors_as_value_errors(name):
+    env = wrapping.wrap(factory(name)(name, **gym_kwargs), wrappers)
+    return wrapping.lay_out(env, channels_last, frame_stack)
 
 
 _warn_once = functools.cache(logging.warning)

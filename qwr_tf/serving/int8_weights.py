@@ -39,7 +39,7 @@ def with_int8_weights(content: bytes) -> bytes:
     rounded, scales = round_to_int8(weights)
     model.buffers[graph.tensors[index].buffer].data = _bytes(rounded)
     _dequantize(model, graph, index, scales)
-  return flatbuffer_utils.convert_object_to_bytearray(model)
+  return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
 def round_to_int8(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

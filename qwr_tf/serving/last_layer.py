@@ -41,7 +41,7 @@ def refit(rounded: bytes, exact: bytes, observations: np.ndarray) -> bytes:
   )
   refitted = (values + change.T).astype(np.float32)
   buffer.data = np.frombuffer(refitted.tobytes(), np.uint8)
-  return flatbuffer_utils.convert_object_to_bytearray(model)
+  return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
 def correction(
