@@ -257,7 +257,8 @@ class FittedQ:
       self.table.gather(tf.constant(rows), 1).observation[:, 0]
       for rows in np.array_split(self._starts, -(-len(self._starts) // _CHUNK))
     ]
-    return np.concatenate([self.values(x)[0] for x in observations], axis=1)
+    values = [self.values(x)[0].mean(axis=1) for x in observations]
+    return np.concatenate(values, axis=1)
 
   def estimate(self) -> estimators.Interval:
     """J: the mean of V over first states, with the ensemble's interval."""
