@@ -5,6 +5,7 @@ import functools
 import io
 import math
 import pathlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ _BINS = 10  # Of advantages in the picture.
 
 DATA, FQE, GAIN = 'logged return', 'FQE', 'FQE less logged return'
 WIS, DR = 'weighted importance sampling', 'doubly robust'
+DR_GAIN = f'{DR} less {DATA}'
 
 
 class Row(NamedTuple):
@@ -216,14 +218,17 @@ def make(
     Row(
       'bias by TD errors',
       bias,
-      note='mean TD error of Q on episodes held out, over 1 - gamma',
+      note='discounted sum of TD errors of Q on episodes held out',
     ),
   )
   doubts = (
     *caveats,
     *_doubts(rows, estimate, far, logged, slope + 2 * error, bias, size),
   )
-  conclusions = _conclusions(estimate, gain, mean_return, bool(doubts))
+  gains: list[Interval | Row] = [gain]
+  if size >= MIN_SAMPLE_SIZE:
+    gains.append(next(row for row in rows if row.name == DR_GAIN))
+  conclusions = _conclusions(estimate, gains, mean_return, bool(doubts))
   return Report(policy, data, gamma, rows, conclusions, doubts, calibration)
 
 
@@ -253,6 +258,15 @@ def _weighing(
   ):
     estimate = functools.partial(function, episodes, gamma, True)
     rows.append(Row(name, *estimators.bootstrap(estimate, episodes.number)))
+  returns = estimators.discounted_returns(episodes, gamma)
+  gain = estimators.bootstrap(
+    lambda counts: (
+      estimators.doubly_robust(episodes, gamma, counts=counts)
+      - float(np.average(returns, weights=counts))
+    ),
+    episodes.number,
+  )
+  rows.append(Row(DR_GAIN, *gain))
   size = estimators.effective_sample_size(episodes)
   note = f'of {episodes.number} episodes'
   return [*rows, Row('effective sample size', size, note=note)], size
@@ -292,7 +306,11 @@ def _calibration(
     return np.full([2, 1], np.nan), math.nan, math.nan, math.nan
   # Noise of one V in both would look like an advantage that holds.
   advantage, error = (q_value - one)[usable], (target - other)[usable]
-  bias = float(np.mean((target - q_value)[usable])) / (1.0 - gamma)
+  # What a doubly robust estimate would add with weights of one.
+  errors_of_q = gamma**logged.episodes.age * np.where(
+    usable, target - q_value, 0
+  )
+  bias = float(errors_of_q.sum()) / max(len(np.unique(episode[usable])), 1)
   bins = np.array_split(np.argsort(advantage, kind='stable'), _BINS)
   binned = np.array(
     [[x[rows].mean() for rows in bins] for x in (advantage, error)]
@@ -342,15 +360,20 @@ def _doubts(
 
 
 def _conclusions(
-  estimate: Interval, gain: Interval, logged: Interval, doubtful: bool
+  estimate: Interval,
+  gains: Sequence[Interval | Row],
+  logged: Interval,
+  doubtful: bool,
 ) -> tuple[str, ...]:
   text = (
     f'The policy is estimated at {estimate.value:.4g} (95 %: '
     f'{estimate.low:.4g} to {estimate.high:.4g}), the logged episodes had '
     f'{logged.value:.4g} ({logged.low:.4g} to {logged.high:.4g}).'
   )
-  if gain.low > 0 or gain.high < 0:
-    better = 'better' if gain.low > 0 else 'worse'
+  is_better = any(gain.low > 0 for gain in gains)
+  is_worse = any(gain.high < 0 for gain in gains)
+  if is_better != is_worse:  # Not neither, nor both.
+    better = 'better' if is_better else 'worse'
     claim = f'It is {better} than the policy that acted'
     if doubtful:
       claim = f'It looks {better} than the policy that acted'
