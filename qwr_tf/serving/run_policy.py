@@ -66,7 +66,6 @@ class Policy:
     """Loads a version, or the newest one in a folder of them."""
     tf = _tensorflow()  # Not before --help.
 
-    self._tf = tf
     self.path = _version(path)
     try:
       self.metadata = json.loads((self.path / _METADATA).read_text('utf-8'))
@@ -89,7 +88,7 @@ class Policy:
     sample, calls = self.signatures['sample'], iter(range(2**62))
 
     def act(observation: np.ndarray) -> np.ndarray:
-      pair = self._tf.constant([seed, next(calls)], self._tf.int64)
+      pair = _tensorflow().constant([seed, next(calls)], np.int64)
       batch = self._batch(observation)
       return sample(observation=batch, seed=pair)['action'].numpy()[0]
 
@@ -99,7 +98,7 @@ class Policy:
     if not np.isfinite(observation).all():
       raise FloatingPointError('the environment gave NaN or Inf to act on')
     (_, inputs) = self.signatures['serving_default'].structured_input_signature
-    return self._tf.constant(
+    return _tensorflow().constant(
       observation[np.newaxis], inputs['observation'].dtype
     )
 
