@@ -5,3 +5,14 @@ from qwr_tf.config import compatibility
 __version__ = '0.1.0'
 
 compatibility.prepare_imports()
+
+__all__ = ['QWR', '__version__']
+
+
+def __getattr__(name: str):
+  """`QWR`, at its first use: TensorFlow takes seconds."""
+  if name != 'QWR':
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+  import importlib
+
+  return importlib.import_module('qwr_tf.api.model').QWR

@@ -23,7 +23,10 @@ from qwr_tf.config.errors import ConfigError
 from qwr_tf.serving import trust_flag
 
 flags.adopt_module_key_flags(trust_flag)
-_ROOT_DIR = flags.DEFINE_string('root_dir', None, 'Folder of a finished run.')
+_ROOT_DIR = flags.DEFINE_string('root_dir', None, 'Folder of a run.')
+_BEST = flags.DEFINE_bool(
+  'best', False, 'The policy of the best evaluation instead of the newest.'
+)
 _OUTPUT = flags.DEFINE_string(
   'output',
   None,
@@ -41,13 +44,13 @@ command.answer_help(__name__)
 def main() -> None:
   """Exports and prints where to."""
   if _ROOT_DIR.value is None:
-    raise ConfigError('--root_dir is missing: the folder of a finished run.')
+    raise ConfigError('--root_dir is missing: the folder of a run.')
   root_dir = pathlib.Path(_ROOT_DIR.value)
   kind = _FORMAT.value
   default = root_dir / ('policy' if kind == 'saved_model' else kind)
   output = pathlib.Path(_OUTPUT.value or default)
   version = serving.export_run(
-    root_dir, output, kind, trust_flag.TRUST_MODULE.value
+    root_dir, output, kind, trust_flag.TRUST_MODULE.value, _BEST.value
   )
   print(f'policy  {version}')
 

@@ -23,7 +23,11 @@ from qwr_tf.training import training_command
 
 def main() -> None:
   """One run from flags to score."""
-  training_command.run(training_command.configuration(), serving.export)
+  training_command.run(
+    training_command.configuration(),
+    serving.export,
+    warm_start_fn=serving.warm_start,
+  )
 
 
 if __name__ == '__main__':

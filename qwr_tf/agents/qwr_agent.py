@@ -126,11 +126,15 @@ def iterate(
       totals = averages.add(totals, metrics, names)
     agent.count_train_steps(rounds * (critic_steps + actor_steps))
     means = averages.averages(totals, rounds, names)
+    result.phase = 'training'  # Runs while the function is traced.
     return dict(zip(names, tf.unstack(means), strict=True))
 
   def iterations():
+    phase = 'compiling'
     while True:  # Line 4
+      result.phase = 'collecting'
       collected = collect()  # Line 5
+      result.phase, phase = phase, 'training'
       steps = [
         steps_fn(collected.interactions, n) for n in (critic_steps, actor_steps)
       ]
@@ -513,6 +517,25 @@ class QwrAgent(tf_agent.TFAgent):
     """Variables of both target networks, which lines 8-9 change."""
     return self._online_and_target_variables()[1]
 
+  def copy_targets(self) -> None:
+    """Makes the target networks copies of the others."""
+    common.soft_variables_update(*self._online_and_target_variables())
+
+  def warm_start(self, prefix: str) -> None:
+    """Reads networks and normaliser of an agent's TensorFlow checkpoint.
+
+    Optimisers and counters stay as they are; targets become copies.
+
+    Raises:
+      ValueError, AssertionError, tf.errors.OpError: if they do not fit.
+    """
+    networks = tf.train.Checkpoint(
+      _actor_network=self._actor_network, _critic_network=self._critic_network
+    )
+    status = tf.train.Checkpoint(agent=networks).read(prefix)
+    status.expect_partial().assert_existing_objects_matched()
+    self.copy_targets()
+
   def states(
     self, steps: trajectory.Trajectory, seed: types.Seed, *args, **kwargs
   ) -> States:
@@ -557,7 +580,7 @@ class QwrAgent(tf_agent.TFAgent):
   def _make_target_actor(self, spec) -> None:
     self._target_actor = self._actor_network.copy(name='TargetActor')
     self._target_actor.create_variables(spec)
-    common.soft_variables_update(*self._online_and_target_variables())
+    self.copy_targets()
 
   def _make_gradient_steps(self) -> None:
     counts = self.critic_steps, self.actor_steps
@@ -651,13 +674,18 @@ class RegressionLossInfo(NamedTuple):
 
 
 class Iterations:
-  """The iterations of Algorithm 2, one after the other."""
+  """The iterations of Algorithm 2, one after the other.
+
+  Attributes:
+    phase: 'collecting', 'compiling' or 'training'.
+  """
 
   def __init__(self, agent: QwrAgent, source, iterator: Iterator):
     """Wraps an iterator of (what line 5 collected, metrics by name)."""
     self._agent = agent
     self._source = source
     self._iterator = iterator
+    self.phase = 'collecting'
 
   def __iter__(self) -> 'Iterations':
     return self

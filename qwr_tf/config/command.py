@@ -58,6 +58,7 @@ def run(main: Callable[[], None]) -> None:
   logging.get_absl_handler().python_handler.stream = sys.stderr
   # AutoGraph's translation of tf_agents compares with literals.
   warnings.filterwarnings('ignore', '"is not" with', SyntaxWarning)
+  status('')
   app.run(lambda _: guarded(main), flags_parser=parse_flags)
 
 
@@ -93,6 +94,8 @@ class _Stream(io.TextIOWrapper):
 def answer_help(module: str) -> None:
   """Answers --help and exits, before imports that take seconds.
 
+  Else shows that they have begun.
+
   Args:
     module: `__name__` of the command, which has defined its flags.
   """
@@ -100,6 +103,15 @@ def answer_help(module: str) -> None:
   if module == '__main__' and helps & {*sys.argv[1:]}:
     sys.argv[1:] = ['--help']
     run(lambda: None)
+  if module == '__main__':
+    status('loading TensorFlow')
+
+
+def status(text: str) -> None:
+  """Shows in a terminal what takes seconds, until something else is printed."""
+  if sys.stderr is not None and sys.stderr.isatty():
+    dots = ' …' if text else ''
+    print(f'\r\x1b[K{text}{dots}\r', end='', file=sys.stderr, flush=True)
 
 
 def parse_flags(argv: list[str]) -> list[str]:

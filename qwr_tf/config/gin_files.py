@@ -40,7 +40,7 @@ _SET_BY_TRAINER = {
 
 # 'file: comment' of each binding by (scope, configurable without modules,
 # parameter). Set by `parse`; belongs to the values that gin holds now.
-_sources: dict[tuple[str, str, str], str] = {}
+sources: dict[tuple[str, str, str], str] = {}
 
 
 def find(name: str, folders: Sequence[pathlib.Path] = ()) -> pathlib.Path:
@@ -122,7 +122,7 @@ def parse(files: Sequence[str], bindings: Sequence[str]) -> str:
       a syntax error.
   """
   paths = [find(name) for name in files]
-  _sources.clear()
+  sources.clear()
   gin.clear_config()
   for path in paths:
     with _errors_in_one_line(str(path)):
@@ -131,7 +131,7 @@ def parse(files: Sequence[str], bindings: Sequence[str]) -> str:
     for binding in bindings:
       _check_is_one(binding)
       _parse_text(binding, None)
-    gin.finalize()
+    _finalize()
     _check_macros(bindings)
     _check_set_by_trainer()
     _check_agent()
@@ -144,11 +144,11 @@ def parse_text(config: str) -> None:
   Raises:
     ConfigError: as `parse`.
   """
-  _sources.clear()
+  sources.clear()
   gin.clear_config()
   with _errors_in_one_line('the configuration'):
     _parse_text(config, None, label='the configuration')
-    gin.finalize()
+    _finalize()
 
 
 def source(scope: str, selector: str, parameter: str) -> str:
@@ -156,7 +156,7 @@ def source(scope: str, selector: str, parameter: str) -> str:
   scopes = scope.split('/') if scope else []
   outer = ('/'.join(scopes[:i]) for i in range(len(scopes), -1, -1))
   keys = ((name, selector.split('.')[-1], parameter) for name in outer)
-  return next((_sources[key] for key in keys if key in _sources), '')
+  return next((sources[key] for key in keys if key in sources), '')
 
 
 def is_set_by_trainer(name: str) -> bool:
@@ -211,7 +211,7 @@ def _parse_text(
         scope, selector = '', f'{scope}/{selector}'.strip('/')
       source = label if path is None else _label(path), _comment(comments, span)
       key = scope, selector.split('.')[-1], parameter
-      _sources[key] = ': '.join(filter(None, source))
+      sources[key] = ': '.join(filter(None, source))
   _parse_lines(lines, part | imports, path)
 
 
@@ -456,9 +456,21 @@ def unread(bindings: Sequence[str]) -> list[str]:
   ]
 
 
+_is_ours = False  # Whether gin is about to finalize a configuration of ours.
+
+
+def _finalize() -> None:
+  global _is_ours
+  _is_ours = True
+  try:
+    gin.finalize()
+  finally:
+    _is_ours = False
+
+
 @gin.config.register_finalize_hook
 def _check_values(config: dict[tuple[str, str], dict[str, Any]]) -> None:
-  if problem := gin_values.problem(config):
+  if _is_ours and (problem := gin_values.problem(config)):
     raise ConfigError(problem)
 
 

@@ -128,6 +128,23 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
     """Describes actions: int32 from 0, or float32 in [-1, 1]."""
     return self._action_spec
 
+  def to_env_action(self, action: np.ndarray) -> Any:
+    """An agent's action in the environment's units."""
+    return self._to_env_action(action)
+
+  def batch(self, observations: Any) -> tuple[np.ndarray, bool]:
+    """Observations of `env` as the agent's, [B, ...].
+
+    Args:
+      observations: one, or a batch of them.
+
+    Returns:
+      (observations [B, ...], whether a batch was given).
+    """
+    values = np.asarray(observations, self._observation_spec.dtype)
+    is_batch = values.ndim > len(self._observation_spec.shape)
+    return (values if is_batch else values[np.newaxis]), is_batch
+
   def clipped(self, rewards: np.ndarray) -> np.ndarray:
     """Rewards [N] of logged steps, clipped as in this environment.
 

@@ -3,7 +3,7 @@
 import json
 import pathlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import tensorflow as tf
@@ -14,9 +14,11 @@ from qwr_tf.runs import atomic_files
 from qwr_tf.runs import checkpoint_files
 from qwr_tf.runs import first_edition
 from qwr_tf.runs import regular_files
+from qwr_tf.runs import run_json
 
 _TENSORS = 'tensors'
 _STATE = 'state.json'
+_LARGE = 100e6  # Bytes of a checkpoint, most of them its table's.
 _RUN_ID = 'run_id'  # In state.json, beside the parts.
 
 
@@ -33,18 +35,48 @@ def save(agent, path: pathlib.Path) -> None:
 
 
 def restore(agent, path: pathlib.Path) -> None:
-  """Reads a folder that `save` wrote into an agent of the same configuration.
+  """Reads weights (`weights_of_run`) into an agent of the same configuration.
 
   Raises:
     ValueError: if there is no checkpoint, or one of another agent.
   """
   try:
-    _read(tf.train.Checkpoint(agent=agent), path / 'agent')
+    _read(tf.train.Checkpoint(agent=agent), prefix(path))
   except (tf.errors.OpError, AssertionError, ValueError) as error:
     raise ValueError(
       f'{path} holds no checkpoint of this configuration: '
       f'{str(error).splitlines()[0]}'
     ) from error
+
+
+def weights_of_run(root_dir: pathlib.Path, best: bool = False) -> pathlib.Path:
+  """The folder of a run's newest weights, or of the best evaluated ones.
+
+  Args:
+    root_dir: a run's folder, finished or not.
+    best: whether those of the highest `eval_return_mode` are meant.
+
+  Raises:
+    ConfigError: if there are none.
+  """
+  folder = root_dir / 'checkpoints'
+  # A run that was prolonged has the final weights of its first end.
+  is_finished = run_json.required(root_dir).get('finished')
+  numbered = [] if is_finished else sorted(folder.glob('[0-9]' * 8))[::-1]
+  last = [*numbered, folder / 'final']
+  for path in [folder / 'best'] if best else last:
+    if pathlib.Path(f'{prefix(path)}.index').is_file():
+      return path
+  raise ConfigError(
+    f'{root_dir} has no checkpoint of {"an evaluated" if best else "a"} policy '
+    'yet; go on with the run, with the command in its run.json.'
+  )
+
+
+def prefix(path: pathlib.Path) -> pathlib.Path:
+  """Where TensorFlow reads the agent of a folder of weights."""
+  alone = path / 'agent'
+  return alone if alone.with_suffix('.index').is_file() else path / _TENSORS
 
 
 class Stateful(Protocol):
@@ -71,7 +103,7 @@ class Checkpoints:
     modules: Mapping[str, tf.Module],
     table_files,
     parts: Mapping[str, Stateful],
-    run_id: str = '',
+    run_ids: Sequence[str] = ('',),
   ):
     """Writes nothing yet.
 
@@ -80,13 +112,14 @@ class Checkpoints:
       modules: the owners of the variables, by name.
       table_files: `replay.TableFiles` of the run's table.
       parts: everything else, by name; restored in this order.
-      run_id: written into each checkpoint; one of another run is refused.
+      run_ids: the first is written into each checkpoint; one of another run
+        is refused.
     """
     self._path = path
     self._tensors = tf.train.Checkpoint(**modules)
     self._table_files = table_files
     self._parts = dict(parts)
-    self._run_id = run_id
+    self._run_ids = run_ids
     self._latest: pathlib.Path | None = None
 
   def save(self, number: int) -> None:
@@ -105,7 +138,7 @@ class Checkpoints:
       with checkpoint_files.tensorflow_errors(folder):
         self._tensors.write(str(folder / _TENSORS))
       state = {name: part.state() for name, part in self._parts.items()}
-      state[_RUN_ID] = self._run_id
+      state[_RUN_ID] = self._run_ids[0]
       (folder / _STATE).write_text(json.dumps(state))
       checkpoint_files.write_sums(folder, {n: sums[n] for n in linked})
     self._latest = target
@@ -129,7 +162,8 @@ class Checkpoints:
         checkpoint_files.verify(folder)
         state = dict(regular_files.read_json(folder / _STATE))
         # Version 0.1 wrote no identifier.
-        is_foreign = state.pop(_RUN_ID, self._run_id) != self._run_id
+        run_id = state.pop(_RUN_ID, self._run_ids[0])
+        is_foreign = run_id not in self._run_ids
         if not is_foreign:
           self._restore(folder, state)
       except (OSError, ValueError, LookupError, TypeError) as error:
@@ -151,9 +185,17 @@ class Checkpoints:
       )
     return False
 
-  def remove(self) -> None:
-    """Deletes them: the run is finished."""
-    for folder in self._folders():
+  def retire(self, keep: bool | None) -> None:
+    """Deletes them, or all but the newest: the run is finished.
+
+    Args:
+      keep: whether the newest stays; None: if it has less than 100 MB.
+    """
+    *old, newest = self._folders()
+    if keep is None:
+      files = (path for path in newest.rglob('*') if path.is_file())
+      keep = sum(path.stat().st_size for path in files) < _LARGE
+    for folder in [*old, *([] if keep else [newest])]:
       atomic_files.delete(folder)
 
   def _folders(self) -> list[pathlib.Path]:

@@ -30,7 +30,7 @@ _FILES = (
 )
 # The folders that a run writes into, and what is the run's in them.
 _FOLDERS = {
-  'checkpoints': ('[0-9]' * 8, 'final'),
+  'checkpoints': ('[0-9]' * 8, 'final', 'best'),
   'tensorboard': ('events.out.tfevents.*',),
   'policy': ('[0-9]*',),
 }
@@ -63,11 +63,14 @@ class RunFolder:
     self.rows: list[dict[str, Any]] = []  # Of metrics.csv.
     self._facts = dict(facts)
     self._resumed: list[dict[str, Any]] = []
+    self._prolonged: list[dict[str, Any]] = []
     self._changes: dict[str, Any] = {}
 
   def at(self, path: pathlib.Path) -> 'RunFolder':
     """The folder of the same run at another path."""
-    return RunFolder(path, self._facts)
+    copy = RunFolder(path, self._facts)
+    copy._prolonged = self._prolonged
+    return copy
 
   @property
   def bindings(self) -> Sequence[str]:
@@ -75,10 +78,28 @@ class RunFolder:
     return self._facts.get('bindings', ())
 
   @property
-  def run_id(self) -> str:
-    """Hash of configuration, environment and seed."""
-    identity = [self._facts[n] for n in ('config', 'environment', 'seed')]
-    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+  def run_ids(self) -> list[str]:
+    """Hashes of configuration, environment and seed.
+
+    First that of the run, then those it had before it was prolonged.
+    """
+    earlier = [str(entry.get('run_id')) for entry in self._prolonged]
+    return [_run_id(self._facts), *reversed(earlier)]
+
+  def prolong(self) -> None:
+    """Takes over the folder's run, which had a smaller budget."""
+    facts = self._read() or {}
+    kept = ('interactions', 'scores')
+    entry = {name: facts.get(name) for name in kept}
+    earlier = facts.get('prolonged') or []
+    self._prolonged = [*earlier, {**entry, 'run_id': _run_id(facts)}]
+
+  def _is_ours(self, facts: Mapping[str, Any]) -> bool:
+    """Whether facts are of this run, or of it before it was prolonged."""
+    return (
+      run_json.is_same_run(facts, self._facts)
+      or _run_id(facts) in self.run_ids[1:]
+    )
 
   def recorded(self, name: str) -> Any:
     """A value in the folder's run.json; None if it has none."""
@@ -105,7 +126,7 @@ class RunFolder:
     """
     facts = self._read()
     if facts is not None and not overwrite:
-      if not run_json.is_same_run(facts, self._facts):
+      if not self._is_ours(facts):
         raise ConfigError(self._refusal(facts))
     with self._os_errors_in_one_line():
       if self.path.exists() and not self.path.is_dir():
@@ -158,6 +179,7 @@ class RunFolder:
           self._clear()
         else:
           self._resumed = facts.get('resumed') or []
+          self._prolonged = self._prolonged or facts.get('prolonged') or []
           self._changes = self._changes_since(facts)
       yield
 
@@ -201,6 +223,12 @@ class RunFolder:
     Raises:
       ConfigError: if it has rows, so that there must have been a checkpoint.
     """
+    if self._prolonged:
+      raise ConfigError(
+        f'{self.path} cannot be prolonged: its last checkpoint was not kept '
+        '(run.keep_checkpoint). Begin a new run with its weights, with '
+        f'--gin_bindings="run.warm_start=\'{self.path}\'".'
+      )
     if (self.path / 'metrics.csv').exists():
       raise ConfigError(
         f'{self.path} holds an unfinished run of the same configuration but '
@@ -243,6 +271,7 @@ class RunFolder:
       'threads': provenance.threads(),
       'time': datetime.datetime.now(datetime.timezone.utc).isoformat(),
       **({'resumed': self._resumed} if self._resumed else {}),
+      **({'prolonged': self._prolonged} if self._prolonged else {}),
       **results,
     }
 
@@ -287,6 +316,11 @@ class RunFolder:
       f'{self.path} holds another run: {changes}. Choose another --root_dir, '
       'or replace that run with --overwrite.'
     )
+
+
+def _run_id(facts: Mapping[str, Any]) -> str:
+  identity = [facts[name] for name in ('config', 'environment', 'seed')]
+  return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 
 
 def _empty(folder: pathlib.Path, patterns: Sequence[str]) -> None:

@@ -20,6 +20,7 @@ _OPTIONAL = {
   'scores': dict,
   'data': dict,
   'resumed': list,
+  'prolonged': list,
 }
 
 

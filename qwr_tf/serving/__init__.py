@@ -9,7 +9,7 @@ from typing import Any
 
 KINDS = ('saved_model', 'tflite', 'onnx')
 
-_EXPORTER = ('export', 'export_run', 'load_agent')
+_EXPORTER = ('export', 'export_run', 'load_agent', 'warm_start')
 
 __all__ = ['KINDS', *_EXPORTER]  # noqa: PLE0605
 

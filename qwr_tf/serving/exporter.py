@@ -93,14 +93,16 @@ def export_run(
   output: pathlib.Path,
   kind: str = SAVED_MODEL,
   trusted: Sequence[str] = (),
+  best: bool = False,
 ) -> pathlib.Path:
-  """Exports a run's final policy; returns the folder of the version.
+  """Exports a run's newest policy; returns the folder of the version.
 
   Args:
-    root_dir: folder of a finished run.
+    root_dir: folder of a run, finished or not.
     output: folder of the versions.
     kind: 'saved_model', 'tflite' or 'onnx'.
     trusted: as in `load_agent`.
+    best: as in `load_agent`.
 
   Raises:
     ConfigError: if there is no run or no checkpoint, and as `export`.
@@ -108,7 +110,12 @@ def export_run(
   facts = run_json.required(root_dir)
   _check_kind(output, kind)
   float32 = kind != SAVED_MODEL
-  agent = load_agent(root_dir, facts, float32=float32, trusted=trusted)
+  agent = load_agent(
+    root_dir, facts, float32=float32, trusted=trusted, best=best
+  )
+  if best:
+    evaluation = facts.get('best') or {}
+    facts = {**facts, **evaluation, 'scores': evaluation}
   return export(agent, facts, output, kind)
 
 
@@ -118,39 +125,72 @@ def load_agent(
   *,
   float32: bool = False,
   trusted: Sequence[str] = (),
+  best: bool = False,
 ):
-  """A run's agent with its final weights; parses the run's configuration.
+  """A run's agent with its newest weights; parses the run's configuration.
 
   Args:
-    root_dir: folder of a finished run.
+    root_dir: folder of a run, finished or not.
     facts: its run.json.
     float32: whether a run with bfloat16 calculates in float32, as LiteRT and
       ONNX do. Weights are float32 in any case.
     trusted: modules that run.json may name beside `trust.MODULES`.
+    best: whether it gets the weights of the best evaluation instead.
 
   Raises:
-    ConfigError: if there are no final weights, if they do not fit the agent
+    ConfigError: if there are no weights, if they do not fit the agent
       that this version of the library makes, or if run.json names a module
       that is not trusted.
   """
-  final = root_dir / 'checkpoints' / 'final'
-  if not final.is_dir():
-    raise ConfigError(
-      f'{root_dir} has no checkpoint of its final weights; finish the run '
-      'first, with the command in its run.json.'
-    )
+  weights = checkpoints.weights_of_run(root_dir, best)
   source = root_dir / 'run.json'
   trust.check_environment(facts['environment'], source, trusted)
   trust.parse(_config(facts, float32), source, trusted)
   try:
     agent = _agent(facts)
-    checkpoints.restore(agent, final)
+    checkpoints.restore(agent, weights)
   except (ValueError, TypeError) as error:
     raise ConfigError(
       f'{root_dir} cannot be loaded: {describe(error)}; its run.json has the '
       'commit and the versions that made it.'
     ) from error
   return agent
+
+
+def warm_start(agent, path: pathlib.Path, environment: str) -> None:
+  """Reads networks and normaliser of a run or a SavedModel into an agent.
+
+  Args:
+    agent: a `QwrAgent` with the same networks.
+    path: folder of a run, of an export or of its versions.
+    environment: of the agent.
+
+  Raises:
+    ConfigError: if there are none, or they do not fit.
+  """
+  try:
+    if run_json.read(path):
+      folder = checkpoints.weights_of_run(path)
+      agent.warm_start(str(checkpoints.prefix(folder)))
+    else:
+      _read_export(agent, path, environment)
+  except (tf.errors.OpError, AssertionError, ValueError) as error:
+    raise ConfigError(
+      f'run.warm_start: {path} has no weights for these networks '
+      f'({describe(error)}); give a run or a SavedModel of a policy with the '
+      'same networks and spaces.'
+    ) from error
+
+
+def _read_export(agent, path: pathlib.Path, environment: str) -> None:
+  version = versions.newest(path)
+  with experiment.load_environment(environment) as env:
+    functions = signatures.signatures(agent, env.env.action_space)
+  # As `save_signatures` wrote them.
+  variables = tf.train.Checkpoint(policy_variables=_variables(functions))
+  status = variables.read(str(version / 'variables' / 'variables'))
+  status.expect_partial().assert_existing_objects_matched()
+  agent.copy_targets()
 
 
 def _config(facts: Mapping[str, Any], float32: bool) -> str:

@@ -155,6 +155,11 @@ class Settings:
     log_every_env_steps: interactions between rows of metrics.csv.
     checkpoint_every_seconds: least time between checkpoints, made only at the
       end of an iteration; 0: after every one.
+    keep_checkpoint: whether the last one stays when the run is finished, so
+      that a larger `interactions` prolongs the run; None: if it has less than
+      100 MB.
+    warm_start: a run's folder or an exported policy, whose networks and
+      normaliser the run begins with.
   """
 
   environment: str = gin.REQUIRED
@@ -168,6 +173,8 @@ class Settings:
   eval_environments: Annotated[int, Range(1, 1_000)] = 1
   log_every_env_steps: PositiveInt = 1_000
   checkpoint_every_seconds: float = 120.0
+  keep_checkpoint: bool | None = None
+  warm_start: str | None = None
 
 
 def _bound_settings() -> Settings:
@@ -210,6 +217,17 @@ def settings() -> Settings:
       'to do; set one of them.'
     )
   return bound
+
+
+def prolongs(recorded: str, config: str) -> bool:
+  """Whether a configuration is a recorded one with a larger budget."""
+  name, default = 'run.interactions', Settings.interactions
+  there, here = (gin_files.values(text) for text in (recorded, config))
+  try:
+    before, now = (int(v.pop(name, default)) for v in (there, here))
+  except ValueError:  # A macro.
+    return False
+  return now > before and there == here
 
 
 @gin.configurable

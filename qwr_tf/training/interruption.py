@@ -30,6 +30,9 @@ class Interruption:
     self._before: dict[int, Any] = {}
 
   def __enter__(self) -> 'Interruption':
+    # Other threads may not handle signals.
+    if threading.current_thread() is not threading.main_thread():
+      return self
     self._reader, self._writer = os.pipe()
     os.set_blocking(self._writer, False)
     self._fd_before = signal.set_wakeup_fd(self._writer)
@@ -40,6 +43,8 @@ class Interruption:
     return self
 
   def __exit__(self, *_) -> None:
+    if not self._before:
+      return
     for number, handler in self._before.items():
       signal.signal(number, handler)
     signal.set_wakeup_fd(self._fd_before)

@@ -60,6 +60,8 @@ def _folder(
   recorded = folder.recorded('config')
   if isinstance(recorded, str) and _means_the_same(recorded, config):
     folder.add_fact('config', recorded)
+  elif isinstance(recorded, str) and experiment.prolongs(recorded, config):
+    folder.prolong()
   return folder
 
 
@@ -118,6 +120,7 @@ def _train(
   export_fn: Callable,
   experience_fn: Callable | None,
   hook: training_run.Hook,
+  warm_start_fn: Callable | None,
 ) -> dict[str, Any]:
   folder.check(run_flags.OVERWRITE.value)
   placement = strategies.from_flags()
@@ -127,6 +130,7 @@ def _train(
   folder.add_fact(
     'dtype_policy', precision.keep_dtype_policy(gin.config_str(), recorded)
   )
+  command.status('building the networks')
   parts = experiment.build(
     settings, run_flags.SEED.value, *placement, experience_fn
   )
@@ -139,7 +143,7 @@ def _train(
       stack.callback(screen.close)
     stack.enter_context(folder.claimed(run_flags.OVERWRITE.value))
     training = training_run.Run(
-      settings, parts, folder, export_fn, screen, hook
+      settings, parts, folder, export_fn, screen, hook, warm_start_fn
     )
     strategies.check_agreement(placement, training.iteration)
     results = training.train()
@@ -178,7 +182,10 @@ def _is_finished(folder: run_folder.RunFolder) -> bool:
   results = None if run_flags.OVERWRITE.value else folder.finished()
   if results is None:
     return False
-  print('This run is finished; --overwrite starts it anew.')
+  print(
+    'This run is finished; --overwrite starts it anew, and --root_dir with a '
+    'larger --interactions prolongs it.'
+  )
   _report(folder.path, results['environment'], results)
   return True
 
@@ -188,6 +195,7 @@ def run(
   export_fn: Callable,
   experience_fn: Callable | None = None,
   hook: training_run.Hook = lambda phase, run: None,
+  warm_start_fn: Callable | None = None,
 ) -> None:
   """One run from flags to score, unless it is finished.
 
@@ -196,6 +204,7 @@ def run(
     export_fn: writes the final policy, as in `training_run.Run`.
     experience_fn: as in `experiment.build`.
     hook: as in `training_run.Run`.
+    warm_start_fn: as in `training_run.Run`.
   """
   settings = experiment.settings()
   folder = _folder(run_path(config, settings), config, settings)
@@ -203,6 +212,8 @@ def run(
     return
   settings = experiment.settings()  # `_folder` may have parsed them anew.
   with strategies.folder_for(folder, run_flags.OVERWRITE.value) as own_folder:
-    results = _train(own_folder, settings, export_fn, experience_fn, hook)
+    results = _train(
+      own_folder, settings, export_fn, experience_fn, hook, warm_start_fn
+    )
   if strategies.is_first_worker():
     _report(folder.path, settings.environment, results)

@@ -1,9 +1,11 @@
 """The loop of a training run: iterations, checkpoints, evaluations, results."""
 
+import contextlib
+import math
 import pathlib
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from absl import logging
@@ -48,6 +50,16 @@ def evaluation(evaluator, episodes: int, number: int) -> dict[str, float]:
   }
 
 
+def _score(row: Mapping[str, Any]) -> float:
+  score = row.get('eval_return_mode')
+  return -math.inf if score is None or math.isnan(score) else score
+
+
+def _best(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+  """The last of the rows with the best evaluation; {} if there is none."""
+  return max(reversed(rows), key=_score, default={})
+
+
 class Run:
   """A run from its first iteration, or its newest checkpoint, to the last."""
 
@@ -59,6 +71,8 @@ class Run:
     export_fn: Callable,
     screen=None,
     hook: Hook = lambda phase, run: None,
+    warm_start_fn: Callable | None = None,
+    progress_bar: bool = True,
   ):
     """Begins, or goes back to the newest checkpoint, and opens the logs.
 
@@ -69,7 +83,10 @@ class Run:
       export_fn: writes the final policy, (agent, facts, folder) -> None.
       screen: of `video.screen`; None makes no video.
       hook: called with the run as its 'checkpoint', 'iteration', 'evaluation'
-        or 'products' begin, before its 'finish' is written and at its 'end'.
+        or 'products' begin, after each iteration ('iterated'), before its
+        'finish' is written and at its 'end'.
+      warm_start_fn: reads weights, (agent, path, environment) -> None.
+      progress_bar: whether phase, count and time left are shown.
     """
     self._settings = settings
     self.parts = parts
@@ -77,7 +94,10 @@ class Run:
     self._export_fn = export_fn
     self._screen = screen
     self._hook = hook
+    self._shows_progress = progress_bar
     self._bindings = folder.bindings
+    self._is_stopped = False
+    self._phase = ''  # Beside those of the iterations.
     recorder = metrics.Recorder(settings.log_every_env_steps, parts.agent)
     self._recorder = recorder
     self._checkpoints = checkpoints.Checkpoints(
@@ -85,7 +105,7 @@ class Run:
       {'agent': parts.agent},
       replay.files_of(parts.table),
       {'collector': parts.collector, 'recorder': recorder, 'folder': folder},
-      folder.run_id,
+      folder.run_ids,
     )
     self._off_policy_report: evaluation_lib.Report | None = None
     of_fqe = (metrics.FQE_VALUE,) if parts.off_policy else ()
@@ -97,11 +117,20 @@ class Run:
       folder.resume(self._columns, recorder.interactions)
     else:
       folder.begin()
-      self._checkpoint()
+      self._warm_start(warm_start_fn)
+      self.checkpoint()
     last_step = metrics.progress(folder.rows[-1]) if folder.rows else 0
     self._tensorboard = metrics.TensorBoard(
       folder.path / 'tensorboard', last_step
     )
+
+  def _warm_start(self, warm_start_fn: Callable | None) -> None:
+    path, environment = self._settings.warm_start, self._settings.environment
+    if path is None:
+      return
+    if warm_start_fn is None:
+      raise ConfigError('run.warm_start is for qwr_tf.train and qwr_tf.QWR.')
+    warm_start_fn(self.parts.agent, pathlib.Path(path), environment)
 
   @property
   def iteration(self) -> int:
@@ -116,6 +145,15 @@ class Run:
   def facts(self) -> dict[str, Any]:
     """run.json as it would be now, for an export on the way."""
     return self._folder.content(self._results({}, finished=False))
+
+  @property
+  def newest_row(self) -> dict[str, Any]:
+    """The last row of metrics.csv; {} if there is none."""
+    return self._folder.rows[-1] if self._folder.rows else {}
+
+  def stop(self) -> None:
+    """Ends the run after this iteration, saved and unfinished."""
+    self._is_stopped = True
 
   def train(self) -> dict[str, Any]:
     """Runs to the last interaction; returns the results, as in run.json.
@@ -137,21 +175,26 @@ class Run:
         raise KeyboardInterrupt(f'interrupted {where}') from error
       message = bad_batch.explain(error, self.parts, self._folder.path)
       raise FloatingPointError(f'{message} {where}') from error
-    return self._finish()
+    if self._is_over():
+      return self._finish()
+    return self._write_results({}, finished=False)
 
   def _loop(self, interrupted: interruption.Interruption) -> None:
     """Runs the iterations: evaluates, logs, saves, shows progress."""
     with self._progress_bar() as bar:
       self._report()  # The run was cut after the checkpoint.
-      while not self._is_over():
+      while not (self._is_over() or self._is_stopped):
         bar.update(self._iterate())
         if self._is_switch() and self._settings.interactions:
           bar.unit = ' interactions'
           bar.reset(self._settings.interactions)
         self._warn_of_unread_bindings()
         if self._is_over() or interrupted.requested or self._is_old():
-          self._checkpoint()
+          self.checkpoint()
         self._report()
+        self._hook('iterated', self)
+        if self._is_stopped:
+          self.checkpoint()
         bar.set_postfix(self._recorder.returns(), refresh=False)
         if interrupted.requested and not self._is_over():
           raise KeyboardInterrupt
@@ -186,18 +229,33 @@ class Run:
       return {metrics.FQE_VALUE: off_policy.value()} if off_policy else {}
     episodes = settings.final_eval_episodes if last else settings.eval_episodes
     try:
-      with interrupts.at_once():
+      with interrupts.at_once(), self._during('evaluating'):
         self._hook('evaluation', self)
         return evaluation(evaluator, episodes, recorder.progress)
     except KeyboardInterrupt:
-      self._checkpoint()  # The next start plays the evaluation.
+      self.checkpoint()  # The next start plays the evaluation.
       raise
     except FloatingPointError:
       # Often the losses were NaN before the actions: the row shows it.
       self._log(recorder.measured({}))
       raise
 
+  @contextlib.contextmanager
+  def _during(self, phase: str) -> Iterator[None]:
+    self._phase = phase
+    try:
+      yield
+    finally:
+      self._phase = ''
+
+  def _keep_best(self, row: Mapping[str, Any]) -> None:
+    """Keeps the weights of the best evaluation so far."""
+    best = _score(_best(self._folder.rows))
+    if _score(row) >= best and _score(row) > -math.inf:
+      checkpoints.save(self.parts.agent, self._folder.checkpoints / 'best')
+
   def _log(self, row: dict[str, Any]) -> None:
+    self._keep_best(row)
     self._tensorboard.write(row)
     self._folder.add_row(row, self._columns)
     metrics.check_finite(row)
@@ -218,12 +276,13 @@ class Run:
     age = time.monotonic() - self._saved_time
     return age >= self._settings.checkpoint_every_seconds
 
-  def _checkpoint(self) -> None:
+  def checkpoint(self) -> None:
     """Makes a checkpoint, unless this iteration has one."""
     if self.iteration == self._saved_iteration:
       return
     self._hook('checkpoint', self)
-    self._checkpoints.save(self.iteration)
+    with self._during('saving'):
+      self._checkpoints.save(self.iteration)
     self._saved_iteration, self._saved_time = self.iteration, time.monotonic()
 
   def _warn_of_unread_bindings(self) -> None:
@@ -242,7 +301,11 @@ class Run:
     else:
       total, initial = settings.interactions, self.interactions
       unit = ' interactions'
-    return progress_bar.ProgressBar(total=total, initial=initial, unit=unit)
+    return progress_bar.PhaseBar(
+      lambda: self._phase or getattr(self.parts.iterations, 'phase', ''),
+      **{'total': total, 'initial': initial, 'unit': unit},
+      **({} if self._shows_progress else {'disable': True}),
+    )
 
   def _finish(self) -> dict[str, Any]:
     """Writes the final policy, results and video; returns the results.
@@ -260,7 +323,7 @@ class Run:
     self._evaluate_off_policy()
     self._hook('finish', self)
     results = self._write_results(scores, finished=True)
-    self._checkpoints.remove()
+    self._checkpoints.retire(self._settings.keep_checkpoint)
     if self._screen is not None:
       self._write_optional(
         'video.mp4', lambda path: video.record(self._screen, agent, path)
@@ -319,12 +382,19 @@ class Run:
       )
 
   def _results(self, scores: dict[str, float | None], finished: bool):
+    best = _best(self._folder.rows)
+    names = ('interactions', *metrics.SCORES)
+    if _score(best) > -math.inf:
+      best = {name: best.get(name) for name in names}
+    else:
+      best = {}
     return {
       'interactions': self.interactions,
       'critic_steps': int(self.parts.agent.critic_steps.numpy()),
       'actor_steps': int(self.parts.agent.actor_steps.numpy()),
       'wall_seconds': round(self._recorder.wall_seconds, 1),
       'scores': scores,
+      **({'best': best} if best else {}),
       'finished': finished,
       **offline.facts(self.parts.data),
       **({'held_out': list(self.parts.split)} if self.parts.split else {}),

@@ -48,12 +48,12 @@ class _Part:
 class _Setup:
   """A run whose three kinds of state all say which save they belong to."""
 
-  def __init__(self, path, links=False, run_id='this'):
+  def __init__(self, path, links=False, run_id='this', earlier=()):
     self.module = tf.Module()
     self.module.variable = tf.Variable([0.0, 1 / 3])
     self.table, self.part = _Table(links), _Part()
     self.checkpoints = checkpoints.Checkpoints(
-      path, {'agent': self.module}, self.table, {'part': self.part}, run_id
+      path, {'agent': self.module}, self.table, {'part': self.part}, (run_id, *earlier)
     )
 
   def save(self, number):
@@ -263,6 +263,7 @@ def test_a_checkpoint_of_another_run_is_refused_and_kept(saved):
   before = _names(saved)
   with pytest.raises(ConfigError, match='00000009 is a checkpoint of another'):
     _Setup(saved, run_id='other').restored()
+  assert _Setup(saved, run_id='other', earlier=('x', 'this')).restored() == 9
   assert _names(saved) == before
 
 
@@ -306,7 +307,7 @@ def test_a_linked_checkpoint_is_used_and_its_target_kept(saved, tmp_path):
   setup.save(12)
   assert _names(saved) == ['00000011', '00000012']
   (saved / '00000013').symlink_to(tmp_path / 'elsewhere')
-  setup.checkpoints.remove()
+  setup.checkpoints.retire(keep=False)
   assert not _names(saved)
   assert 'state.json' in _names(tmp_path / 'elsewhere')
 
@@ -319,7 +320,7 @@ def test_stray_files_are_no_checkpoints(saved):
   setup.save(10)  # Its name is the run's.
   setup.save(11)
   assert _names(saved) == ['00000010', '00000011', '99999999']
-  setup.checkpoints.remove()
+  setup.checkpoints.retire(keep=False)
   assert _names(saved) == ['99999999']
 
 

@@ -404,6 +404,41 @@ def test_actions_that_are_not_as_many_as_observations_are_refused(exports):
       )
 
 
+@pytest.mark.parametrize('preset', ['mujoco_100k.gin', 'bitflip.gin'])
+def test_an_agent_begins_with_the_weights_of_a_run_or_an_export(
+  preset, tmp_path
+):
+  run = policies.make_run(tmp_path, preset)
+  serving.export_run(run.folder, run.folder / 'policy')
+  observations = policies.observations(run.agent)
+
+  def outputs(agent):
+    network = agent.acting_network
+    return network.outputs(tf.constant(observations)).numpy()
+
+  for source in (run.folder, run.folder / 'policy', run.folder / 'policy/1'):
+    other = policies.make_run(tmp_path / 'other', preset, seed=4)
+    assert not np.allclose(outputs(other.agent), outputs(run.agent))
+    gin_files.parse([preset], [])
+    serving.warm_start(other.agent, source, run.environment)
+    np.testing.assert_array_equal(outputs(other.agent), outputs(run.agent))
+    for mine, target in zip(
+      other.agent.critic_network.trainable_variables,
+      other.agent.target_network.trainable_variables,
+      strict=True,
+    ):
+      np.testing.assert_array_equal(mine, target)
+
+
+def test_weights_of_other_networks_are_one_line(tmp_path):
+  run = policies.make_run(tmp_path, 'bitflip.gin')
+  other = policies.make_run(tmp_path / 'other', 'mujoco_100k.gin')
+  for source in (run.folder, tmp_path / 'nothing'):
+    with pytest.raises(ConfigError) as error:
+      serving.warm_start(other.agent, source, other.environment)
+    assert '\n' not in str(error.value)
+
+
 def test_a_folder_without_a_run_is_bad_input(tmp_path):
   with pytest.raises(ConfigError, match='no run folder'):
     serving.export_run(tmp_path, tmp_path / 'policy')

@@ -118,7 +118,7 @@ def test_the_second_worker_begins_like_the_first_and_leaves_nothing(
     state = copy.checkpoints / '00000002' / 'state.json'
     assert state.read_text() == '00000002'
     assert copy.recorded('seed') == 0
-    assert copy.run_id == run.run_id
+    assert copy.run_ids == run.run_ids
   assert not copy.path.exists()
   with strategies.folder_for(run, overwrite=True) as copy:
     assert not copy.path.exists()

@@ -1,0 +1,1 @@
+"""The Python API: one class, exported as `qwr_tf.QWR`."""

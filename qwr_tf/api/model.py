@@ -1,0 +1,413 @@
+"""A model: an agent, its environment and its run on disk."""
+
+import contextlib
+import pathlib
+import random
+import shutil
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import gin
+import h5py
+import numpy as np
+
+from qwr_tf import serving
+from qwr_tf.acting import evaluate
+from qwr_tf.acting import numpy_actor
+from qwr_tf.api import arguments
+from qwr_tf.config import gin_files
+from qwr_tf.config import gin_state
+from qwr_tf.config import ranges
+from qwr_tf.config.errors import ConfigError
+from qwr_tf.networks import precision
+from qwr_tf.runs import atomic_files
+from qwr_tf.runs import checkpoints
+from qwr_tf.runs import run_folder
+from qwr_tf.runs import run_json
+from qwr_tf.runs import run_lock
+from qwr_tf.serving import trust
+from qwr_tf.training import experiment
+from qwr_tf.training import training_run
+
+# (model, newest row of metrics.csv or counts) -> False to stop.
+Callback = Callable[['QWR', dict[str, Any]], bool | None]
+
+
+class QWR:
+  """An agent that learns in an environment, or from logged data.
+
+  The engine is that of `python -m qwr_tf.train`, with the same presets, and a
+  run's folder can be gone on with by either. gin's bindings are the model's
+  own: those of the program, or of another model, neither change it nor are
+  changed. One model learns at a time; threads do not share gin.
+  """
+
+  def __init__(
+    self,
+    env: Any = None,
+    preset: str | Sequence[str] = 'vector',
+    *,
+    seed: int = 0,
+    folder: str | pathlib.Path | None = None,
+    dataset: str | pathlib.Path | Mapping[str, Any] | None = None,
+    bindings: Mapping[str, Any] | None = None,
+    **overrides: Any,
+  ):
+    """Checks the configuration; networks are made when they are needed.
+
+    Args:
+      env: an id (`module:id` imports the module), an environment made by
+        `gymnasium.make`, or a function that makes one; None: the preset's, or
+        the spaces of a data set of arrays.
+      preset: a gin file or several; `qwr_tf presets` lists the package's.
+      seed: of everything random.
+      folder: of the run, which goes on if it is there; None: a temporary one.
+      dataset: logged steps to begin with: a path, as `run.dataset`, or arrays
+        `observations`, `actions`, `rewards`, `terminals` and `timeouts` [N].
+      bindings: values by their full names in gin, such as
+        {'critic/Adam.learning_rate': 1e-3}; '@name' refers to a function.
+      **overrides: values by the last part of these names, such as gamma=0.9,
+        where one setting of the run has it.
+
+    Raises:
+      ConfigError: in one line, if something is wrong.
+    """
+    self._state = gin_state.GinState()
+    self._seed = seed
+    self._is_temporary = folder is None
+    self._scratch: tempfile.TemporaryDirectory | None = None
+    if folder is None:
+      self._scratch = tempfile.TemporaryDirectory(prefix='qwr_tf-')
+      folder = pathlib.Path(self._scratch.name, 'run')
+    self.folder = pathlib.Path(folder)
+    files = [preset] if isinstance(preset, str) else list(preset)
+    values: dict[str, Any] = {}
+    if isinstance(dataset, Mapping):
+      if env is None:
+        values |= arguments.no_simulator(dataset)
+      dataset = _written(dataset, self.folder)
+    if dataset is not None:
+      values['run.dataset'] = str(dataset)
+    try:
+      values |= arguments.environment(env) if env is not None else {}
+    except ValueError as error:
+      raise ConfigError(str(error)) from error
+    values |= bindings or {}
+    with self._state.entered():
+      self._parse(files, values)
+      if overrides:
+        self._parse(files, values | _full_names(overrides))
+    self._facts: dict[str, Any] = {
+      'command': f'qwr_tf.QWR(preset={preset!r}, seed={seed})',
+      'preset': '+'.join(pathlib.Path(f).stem for f in files),
+      'seed': seed,
+    }
+    self._forget()
+
+  def _parse(self, files: Sequence[str], values: Mapping[str, Any]) -> None:
+    self._bindings = [f'{k} = {_text(v)}' for k, v in values.items()]
+    self._config = gin_files.parse(files, self._bindings)
+
+  def _forget(self) -> None:
+    """Begins without an agent, a run and environments."""
+    self._agent: Any = None
+    self._run: training_run.Run | None = None
+    self._env: Any = None
+    self._evaluator: evaluate.Evaluator | None = None
+    self._rng = np.random.default_rng(self._seed)
+
+  @classmethod
+  def load(
+    cls, folder: str | pathlib.Path, *, trusted: Sequence[str] = ()
+  ) -> 'QWR':
+    """The model of a run's folder, by `save` or by the command.
+
+    Args:
+      folder: of the run; `learn` goes on in it.
+      trusted: modules that its run.json may import, as --trust_module.
+
+    Raises:
+      ConfigError: if there is no run, or it names other modules.
+    """
+    path = pathlib.Path(folder)
+    facts = run_json.required(path)
+    source = path / run_json.NAME
+    trust.check_environment(facts['environment'], source, trusted)
+    model = cls.__new__(cls)
+    model._state = gin_state.GinState()
+    with model._state.entered():
+      trust.parse(facts['config'], source, trusted)
+    model._seed, model._config = facts['seed'], facts['config']
+    model._bindings = facts.get('bindings') or []
+    model._scratch, model.folder = None, path
+    names = ('command', 'preset', 'seed')
+    model._facts = {n: facts[n] for n in names if n in facts}
+    model._forget()
+    return model
+
+  @property
+  def agent(self) -> Any:
+    """The TF-Agents agent: `policy`, `collect_policy`, `train` and so on."""
+    if self._agent is None:
+      with self._entered():
+        precision.keep_dtype_policy(
+          self._config, self._recorded('dtype_policy')
+        )
+        with experiment.load_environment(self._environment) as env:
+          self._agent = experiment.agent_for(env, seed=self._seed)
+        if run_json.read(self.folder):
+          weights = checkpoints.weights_of_run(self.folder)
+          checkpoints.restore(self._agent, weights)
+    return self._agent
+
+  @property
+  def env(self) -> Any:
+    """The gymnasium environment of scores, with all wrappers."""
+    return self._played.env
+
+  @property
+  def metrics(self) -> dict[str, Any]:
+    """The newest row of metrics.csv; {} before there is one."""
+    return self._run.newest_row if self._run else {}
+
+  def learn(
+    self,
+    total_interactions: int | None = None,
+    callback: Callback | None = None,
+    *,
+    progress_bar: bool = True,
+  ) -> 'QWR':
+    """Trains until the run has had so many interactions in all.
+
+    A larger number prolongs a run that is finished; the same one does nothing
+    then, and goes on with a run that was interrupted.
+
+    Args:
+      total_interactions: of the whole run; None: as the preset says.
+      callback: called after each iteration (1000 interactions as a rule) with
+        the model and the newest row of metrics.csv; False ends the training,
+        which `learn` goes on with later.
+      progress_bar: whether phase, count and time left are shown.
+
+    Returns:
+      The model.
+
+    Raises:
+      ConfigError: in one line, if the environment or the preset does not fit.
+      FloatingPointError: for NaN or Inf.
+      KeyboardInterrupt: at Ctrl-C, after an iteration, with everything saved.
+    """
+    with self._entered():
+      if total_interactions is not None:
+        budget = f'run.interactions = {int(total_interactions)}\n'
+        gin_files.parse_text(f'{self._config}\n{budget}')
+        self._config = gin.config_str()
+      settings = experiment.settings()
+      folder = self._run_folder(settings)
+      if folder.finished() is None:
+        self._train(settings, folder, callback, progress_bar)
+    return self
+
+  def _run_folder(self, settings: experiment.Settings) -> run_folder.RunFolder:
+    facts = self._facts | {
+      'bindings': self._bindings,
+      'environment': settings.environment,
+      'config': self._config,
+    }
+    folder = run_folder.RunFolder(self.folder, facts)
+    if experiment.prolongs(folder.recorded('config') or '', self._config):
+      folder.prolong()
+    folder.check(overwrite=False)
+    return folder
+
+  def _train(
+    self,
+    settings: experiment.Settings,
+    folder: run_folder.RunFolder,
+    callback: Callback | None,
+    progress_bar: bool,
+  ) -> None:
+    def hook(phase: str, run: training_run.Run) -> None:
+      if phase == 'iterated' and callback is not None:
+        row = {'iteration': run.iteration, 'interactions': run.interactions}
+        if run.newest_row.get('iteration') == run.iteration:
+          row = run.newest_row
+        with self._state.left():
+          if callback(self, row) is False:
+            run.stop()
+
+    policy = precision.keep_dtype_policy(
+      self._config, folder.recorded('dtype_policy')
+    )
+    folder.add_fact('dtype_policy', policy)
+    parts = experiment.build(settings, self._seed)
+    self._forget()
+    self._agent, self._evaluator = parts.agent, parts.evaluator
+    with folder.claimed(overwrite=False):
+      self._run = training_run.Run(
+        settings,
+        parts,
+        folder,
+        serving.export,
+        hook=hook,
+        warm_start_fn=serving.warm_start,
+        progress_bar=progress_bar,
+      )
+      self._run.train()
+
+  def predict(
+    self, observation: Any, deterministic: bool = True
+  ) -> tuple[Any, None]:
+    """Actions, in the environment's units, as Stable-Baselines3 returns them.
+
+    Args:
+      observation: of `env`, or a batch of them.
+      deterministic: whether the distribution's mode is taken, not a sample.
+
+    Returns:
+      (action or batch of actions, None).
+    """
+    agent = self.agent
+    act = numpy_actor.NumpyActor(agent.acting_network)
+    played = self._played
+    values, is_batch = played.batch(observation)
+    actions, _ = act(values, None if deterministic else self._rng)
+    taken = [played.to_env_action(action) for action in actions]
+    return (np.stack(taken) if is_batch else taken[0]), None
+
+  def evaluate(
+    self, episodes: int = 10, deterministic: bool = True
+  ) -> tuple[float, float]:
+    """Mean and standard deviation of undiscounted returns.
+
+    Args:
+      episodes: played from their start to their end; the same ones each time.
+      deterministic: as in `predict`.
+    """
+    if self._evaluator is None:
+      act = numpy_actor.NumpyActor(self.agent.acting_network)
+      seed = self._seed + ranges.EVALUATION_SEED
+      self._evaluator = evaluate.Evaluator([self._played], act, seed=seed)
+    with self._entered():
+      returns = self._evaluator.returns(episodes, sampled=not deterministic)
+    return statistics.fmean(returns), statistics.pstdev(returns)
+
+  def save(self, folder: str | pathlib.Path) -> pathlib.Path:
+    """Copies the run's folder; `load` and the command go on from there.
+
+    Raises:
+      ConfigError: if the model has not learned yet, or the folder holds
+        anything else than an earlier copy.
+    """
+    path = pathlib.Path(folder)
+    if self._run is not None:
+      self._run.checkpoint()
+    facts = run_json.required(self.folder)
+    if path.resolve() == self.folder.resolve():
+      return path
+    if path.exists():
+      there = run_json.read(path)
+      names = ('environment', 'seed', 'preset')
+      if there is None or any(there.get(n) != facts.get(n) for n in names):
+        raise ConfigError(f'{path} holds something else; choose another one.')
+    with atomic_files.new_folder(path) as copy:
+      shutil.copytree(
+        self.folder,
+        copy,
+        dirs_exist_ok=True,
+        ignore=shutil.ignore_patterns(run_lock.NAME, '.*.tmp'),
+      )
+    return path
+
+  def export(
+    self, folder: str | pathlib.Path, format: str = 'saved_model'
+  ) -> pathlib.Path:
+    """Writes the policy for other runtimes, in a numbered folder.
+
+    Args:
+      folder: parent of the versions.
+      format: 'saved_model', 'tflite' or 'onnx'.
+
+    Returns:
+      The folder of the new version.
+    """
+    if format not in serving.KINDS:
+      raise ConfigError(f'format {format!r} is none of {serving.KINDS}.')
+    with self._entered():
+      facts = run_json.read(self.folder) or {
+        **self._facts,
+        'environment': self._environment,
+        'config': self._config,
+      }
+      return serving.export(self.agent, facts, pathlib.Path(folder), format)
+
+  @property
+  def _environment(self) -> str:
+    return experiment.settings().environment
+
+  def _recorded(self, name: str) -> Any:
+    return (run_json.read(self.folder) or {}).get(name)
+
+  @property
+  def _played(self) -> Any:
+    """The environment of scores, as a GymnasiumWrapper."""
+    if self._env is None:
+      with self._entered():
+        settings = experiment.settings()
+        self._env = experiment.score_environment(settings, self._seed)
+    return self._env
+
+  @contextlib.contextmanager
+  def _entered(self) -> Iterator[None]:
+    """The model's bindings hold; the program's random numbers stay."""
+    states = random.getstate(), np.random.get_state()
+    with self._state.entered():
+      try:
+        yield
+      finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+
+
+def _text(value: Any) -> str:
+  """A value in gin's syntax."""
+  if isinstance(value, str) and value[:1] in ('@', '%'):
+    return value
+  return repr(value)
+
+
+def _full_names(overrides: Mapping[str, Any]) -> dict[str, Any]:
+  """Overrides by the names that the run's configuration has for them.
+
+  Raises:
+    ConfigError: for a name that no setting or several settings have.
+  """
+  names = [value.name for value in experiment.effective_values()]
+  full = {}
+  for key, value in overrides.items():
+    matches = [name for name in names if name.rpartition('.')[2] == key]
+    if len(matches) != 1:
+      problem = (
+        f'{key!r} may be {", ".join(matches)}'
+        if matches
+        else (f'no setting of the run is called {key!r}')
+      )
+      raise ConfigError(
+        f"{problem}; give bindings={{'<configurable>.{key}': …}}, "
+        'such as --print_config shows.'
+      )
+    full[matches[0]] = value
+  return full
+
+
+def _written(arrays: Mapping[str, Any], folder: pathlib.Path) -> pathlib.Path:
+  """Writes arrays beside the run's folder, in D4RL's layout."""
+  path = folder.absolute().with_name(f'{folder.name}-data.hdf5')
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with atomic_files.new_file(path) as temporary:
+    with h5py.File(temporary, 'w') as file:
+      for name, values in arrays.items():
+        file[name] = np.asarray(values)
+  return path

@@ -1,0 +1,67 @@
+"""gin's global state, taken by turns with the program around this package."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import gin
+
+from qwr_tf.config import gin_files
+
+# Everything that `gin.clear_config` clears but gin's constants, which are
+# never bound anew, and the sources of `gin_files`.
+_STORES: tuple[Any, ...] = (
+  gin.config._CONFIG,
+  gin.config._OPERATIVE_CONFIG,
+  gin.config._SINGLETONS,
+  gin.config._IMPORTS,
+  gin_files.sources,
+)
+
+
+class GinState:
+  """Bindings of their own: gin holds them while `entered`, and else others.
+
+  Two states in one process know nothing of each other; in two threads at a
+  time they would, since gin holds one configuration.
+  """
+
+  def __init__(self):
+    """Begins without a binding."""
+    self._stored = [type(store)() for store in _STORES]
+    self._is_locked = False
+    self._is_entered = False
+
+  @contextlib.contextmanager
+  def entered(self) -> Iterator[None]:
+    """Makes these the bindings that gin holds."""
+    with self._turned(True):
+      yield
+
+  @contextlib.contextmanager
+  def left(self) -> Iterator[None]:
+    """Within `entered`: gin holds what it held before."""
+    with self._turned(False):
+      yield
+
+  @contextlib.contextmanager
+  def _turned(self, is_entered: bool) -> Iterator[None]:
+    if self._is_entered == is_entered:
+      yield
+      return
+    self._exchange()
+    try:
+      yield
+    finally:
+      self._exchange()
+
+  def _exchange(self) -> None:
+    held = [store.copy() for store in _STORES]
+    for store, values in zip(_STORES, self._stored, strict=True):
+      store.clear()
+      store.update(values)
+    self._stored = held
+    is_locked = gin.config_is_locked()
+    gin.config._set_config_is_locked(self._is_locked)
+    self._is_locked = is_locked
+    self._is_entered = not self._is_entered

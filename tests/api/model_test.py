@@ -1,0 +1,217 @@
+"""The page of the Python API, and what it promises."""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+import gin
+import gymnasium
+import numpy as np
+import pytest
+import tensorflow as tf
+from absl.testing import flagsaver
+from gymnasium import spaces
+
+import qwr_tf
+from qwr_tf import serving
+from qwr_tf import train
+from qwr_tf.api import model as api
+from qwr_tf.config import command
+from qwr_tf.config.errors import ConfigError
+from qwr_tf.runs import run_json
+
+_PAGE = pathlib.Path(__file__).resolve().parents[2] / 'docs' / 'python.md'
+_TINY = {
+  'run.interactions': 40,
+  'run.eval_every_env_steps': 20,
+  'run.eval_episodes': 1,
+  'run.final_eval_episodes': 1,
+  'run.log_every_env_steps': 20,
+  'Collector.env_steps': 20,
+  'iterate.critic_steps': 2,
+  'iterate.actor_steps': 2,
+  'actor/mlp_torso.units': (8,),
+  'critic/mlp_torso.units': (8,),
+}
+
+
+class MyEnv(gymnasium.Env):
+  """Episodes of five steps with reward 1."""
+
+  observation_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+  action_space = spaces.Discrete(2)
+
+  def reset(self, *, seed=None, options=None):
+    super().reset(seed=seed)
+    self._time = 0
+    return np.zeros(2, np.float32), {}
+
+  def step(self, action):
+    self._time += 1
+    return np.zeros(2, np.float32), 1.0, self._time == 5, False, {}
+
+
+@pytest.fixture(autouse=True)
+def _quick(request, tmp_path, monkeypatch):
+  """No compilation, and but for the page no export, which takes seconds."""
+  monkeypatch.chdir(tmp_path)
+  if 'page' not in request.node.name:
+    monkeypatch.setattr(serving, 'export', lambda agent, facts, folder: folder)
+  tf.config.run_functions_eagerly(True)
+  yield
+  tf.config.run_functions_eagerly(False)
+
+
+def _model(env='CartPole-v1', bindings=None, **kwargs):
+  return qwr_tf.QWR(env, bindings={**_TINY, **(bindings or {})}, **kwargs)
+
+
+def test_the_package_is_imported_without_tensorflow():
+  program = """
+import sys, qwr_tf
+assert 'QWR' in qwr_tf.__all__
+assert not {'tensorflow', 'numpy', 'gin'} & set(sys.modules)
+"""
+  subprocess.run([sys.executable, '-c', program], check=True)
+
+
+@pytest.mark.slow
+def test_the_page(monkeypatch):
+  class Small(api.QWR):
+    def __init__(self, *args, bindings=None, **kwargs):
+      super().__init__(*args, bindings={**_TINY, **(bindings or {})}, **kwargs)
+
+  offline = {'run.offline_iterations': 1, 'run.interactions': 0}
+
+  class Page(Small):
+    def __init__(self, *args, bindings=None, **kwargs):
+      if 'dataset' in kwargs:
+        bindings = offline
+      super().__init__(*args, bindings=bindings, **kwargs)
+
+  monkeypatch.setattr(qwr_tf, 'QWR', Page, raising=False)
+  text = _PAGE.read_text('utf-8')
+  blocks = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
+  assert len(blocks) > 5
+  program = '\n'.join(blocks)
+  # Budgets of a test.
+  for budget, small in (('12_000', '80'), ('8_000', '60'), ('4_000', '20')):
+    program = program.replace(budget, small)
+  names = {'MyEnv': MyEnv}
+  exec(compile(program, str(_PAGE), 'exec'), names)
+  assert names['again'].metrics['interactions'] == 80
+  assert list(pathlib.Path('exported').iterdir())
+
+
+def test_gin_of_the_program_stays_as_it_was():
+  @gin.configurable('HostThing')
+  def host(gamma=0):
+    return gamma
+
+  gin.clear_config()
+  gin.parse_config('HostThing.gamma = 3')
+  before = gin.config_str()
+  seen = []
+
+  def callback(model, row):
+    seen.append(gin.config_str())
+    model.evaluate(1)
+    assert gin.config_str() == before
+    return False
+
+  _model(gamma=0.5).learn(callback=callback, progress_bar=False)
+  assert seen == [before] == [gin.config_str()]
+  assert host() == 3
+  gin.clear_config()
+
+
+@pytest.mark.slow
+def test_two_models_know_nothing_of_each_other():
+  one, other = (_model(gamma=gamma) for gamma in (0.5, 0.75))
+  one.learn(20, progress_bar=False)
+  other.learn(20, progress_bar=False)
+  one.learn(40, progress_bar=False)
+  assert (one.agent.gamma, other.agent.gamma) == (0.5, 0.75)
+  assert run_json.read(one.folder)['interactions'] == 40
+  assert run_json.read(other.folder)['interactions'] == 20
+
+
+@pytest.mark.slow
+def test_a_run_of_either_is_gone_on_with_by_the_other(monkeypatch, capsys):
+  def command_line(interactions, folder):
+    bindings = [f'--gin_bindings={k}={v!r}' for k, v in _TINY.items()]
+    argv = ['x', '--gin_file=vector', '--env=CartPole-v1', *bindings]
+    argv += [f'--interactions={interactions}', f'--root_dir={folder}']
+    monkeypatch.setattr(sys, 'argv', argv)
+    with flagsaver.flagsaver():
+      command.parse_flags(argv)
+      command.guarded(train.main)
+    gin.clear_config()
+    return capsys.readouterr().out
+
+  model = _model(folder='mine')
+  model.learn(40, progress_bar=False)
+  assert 'is finished' in command_line(40, 'mine')
+  command_line(60, 'mine')
+  facts = run_json.read(pathlib.Path('mine'))
+  assert [e['interactions'] for e in facts['prolonged']] == [40]
+  loaded = qwr_tf.QWR.load('mine')
+  assert loaded.learn(60).metrics == {}  # Nothing was left to do.
+  loaded.learn(80, progress_bar=False)
+  assert loaded.metrics['interactions'] == 80
+
+
+def test_actions_are_those_of_a_run_that_was_loaded():
+  model = _model(folder='mine')
+  model.learn(20, progress_bar=False)
+  model.save('copy')
+  observations = np.random.default_rng(0).normal(size=(7, 4))
+  actions, state = model.predict(observations)
+  assert state is None and actions.shape == (7,)
+  single, _ = model.predict(observations[3])
+  assert single == actions[3] and np.ndim(single) == 0
+  again, _ = qwr_tf.QWR.load('copy').predict(observations)
+  np.testing.assert_array_equal(again, actions)
+  samples = [model.predict(observations, deterministic=False)[0]] * 3
+  assert {int(a) for batch in samples for a in batch} <= {0, 1}
+
+
+def test_continuous_actions_are_in_the_environments_units():
+  model = _model('Pendulum-v1')
+  action, _ = model.predict(model.env.reset(seed=0)[0])
+  assert model.env.action_space.contains(action.astype(np.float32))
+
+
+def test_environments_by_object_and_function():
+  made = gymnasium.make(
+    'CartPole-v1', max_episode_steps=7, sutton_barto_reward=True
+  )
+  model = _model(gymnasium.wrappers.ClipReward(made, -0.5, 0.5))
+  assert model.evaluate(2)[0] == pytest.approx(-0.5, abs=4)
+  assert model.env.spec.max_episode_steps == 7
+  mean, deviation = _model(MyEnv).evaluate(3)
+  assert (mean, deviation) == (5.0, 0.0)
+  with pytest.raises(ConfigError, match='lambda'):
+    _model(MyEnv())
+
+
+def test_a_name_that_several_settings_have_is_told():
+  with pytest.raises(ConfigError, match='critic/mlp_torso.units'):
+    _model(units=(4,))
+  with pytest.raises(ConfigError, match='no setting.*gama'):
+    _model(gama=0.9)
+  with pytest.raises(ConfigError, match='gamma'):
+    _model(gamma='much')
+
+
+def test_a_folder_of_something_else_is_kept(tmp_path):
+  model = _model()
+  with pytest.raises(ConfigError):
+    model.save('nothing')  # It has not learned.
+  model.learn(20, progress_bar=False)
+  (tmp_path / 'full').mkdir()
+  (tmp_path / 'full' / 'x').write_text('mine')
+  with pytest.raises(ConfigError, match='something else'):
+    model.save('full')
+  assert [p.name for p in (tmp_path / 'full').iterdir()] == ['x']
