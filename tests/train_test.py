@@ -654,7 +654,11 @@ def test_the_best_policy_is_kept(cli, tmp_path, monkeypatch):
 
   def evaluation(*_):
     score = next(scores)
-    return {'eval_return_mode': score, 'eval_episodes': 1}
+    return {
+      'eval_return_mode': score,
+      'eval_return_sampled': 0.0,
+      'eval_episodes': 1,
+    }
 
   monkeypatch.setattr(training_run, 'evaluation', evaluation)
   weights = {}

@@ -7,6 +7,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import tree
 from tf_agents.environments import py_environment
 from tf_agents.specs import array_spec
 from tf_agents.trajectories import time_step as ts
@@ -132,18 +133,19 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
     """An agent's action in the environment's units."""
     return self._to_env_action(action)
 
-  def batch(self, observations: Any) -> tuple[np.ndarray, bool]:
-    """Observations of `env` as the agent's, [B, ...].
+  def batch(self, observations: Any) -> tuple[Any, bool]:
+    """Observations of `env` as the agent's.
 
     Args:
-      observations: one, or a batch of them.
+      observations: one of any space, or a batch of arrays.
 
     Returns:
-      (observations [B, ...], whether a batch was given).
+      (array or nest of arrays [B, ...], whether a batch was given).
     """
-    values = np.asarray(observations, self._observation_spec.dtype)
-    is_batch = values.ndim > len(self._observation_spec.shape)
-    return (values if is_batch else values[np.newaxis]), is_batch
+    shape = self.env.observation_space.shape
+    is_batch = shape is not None and np.ndim(observations) > len(shape)
+    each = map(self._checked, observations if is_batch else [observations])
+    return tree.map_structure(lambda *x: np.stack(x), *each), is_batch
 
   def clipped(self, rewards: np.ndarray) -> np.ndarray:
     """Rewards [N] of logged steps, clipped as in this environment.
