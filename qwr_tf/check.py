@@ -38,6 +38,7 @@ command.answer_help(__name__)
 # isort: split
 import numpy as np
 import tensorflow as tf
+import tree
 
 from qwr_tf import serving
 from qwr_tf.config.errors import ConfigError
@@ -45,6 +46,7 @@ from qwr_tf.runs import run_json
 from qwr_tf.serving import checks
 from qwr_tf.serving import conversions
 from qwr_tf.serving import metadata
+from qwr_tf.serving import signatures
 from qwr_tf.serving import versions
 from qwr_tf.training import experiment
 
@@ -102,10 +104,12 @@ def _in_words(spec: tf.TensorSpec) -> str:
   return f'{spec.dtype.name} [{sizes}]'
 
 
-def _print_latencies(act, observations: np.ndarray, bare=None) -> None:
+def _print_latencies(act, observations: Any, bare=None) -> None:
   """Prints milliseconds per call, and how much longer than a bare network."""
   for size in _BATCH_SIZES:
-    batch = np.resize(observations, (size, *observations.shape[1:]))
+    batch = tree.map_structure(
+      lambda x, size=size: np.resize(x, (size, *x.shape[1:])), observations
+    )
     seconds = act(batch)
     line = f'latency  B = {size:2}: {1e3 * seconds:.3f} ms'
     if bare is not None:
@@ -116,22 +120,22 @@ def _print_latencies(act, observations: np.ndarray, bare=None) -> None:
 def _check_saved_model(version, agent, space, observations) -> Iterator[str]:
   """Prints; yields what is not as it should be."""
   try:
-    signatures = tf.saved_model.load(str(version)).signatures
+    exported = tf.saved_model.load(str(version)).signatures
   except (OSError, ValueError, LookupError, tf.errors.OpError) as error:
     raise conversions.unreadable(version, error) from error
-  _print_signatures(signatures)
-  serve, network = signatures['serving_default'], checks.bare_network(agent)
+  _print_signatures(exported)
+  serve, network = exported['serving_default'], checks.bare_network(agent)
 
   def act(batch):
-    batch = tf.constant(batch)
-    return checks.latency(lambda: serve(observation=batch))
+    inputs = {k: tf.constant(x) for k, x in signatures.feed(batch).items()}
+    return checks.latency(lambda: serve(**inputs))
 
   def bare(batch):
-    batch = tf.constant(batch)
+    batch = tree.map_structure(tf.constant, batch)
     return checks.latency(lambda: network(batch))
 
   _print_latencies(act, observations, bare)
-  found = checks.signature_differences(agent, space, signatures, observations)
+  found = checks.signature_differences(agent, space, exported, observations)
   for name, difference in found.items():
     print(f'difference  {name}: {difference.largest:.1e}')
     if not difference.within(checks.TOLERANCE):
@@ -139,7 +143,7 @@ def _check_saved_model(version, agent, space, observations) -> Iterator[str]:
   unusual = checks.unusual_observations(observations)
   try:
     for name, expected, answers in checks.signature_outputs(
-      agent, space, signatures, unusual
+      agent, space, exported, unusual
     ):
       if not checks.answers_alike(expected, answers, checks.TOLERANCE):
         yield f'{name} differs on states that no policy visits'

@@ -108,8 +108,8 @@ def _register(name, **kwargs):
 
 
 _register('Five')
-_register('FiveDict', observation_space=spaces.Dict({'x': _VECTOR}))
-_register('FiveMultiDiscrete', action_space=spaces.MultiDiscrete([2, 3]))
+_register('FiveText', observation_space=spaces.Text(3))
+_register('FiveDict', action_space=spaces.Dict({'x': _VECTOR}))
 
 
 @pytest.fixture(autouse=True)
@@ -449,8 +449,8 @@ def test_bad_flags(cli, tmp_path, arguments, fix):
     ("run.environment='no_such_module:X-v0'", 'no_such_module'),
     ("run.environment='HalfCheetah-v4'", 'use @sampled_behavior_actions'),
     ('actors.ActorNetwork.head_fn=@GaussianHead', 'Use CategoricalHead'),
-    ("run.environment='train_test:FiveDict-v0'", 'FlattenObservation'),
-    ("run.environment='train_test:FiveMultiDiscrete-v0'", 'TransformAction'),
+    ("run.environment='train_test:FiveText-v0'", 'FlattenObservation'),
+    ("run.environment='train_test:FiveDict-v0'", 'TransformAction'),
     ('load_environment.nonsense=3', 'nonsense'),
     # Numbers that no machine holds.
     ("run.environment='BitFlip-99999999999'", 'more than 1000000 bits'),

@@ -194,5 +194,8 @@ class Collector:
       if normalizer is not None:
         # The observation of a cut comes again in the next segment.
         is_cut = segment.is_cut and first + max_rows >= num_rows
-        observations = rows.observation[:-1] if is_cut else rows.observation
-        normalizer.update(observations)
+        normalizer.update(
+          tf.nest.map_structure(lambda x: x[:-1], rows.observation)
+          if is_cut
+          else rows.observation
+        )

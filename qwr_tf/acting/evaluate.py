@@ -1,6 +1,7 @@
 """Scores of a policy: undiscounted returns of whole episodes."""
 
 import numpy as np
+import tree
 from absl import logging
 from tf_agents.trajectories import time_step as ts
 
@@ -63,7 +64,9 @@ class Evaluator:
     done: list[float] = []
     while envs:
       interrupts.check()
-      actions, _ = self._act(np.stack([s.observation for s in steps]), rng)
+      observations = [s.observation for s in steps]
+      batch = tree.map_structure(lambda *x: np.stack(x), *observations)
+      actions, _ = self._act(batch, rng)
       for i in reversed(range(len(envs))):  # So that one can be taken out.
         steps[i] = envs[i].step(actions[i])
         totals[i] += float(steps[i].reward)
@@ -117,9 +120,8 @@ class Evaluator:
 
 def _where(mask: np.ndarray, new: ts.TimeStep, old: ts.TimeStep):
   """Time steps [N] of two batches."""
-  return ts.TimeStep(
-    *(
-      np.where(mask.reshape([-1] + [1] * (x.ndim - 1)), x, y)
-      for x, y in zip(new, old, strict=True)
-    )
+  return tree.map_structure(
+    lambda x, y: np.where(mask.reshape([-1] + [1] * (x.ndim - 1)), x, y),
+    new,
+    old,
   )

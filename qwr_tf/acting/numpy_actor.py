@@ -15,10 +15,11 @@ import tensorflow as tf
 from qwr_tf.networks import actors
 from qwr_tf.networks import encoders
 from qwr_tf.networks import falling_scale
+from qwr_tf.networks import observations
 from qwr_tf.networks import q_actors
 
 # (observation, generator or None for the mode) -> (action, dist_params).
-Act = Callable[[np.ndarray, np.random.Generator | None], tuple[Any, dict]]
+Act = Callable[[Any, np.random.Generator | None], tuple[Any, dict]]
 
 
 class NumpyActor:
@@ -37,6 +38,7 @@ class NumpyActor:
         override what is copied here.
     """
     self._network = actor_network
+    self._features = observations.Features(actor_network.input_tensor_spec)
     self._outputs: Callable[[np.ndarray], np.ndarray] = self._compiled()
     chain = actor_network.chain
     self._supported = (
@@ -53,17 +55,21 @@ class NumpyActor:
     if not self._supported:
       return
     layers = [_LAYERS[type(layer)](layer) for layer in network.chain]
-    if network.normalizer is not None:
-      layers.insert(0, _normalizer(network.normalizer))
+    normalizer = network.normalizer and _normalizer(network.normalizer)
+    if not self._features.is_vector:
+      vector = functools.partial(self._features.vector, normalizer=normalizer)
+      layers.insert(0, vector)
+    elif normalizer is not None:
+      layers.insert(0, normalizer)
     self._outputs = functools.partial(_chain, layers)
 
   def __call__(
-    self, observation: np.ndarray, rng: np.random.Generator | None
+    self, observation: Any, rng: np.random.Generator | None
   ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Actions, and the parameters of mu, with or without [B].
 
     Args:
-      observation: one observation, or a batch [B, ...].
+      observation: one observation, or a batch [B, ...]; an array or a nest.
       rng: of samples; None takes the distribution's mode.
     """
     return self._head(self._outputs(observation), rng)
@@ -72,16 +78,20 @@ class NumpyActor:
     network = self._network
     spec = network.input_tensor_spec
 
-    @tf.function(
-      input_signature=[tf.TensorSpec([None, *spec.shape], spec.dtype)]
+    signature = tf.nest.map_structure(
+      lambda s: tf.TensorSpec([None, *s.shape], s.dtype), spec
     )
-    def outputs(observations):
-      return network.outputs(observations)
+
+    @tf.function(input_signature=[signature])
+    def outputs(observation):
+      return network.outputs(observation)
 
     def act(observation):
-      is_batch = observation.ndim > spec.shape.rank
-      batch = observation if is_batch else observation[np.newaxis]
-      values = outputs(tf.constant(batch)).numpy()
+      is_batch = observations.outer_rank(observation, spec) > 0
+      batch = tf.nest.map_structure(
+        lambda x: tf.constant(x if is_batch else x[np.newaxis]), observation
+      )
+      values = outputs(batch).numpy()
       return values if is_batch else values[0]
 
     return act
@@ -185,7 +195,9 @@ _HEADS: dict[type, Callable] = {
     head.scale.numpy()
   ),
   actors.GaussianHead: lambda head: _gaussian(head.scale),
-  actors.CategoricalHead: lambda head: _categorical,
+  actors.CategoricalHead: lambda head: (
+    lambda outputs, rng: _categorical(head.logits(outputs), rng)
+  ),
 }
 
 

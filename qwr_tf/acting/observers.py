@@ -21,10 +21,13 @@ def normalizer_observer(agent) -> Callable[[trajectory.Trajectory], None]:
     observations of a trajectory [*batch, ...] to the statistics.
   """
   normalizer = getattr(agent.acting_network, 'normalizer', None)
-  shape = agent.time_step_spec.observation.shape
+  spec = agent.time_step_spec.observation
 
   def observe(step: trajectory.Trajectory) -> None:
     if normalizer is not None:
-      normalizer.update(tf.reshape(step.observation, [-1, *shape]))
+      batch = tf.nest.map_structure(
+        lambda x, s: tf.reshape(x, [-1, *s.shape]), step.observation, spec
+      )
+      normalizer.update(batch)
 
   return observe

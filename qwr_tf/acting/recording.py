@@ -4,13 +4,17 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import tree
+from tf_agents.specs import tensor_spec
 
 from qwr_tf import datasets
 from qwr_tf import environments
 from qwr_tf.config.errors import ConfigError
+from qwr_tf.networks import actors
+from qwr_tf.networks import categories
 
 # Observation to (action in the environment's units, parameters of mu).
-Policy = Callable[[np.ndarray], tuple[Any, dict[str, np.ndarray]]]
+Policy = Callable[[Any], tuple[Any, dict[str, np.ndarray]]]
 
 
 def random_policy(action_space, seed: int) -> Policy:
@@ -23,10 +27,13 @@ def random_policy(action_space, seed: int) -> Policy:
     seed: of the actions.
   """
   action_space.seed(seed)
-  num_actions = getattr(action_space, 'n', None)
   params = {}
-  if num_actions is not None:
-    params['logits'] = np.zeros([num_actions], np.float32)
+  if environments.is_integer(action_space):
+    spec = tensor_spec.from_spec(environments.action_spec(action_space))
+    logits = np.zeros(categories.sizes(spec), np.float32)
+    if spec.shape.rank:
+      logits = actors.missing_logits(spec)
+    params['logits'] = logits
   return lambda _: (action_space.sample(), params)
 
 
@@ -53,11 +60,16 @@ def play(
 def _episode(
   env, policy: Policy, seed: int, max_steps: int
 ) -> datasets.Episode:
-  observation, _ = env.reset(seed=seed)
-  observations = [np.array(observation)]
+  flat = environments.observation_map(env.observation_space, raw=True)
+  start, _ = env.reset(seed=seed)
+  observation = flat(start)
+  observations = [observation]
   actions: list[np.ndarray] = []
   params: list[dict[str, np.ndarray]] = []
   rewards, terminations, truncations = [], [], []
+  is_discrete = env.action_space.shape == () and environments.is_integer(
+    env.action_space
+  )
   over = False
   while not over:
     if len(actions) == max_steps:
@@ -68,9 +80,10 @@ def _episode(
     action, mu = policy(observation)
     action = np.asarray(action, env.action_space.dtype)
     try:
-      observation, reward, terminated, truncated, _ = env.step(
-        action if action.ndim else action.item()
+      raw, reward, terminated, truncated, _ = env.step(
+        action.item() if is_discrete else action
       )
+      observation = flat(raw)
     except Exception as error:
       raise environments.FaultyEnvironmentError(
         f'{environments.describe_error(error)}; nothing was written.'
@@ -78,13 +91,13 @@ def _episode(
     over = terminated or truncated
     actions.append(action)
     params.append(mu)
-    observations.append(np.array(observation))
+    observations.append(observation)
     rewards.append(float(reward))
     terminations.append(bool(terminated))
     truncations.append(bool(truncated))
   params.append(policy(observation)[1])
   episode = datasets.Episode(
-    np.stack(observations).astype(env.observation_space.dtype),
+    tree.map_structure(lambda *x: np.stack(x), *observations),
     np.stack(actions),
     np.array(rewards),
     np.array(terminations),
@@ -98,7 +111,8 @@ def _episode(
 
 def _check_finite(episode: datasets.Episode) -> None:
   for name in ('observations', 'actions', 'rewards'):
-    if not np.isfinite(getattr(episode, name)).all():
+    arrays = tree.flatten(getattr(episode, name))
+    if not all(np.isfinite(x).all() for x in arrays):
       raise FloatingPointError(
         f'NaN or Inf in the {name} of the episode with seed {episode.seed}; '
         'nothing was written.'

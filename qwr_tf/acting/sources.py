@@ -253,7 +253,9 @@ def _stack(frames: list[tuple]) -> trajectory.Trajectory:
   time_steps, action, params, next_time_steps = zip(*frames, strict=True)
   return trajectory.Trajectory(
     step_type=np.asarray([t.step_type for t in time_steps], np.int32),
-    observation=np.asarray([t.observation for t in time_steps]),
+    observation=tf.nest.map_structure(
+      lambda *x: np.stack(x), *[t.observation for t in time_steps]
+    ),
     action=np.asarray(action),
     policy_info={
       behavior_policy.DIST_PARAMS: {

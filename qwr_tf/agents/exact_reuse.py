@@ -11,11 +11,13 @@ torso is nearly the whole cost of a phase.
 import gin
 import tensorflow as tf
 from tf_agents.specs import tensor_spec
+from tf_agents.typing import types
 
 from qwr_tf import replay
 from qwr_tf.agents import minibatches
 from qwr_tf.agents.streams import Stream
 from qwr_tf.config.ranges import PositiveInt
+from qwr_tf.networks import discrete_actions
 from qwr_tf.networks.discrete_actions import all_actions
 
 # Rows that go through the torso at once.
@@ -56,10 +58,11 @@ class ExactReuse(minibatches.PerMinibatch):
     """
     super().__init__(agent, table, batch_size, augment_fn=None)
     spec = agent.action_spec
-    if not tensor_spec.is_discrete(spec):
+    if not discrete_actions.is_enumerable(spec):
       raise ValueError(
         'ExactReuse keeps the value of every discrete action; use '
-        '@PerMinibatch for continuous ones.'
+        '@PerMinibatch for continuous ones, and for more than '
+        f'{discrete_actions.MAX_COMBINATIONS} combinations.'
       )
     self._reuse_train_steps = reuse_train_steps
     outputs = agent.critic_network.outputs(*_example_inputs(agent))
@@ -162,11 +165,11 @@ class ExactReuse(minibatches.PerMinibatch):
       )
 
 
-def _example_inputs(agent) -> tuple[tf.Tensor, tf.Tensor]:
+def _example_inputs(agent) -> tuple[types.NestedTensor, tf.Tensor]:
   """One observation [1] and all actions [n, 1]."""
   spec = agent.collect_data_spec.observation
   actions = all_actions(agent.action_spec, 1)
-  return tf.zeros([1, *spec.shape], spec.dtype), actions
+  return tensor_spec.zero_spec_nest(spec, outer_dims=[1]), actions
 
 
 def _variable(shape, dtype: tf.DType) -> tf.Variable:

@@ -37,7 +37,8 @@ class PerMinibatch:
       batch_size: windows in a minibatch.
       augment_fn: (observations [B, T + 1, ...], seed) -> observations, applied
         to each minibatch before targets and weights are computed; for instance
-        `random_shifts`. None keeps observations as they are.
+        `random_shifts`. Of several entries only to images. None keeps
+        observations as they are.
 
     Raises:
       ValueError: if replicas cannot share a minibatch equally.
@@ -93,8 +94,14 @@ class PerMinibatch:
     if self._augment_fn is None:
       return windows
     step_seed = tf.random.experimental.stateless_fold_in(seed, i)
-    observation = self._augment_fn(windows.observation, step_seed)
-    return windows._replace(observation=observation)
+    entries = tf.nest.flatten(windows.observation)
+    observation = [
+      self._augment_fn(x, step_seed) if len(entries) == 1 or _is_image(x) else x
+      for x in entries
+    ]
+    return windows._replace(
+      observation=tf.nest.pack_sequence_as(windows.observation, observation)
+    )
 
   def _starts(self, stream: Stream, num_steps: tf.Tensor) -> tf.Tensor:
     """Window starts of a phase, [num_steps, B]; for sources that cache rows."""
@@ -112,3 +119,7 @@ class PerMinibatch:
   def _actor_seed(self) -> tf.Tensor:
     agent = self._agent
     return agent.seed_for(Stream.ACTOR, agent.actor_steps.read_value())
+
+
+def _is_image(entry: tf.Tensor) -> bool:
+  return entry.dtype == tf.uint8 and entry.shape.rank == 5

@@ -4,12 +4,14 @@ A penalty is a function (policy, states) -> [B] or scalar: of the distribution
 being trained at the states of a minibatch, and of the states themselves.
 """
 
+import math
+
 import gin
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from qwr_tf.agents.slots import Distribution
 from qwr_tf.agents.slots import States
+from qwr_tf.networks import actors
 
 
 @gin.configurable
@@ -32,7 +34,7 @@ def action_bound_penalty(
   Raises:
     ValueError: for a policy over discrete actions.
   """
-  if isinstance(policy, tfp.distributions.Categorical):
+  if hasattr(policy, 'logits'):
     raise ValueError(
       'Discrete actions have no bounds; use @logits_penalty or @no_penalty.'
     )
@@ -55,12 +57,16 @@ def logits_penalty(
   Raises:
     ValueError: for a policy over action vectors.
   """
-  if not isinstance(policy, tfp.distributions.Categorical):
+  if not hasattr(policy, 'logits'):
     raise ValueError(
       'Continuous actions have no logits; use @action_bound_penalty or '
       '@no_penalty.'
     )
-  return 0.5 * coefficient * tf.reduce_sum(policy.logits**2, axis=-1)
+  logits = policy.logits
+  if isinstance(policy, actors.MultiCategorical):
+    logits = tf.where(logits > actors.NO_LOGIT, logits, 0.0)
+    logits = tf.reshape(logits, [-1, math.prod(logits.shape[-2:])])
+  return 0.5 * coefficient * tf.reduce_sum(logits**2, axis=-1)
 
 
 @gin.configurable

@@ -49,7 +49,7 @@ from qwr_tf.config.ranges import Fraction
 from qwr_tf.config.ranges import PositiveFloat
 from qwr_tf.config.ranges import PositiveInt
 from qwr_tf.config.ranges import Steps
-from qwr_tf.networks import critics
+from qwr_tf.networks import critic_wrappers
 from qwr_tf.ops import averages
 from qwr_tf.ops import backups
 from qwr_tf.ops import regression
@@ -190,7 +190,8 @@ class QwrAgent(tf_agent.TFAgent):
       time_step_spec: of the environment.
       action_spec: one bounded spec, an integer or a float vector.
       actor_network: TF-Agents network of an unsquashed distribution, no RNN.
-      critic_network: a `networks.Critic`; its copy becomes the target network.
+      critic_network: a `networks.Critic`, or a critic network of TF-Agents for
+        (observation, action); its copy becomes the target network.
       actor_optimizer: of line 21.
       critic_optimizer: of line 14.
       gamma: discount per step.
@@ -246,7 +247,7 @@ class QwrAgent(tf_agent.TFAgent):
     self._actor_optimizer = actor_optimizer
     self._critic_optimizer = critic_optimizer
     actors = behavior_policy.Actors(
-      actor_network, critic_network, self.critic_steps
+      actor_network, self._critic_network, self.critic_steps
     )
     policy, collect_policy = policies_fn(actors, time_step_spec, action_spec)
     self._make_target_actor(observation_spec)
@@ -560,11 +561,7 @@ class QwrAgent(tf_agent.TFAgent):
     )
 
   def _make_networks(self, actor_network, critic_network, spec) -> None:
-    if not isinstance(critic_network, critics.Critic):
-      raise ValueError(
-        'critic_network must be a qwr_tf.networks.Critic, for instance '
-        f'GatedQNetwork, not {type(critic_network).__name__}.'
-      )
+    critic_network = critic_wrappers.as_critic(critic_network)
     if actor_network.state_spec:
       raise ValueError(
         'actor_network must not have a state; use a network without '

@@ -25,6 +25,7 @@ from tf_agents.typing import types
 
 from qwr_tf.config.ranges import Fraction
 from qwr_tf.config.ranges import PositiveInt
+from qwr_tf.networks import discrete_actions
 from qwr_tf.networks.discrete_actions import all_actions
 from qwr_tf.policies import behavior_policy
 from qwr_tf.replicas import replicas
@@ -143,7 +144,8 @@ class States:
       )
     num_axes = self._q_vectors.shape.rank - self.outer_rank - 1
     axis = -1 - num_axes
-    chosen = tf.one_hot(actions, self._q_vectors.shape[axis])
+    places = discrete_actions.indices(actions, self.action_spec)
+    chosen = tf.one_hot(places, self._q_vectors.shape[axis])
     for _ in range(num_axes):
       chosen = chosen[..., tf.newaxis]
     return tf.reduce_sum(chosen * self._q_vectors, axis=axis)
@@ -288,9 +290,13 @@ def enumerated_target_policy_actions(states: States) -> ActionSet:
 def _enumerated(states: States, distribution_fn: Callable) -> ActionSet:
   # First, so that continuous actions raise this function's ValueError.
   actions = all_actions(states.action_spec, states.outer_rank)
-  log_probs = tf.nn.log_softmax(distribution_fn().logits)  # [..., n]
-  rank = log_probs.shape.rank
-  log_probs = tf.transpose(log_probs, [rank - 1, *range(rank - 1)])
+  policy = distribution_fn()
+  if states.action_spec.shape.rank:
+    log_probs = policy.log_prob(actions)
+  else:
+    log_probs = tf.nn.log_softmax(policy.logits)  # [..., n]
+    rank = log_probs.shape.rank
+    log_probs = tf.transpose(log_probs, [rank - 1, *range(rank - 1)])
   return ActionSet(actions, tf.stop_gradient(log_probs))
 
 
@@ -355,8 +361,8 @@ def stored_actions(states: States) -> ActionSet:
 
 
 def default(action_spec: types.BoundedTensorSpec) -> ActionSource:
-  """The default source: all discrete actions, or 4 samples from mu."""
-  if tensor_spec.is_discrete(action_spec):
+  """All discrete actions, up to 64 combinations; else 4 samples from mu."""
+  if discrete_actions.is_enumerable(action_spec):
     return enumerated_behavior_actions
   return sampled_behavior_actions
 

@@ -16,16 +16,19 @@ def to_agent(
   """Actions [N, ...] in the environment's units as actions of the agent.
 
   Args:
-    action: [N, ...]; floats out of bounds are clipped.
+    action: [N, ...] and the bounds' shape; floats out of bounds are clipped.
     bounds: lowest and highest.
-    spec: of the agent: integers from 0 on, or floats in [-1, 1].
+    spec: of the agent: integers from 0 on, or floats in [-1, 1]; vectors where
+      the environment has matrices.
   """
   low, high = bounds
   dtype = spec.dtype.as_numpy_dtype
+  shape = [len(action), *spec.shape]
   if spec.dtype.is_integer:
-    return (action - low).astype(dtype)
+    return (action - low).astype(dtype).reshape(shape)
   half = np.where(high > low, (high - low) / 2.0, 1.0)
-  return np.clip((action - (low + high) / 2.0) / half, -1.0, 1.0).astype(dtype)
+  clipped = np.clip((action - (low + high) / 2.0) / half, -1.0, 1.0)
+  return clipped.astype(dtype).reshape(shape)
 
 
 def unclipped_samples(

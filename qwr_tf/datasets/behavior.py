@@ -9,6 +9,14 @@ from tf_agents.typing import types
 
 from qwr_tf.config.ranges import PositiveFloat
 from qwr_tf.config.ranges import Range
+from qwr_tf.networks import actors
+from qwr_tf.networks import categories
+
+
+def logits_shape(action_spec: types.BoundedTensorSpec) -> list[int]:
+  """Shape of the logits of discrete actions: [values] or [numbers, values]."""
+  sizes = categories.sizes(action_spec)
+  return [*action_spec.shape, int(sizes.max())]
 
 
 @gin.configurable
@@ -43,9 +51,13 @@ def logged_action_behavior(
     raise ValueError(f'epsilon must be more than 0, at most 1, not {epsilon}.')
 
   def logits() -> np.ndarray:
-    count = int(action_spec.maximum) + 1
-    one_hot = np.eye(count, dtype=np.float32)[actions]
-    return np.log((1.0 - epsilon) * one_hot + np.float32(epsilon / count))
+    sizes = categories.sizes(action_spec)
+    one_hot = np.eye(sizes.max(), dtype=np.float32)[actions]
+    if action_spec.shape.rank:
+      shares = np.float32(epsilon / sizes[:, np.newaxis])
+      missing = actors.missing_logits(action_spec)
+      return np.log((1.0 - epsilon) * one_hot + shares) + missing
+    return np.log((1.0 - epsilon) * one_hot + np.float32(epsilon / sizes[0]))
 
   rules = {
     'loc': lambda: actions.astype(np.float32),

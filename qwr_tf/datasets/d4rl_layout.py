@@ -58,11 +58,12 @@ class D4rlSource:
 
   def _columns(self, fields: Fields) -> dict[str, columns.Column]:
     """The arrays by name, which all have the length of the rewards."""
-    wanted = [fields.observation, fields.action, _TERMINALS]
+    entries = fields.observation.values()
+    wanted = [*entries, fields.action, _TERMINALS]
     if self._limit is None or self._has('timeouts'):
       wanted.append(_TIMEOUTS)
     if self._has('next_observations'):
-      wanted.append(fields.observation._replace(name='next_observations'))
+      wanted += [entry._replace(name=f'next_{entry.name}') for entry in entries]
     reward = self._column(columns.REWARD)
     opened = {'rewards': reward}
     for field in [*wanted, *fields.dist_params.values()]:
@@ -98,10 +99,10 @@ class D4rlSource:
       def read(name: str, first=first, end=end, locate=locate) -> np.ndarray:
         return arrays[name].read(first, end, locate)
 
-      observations = read('observations')
-      final = observations[terminals]
-      if 'next_observations' in arrays and len(final):
-        final = read('next_observations')[terminals]
+      observations = steps_lib.observation(fields, lambda f: read(f.name))
+      final = observations
+      if self._has('next_observations') and terminals.any():
+        final = steps_lib.observation(fields, lambda f: read(f'next_{f.name}'))
       yield Steps(
         observations,
         read('actions'),
@@ -109,7 +110,7 @@ class D4rlSource:
         terminals,
         timeouts,
         ~ends & (np.arange(first, end) == length - 1),
-        final,
+        steps_lib.selected(final, terminals),
         {key: read(field.name) for key, field in fields.dist_params.items()},
       )
       episode += int(ends.sum())

@@ -201,7 +201,7 @@ class DataSet:
     recorded = self._recorded(spec)
     fields = self._fields(spec, action_bounds, recorded)
     returns = steps.EpisodeReturns()
-    spread = environments.Float32Spread()
+    spread = {name: environments.Float32Spread() for name in fields.observation}
     chunks = self._watched(
       self._chunks(fields, keep), behavior_scale, returns, spread, normalizer
     )
@@ -212,7 +212,7 @@ class DataSet:
       for rows in rows_lib.rows(chunks):
         rows = rows._replace(
           reward=reward_fn(rows.reward),
-          observation=rows.observation.astype(fields.observation.dtype),
+          observation=_converted(rows.observation, spec),
           action=actions.to_agent(rows.action, action_bounds, spec.action),
         )
         rows = self._with_mu(rows, spec, behavior_scale, recorded)
@@ -236,7 +236,7 @@ class DataSet:
     data_spec: trajectory.Trajectory,
     action_bounds: actions.Bounds,
     number: int,
-  ) -> np.ndarray:
+  ) -> Any:
     """A sample of the logged observations [n, ...]; closes the file.
 
     Args:
@@ -255,9 +255,10 @@ class DataSet:
     with contextlib.closing(self):
       for chunk in self._source.chunks(fields, self._chunk_steps):
         end = first + len(chunk.reward)
-        sample.append(chunk.observation[is_drawn[first:end]])
+        sample.append(steps.selected(chunk.observation, is_drawn[first:end]))
         first = end
-    return np.concatenate(sample).astype(fields.observation.dtype)
+    joined = tf.nest.map_structure(lambda *x: np.concatenate(x), *sample)
+    return _converted(joined, data_spec)
 
   def logged(
     self,
@@ -280,7 +281,7 @@ class DataSet:
     fields = self._fields(data_spec, action_bounds, set(names))
     for chunk in self._chunks(fields, keep):
       action = actions.to_agent(chunk.action, action_bounds, data_spec.action)
-      observation = chunk.observation.astype(fields.observation.dtype)
+      observation = _converted(chunk.observation, data_spec)
       yield chunk._replace(observation=observation, action=action)
 
   def episodes(
@@ -302,8 +303,8 @@ class DataSet:
     names = self.recorded
     params = dict.fromkeys(names, action_spec)
     if 'logits' in names:
-      size = int(action_spec.maximum) + 1
-      params['logits'] = tf.TensorSpec([size], tf.float32)
+      shape = behavior.logits_shape(action_spec)
+      params['logits'] = tf.TensorSpec(shape, tf.float32)
     number = tf.TensorSpec([], tf.float32)
     spec = trajectory.Trajectory(
       (), observation_spec, action_spec,
@@ -379,10 +380,12 @@ class DataSet:
     """Yields the chunks and updates statistics of them."""
     for chunk in chunks:
       returns.add(chunk)
-      if chunk.observation.dtype == np.float64:
-        spread.add(chunk.observation)
+      for name in spread:
+        entry = chunk.observation[name] if name else chunk.observation
+        if entry.dtype == np.float64:
+          spread[name].add(entry)
       if normalizer is not None:
-        normalizer.fit(tf.constant(chunk.observation))
+        normalizer.fit(tf.nest.map_structure(tf.constant, chunk.observation))
       scale = chunk.dist_params.get(_SCALE)
       if scale is not None and behavior_scale is not None:
         if not np.allclose(scale, behavior_scale, rtol=1e-4):
@@ -394,9 +397,12 @@ class DataSet:
           )
       yield chunk
 
-  def _warn(self, spread: environments.Float32Spread, normalizer) -> None:
+  def _warn(
+    self, spread: dict[str, environments.Float32Spread], normalizer
+  ) -> None:
     """Warns of features that will be of little use."""
-    spread.warn(self.path)
+    for name in spread:
+      spread[name].warn(f'{self.path} {name}'.rstrip())
     features = normalizer.constant_features() if normalizer else []
     if len(features):
       logging.warning(
@@ -429,15 +435,25 @@ class DataSet:
 
 def _episode(parts: list[steps.Steps]) -> writer.Episode:
   whole = steps.joined(parts)
-  is_over = bool(whole.terminal[-1])
-  final = whole.final_observation if is_over else whole.observation[-1:]
+  final = whole.final_observation
+  if not whole.terminal[-1]:
+    final = steps.selected(whole.observation, slice(-1, None))
   return writer.Episode(
-    np.concatenate([whole.observation, final]),
+    tf.nest.map_structure(
+      lambda *x: np.concatenate(x), whole.observation, final
+    ),
     whole.action,
     whole.reward,
     whole.terminal,
     whole.timeout,
     whole.dist_params,
+  )
+
+
+def _converted(observation: Any, spec: trajectory.Trajectory) -> Any:
+  """Observations in the dtypes of a table's rows."""
+  return tf.nest.map_structure(
+    lambda x, s: x.astype(s.dtype.as_numpy_dtype), observation, spec.observation
   )
 
 

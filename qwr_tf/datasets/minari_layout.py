@@ -15,6 +15,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import tensorflow as tf
 
 from qwr_tf.datasets import columns
 from qwr_tf.datasets import steps as steps_lib
@@ -103,7 +104,7 @@ class MinariSource:
         )
       return is_end
 
-    observation = column(fields.observation, length + 1)
+    observation = steps_lib.observation(fields, lambda f: column(f, length + 1))
     action = column(fields.action, length)
     params = {
       key: column(field, length, length + 1)
@@ -112,7 +113,10 @@ class MinariSource:
     terminal = ends('terminations')
     timeout = ends('truncations') & ~terminal
     cut = (np.arange(length) == length - 1) & ~terminal & ~timeout
-    final = observation.read(length, length + 1, lambda _: f'{place}, end')
+    final = tf.nest.map_structure(
+      lambda x: x.read(length, length + 1, lambda _: f'{place}, end'),
+      observation,
+    )
     for first in range(0, length, num_steps):
       rows = slice(first, min(first + num_steps, length))
 
@@ -123,13 +127,13 @@ class MinariSource:
         )
 
       yield Steps(
-        read(observation),
+        tf.nest.map_structure(read, observation),
         read(action),
         read(reward),
         terminal[rows],
         timeout[rows],
         cut[rows],
-        final[: int(terminal[rows].any())],
+        steps_lib.selected(final, slice(int(terminal[rows].any()))),
         {key: read(param) for key, param in params.items()},
       )
 

@@ -48,7 +48,8 @@ def rows(chunks: Iterable[Steps]) -> Iterator[trajectory.Trajectory]:
     pending, starts_episode = None, True
     if not ends[-1]:
       last: Any = tf.nest.map_structure(lambda x: x[-1:].copy(), steps)
-      pending = last._replace(final_observation=steps.final_observation[:0])
+      none = steps_lib.selected(steps.final_observation, slice(0))
+      pending = last._replace(final_observation=none)
       starts_episode = bool(is_first[-1])
 
 
@@ -73,14 +74,19 @@ def _rows(
   is_last = is_final | cut[source]
   leads_to_last = terminal | np.append(cut[1:], False)
 
-  observation = steps.observation[source]
-  observation[is_final] = steps.final_observation
+  def with_final(before: np.ndarray, final: np.ndarray) -> np.ndarray:
+    observation = before[source]
+    observation[is_final] = final
+    return observation
+
   step_type = np.where(is_first[source], _FIRST, _MID)
   next_type = np.where(leads_to_last[source], _LAST, _MID)
   discount = np.where(terminal[source] & ~is_last, 0.0, 1.0)
   return trajectory.Trajectory(
     step_type=np.where(is_last, _LAST, step_type).astype(np.int32),
-    observation=observation,
+    observation=tf.nest.map_structure(
+      with_final, steps.observation, steps.final_observation
+    ),
     action=steps.action[source],
     policy_info={name: x[source] for name, x in steps.dist_params.items()},
     next_step_type=np.where(is_last, _FIRST, next_type).astype(np.int32),

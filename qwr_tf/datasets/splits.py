@@ -79,11 +79,7 @@ def _selected(chunks: Iterable[Steps], keep: Keep) -> Iterator[Steps]:
     if is_kept.all():
       yield chunk
     elif is_kept.any():
-      final = chunk.final_observation[is_kept[chunk.terminal]]
-      arrays = {
-        name: value[is_kept]
-        for name, value in chunk._asdict().items()
-        if name not in ('final_observation', 'dist_params')
-      }
-      params = {name: x[is_kept] for name, x in chunk.dist_params.items()}
-      yield Steps(**arrays, final_observation=final, dist_params=params)
+      of_end = is_kept[chunk.terminal]
+      final = steps_lib.selected(chunk.final_observation, of_end)
+      others = steps_lib.selected(chunk._replace(final_observation=()), is_kept)
+      yield others._replace(final_observation=final)

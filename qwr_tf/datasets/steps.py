@@ -1,12 +1,14 @@
 """Logged steps in memory, of either layout."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from tf_agents.trajectories import trajectory
 
 from qwr_tf.datasets import columns
+from qwr_tf.networks import categories
 from qwr_tf.policies import behavior_policy
 
 # Group of the parameters of the policy that acted, in either layout.
@@ -19,7 +21,8 @@ class Steps(NamedTuple):
   """A chunk of n consecutive steps, m of them terminal.
 
   Attributes:
-    observation: before the action, uint8, float32 or float64 [n, ...].
+    observation: before the action, [n, ...]: an array of numbers, or such
+      arrays by entry.
     action: in the environment's units, [n, ...].
     reward: float32 [n].
     terminal: whether the episode ended in a terminal state, bool [n].
@@ -30,20 +33,26 @@ class Steps(NamedTuple):
     dist_params: of the policy that acted, {name: [n, ...]}.
   """
 
-  observation: np.ndarray
+  observation: Any
   action: np.ndarray
   reward: np.ndarray
   terminal: np.ndarray
   timeout: np.ndarray
   cut: np.ndarray
-  final_observation: np.ndarray
+  final_observation: Any
   dist_params: dict[str, np.ndarray]
 
 
 class Fields(NamedTuple):
-  """Columns to read: observations, actions, and parameters by name."""
+  """Columns to read.
 
-  observation: columns.Field
+  Attributes:
+    observation: by entry; of a single array {'': Field}.
+    action: of actions.
+    dist_params: of parameters, by name.
+  """
+
+  observation: dict[str, columns.Field]
   action: columns.Field
   dist_params: dict[str, columns.Field]
 
@@ -65,8 +74,19 @@ def fields(
 
   def field(name: str, spec, *bounds) -> columns.Field:
     dtype = np.dtype(spec.dtype.as_numpy_dtype)
-    return columns.Field(name, tuple(spec.shape), dtype, *bounds)
+    shape = bounds[0].shape if bounds else tuple(spec.shape)
+    return columns.Field(name, shape, dtype, *bounds)
 
+  def entry(name: str, spec) -> columns.Field:
+    is_category = categories.is_category(spec)
+    limits = (spec.minimum, spec.maximum) if is_category else ()
+    path = f'observations/{name}'.rstrip('/')
+    return field(path, spec, *limits)._replace(is_exact=True)
+
+  entries = spec.observation
+  if not isinstance(entries, dict):
+    entries = {'': entries}
+  shape = bounds[0].shape
   if clip_actions and spec.action.dtype.is_floating:
     bounds = ()
   params = spec.policy_info[behavior_policy.DIST_PARAMS]
@@ -75,8 +95,8 @@ def fields(
   if PROBABILITY in specs:  # Of the logged action itself.
     specs[PROBABILITY] = spec.reward
   return Fields(
-    field('observations', spec.observation)._replace(is_exact=True),
-    field('actions', spec.action, *bounds),
+    {name: entry(name, s) for name, s in entries.items()},
+    field('actions', spec.action, *bounds)._replace(shape=shape),
     {n: field(f'{DIST_PARAMS}/{n}', s) for n, s in specs.items()},
   )
 
@@ -84,14 +104,25 @@ def fields(
 def piece(chunk: Steps, first: int, end: int) -> Steps:
   """Steps first ... end - 1 of a chunk."""
   before, among = (int(chunk.terminal[:i].sum()) for i in (first, end))
-  final = chunk.final_observation[before:among]
-  cut: Steps = tf.nest.map_structure(lambda x: x[first:end], chunk)
+  final = selected(chunk.final_observation, slice(before, among))
+  cut = selected(chunk._replace(final_observation=()), slice(first, end))
   return cut._replace(final_observation=final)
+
+
+def observation(fields: Fields, read: Callable[[columns.Field], Any]) -> Any:
+  """What `read` returns for the observation, or for each of its entries."""
+  entries = {name: read(field) for name, field in fields.observation.items()}
+  return entries.get('', entries)
 
 
 def joined(parts: list[Steps]) -> Steps:
   """Consecutive chunks as one."""
   return tf.nest.map_structure(lambda *x: np.concatenate(x), *parts)
+
+
+def selected(nest: Any, rows: Any) -> Any:
+  """The rows of each array."""
+  return tf.nest.map_structure(lambda x: x[rows], nest)
 
 
 def timeouts_as_terminal(steps: Steps) -> Steps:
@@ -100,7 +131,8 @@ def timeouts_as_terminal(steps: Steps) -> Steps:
   return steps._replace(
     terminal=terminal,
     timeout=np.zeros_like(terminal),
-    final_observation=steps.observation[terminal],  # Its value is not used.
+    # Its value is not used.
+    final_observation=selected(steps.observation, terminal),
   )
 
 

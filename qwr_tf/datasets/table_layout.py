@@ -172,8 +172,13 @@ class TableSource:
     Raises:
       ValueError: for columns that do not fit, and for the first bad row.
     """
+    if '' not in fields.observation:
+      raise ValueError(
+        f'{self.path}: a table has one observation, not {[*fields.observation]}'
+        "; write the episodes in Minari's layout."
+      )
     wanted = {
-      'observation': fields.observation,
+      'observation': fields.observation[''],
       'action': fields.action,
       'reward': columns.REWARD,
       **fields.dist_params,

@@ -19,7 +19,8 @@ class Episode(NamedTuple):
   """One episode of L steps.
 
   Attributes:
-    observations: [L + 1, ...], the final one last.
+    observations: [L + 1, ...], the final one last; an array, or {entry:
+      array}.
     actions: in the environment's units, [L, ...].
     rewards: [L].
     terminations: bool [L].
@@ -29,7 +30,7 @@ class Episode(NamedTuple):
     seed: of the reset; None if there was none.
   """
 
-  observations: np.ndarray
+  observations: Any
   actions: np.ndarray
   rewards: np.ndarray
   terminations: np.ndarray
@@ -86,7 +87,10 @@ def _write_episodes(path: pathlib.Path, episodes) -> dict[str, int]:
       if episode.seed is not None:
         group.attrs['seed'] = episode.seed
       for name in _ARRAYS:
-        group.create_dataset(name, data=getattr(episode, name))
+        values = getattr(episode, name)
+        entries = values if isinstance(values, dict) else {'': values}
+        for entry, array in entries.items():
+          group.create_dataset(f'{name}/{entry}'.rstrip('/'), data=array)
       for name, values in episode.dist_params.items():
         key = f'{steps.DIST_PARAMS}/{name}'
         group.create_dataset(key, data=values)

@@ -29,12 +29,8 @@ def describe(env: gymnasium.Env) -> dict[str, Any]:
     `observation_space`, `action_space` and `render_fps`. If some argument is
     not JSON, the first two are None and `not_described` holds the reason.
   """
-  observation_space = _space(env.observation_space)
   content = {
-    # Without bounds, which images would have one by one.
-    'observation_space': {
-      k: v for k, v in observation_space.items() if k not in ('low', 'high')
-    },
+    'observation_space': _space(env.observation_space, bounds=False),
     'action_space': _space(env.action_space),
     'render_fps': env.metadata.get('render_fps') or 30,
   }
@@ -94,7 +90,7 @@ def minari_metadata(env: gymnasium.Env) -> dict[str, str]:
   """Entries of Minari's metadata.json, JSON texts.
 
   Args:
-    env: with Box or Discrete spaces.
+    env: with spaces of arrays, Dicts or Tuples of them.
 
   Returns:
     `observation_space`, `action_space`, and `env_spec` if the environment has
@@ -117,34 +113,52 @@ def space_of(content: Mapping[str, Any]) -> gymnasium.Space:
     ValueError: for other content.
   """
   try:
-    kind = content['type']
-    if kind == 'Discrete':
-      return spaces.Discrete(int(content['n']), start=int(content['start']))
-    if kind == 'Box':
-      dtype = np.dtype(content['dtype'])
-      unbounded = (0, 255) if dtype == np.uint8 else (-np.inf, np.inf)
-      low, high = (
-        np.broadcast_to(np.asarray(bound, dtype), content['shape'])
-        for bound in (
-          content.get('low', unbounded[0]),
-          content.get('high', unbounded[1]),
-        )
-      )
-      return spaces.Box(low, high, dtype=dtype.type)
+    return _space_of(content)
   except (KeyError, TypeError, ValueError, OverflowError) as error:
     raise ValueError(f'{content} describes no space: {error}') from error
-  raise ValueError(f'a space of type {kind!r} is not supported')
 
 
-def _space(space: gymnasium.Space) -> dict[str, Any]:
+def _space_of(content: Mapping[str, Any]) -> gymnasium.Space:
+  kind = content['type']
+  if kind == 'Dict':
+    inner = content['subspaces'].items()
+    return spaces.Dict({key: _space_of(value) for key, value in inner})
+  if kind == 'Tuple':
+    return spaces.Tuple([_space_of(value) for value in content['subspaces']])
+  if kind == 'Discrete':
+    return spaces.Discrete(int(content['n']), start=int(content['start']))
+  if kind == 'MultiDiscrete':
+    return spaces.MultiDiscrete(content['nvec'], start=content['start'])
+  if kind == 'MultiBinary':
+    return spaces.MultiBinary(content['shape'])
+  if kind != 'Box':
+    raise ValueError(f'a space of type {kind!r} is not supported')
+  dtype = np.dtype(content['dtype'])
+  unbounded = (0, 255) if dtype == np.uint8 else (-np.inf, np.inf)
+  low, high = (
+    np.broadcast_to(np.asarray(bound, dtype), content['shape'])
+    for bound in (
+      content.get('low', unbounded[0]),
+      content.get('high', unbounded[1]),
+    )
+  )
+  return spaces.Box(low, high, dtype=dtype.type)
+
+
+def _space(space: gymnasium.Space, bounds: bool = True) -> dict[str, Any]:
+  """A space as Minari writes it; MultiDiscrete and MultiBinary in its style."""
+  content: dict[str, Any] = {'type': type(space).__name__}
+  if isinstance(space, spaces.Dict):
+    inner = {k: _space(x, bounds) for k, x in space.spaces.items()}
+    return content | {'subspaces': inner}
+  if isinstance(space, spaces.Tuple):
+    return content | {'subspaces': [_space(x, bounds) for x in space.spaces]}
+  content['dtype'] = np.dtype(space.dtype).name
   if isinstance(space, spaces.Discrete):
-    numbers = {'start': space.start.item(), 'n': space.n.item()}
-    return {'type': 'Discrete', 'dtype': 'int64', **numbers}
-  assert isinstance(space, spaces.Box)
-  return {
-    'type': 'Box',
-    'dtype': np.dtype(space.dtype).name,
-    'shape': list(space.shape),
-    'low': space.low.tolist(),
-    'high': space.high.tolist(),
-  }
+    return content | {'start': space.start.item(), 'n': space.n.item()}
+  content['shape'] = list(space.shape or ())
+  if isinstance(space, spaces.MultiDiscrete):
+    content |= {'start': space.start.tolist(), 'nvec': space.nvec.tolist()}
+  if isinstance(space, spaces.Box) and bounds:
+    content |= {'low': space.low.tolist(), 'high': space.high.tolist()}
+  return content

@@ -1,7 +1,9 @@
 """A gymnasium environment as a TF-Agents PyEnvironment."""
 
+import functools
 import hashlib
 import math
+import operator
 from collections.abc import Iterator
 from typing import Any
 
@@ -74,7 +76,7 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
     """Wraps the environment.
 
     Args:
-      env: observations in a Box; actions Discrete or in a bounded float Box.
+      env: with spaces that `spaces.entries` and `spaces.action_spec` take.
       seed: of the first game; later games' seeds derive from it. None draws
         one.
       timeout_is_terminal: as in QWR's published code: values then depend on an
@@ -103,12 +105,16 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
     except ValueError as error:
       raise ValueError(f'{self._name}: {error}') from error
     self._to_env_action = spaces.action_map(env.action_space)
-    self._dtype = self._observation_spec.dtype
-    self._shape = self._observation_spec.shape
-    self._is_image = self._dtype == np.uint8
-    self._spread: Float32Spread | None = None
-    if not np.can_cast(env.observation_space.dtype, np.float32):
-      self._spread = Float32Spread()
+    self._checked = spaces.observation_map(env.observation_space)
+    # Without entries the check for NaN and Inf needs no loop.
+    self._is_nested = isinstance(self._observation_spec, dict)
+    entries = spaces.entries(env.observation_space)
+    self._floats = [e for e in entries if e.spec.dtype == np.float32]
+    self._spreads = [
+      (entry, Float32Spread())
+      for entry in self._floats
+      if not np.can_cast(entry.space.dtype, np.float32)
+    ]
 
   @property
   def max_episode_steps(self) -> int | None:
@@ -121,12 +127,12 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
     """Steps within which an episode ends: the time limit, or 100,000."""
     return self.max_episode_steps or _LONGEST_EPISODE
 
-  def observation_spec(self) -> array_spec.ArraySpec:
-    """Describes observations: uint8 or float32."""
+  def observation_spec(self) -> Any:
+    """Describes observations: one array, or {entry: array}."""
     return self._observation_spec
 
   def action_spec(self) -> array_spec.BoundedArraySpec:
-    """Describes actions: int32 from 0, or float32 in [-1, 1]."""
+    """Describes actions: int32 from 0, or a float32 vector in [-1, 1]."""
     return self._action_spec
 
   def to_env_action(self, action: np.ndarray) -> Any:
@@ -281,13 +287,9 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
       is_last = bool(terminated or truncated)
     except Exception as error:
       raise self._fault(error, _STEP_RULE) from error
-    if self._spread is not None:
+    if self._spreads:
       self._watch_spread(raw)
-    # x . x is NaN or Inf if any element is, and is cheaper than isfinite(x);
-    # large numbers overflow it too, therefore the method looks again.
-    if not math.isfinite(reward) or not (
-      self._is_image or math.isfinite(np.vdot(observation, observation))
-    ):
+    if not math.isfinite(reward) or not self._seems_finite(observation):
       self._raise_if_not_finite(
         action=action, observation=observation, reward=reward
       )
@@ -299,30 +301,29 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
       observation,
     )
 
-  def _checked(self, observation: Any) -> np.ndarray:
-    """A copy: some environments reuse the array for the next observation."""
-    if isinstance(observation, dict):
-      raise ValueError(
-        'an observation is a dict; the observation space says '
-        f'{self.env.observation_space}'
+  def _seems_finite(self, observation: Any) -> bool:
+    """False for NaN, Inf and numbers that are large enough to overflow.
+
+    x . x is NaN or Inf if any element is, and is cheaper than isfinite(x).
+    """
+    if not self._is_nested:
+      return not self._floats or math.isfinite(
+        np.vdot(observation, observation)
       )
-    copy = np.array(observation, self._dtype)
-    if copy.shape != self._shape:
-      raise ValueError(
-        f'an observation has the shape {copy.shape}; the observation space '
-        f'says {self._shape}'
-      )
-    return copy
+    floats = (observation[entry.name] for entry in self._floats)
+    return all(math.isfinite(np.vdot(x, x)) for x in floats)
 
   def _watch_spread(self, observation: Any) -> None:
     """Warns, once, of features that float32 cannot hold."""
-    assert self._spread is not None
-    self._spread.add(np.asarray(observation)[np.newaxis])
+    for entry, spread in self._spreads:
+      value = functools.reduce(operator.getitem, entry.keys, observation)
+      spread.add(np.asarray(value)[np.newaxis])
     if self._num_steps >= _SPREAD_STEPS:
       if self._name not in _checked_spreads:
-        self._spread.warn(self._name)
+        for entry, spread in self._spreads:
+          spread.warn(f'{self._name} {entry.name}'.rstrip())
       _checked_spreads.add(self._name)
-      self._spread = None
+      self._spreads = []
 
   def _fault(
     self, error: Exception, rule: str
@@ -333,8 +334,12 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
       message += f'; {rule}'
     return faults.FaultyEnvironmentError(message)
 
-  def _raise_if_not_finite(self, **tensors: np.ndarray) -> None:
+  def _raise_if_not_finite(self, observation: Any, **others: Any) -> None:
     """Names the first tensor with NaN or Inf; the action is a cause."""
+    seen = {'observation': observation}
+    if self._is_nested:
+      seen = {f'observation {k}': v for k, v in observation.items()}
+    tensors = {**others, **seen}
     for name, tensor in tensors.items():
       if not np.isfinite(tensor).all():
         raise NotFiniteError(
@@ -359,5 +364,6 @@ def _only_reward(reward: np.ndarray) -> np.ndarray:
   return reward.reshape([])
 
 
-def _digest(observation: np.ndarray) -> str:
-  return hashlib.sha256(observation.tobytes()).hexdigest()
+def _digest(observation: Any) -> str:
+  arrays = tree.flatten(observation)
+  return hashlib.sha256(b''.join(x.tobytes() for x in arrays)).hexdigest()

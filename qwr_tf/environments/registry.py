@@ -35,6 +35,7 @@ def load(
   wrappers: Sequence[Any] = (),
   channels_last: bool | None = None,
   frame_stack: PositiveInt = 1,
+  action_bounds: tuple[float, float] | None = None,
   **gym_kwargs: Any,
 ) -> 'GymnasiumWrapper':
   """Loads an environment and tries a reset and a step.
@@ -56,6 +57,8 @@ def load(
       they are uint8 and the first axis is the shortest.
     frame_stack: images in an observation, of a single image's channels each,
       oldest first.
+    action_bounds: (lowest, highest) action where a Box has no bounds, in the
+      environment's units.
     **gym_kwargs: for `gymnasium.make`, `max_episode_steps` among them; for
       Atari those of `atari.make`, for `NoSimulator` its spaces.
 
@@ -67,7 +70,7 @@ def load(
   """
   from qwr_tf.environments.gymnasium_wrapper import GymnasiumWrapper
 
-  layout = wrappers, channels_last, frame_stack
+  layout = wrappers, channels_last, frame_stack, action_bounds
   if render_mode is None:
     env = _make(name, gym_kwargs, *layout)
   else:
@@ -97,6 +100,7 @@ def _make(
   wrappers: Sequence[Any],
   channels_last: bool | None,
   frame_stack: int,
+  action_bounds: tuple[float, float] | None,
   spec: EnvSpec | None = None,
 ) -> gymnasium.Env:
   """The environment with its wrappers; `spec` is registered if it is not."""
@@ -104,7 +108,10 @@ def _make(
     gymnasium.registry.setdefault(spec.id, spec)
   with _quiet(), _errors_as_value_errors(name):
     env = wrapping.wrap(factory(name)(name, **gym_kwargs), wrappers)
-    return wrapping.lay_out(env, channels_last, frame_stack)
+    env = wrapping.lay_out(env, channels_last, frame_stack)
+    return (
+      wrapping.BoundedActions(env, *action_bounds) if action_bounds else env
+    )
 
 
 _warn_once = functools.cache(logging.warning)

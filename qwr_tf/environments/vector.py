@@ -7,8 +7,8 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import tree
 from absl import logging
-from tf_agents.specs import array_spec
 from tf_agents.trajectories import time_step as ts
 
 from qwr_tf.environments import faults
@@ -31,8 +31,8 @@ class _Player(gymnasium.Env):
 
   def __init__(self, wrapper: GymnasiumWrapper):
     self._wrapper = wrapper
-    self.observation_space = _box(wrapper.observation_spec())
-    self.action_space = _box(wrapper.action_spec())
+    self.observation_space = _space(wrapper.observation_spec())
+    self.action_space = _space(wrapper.action_spec())
     self.longest_episode = wrapper.longest_episode
     if multiprocessing.parent_process() is not None:
       # Ctrl-C reaches the whole process group; the parent ends this process.
@@ -167,7 +167,7 @@ class VectorEnvironment:
     """
     self._call(self._vector.set_attr, 'game', list(states))
     steps = [step for _, step in self._call(self._vector.get_attr, 'game')]
-    now = ts.TimeStep(*(np.stack(x) for x in zip(*steps, strict=True)))
+    now = tree.map_structure(lambda *x: np.stack(x), *steps)
     self._step_type = now.step_type
     return now
 
@@ -189,7 +189,9 @@ class VectorEnvironment:
       logger.min_level = level
 
 
-def _box(spec: array_spec.ArraySpec) -> gymnasium.Space:
+def _space(spec: Any) -> gymnasium.Space:
+  if isinstance(spec, dict):
+    return gymnasium.spaces.Dict({k: _space(s) for k, s in spec.items()})
   unbounded = (0, 255) if spec.dtype == np.uint8 else (-np.inf, np.inf)
   low, high = (
     np.full(spec.shape, getattr(spec, name, bound), spec.dtype)

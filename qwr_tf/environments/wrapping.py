@@ -1,4 +1,4 @@
-"""Wrappers around an environment: the user's, frame stacks, image layout."""
+"""Wrappers around an environment: the user's, stacks, layout, bounds."""
 
 import contextlib
 import importlib
@@ -143,3 +143,39 @@ def _fastest(box: gymnasium.spaces.Box) -> Callable:
 
       return cv2.merge  # 2 us; NumPy takes ten times as long.
   return lambda images: _channels_last(np.asarray(images))
+
+
+class BoundedActions(
+  gymnasium.ActionWrapper, gymnasium.utils.RecordConstructorArgs
+):
+  """Bounds for the numbers of a Box action that have none, or half of them."""
+
+  def __init__(self, env: gymnasium.Env, low: float, high: float):
+    """Replaces infinite bounds.
+
+    Raises:
+      ValueError: unless actions are in a Box, and low is below high.
+    """
+    gymnasium.utils.RecordConstructorArgs.__init__(self, low=low, high=high)
+    super().__init__(env)
+    space: Any = env.action_space
+    if not isinstance(space, gymnasium.spaces.Box):
+      raise ValueError(
+        'load_environment.action_bounds is for a Box, not for the action space '
+        f'{space}; remove it'
+      )
+    lowest = np.where(np.isfinite(space.low), space.low, low)
+    highest = np.where(np.isfinite(space.high), space.high, high)
+    if not np.all(lowest < highest):
+      raise ValueError(
+        f'load_environment.action_bounds = ({low}, {high}) leaves no actions '
+        f'in {space}; give a lower and a higher number'
+      )
+    dtype: Any = space.dtype
+    self.action_space = gymnasium.spaces.Box(
+      lowest.astype(dtype), highest.astype(dtype), dtype=dtype
+    )
+
+  def action(self, action: np.ndarray) -> np.ndarray:
+    """The same action."""
+    return action

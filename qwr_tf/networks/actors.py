@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import gin
 import numpy as np
@@ -12,14 +13,59 @@ from tf_agents.specs import tensor_spec
 from tf_agents.typing import types
 
 from qwr_tf.config.ranges import PositiveFloat
+from qwr_tf.networks import categories
 from qwr_tf.networks import discrete_actions
 from qwr_tf.networks import encoders
+from qwr_tf.networks import observations
 from qwr_tf.networks import torsos
+
+# At most this is the logit of a value that a number of an action has not.
+NO_LOGIT = -1e8
+
+
+def missing_logits(action_spec: types.BoundedTensorSpec) -> np.ndarray:
+  """A term of logits: 10 * NO_LOGIT where a number has no such value, else 0.
+
+  Args:
+    action_spec: a vector of integers.
+
+  Returns:
+    float32 [numbers, values].
+  """
+  sizes = categories.sizes(action_spec)[:, np.newaxis]
+  is_missing = np.arange(sizes.max()) >= sizes
+  return np.where(is_missing, 10 * NO_LOGIT, 0.0).astype(np.float32)
+
+
+class MultiCategorical(tfp.distributions.Independent):
+  """Independent categorical distributions of the numbers of a vector."""
+
+  def __init__(
+    self,
+    logits: tf.Tensor,
+    dtype: tf.DType = tf.int32,
+    name: str = 'MultiCategorical',
+  ):
+    """Takes logits [..., numbers, values].
+
+    Args:
+      logits: `NO_LOGIT` or less for values that a number has not.
+      dtype: of samples.
+      name: of the distribution.
+    """
+    parameters = {'logits': logits, 'dtype': dtype, 'name': name}
+    self.logits = logits
+    super().__init__(
+      tfp.distributions.Categorical(logits=logits, dtype=dtype),
+      reinterpreted_batch_ndims=1,
+      name=name,
+    )
+    self._parameters = self._no_dependency(parameters)
 
 
 @gin.configurable
 class CategoricalHead(tf.Module):
-  """Features to a categorical distribution over a discrete action."""
+  """Features to a distribution over one or several discrete actions."""
 
   def __init__(
     self,
@@ -31,26 +77,44 @@ class CategoricalHead(tf.Module):
     """Creates the projection.
 
     Args:
-      action_spec: a scalar integer spec with minimum 0.
+      action_spec: an integer spec with minimum 0, a scalar or a vector. The
+        numbers of a vector are independent.
       output_limit: bound of the uniform initial weights.
 
     Raises:
       ValueError: for any other action spec.
     """
     super().__init__(name=name)
-    num_actions = discrete_actions.number_of_actions(
-      action_spec, type(self).__name__, 'Use GaussianHead.'
-    )
     self._dtype = action_spec.dtype
+    self._missing: np.ndarray | None = None
+    if tensor_spec.is_discrete(action_spec) and action_spec.shape.rank == 1:
+      discrete_actions.check_start(action_spec)
+      self._missing = missing_logits(action_spec)
+      num_outputs = self._missing.size
+    else:
+      num_outputs = discrete_actions.number_of_actions(
+        action_spec, type(self).__name__, 'Use GaussianHead.'
+      )
     self.projection = tf.keras.layers.Dense(
-      num_actions, kernel_initializer=torsos.uniform_initializer(output_limit)
+      num_outputs, kernel_initializer=torsos.uniform_initializer(output_limit)
     )
+
+  def logits(self, outputs: Any) -> Any:
+    """The projection's outputs [..., d] as logits; also NumPy's arrays."""
+    if self._missing is None:
+      return outputs
+    reshape = tf.reshape if tf.is_tensor(outputs) else np.reshape
+    outer = [-1 if n is None else n for n in outputs.shape[:-1]]
+    if outer.count(-1) > 1:
+      outer = tf.unstack(tf.shape(outputs)[:-1])
+    return reshape(outputs, [*outer, *self._missing.shape]) + self._missing
 
   def __call__(self, features: tf.Tensor) -> tfp.distributions.Distribution:
     """Features [..., d] to a distribution of batch shape [...]."""
-    return tfp.distributions.Categorical(
-      logits=self.projection(features), dtype=self._dtype
-    )
+    logits = self.logits(self.projection(features))
+    if self._missing is None:
+      return tfp.distributions.Categorical(logits=logits, dtype=self._dtype)
+    return MultiCategorical(logits, self._dtype)
 
 
 def vector_size(action_spec: types.BoundedTensorSpec, head: str) -> int:
@@ -175,6 +239,11 @@ class Actor(network.Network):
     """The layers of `outputs`, in order; None if it is no plain sequence."""
     return None
 
+  @property
+  def features(self) -> observations.Features:
+    """What the chain's first layer takes: its `vector`."""
+    return observations.Features(self.input_tensor_spec)
+
   def outputs(self, observation: tf.Tensor) -> tf.Tensor:
     """Inputs of the distribution, float [..., d], such as logits."""
     raise NotImplementedError
@@ -232,9 +301,9 @@ class ActorNetwork(Actor):
     return self.encoder.normalizer
 
   @property
-  def chain(self) -> list[tf.keras.layers.Layer]:
-    """The layers of `outputs`, in order."""
-    return [*self.encoder.torso.layers, self.head.projection]
+  def chain(self) -> list[tf.keras.layers.Layer] | None:
+    """The layers of `outputs`, in order; None if it is no plain sequence."""
+    return self.encoder.chain_to(self.head.projection)
 
   def outputs(self, observation: tf.Tensor) -> tf.Tensor:
     """The head's projection of the features, float [..., d]."""

@@ -5,14 +5,17 @@ preset's `make_agent.critic_network`.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import gin
 import tensorflow as tf
+from tf_agents.networks import network
 from tf_agents.typing import types
 
 from qwr_tf.config.ranges import PositiveInt
 from qwr_tf.config.ranges import SignedFloat
 from qwr_tf.networks import critics
+from qwr_tf.networks import observations
 from qwr_tf.ops import returns
 
 
@@ -163,3 +166,61 @@ class DistributionalCritic(_Wrapper):
     super().__init__(observation_spec, action_spec, members, name)
     atoms = tf.linspace(float(min_value), float(max_value), num_atoms)
     self.representation = returns.Categorical(atoms=atoms)
+
+
+class TfAgentsCritic(critics.Critic):
+  """A critic network of TF-Agents, whose input is (observation, action)."""
+
+  def __init__(
+    self,
+    observation_spec: types.NestedTensorSpec,
+    action_spec: types.BoundedTensorSpec,
+    *,
+    critic_network: network.Network,
+    name: str = 'TfAgentsCritic',
+  ):
+    """Wraps a network from (observation [N], action [N]) to values [N]."""
+    super().__init__((observation_spec, action_spec), state_spec=(), name=name)
+    self._network = critic_network
+
+  def copy(self, **kwargs: Any) -> 'TfAgentsCritic':
+    """A critic with weights of its own."""
+    own = self._network.copy(name=f'{self._network.name}Copy')
+    return super().copy(**{'critic_network': own, **kwargs})
+
+  def outputs(
+    self, observation: types.NestedTensor, actions: tf.Tensor
+  ) -> tf.Tensor:
+    """Values, float [n, ...]; the whole network runs once per action."""
+    specs = observation_spec, action_spec = self.input_tensor_spec
+    outer = tf.broadcast_dynamic_shape(
+      observations.outer_shape(observation, observation_spec),
+      observations.outer_shape(actions, action_spec),
+    )
+
+    def rows(x: tf.Tensor, spec: types.TensorSpec) -> tf.Tensor:
+      x = tf.broadcast_to(x, tf.concat([outer, spec.shape], axis=0))
+      return tf.reshape(x, [-1, *spec.shape])
+
+    inputs = tf.nest.map_structure(rows, (observation, actions), specs)
+    values = self._network(inputs, step_type=(), network_state=())[0]
+    return tf.reshape(values, outer)
+
+
+def as_critic(critic_network: network.Network) -> critics.Critic:
+  """The network itself, or TF-Agents' around it.
+
+  Raises:
+    ValueError: for a network without (observation, action) as its input.
+  """
+  if isinstance(critic_network, critics.Critic):
+    return critic_network
+  specs = getattr(critic_network, 'input_tensor_spec', None)
+  if not isinstance(specs, tuple) or len(specs) != 2:
+    raise ValueError(
+      'critic_network must be a qwr_tf.networks.Critic, for instance '
+      'GatedQNetwork, or a network of TF-Agents that was made with '
+      '(observation_spec, action_spec) and takes (observation, action), not '
+      f'{type(critic_network).__name__}.'
+    )
+  return TfAgentsCritic(*specs, critic_network=critic_network)

@@ -4,7 +4,9 @@ A critic takes observations [...] and n actions per state [n, ...]. The torso
 runs once per state; only gate and head run n times.
 """
 
+import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import gin
 import tensorflow as tf
@@ -15,8 +17,10 @@ from tf_agents.typing import types
 
 from qwr_tf.config.ranges import PositiveFloat
 from qwr_tf.config.ranges import PositiveInt
+from qwr_tf.networks import categories
 from qwr_tf.networks import discrete_actions
 from qwr_tf.networks import encoders
+from qwr_tf.networks import observations
 from qwr_tf.networks import torsos
 from qwr_tf.ops import returns
 
@@ -27,6 +31,19 @@ class Critic(network.Network):
   `outputs` may be values, several heads or logits of a distribution;
   `representation` turns outputs into values, targets and losses.
   """
+
+  def __init_subclass__(cls, **kwargs: Any):
+    """Constructors also take TF-Agents' one pair (observation, action spec)."""
+    super().__init_subclass__(**kwargs)
+    init = cls.__init__
+
+    @functools.wraps(init)
+    def init_from_specs(self, *specs, **kwargs):
+      if len(specs) == 1 and 'action_spec' not in kwargs:
+        (specs,) = specs
+      init(self, *specs, **kwargs)
+
+    cls.__init__ = init_from_specs  # type: ignore[method-assign]
 
   # True: the values are Q(s, a). False: V(s).
   is_action_value = True
@@ -76,18 +93,33 @@ def value_head(
 
 
 def action_embedding(action_spec: types.BoundedTensorSpec, width: int):
-  """A linear embedding of actions; a table for discrete actions."""
-  if tensor_spec.is_discrete(action_spec):
-    num_actions = discrete_actions.number_of_actions(
-      action_spec,
-      'This critic',
-      'For such actions write your own actor and critic.',
-    )
-    # Initialised like a Dense layer on one-hot actions.
-    return tf.keras.layers.Embedding(
-      num_actions, width, embeddings_initializer='glorot_uniform'
-    )
-  return tf.keras.layers.Dense(width)
+  """A linear embedding of actions; a table for one discrete action."""
+  if not tensor_spec.is_discrete(action_spec):
+    return tf.keras.layers.Dense(width)
+  if action_spec.shape.rank:
+    return _OneHotDense(action_spec, width)
+  num_actions = discrete_actions.number_of_actions(
+    action_spec,
+    'This critic',
+    'For such actions write your own actor and critic.',
+  )
+  # Initialised like a Dense layer on one-hot actions.
+  return tf.keras.layers.Embedding(
+    num_actions, width, embeddings_initializer='glorot_uniform'
+  )
+
+
+class _OneHotDense(tf.Module):
+  """A linear layer over vectors of discrete actions."""
+
+  def __init__(self, action_spec: types.BoundedTensorSpec, width: int):
+    super().__init__()
+    discrete_actions.check_start(action_spec)
+    self._spec = action_spec
+    self.layer = tf.keras.layers.Dense(width)
+
+  def __call__(self, actions: tf.Tensor) -> tf.Tensor:
+    return self.layer(categories.one_hot(actions, self._spec))
 
 
 @gin.configurable
@@ -226,12 +258,11 @@ class NoCritic(Critic):
         'NoCritic has nothing to learn; remove make_agent.critic_wrapper.'
       )
     super().__init__((observation_spec, action_spec), state_spec=(), name=name)
-    self._observation_rank = observation_spec.shape.rank
+    self._observation_spec = observation_spec
     self._action_rank = action_spec.shape.rank
 
   def outputs(self, observation: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
     """Zeros [n, ...]."""
-    state_rank = tf.rank(observation) - self._observation_rank
-    state_shape = tf.shape(observation)[:state_rank]
+    state_shape = observations.outer_shape(observation, self._observation_spec)
     action_shape = tf.shape(actions)[: tf.rank(actions) - self._action_rank]
     return tf.zeros(tf.broadcast_dynamic_shape(action_shape, state_shape))

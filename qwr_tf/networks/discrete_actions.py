@@ -1,8 +1,13 @@
 """Discrete actions: their number, and all of them."""
 
+import math
+
+import numpy as np
 import tensorflow as tf
 from tf_agents.specs import tensor_spec
 from tf_agents.typing import types
+
+from qwr_tf.networks import categories
 
 
 def number_of_actions(
@@ -23,26 +28,69 @@ def number_of_actions(
       f'{who} is for one discrete action; this environment has '
       f'{action_spec}. {instead}'
     )
-  if action_spec.minimum != 0:
+  check_start(action_spec)
+  return int(action_spec.maximum) + 1
+
+
+def check_start(action_spec: types.BoundedTensorSpec) -> None:
+  """Raises ValueError unless discrete actions count from 0."""
+  if np.any(action_spec.minimum != 0):
     raise ValueError(
       'Discrete actions must start at 0, not at '
       f'{action_spec.minimum}; shift them in the environment.'
     )
-  return int(action_spec.maximum) + 1
+
+
+# All combinations of a vector's values are listed up to this number.
+MAX_COMBINATIONS = 64
+
+
+def num_combinations(action_spec: types.BoundedTensorSpec) -> int:
+  """Number of different actions, of a scalar or a vector of integers."""
+  return math.prod(categories.sizes(action_spec).tolist())
+
+
+def is_enumerable(action_spec: types.BoundedTensorSpec) -> bool:
+  """Whether `all_actions` lists them."""
+  return tensor_spec.is_discrete(action_spec) and (
+    not action_spec.shape.rank
+    or num_combinations(action_spec) <= MAX_COMBINATIONS
+  )
 
 
 def all_actions(
   action_spec: types.BoundedTensorSpec, outer_rank: int
 ) -> tf.Tensor:
-  """Every value of a discrete action, [n, 1, ...] with outer_rank ones.
+  """Every discrete action, [n, 1, ..., *shape] with outer_rank ones.
+
+  Of vectors every combination, the last number changing fastest.
 
   Raises:
-    ValueError: for continuous actions.
+    ValueError: for continuous actions, and vectors with too many combinations.
   """
-  if not tensor_spec.is_discrete(action_spec):
+  if not is_enumerable(action_spec):
+    what = 'a continuous action space'
+    if tensor_spec.is_discrete(action_spec):
+      what = f'{num_combinations(action_spec)} combinations of actions'
     raise ValueError(
-      'Only discrete actions can be enumerated; for a continuous action space '
-      'use @sampled_behavior_actions or @sampled_policy_actions.'
+      f'Only discrete actions can be enumerated, up to {MAX_COMBINATIONS} '
+      f'combinations; for {what} use @sampled_behavior_actions or '
+      '@sampled_policy_actions.'
     )
-  actions = tf.range(action_spec.maximum + 1, dtype=action_spec.dtype)
-  return tf.reshape(actions, [-1] + [1] * outer_rank)
+  if not action_spec.shape.rank:
+    actions = tf.range(action_spec.maximum + 1, dtype=action_spec.dtype)
+    return tf.reshape(actions, [-1] + [1] * outer_rank)
+  every = np.indices(categories.sizes(action_spec).tolist())  # [k, *sizes]
+  actions = tf.constant(every.reshape(len(every), -1).T, action_spec.dtype)
+  return tf.reshape(actions, [-1, *[1] * outer_rank, len(every)])
+
+
+def indices(
+  actions: tf.Tensor, action_spec: types.BoundedTensorSpec
+) -> tf.Tensor:
+  """Places of actions [..., *shape] in `all_actions`, int [...]."""
+  if not action_spec.shape.rank:
+    return actions
+  sizes = categories.sizes(action_spec)
+  steps = np.cumprod([1, *sizes[:0:-1]])[::-1]
+  return tf.reduce_sum(actions * steps.astype(np.int32), axis=-1)

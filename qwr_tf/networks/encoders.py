@@ -9,6 +9,7 @@ from absl import logging
 from tf_agents.networks import utils as network_utils
 from tf_agents.typing import types
 
+from qwr_tf.networks import observations
 from qwr_tf.networks import torsos
 
 _EPSILON = 1e-5  # Added to every deviation, as in the authors' code.
@@ -26,7 +27,6 @@ _FIXES = {
   '@nature_torso as actors.ActorNetwork.torso_fn and GatedQNetwork.torso_fn, '
   'as in atari.gin',
 }
-_OTHER_FIX = 'wrap the environment in gymnasium.wrappers.FlattenObservation'
 
 
 @gin.configurable
@@ -53,7 +53,8 @@ class ObservationNormalizer(tf.Module):
     """Creates the statistics.
 
     Args:
-      observation_spec: a single float spec.
+      observation_spec: a float spec, or a nest; of a nest the numbers are
+        normalised, not images and categories.
       min_deviation: floor of all deviations (AWR: 0.01); None: constant
         features get 1.
       clip_value: bound of a normalised observation's magnitude, in deviations;
@@ -67,7 +68,8 @@ class ObservationNormalizer(tf.Module):
         not positive.
     """
     super().__init__(name=name)
-    if not observation_spec.dtype.is_floating:
+    is_nested = tf.nest.is_nested(observation_spec)
+    if not is_nested and not observation_spec.dtype.is_floating:
       raise ValueError(
         'ObservationNormalizer is for float observations, not '
         f'{observation_spec.dtype.name}; set make_agent.normalizer = None '
@@ -75,7 +77,10 @@ class ObservationNormalizer(tf.Module):
       )
     if clip_value is not None and clip_value <= 0:
       raise ValueError(f'clip_value must be positive, not {clip_value}.')
-    shape = observation_spec.shape
+    self._features = observations.Features(observation_spec)
+    shape = [self._features.num_numbers]
+    if not is_nested:
+      shape = observation_spec.shape
     self.clip_value = clip_value
     self._min_deviation = min_deviation
     self._freeze_after = freeze_after_env_steps
@@ -92,11 +97,11 @@ class ObservationNormalizer(tf.Module):
 
   @property
   def parameters(self) -> tuple[tf.Tensor, tf.Tensor]:
-    """(mean, 1 / (deviation + 1e-5)), float32, an observation's shape."""
+    """(mean, 1 / (deviation + 1e-5)), float32, as `Features.numbers`."""
     return self._mean.value(), self._inverse_deviation.value()
 
   def __call__(self, observation: tf.Tensor) -> tf.Tensor:
-    """Normalises float32 [..., *observation shape]."""
+    """Normalises what `Features.numbers` returns, float32."""
     # Close to the mean a float32 difference is exact.
     normalized = (observation - self._mean) * self._inverse_deviation
     if self.clip_value is None:
@@ -104,19 +109,21 @@ class ObservationNormalizer(tf.Module):
     return tf.clip_by_value(normalized, -self.clip_value, self.clip_value)
 
   @tf.function(reduce_retracing=True)
-  def update(self, observations: tf.Tensor) -> None:
+  def update(self, observations: types.NestedTensor) -> None:
     """Adds observations [N, ...] to the statistics (Chan et al. 1979)."""
-    num_added = tf.shape(observations, out_type=tf.int64)[0]
+    numbers = self._features.numbers(observations, tf.float64)
+    num_added = tf.shape(numbers, out_type=tf.int64)[0]
     frozen = self._freeze_after is not None and (
       self._count >= self._freeze_after
     )
     if not tf.logical_or(frozen, tf.equal(num_added, 0)):
-      self._merge(observations, num_added)
+      self._merge(numbers, num_added)
 
   @tf.function(reduce_retracing=True)
-  def fit(self, observations: tf.Tensor) -> None:
+  def fit(self, observations: types.NestedTensor) -> None:
     """Adds a data set's observations [N > 0, ...], even after the freeze."""
-    self._merge(observations, tf.shape(observations, out_type=tf.int64)[0])
+    numbers = self._features.numbers(observations, tf.float64)
+    self._merge(numbers, tf.shape(numbers, out_type=tf.int64)[0])
 
   def constant_features(self) -> np.ndarray:
     """Flat indices, int [n], of the features constant so far."""
@@ -137,12 +144,12 @@ class ObservationNormalizer(tf.Module):
           'of the driver that collects.'
         )
 
-  def _merge(self, observations: tf.Tensor, num_added: tf.Tensor) -> None:
+  def _merge(self, numbers: tf.Tensor, num_added: tf.Tensor) -> None:
     count = tf.cast(self._count, tf.float64)
     count_new = tf.cast(num_added, tf.float64)
     total = count + count_new
     new_mean, new_variance = tf.nn.moments(
-      tf.cast(observations, tf.float64), axes=[0]
+      tf.cast(numbers, tf.float64), axes=[0]
     )
     shift = new_mean - self._exact_mean
     self._exact_mean.assign_add(shift * count_new / total)
@@ -171,46 +178,98 @@ def _rounding(mean):
 
 
 class Encoder(tf.Module):
-  """Normaliser and torso: observations [..., *shape] to features [..., d]."""
+  """Observations [...] to features [..., d]: normaliser, then torsos.
+
+  One torso is for a vector or for a single image. Where there are images beside
+  other entries, each image has a torso of its own, and another one is over
+  their features, the numbers and the categories together.
+  """
 
   def __init__(
     self,
-    observation_spec: types.TensorSpec,
+    observation_spec: types.NestedTensorSpec,
     torso_fn: torsos.TorsoFn,
     normalizer: Callable[[tf.Tensor], tf.Tensor] | None,
   ):
-    """Creates the torso; the normaliser is shared, not copied.
+    """Creates the torsos; the normaliser is shared, not copied.
+
+    Args:
+      observation_spec: see `observations`.
+      torso_fn: if it makes convolutions, of each image, and `mlp_torso` is
+        over all entries; else over all entries, and `image_torso` of images.
+      normalizer: of the numbers.
 
     Raises:
       ValueError: if the torso cannot take such observations, or expects uint8
         images and gets others.
     """
     super().__init__(name='Encoder')
-    self._observation_rank = observation_spec.shape.rank
+    self._spec = observation_spec
+    self.observations = observations.Features(observation_spec)
     self.normalizer = normalizer
     self.torso = torso_fn()
-    _check_dtype(self.torso, observation_spec)
-    self.width = _width(self.torso, observation_spec.shape)
+    images = self.observations.images
+    for image in images:
+      _check_channels(image.shape)
+    is_image = len(images) == 1 and not self.observations.size
+    is_convolution = torsos.is_convolution(self.torso)
+    self._is_single = is_image and is_convolution
+    shape = images[0].shape if self._is_single else [self.observations.size]
+    if images and not self._is_single:
+      if is_convolution:
+        self.torso = torsos.mlp_torso()
+      self.image_torsos = [
+        torso_fn() if is_convolution else torsos.image_torso(image.shape)
+        for image in images
+      ]
+      pairs = zip(self.image_torsos, images, strict=True)
+      shape[0] += sum(_width(torso, image.shape) for torso, image in pairs)
+    elif not images:
+      _check_dtype(self.torso, observation_spec)
+    self.width = _width(self.torso, tf.TensorShape(shape))
 
-  def __call__(self, observation: tf.Tensor) -> tf.Tensor:
+  def chain_to(
+    self, head: tf.keras.layers.Layer
+  ) -> list[tf.keras.layers.Layer] | None:
+    """The layers up to a head, in order; None if there are several torsos."""
+    if self.observations.images and not self._is_single:
+      return None
+    return [*self.torso.layers, head]
+
+  def __call__(self, observation: types.NestedTensor) -> tf.Tensor:
     """Features of observations with any outer shape."""
-    if self.normalizer is not None:
-      observation = self.normalizer(observation)
     # Keras' layers want one batch axis.
     squash = network_utils.BatchSquash(
-      observation.shape.rank - self._observation_rank
+      observations.outer_rank(observation, self._spec)
     )
-    return squash.unflatten(self.torso(squash.flatten(observation)))
+    observation = tf.nest.map_structure(squash.flatten, observation)
+    return squash.unflatten(self.torso(self._inputs(observation)))
+
+  def _inputs(self, observation: types.NestedTensor) -> tf.Tensor:
+    """Inputs of the last torso, [B, ...]."""
+    images = self.observations.image_entries(observation)
+    if self._is_single:
+      return images[0]
+    parts = []
+    if self.observations.size:
+      parts.append(self.observations.vector(observation, self.normalizer))
+    if images:
+      pairs = zip(self.image_torsos, images, strict=True)
+      parts += [torso(image) for torso, image in pairs]
+    return parts[0] if len(parts) == 1 else tf.concat(parts, axis=-1)
 
 
-def _check_dtype(torso: tf.keras.Sequential, spec: types.TensorSpec) -> None:
-  """Raises ValueError if the torso divides by 255 but images are not uint8."""
+def _check_dtype(
+  torso: tf.keras.Sequential, spec: types.NestedTensorSpec
+) -> None:
+  """Raises ValueError if the torso divides by 255 but nothing is uint8."""
   scales = any(isinstance(x, tf.keras.layers.Rescaling) for x in torso.layers)
-  if scales and spec.dtype != tf.uint8:
+  dtypes = {s.dtype.name for s in tf.nest.flatten(spec)}
+  if scales and 'uint8' not in dtypes:
     raise ValueError(
-      f'the torso takes images of uint8 in 0..255, not {spec.dtype.name}; '
-      'make them so in the environment, for instance with '
-      'gymnasium.wrappers.TransformObservation.'
+      'the torso takes images of uint8 in 0..255, not '
+      f'{" and ".join(sorted(dtypes))}; make them so in the environment, for '
+      'instance with gymnasium.wrappers.TransformObservation.'
     )
 
 
@@ -223,13 +282,17 @@ def _width(torso: tf.keras.Sequential, shape: tf.TensorShape) -> int:
     problem = f'makes {output_shape[1:]} of'
   except ValueError:  # Keras' message names its own layers; ours is clearer.
     problem = 'does not take'
-  fix = _FIXES.get(shape.rank, _OTHER_FIX)
-  if shape.rank == 3 and shape[0] < min(shape[1:]):
-    fix = (
-      'images need their channels in the last axis; set '
-      'load_environment.channels_last = True'
+  raise ValueError(
+    f'the torso {problem} observations {tuple(shape)}; {_FIXES[shape.rank]}.'
+  )
+
+
+def _check_channels(shape: tf.TensorShape) -> None:
+  if shape[0] < min(shape[1:]):
+    raise ValueError(
+      f'the torso does not take observations {tuple(shape)}; images need their '
+      'channels in the last axis; set load_environment.channels_last = True.'
     )
-  raise ValueError(f'the torso {problem} observations {tuple(shape)}; {fix}.')
 
 
 def _output_shape(torso: tf.keras.Sequential, shape: tuple) -> tuple:

@@ -10,6 +10,7 @@ from tf_agents.typing import types
 from qwr_tf.networks import actors
 from qwr_tf.networks import critics
 from qwr_tf.networks import discrete_actions
+from qwr_tf.networks import observations
 from qwr_tf.networks import q_networks
 
 # Floor of stored probabilities, so that mu has a logarithm.
@@ -39,7 +40,7 @@ class EpsilonGreedyActor(actors.Actor):
       action_spec, type(self).__name__, _INSTEAD
     )
     self._action_spec = action_spec
-    self._observation_rank = observation_spec.shape.rank
+    self._observation_spec = observation_spec
     self._critic = critic_network
     self.epsilon = epsilon
 
@@ -53,12 +54,12 @@ class EpsilonGreedyActor(actors.Actor):
     """The layers of `outputs`, in order; None if it is no plain sequence."""
     critic = self._critic
     if type(critic) is q_networks.DiscreteQNetwork and critic.is_plain:
-      return [*critic.encoder.torso.layers, critic.head]
+      return critic.encoder.chain_to(critic.head)
     return None
 
   def outputs(self, observation: tf.Tensor) -> tf.Tensor:
     """Values of all actions, float [..., actions]."""
-    outer_rank = observation.shape.rank - self._observation_rank
+    outer_rank = observations.outer_rank(observation, self._observation_spec)
     actions = discrete_actions.all_actions(self._action_spec, outer_rank)
     outputs = self._critic((observation, actions))[0]
     values = self._critic.representation.values(outputs)
@@ -100,15 +101,13 @@ class NoActor(actors.Actor):
       action_spec, 'DQN', _INSTEAD
     )
     self._dtype_of_actions = action_spec.dtype
-    self._observation_rank = observation_spec.shape.rank
+    self._observation_spec = observation_spec
 
   def distribution(
     self, observation: tf.Tensor
   ) -> tfp.distributions.Distribution:
     """A uniform categorical distribution."""
-    outer = tf.shape(observation)[
-      : observation.shape.rank - self._observation_rank
-    ]
+    outer = observations.outer_shape(observation, self._observation_spec)
     return tfp.distributions.Categorical(
       logits=tf.zeros(tf.concat([outer, [self._num_actions]], axis=0)),
       dtype=self._dtype_of_actions,

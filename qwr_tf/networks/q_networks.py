@@ -9,9 +9,11 @@ from tf_agents.specs import tensor_spec
 from tf_agents.typing import types
 
 from qwr_tf.config.ranges import PositiveFloat
+from qwr_tf.networks import categories
 from qwr_tf.networks import critics
 from qwr_tf.networks import discrete_actions
 from qwr_tf.networks import encoders
+from qwr_tf.networks import observations
 from qwr_tf.networks import torsos
 from qwr_tf.ops import returns
 
@@ -35,19 +37,19 @@ class ConcatQNetwork(critics.Critic):
     """Builds the critic; arguments as in `GatedQNetwork`.
 
     Raises:
-      ValueError: for observations that are not vectors.
+      ValueError: for images.
     """
-    if observation_spec.shape.rank != 1:
+    self._observations = observations.Features(observation_spec)
+    if self._observations.images:
       raise ValueError(
-        'ConcatQNetwork is for vectors; this environment has observations '
-        f'{observation_spec.shape}. Use GatedQNetwork.'
+        'ConcatQNetwork is for vectors; this environment has images '
+        f'{self._observations.images[0].shape}. Use GatedQNetwork.'
       )
     super().__init__((observation_spec, action_spec), state_spec=(), name=name)
-    self._num_actions = None
+    self._discrete_spec = None
     if tensor_spec.is_discrete(action_spec):
-      self._num_actions = discrete_actions.number_of_actions(
-        action_spec, 'ConcatQNetwork', 'For such actions write your own critic.'
-      )
+      discrete_actions.check_start(action_spec)
+      self._discrete_spec = action_spec
     self._normalizer = normalizer
     self._torso = torso_fn()
     self._head = critics.value_head(num_outputs, output_limit)
@@ -61,18 +63,17 @@ class ConcatQNetwork(critics.Critic):
 
   def outputs(self, observation: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
     """Values, float [n, ...]; the layers run once per action."""
-    observation = tf.cast(observation, tf.float32)
-    if self._normalizer is not None:
-      observation = self._normalizer(observation)
-    if self._num_actions:
-      actions = tf.one_hot(actions, self._num_actions)
+    features = self._observations.vector(observation, self._normalizer)
+    features = tf.cast(features, tf.float32)
+    if self._discrete_spec is not None:
+      actions = categories.one_hot(actions, self._discrete_spec)
     outer = tf.broadcast_dynamic_shape(
-      tf.shape(observation)[:-1], tf.shape(actions)[:-1]
+      tf.shape(features)[:-1], tf.shape(actions)[:-1]
     )
     together = tf.concat(
       [
         tf.broadcast_to(x, tf.concat([outer, x.shape[-1:]], axis=0))
-        for x in (observation, actions)
+        for x in (features, actions)
       ],
       axis=-1,
     )  # [n, ..., d + a]

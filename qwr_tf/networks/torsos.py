@@ -22,6 +22,9 @@ def uniform_initializer(limit: float | None):
 Width = Annotated[int, Range(1, 1_000_000)]
 
 
+_LARGE = 36  # Pixels of a side that every torso for images takes.
+
+
 @gin.configurable
 def mlp_torso(
   units: Sequence[Width] = (256, 256), layer_norm: bool = False
@@ -97,6 +100,41 @@ def nature_torso(dtype_policy: str = 'float32') -> tf.keras.Sequential:
   """
   convolutions = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
   return _conv_torso(convolutions, 512, dtype_policy)
+
+
+def is_convolution(torso: tf.keras.Sequential) -> bool:
+  """Whether a torso is for images."""
+  return any(isinstance(x, tf.keras.layers.Conv2D) for x in torso.layers)
+
+
+@gin.configurable(denylist=['shape'])
+def image_torso(
+  shape: Sequence[int],
+  torso_fn: TorsoFn = data_efficient_torso,
+  small_filters: Sequence[Width] = (32, 32),
+) -> tf.keras.Sequential:
+  """The torso of images where the preset has none.
+
+  Args:
+    shape: (height, width, channels).
+    torso_fn: for sides of 36 pixels or more.
+    small_filters: of 3 x 3 convolutions for smaller images, with padding.
+
+  Returns:
+    A stack of layers, images in 0..255 [B, *shape] -> float [B, d].
+  """
+  if min(shape[:2]) >= _LARGE:
+    return torso_fn()
+  keras = tf.keras.layers
+  convolutions = [
+    keras.Conv2D(
+      filters, 3, 1 + (min(shape[:2]) >= 16), 'same', activation='relu'
+    )
+    for filters in small_filters
+  ]
+  return tf.keras.Sequential(
+    [keras.Rescaling(1 / 255), *convolutions, keras.Flatten()]
+  )
 
 
 def _conv_torso(

@@ -25,18 +25,9 @@ class FrameStacks(tf.Module):
     """Allocates; slots are row numbers modulo num_rows.
 
     Args:
-      observation_spec: the last axis is the stack's.
+      observation_spec: of images [height, width, S].
       num_rows: rows kept.
-
-    Raises:
-      ValueError: for an observation that is no stack of images.
     """
-    if observation_spec.shape.rank != 3:
-      raise ValueError(
-        'Only images [height, width, frames] can be kept as single frames, '
-        f'not observations {observation_spec.shape}; leave '
-        'single_frames off.'
-      )
     super().__init__(name='FrameStacks')
     self._num_rows = num_rows
     self.history = observation_spec.shape[-1] - 1
@@ -87,18 +78,21 @@ class FrameStacks(tf.Module):
     return (_compiled_last if is_static else _frames_last)(frames)
 
 
-def check(rows: trajectory.Trajectory) -> tf.Operation | None:
+def check(
+  rows: trajectory.Trajectory, stacks: tf.Tensor
+) -> tf.Operation | None:
   """Asserts that consecutive rows come back as they are; an op in graphs.
 
   Args:
-    rows: [N, ...], observations [N, ..., S]. What the first goes on from is
-      taken on trust, and what follows a terminal step counts for nothing.
+    rows: [N, ...]. What the first goes on from is taken on trust, and what
+      follows a terminal step counts for nothing.
+    stacks: of the rows' observations, [N, ..., S].
 
   Raises:
     InvalidArgumentError: with `OTHER_STACKS`.
   """
-  older, newest = rows.observation[..., :-1], rows.observation[..., -1:]
-  going_on = tf.concat([older[:1], rows.observation[:-1, ..., 1:]], axis=0)
+  older, newest = stacks[..., :-1], stacks[..., -1:]
+  going_on = tf.concat([older[:1], stacks[:-1, ..., 1:]], axis=0)
   is_first = tf.equal(rows.step_type, ts.StepType.FIRST)
   is_first = tf.reshape(is_first, [-1] + [1] * (older.shape.rank - 1))
   same = tf.where(is_first, newest, going_on) == older

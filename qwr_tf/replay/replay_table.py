@@ -7,6 +7,7 @@ there; targets bootstrap from it.
 
 import operator
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import gin
 import tensorflow as tf
@@ -54,8 +55,9 @@ class ReplayTable(stock_interface.StockInterface):
       rows_per_interaction: rows allocated per interaction. 2 always suffices
         (episodes of one step); with less, short episodes push out older
         interactions early.
-      single_frames: keep one frame of an image stack [height, width, S] and
-        rebuild stacks when they are read; see `frame_stacks`.
+      single_frames: keep one frame of each image stack [height, width, S] of
+        an observation and rebuild stacks when they are read; see
+        `frame_stacks`.
       seed: of `get_next` and `as_dataset`; `sample` is given its own.
 
     Raises:
@@ -68,28 +70,49 @@ class ReplayTable(stock_interface.StockInterface):
         f'{capacity} and {rows_per_interaction}.'
       )
     super().__init__(data_spec, capacity, seed=seed)
-    history = data_spec.observation.shape[-1] - 1 if single_frames else 0
-    self._history = history  # Rows that a stack reaches back.
-    self._num_rows = int(capacity * rows_per_interaction) + 1 + history
+    self._observation_spec = data_spec.observation
+    entries = tf.nest.flatten(data_spec.observation)
+    # Of each entry of an observation, whether single frames are kept.
+    is_nested = tf.nest.is_nested(data_spec.observation)
+    self._is_stack = [
+      single_frames
+      and s.shape.rank == 3
+      and (s.dtype == tf.uint8 or not is_nested)
+      for s in entries
+    ]
+    images = [s for s, x in zip(entries, self._is_stack, strict=True) if x]
+    if single_frames and not images:
+      raise ValueError(
+        'Only images [height, width, frames] can be kept as single '
+        f'frames, not observations {data_spec.observation}; leave '
+        'single_frames off.'
+      )
+    # Rows that a stack reaches back.
+    self._history = max([s.shape[-1] - 1 for s in images], default=0)
+    self._num_rows = int(capacity * rows_per_interaction) + 1 + self._history
     # Whether `clear` was called since the process started.
     self.was_cleared = False
-    self._stacks = None
-    stored = data_spec
-    if single_frames:
-      spec = data_spec.observation
-      frame = tf.TensorSpec(spec.shape[:-1], spec.dtype)
-      stored = data_spec._replace(observation=frame)
+    stored, _ = self._split(data_spec)
+    frames = [tf.TensorSpec(s.shape[:-1], s.dtype) for s in images]
     # The row itself, and one entry in each of the two index variables.
-    size = memory.row_size(stored) + _INDEX_BYTES
-    if single_frames:
-      size += _AGE_BYTES
+    size = memory.row_size((stored, frames)) + _INDEX_BYTES
+    size += _AGE_BYTES * len(images)
     memory.check(self._num_rows * size, capacity)
     with tf.device('/cpu:0'):
-      if single_frames:
-        spec = data_spec.observation
-        self._stacks = frame_stacks.FrameStacks(spec, self._num_rows)
-        data_spec = data_spec._replace(observation=())
-      self._allocate(data_spec)
+      self._stacks = [
+        frame_stacks.FrameStacks(spec, self._num_rows) for spec in images
+      ]
+      self._allocate(stored)
+
+  def _split(self, rows: trajectory.Trajectory) -> tuple[Any, list]:
+    """(rows without images of which single frames are kept, these images)."""
+    entries = zip(
+      tf.nest.flatten(rows.observation), self._is_stack, strict=True
+    )
+    split: tuple[list, list] = ([], [])
+    for entry, is_stack in entries:
+      split[is_stack].append(entry)
+    return rows._replace(observation=split[False]), split[True]
 
   def _allocate(self, data_spec: types.NestedTensorSpec) -> None:
     rows = self._num_rows
@@ -116,8 +139,9 @@ class ReplayTable(stock_interface.StockInterface):
     count = tf.shape(rows.step_type, out_type=tf.int64)[0]
     message = ['Append in smaller pieces.']
     checks = [tf.debugging.Assert(count <= self.capacity, message)]
-    if self._stacks is not None:
-      checks.append(frame_stacks.check(rows))
+    checks += [
+      frame_stacks.check(rows, images) for images in self._split(rows)[1]
+    ]
     with tf.control_dependencies(checks):
       count = tf.identity(count)
     if count > 0:
@@ -133,7 +157,12 @@ class ReplayTable(stock_interface.StockInterface):
     draws.
     """
     if self._history:
-      older = tf.transpose(rows.observation[0], [2, 0, 1])[:-1]
+      entries = [
+        self._older(entry, is_stack)
+        for entry, is_stack in zip(
+          tf.nest.flatten(rows.observation), self._is_stack, strict=True
+        )
+      ]
       first = tf.nest.map_structure(
         lambda x: tf.repeat(x[:1], self._history, axis=0),
         rows._replace(observation=(), step_type=()),
@@ -142,10 +171,20 @@ class ReplayTable(stock_interface.StockInterface):
       begins = tf.range(self._history) == 0
       step_types = tf.where(begins, ts.StepType.FIRST, ts.StepType.MID)
       older_rows = first._replace(
-        observation=older[..., tf.newaxis], step_type=last
+        observation=tf.nest.pack_sequence_as(rows.observation, entries),
+        step_type=last,
       )
       self._write(older_rows, self._history, step_types)
     self.append(rows)
+
+  def _older(self, entry: tf.Tensor, is_stack: bool) -> tf.Tensor:
+    """The frames of the first stack but the newest, in `_history` rows."""
+    if not is_stack:
+      return tf.repeat(entry[:1], self._history, axis=0)
+    frames = tf.transpose(entry[0], [2, 0, 1])
+    missing = self._history + 1 - frames.shape[0]
+    oldest = tf.repeat(frames[:1], missing, axis=0)
+    return tf.concat([oldest, frames[:-1]], axis=0)[..., tf.newaxis]
 
   def _write(
     self,
@@ -156,11 +195,11 @@ class ReplayTable(stock_interface.StockInterface):
     """Writes rows; step_types, if not the rows' own, are those of stacks."""
     row_numbers = self._rows_written + tf.range(count, dtype=tf.int64)
     slots = row_numbers % self._num_rows
-    if self._stacks is not None:
-      if step_types is None:
-        step_types = rows.step_type
-      self._stacks.write(slots, rows.observation, step_types)
-      rows = rows._replace(observation=())
+    if step_types is None:
+      step_types = rows.step_type
+    rows, images = self._split(rows)
+    for stacks, values in zip(self._stacks, images, strict=True):
+      stacks.write(slots, values, step_types)
     tf.nest.map_structure(
       lambda variable, new: _scatter(variable, slots, new), self._rows, rows
     )
@@ -279,11 +318,12 @@ class ReplayTable(stock_interface.StockInterface):
     """Rows the table has room for."""
     return self._num_rows
 
-  def observations(self, slots: tf.Tensor) -> tf.Tensor:
+  def observations(self, slots: tf.Tensor) -> types.NestedTensor:
     """Observations [*slots, ...]."""
-    if self._stacks is not None:
-      return self._stacks.read(slots)
-    return _read_slots(self._rows.observation, slots)
+    images = iter([stacks.read(slots) for stacks in self._stacks])
+    others = iter(_read_slots(self._rows.observation, slots))
+    entries = [next(images if x else others) for x in self._is_stack]
+    return tf.nest.pack_sequence_as(self._observation_spec, entries)
 
   def windows(self, shape, window_rows: int, seed: types.Seed) -> Callable:
     """Draws for a phase, shape [steps, B]: step i -> [B, window_rows, ...]."""
@@ -338,8 +378,8 @@ class ReplayTable(stock_interface.StockInterface):
     counts = self._rows_written, self._transitions_written
     for variable in (*counts, self._transitions_before, self._transition_rows):
       variable.assign(tf.zeros_like(variable))
-    if self._stacks is not None:
-      self._stacks.clear()
+    for stacks in self._stacks:
+      stacks.clear()
 
 
 def _variable(shape, dtype, name: str) -> tf.Variable:

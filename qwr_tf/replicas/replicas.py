@@ -94,12 +94,12 @@ class Replicas:
 
     return self._strategy.experimental_distribute_values_from_function(share)
 
-  def map_rows(self, fn: Callable, batch: tf.Tensor, axis: int) -> tf.Tensor:
+  def map_rows(self, fn: Callable, batch: Any, axis: int) -> tf.Tensor:
     """fn(batch), whose rows are divided among the devices of this host.
 
     Args:
       fn: must act on each row independently.
-      batch: [B, ...] with B known.
+      batch: nest of [B, ...] with B known.
       axis: of the rows in what fn returns.
 
     Returns:
@@ -108,9 +108,12 @@ class Replicas:
     if self._is_default:
       return fn(batch)
     local = len(self._strategy.extended.worker_devices)
-    if batch.shape[0] % local:
+    if tf.nest.flatten(batch)[0].shape[0] % local:
       return fn(batch)
-    parts = iter(tf.split(batch, local))
+    split = [tf.split(x, local) for x in tf.nest.flatten(batch)]
+    parts = (
+      tf.nest.pack_sequence_as(batch, part) for part in zip(*split, strict=True)
+    )
     values = self._strategy.experimental_distribute_values_from_function(
       lambda _: next(parts)
     )

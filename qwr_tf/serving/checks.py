@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
+import tree
 
 from qwr_tf import environments
 from qwr_tf.acting import numpy_actor
@@ -26,7 +27,7 @@ INT8_MAX_MEAN_DIFFERENCE = 0.02  # Of the range of an action.
 
 def visited_observations(
   agent, environment: str, number: int, seed: int
-) -> np.ndarray:
+) -> Any:
   """Observations [number, ...] that the sampling policy visits.
 
   Without a simulator they are drawn from the data set, at most all of it.
@@ -41,16 +42,14 @@ def visited_observations(
   rng = np.random.default_rng(seed)
   with env:
     step = env.reset()
-    visited: list[np.ndarray] = []
+    visited: list[Any] = []
     while len(visited) < number:
       visited.append(step.observation)
       step = env.step(act(step.observation, rng)[0])
-  return np.stack(visited)
+  return tree.map_structure(lambda *x: np.stack(x), *visited)
 
 
-def _logged_observations(
-  agent, action_space, number: int, seed: int
-) -> np.ndarray:
+def _logged_observations(agent, action_space, number: int, seed: int) -> Any:
   """Observations of the data set that is configured in gin."""
   settings = experiment.settings()
   bounds = environments.action_bounds(action_space)
@@ -63,7 +62,7 @@ def _logged_observations(
     raise ConfigError(describe(error)) from error
 
 
-def unusual_observations(observations: np.ndarray) -> np.ndarray:
+def unusual_observations(observations: Any) -> Any:
   """Observations [7, ...] that no policy visits, and that must not matter.
 
   Args:
@@ -72,8 +71,17 @@ def unusual_observations(observations: np.ndarray) -> np.ndarray:
   Returns:
     Zeros and ±1e30; three visited rows with a NaN or an Inf in one element;
     and a visited row, which the others must not change. Of images: zeros,
-    255s, and a visited row.
+    255s, and a visited row. In a nest only the floats are unusual.
   """
+  if tree.is_nested(observations):
+    return tree.map_structure(
+      lambda x: (
+        unusual_observations(x)
+        if np.issubdtype(x.dtype, np.floating)
+        else np.repeat(x[:1], 7, axis=0)
+      ),
+      observations,
+    )
   first = observations[:1]
   if not np.issubdtype(first.dtype, np.floating):
     return np.concatenate([0 * first, 0 * first + 255, first])
@@ -108,7 +116,7 @@ def difference(one: np.ndarray, other: np.ndarray) -> Difference:
 
 
 def signature_outputs(
-  agent, action_space, exported: Mapping[str, Any], observations: np.ndarray
+  agent, action_space, exported: Mapping[str, Any], observations: Any
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
   """Yields every output of every signature, of the agent and of the export.
 
@@ -116,14 +124,15 @@ def signature_outputs(
     agent: with the checkpoint's weights.
     action_space: of the gymnasium environment.
     exported: `signatures` of the loaded SavedModel.
-    observations: [B, ...].
+    observations: [B, ...], an array or a nest.
 
   Yields:
     ('signature output', the agent's [B, ...], the export's [B, ...]).
   """
   functions = signatures.signatures(agent, action_space)
-  inputs = {'observation': tf.constant(observations)}
-  mode = functions[signatures.SERVING_DEFAULT](inputs['observation'])
+  inputs = {k: tf.constant(x) for k, x in signatures.feed(observations).items()}
+  serve = functions[signatures.SERVING_DEFAULT]
+  mode = serve(*_ordered(serve, inputs))
   inputs |= {'action': mode['action'], 'seed': tf.constant([1, 2], tf.int64)}
   for name, function in functions.items():
     _, specs = exported[name].structured_input_signature
@@ -134,7 +143,7 @@ def signature_outputs(
 
 
 def signature_differences(
-  agent, action_space, exported: Mapping[str, Any], observations: np.ndarray
+  agent, action_space, exported: Mapping[str, Any], observations: Any
 ) -> dict[str, Difference]:
   """Differences by 'signature output'; arguments as `signature_outputs`."""
   return {
@@ -172,16 +181,15 @@ def _ordered(function, inputs: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
   return [inputs[spec.name] for spec in specs]
 
 
-def actions(agent, action_space, observations: np.ndarray) -> np.ndarray:
+def actions(agent, action_space, observations: Any) -> np.ndarray:
   """The agent's deterministic actions [B, ...] in the environment's units.
 
   Compiled, like the exports: bfloat16 is rounded at other places otherwise.
   """
   functions = signatures.PolicyFunctions(agent, action_space)
-  mode = signatures.finite_rows_only(functions.mode)
-  return tf.function(mode, autograph=False)(tf.constant(observations))[
-    'action'
-  ].numpy()
+  mode, _ = signatures.with_entries(agent, functions.mode)
+  inputs = map(tf.constant, tree.flatten(observations))
+  return tf.function(mode, autograph=False)(*inputs)['action'].numpy()
 
 
 def relative_to_range(mean: float, action_space) -> float:
@@ -203,9 +211,12 @@ def latency(function: Callable[[], Any], seconds: float = 0.5) -> float:
   return float(np.median(times))
 
 
-def bare_network(agent) -> Callable[[tf.Tensor], tf.Tensor]:
+def bare_network(agent) -> Callable[[Any], tf.Tensor]:
   """The network alone as a tf.function, for comparing latencies."""
-  spec = signatures.observation_input(agent)
+  spec = tf.nest.map_structure(
+    lambda s: tf.TensorSpec([None, *s.shape], s.dtype),
+    agent.time_step_spec.observation,
+  )
 
   @tf.function(input_signature=[spec])
   def call(observation):

@@ -8,6 +8,7 @@ import contextlib
 import logging
 import pathlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -22,12 +23,12 @@ ONNX = 'policy.onnx'
 
 _OPSET = 17
 
-# A batch of observations to a batch of actions.
-Act = Callable[[np.ndarray], np.ndarray]
+# A batch of observations, an array or a nest, to a batch of actions.
+Act = Callable[[Any], np.ndarray]
 
 
 def write_tflite(
-  agent, action_space, folder: pathlib.Path, observations: np.ndarray
+  agent, action_space, folder: pathlib.Path, observations: Any
 ) -> None:
   """Writes a float32 model and one with int8 weights.
 
@@ -35,7 +36,7 @@ def write_tflite(
     agent: a `QwrAgent`.
     action_space: of the gymnasium environment.
     folder: to write to.
-    observations: [N, ...], visited; the int8 model is fit to them.
+    observations: [N, ...] or a nest, visited; the int8 model is fit to them.
 
   Raises:
     ConfigError: if LiteRT is not installed.
@@ -52,7 +53,7 @@ def write_tflite(
   with _quiet():
     exact = converter.convert()
     rounded = int8_weights.with_int8_weights(exact)
-    rounded = last_layer.refit(rounded, exact, observations)
+    rounded = last_layer.refit(rounded, exact, signatures.feed(observations))
   (folder / FLOAT32).write_bytes(exact)
   (folder / INT8).write_bytes(rounded)
 
@@ -100,6 +101,8 @@ def load_tflite(path: pathlib.Path) -> Act:
   """
   try:
     from ai_edge_litert import interpreter as litert
+
+    from qwr_tf.serving import last_layer
   except ImportError as error:
     raise _needs_litert(path, error) from error
   try:
@@ -108,15 +111,10 @@ def load_tflite(path: pathlib.Path) -> Act:
       interpreter.allocate_tensors()
   except (RuntimeError, ValueError) as error:
     raise unreadable(path, error) from error
-  (input_tensor,) = interpreter.get_input_details()
   (output_tensor,) = interpreter.get_output_details()
 
-  def act(observations: np.ndarray) -> np.ndarray:
-    index = input_tensor['index']
-    interpreter.resize_tensor_input(index, observations.shape)
-    interpreter.allocate_tensors()
-    interpreter.set_tensor(index, observations)
-    interpreter.invoke()
+  def act(observations: Any) -> np.ndarray:
+    last_layer.invoke(interpreter, signatures.feed(observations))
     return interpreter.get_tensor(output_tensor['index'])
 
   return act
@@ -141,8 +139,8 @@ def load_onnx(path: pathlib.Path) -> Act:
   except Exception as error:  # Its exceptions have no class in common.
     raise unreadable(path, error) from error
 
-  def act(observations: np.ndarray) -> np.ndarray:
-    return session.run(['action'], {'observation': observations})[0]
+  def act(observations: Any) -> np.ndarray:
+    return session.run(['action'], signatures.feed(observations))[0]
 
   return act
 
@@ -150,11 +148,8 @@ def load_onnx(path: pathlib.Path) -> Act:
 def _mode_function(agent, action_space):
   """(tf.function of the deterministic policy, a module with its variables)."""
   functions = signatures.PolicyFunctions(agent, action_space)
-  function = tf.function(
-    signatures.finite_rows_only(functions.mode),
-    input_signature=[signatures.observation_input(agent)],
-    autograph=False,
-  )
+  mode, inputs = signatures.with_entries(agent, functions.mode)
+  function = tf.function(mode, input_signature=inputs, autograph=False)
   module = tf.Module()
   module.policy_variables = agent.acting_network.variables
   return function, module

@@ -12,6 +12,7 @@ from typing import Any
 import gin
 import numpy as np
 import tensorflow as tf
+import tree
 from absl import logging as absl_logging
 from tf_agents.policies import policy_saver
 from tf_agents.specs import tensor_spec
@@ -280,8 +281,9 @@ def _example_inputs(agent, env) -> dict[str, np.ndarray]:
   """An initial observation, an action and a seed, for the warm-up."""
   action = tensor_spec.zero_spec_nest(agent.action_spec, outer_dims=[1])
   units = signatures.ActionUnits(env.env.action_space)
+  first = tree.map_structure(lambda x: x[np.newaxis], env.reset().observation)
   return {
-    'observation': env.reset().observation[np.newaxis],
+    **signatures.feed(first),
     'action': units.to_environment(action).numpy(),
     'seed': np.zeros([2], np.int64),
   }

@@ -7,6 +7,8 @@ visited states: its weights W' minimise
   |X' W' - X W|^2 / N + c |W' - W|^2.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 from ai_edge_litert import interpreter as litert
 from ai_edge_litert import schema_py_generated as schema
@@ -18,13 +20,15 @@ _RIDGE = 1e-2
 _BATCH = 100
 
 
-def refit(rounded: bytes, exact: bytes, observations: np.ndarray) -> bytes:
+def refit(
+  rounded: bytes, exact: bytes, observations: Mapping[str, np.ndarray]
+) -> bytes:
   """The rounded model with a fitted last layer, as bytes.
 
   Args:
     rounded: from `int8_weights.with_int8_weights`.
     exact: the float32 model.
-    observations: [N, ...], visited.
+    observations: [N, ...] by input, visited.
   """
   model = flatbuffer_utils.convert_bytearray_to_object(bytearray(rounded))
   layer = _last_layer(model)
@@ -78,19 +82,31 @@ def _last_layer(model):
   return None if model.buffers[weights.buffer].data is None else layers[-1]
 
 
-def _features(content: bytes, index: int, observations) -> np.ndarray:
+def invoke(interpreter, inputs: Mapping[str, np.ndarray]) -> None:
+  """Runs a LiteRT model for inputs [B, ...] by name."""
+  details = interpreter.get_input_details()
+  # 'serving_default_<input>:0'.
+  names = [x['name'].removeprefix('serving_default_')[:-2] for x in details]
+  indices = {name: x['index'] for name, x in zip(names, details, strict=True)}
+  for name, values in inputs.items():
+    interpreter.resize_tensor_input(indices[name], values.shape)
+  interpreter.allocate_tensors()
+  for name, values in inputs.items():
+    interpreter.set_tensor(indices[name], values)
+  interpreter.invoke()
+
+
+def _features(
+  content: bytes, index: int, inputs: Mapping[str, np.ndarray]
+) -> np.ndarray:
   """Values [N, features] of the tensor with an index."""
   interpreter = litert.Interpreter(
     model_content=content, experimental_preserve_all_tensors=True
   )
-  input_index = interpreter.get_input_details()[0]['index']
   batches = []
-  for start in range(0, len(observations), _BATCH):
-    batch = observations[start : start + _BATCH]
-    interpreter.resize_tensor_input(input_index, batch.shape)
-    interpreter.allocate_tensors()
-    interpreter.set_tensor(input_index, batch)
-    interpreter.invoke()
+  for start in range(0, len(next(iter(inputs.values()))), _BATCH):
+    batch = {name: x[start : start + _BATCH] for name, x in inputs.items()}
+    invoke(interpreter, batch)
     features = interpreter.get_tensor(index)
     batches.append(features.reshape(-1, features.shape[-1]))
   return np.concatenate(batches)

@@ -17,6 +17,7 @@ import importlib
 import json
 import os
 import pathlib
+import re
 import statistics
 import sys
 import textwrap
@@ -78,29 +79,45 @@ class Policy:
     ) as error:
       raise InputError(f'{self.path} cannot be read: {error}') from error
 
-  def mode(self, observation: np.ndarray) -> np.ndarray:
+  def mode(self, observation: Any) -> np.ndarray:
     """The mode action for one observation."""
     serve = self.signatures['serving_default']
-    return serve(observation=self._batch(observation))['action'].numpy()[0]
+    return serve(**self._batch(observation))['action'].numpy()[0]
 
   def sampler(self, seed: int) -> Callable[[np.ndarray], np.ndarray]:
     """Returns a function that samples; the n-th call depends on seed and n."""
     sample, calls = self.signatures['sample'], iter(range(2**62))
 
-    def act(observation: np.ndarray) -> np.ndarray:
+    def act(observation: Any) -> np.ndarray:
       pair = _tensorflow().constant([seed, next(calls)], np.int64)
       batch = self._batch(observation)
-      return sample(observation=batch, seed=pair)['action'].numpy()[0]
+      return sample(**batch, seed=pair)['action'].numpy()[0]
 
     return act
 
-  def _batch(self, observation: np.ndarray) -> Any:
-    if not np.isfinite(observation).all():
+  def _batch(self, observation: Any) -> dict[str, Any]:
+    """The signature's inputs for one observation."""
+    entries = dict(_entries(observation, ''))
+    if not all(np.isfinite(x).all() for x in entries.values()):
       raise FloatingPointError('the environment gave NaN or Inf to act on')
     (_, inputs) = self.signatures['serving_default'].structured_input_signature
-    return _tensorflow().constant(
-      observation[np.newaxis], inputs['observation'].dtype
-    )
+    return {
+      name: _tensorflow().constant(x[np.newaxis], inputs[name].dtype)
+      for name, x in entries.items()
+    }
+
+
+def _entries(observation: Any, path: str) -> Iterator[tuple[str, np.ndarray]]:
+  """Arrays of an observation by input: keys of its Dicts and Tuples."""
+  if isinstance(observation, dict):
+    for key, value in observation.items():
+      yield from _entries(value, f'{path}/{key}')
+  elif isinstance(observation, tuple):
+    for i, value in enumerate(observation):
+      yield from _entries(value, f'{path}/_index_{i}')
+  else:
+    name = re.sub(r'\W+', '_', path).strip('_') or 'observation'
+    yield name, np.asarray(observation)
 
 
 def _version(path: pathlib.Path) -> pathlib.Path:
@@ -187,6 +204,8 @@ def _wrap(
 ) -> gymnasium.Env:
   if wrapper['name'] == 'ChannelsLast':
     return _channels_last(env)
+  if wrapper['name'] == 'BoundedActions':
+    return _bounded_actions(env, **wrapper['kwargs'])
   kind = _load(wrapper['entry_point'], gymnasium.Wrapper, trusted)
   if kind is gymnasium.wrappers.RecordVideo:
     raise InputError('metadata.json asks for RecordVideo, which writes files.')
@@ -236,6 +255,19 @@ def _channels_last(env: gymnasium.Env) -> gymnasium.Env:
   return gymnasium.wrappers.TransformObservation(env, moved, space)
 
 
+def _bounded_actions(
+  env: gymnasium.Env, low: float, high: float
+) -> gymnasium.Env:
+  """Bounds for numbers of an action that have none."""
+  space: Any = env.action_space
+  lowest, highest = (
+    np.where(np.isfinite(given), given, bound).astype(space.dtype)
+    for given, bound in ((space.low, low), (space.high, high))
+  )
+  space = gymnasium.spaces.Box(lowest, highest, dtype=space.dtype)
+  return gymnasium.wrappers.TransformAction(env, lambda action: action, space)
+
+
 def check_spaces(env: gymnasium.Env, metadata: dict[str, Any]) -> None:
   """Raises InputError if the policy was made for other spaces."""
   for name in ('observation_space', 'action_space'):
@@ -252,8 +284,19 @@ def check_spaces(env: gymnasium.Env, metadata: dict[str, Any]) -> None:
 def _same(wanted: dict[str, Any], space: Any) -> bool:
   if wanted['type'] != type(space).__name__:
     return False
+  if wanted['type'] == 'Dict':
+    inner = wanted['subspaces']
+    return set(inner) == set(space.spaces) and all(
+      _same(value, space[key]) for key, value in inner.items()
+    )
+  if wanted['type'] == 'Tuple':
+    inner = wanted['subspaces']
+    return len(inner) == len(space) and all(map(_same, inner, space))
   if wanted['type'] == 'Discrete':
     return (wanted['n'], wanted['start']) == (space.n, space.start)
+  if wanted['type'] == 'MultiDiscrete':
+    names = ('nvec', 'start')
+    return all(np.array_equal(wanted[n], getattr(space, n)) for n in names)
   bounds = ('low', 'high') if 'low' in wanted else ()
   return (
     tuple(wanted['shape']) == space.shape
@@ -263,7 +306,7 @@ def _same(wanted: dict[str, Any], space: Any) -> bool:
 
 
 # Playing: an observation to an action in the environment's units.
-Act = Callable[[np.ndarray], np.ndarray]
+Act = Callable[[Any], np.ndarray]
 
 
 def returns(
@@ -287,6 +330,7 @@ def returns(
   Raises:
     InputError: if the environment fails, or an episode does not end.
   """
+  is_discrete = isinstance(env.action_space, gymnasium.spaces.Discrete)
   for episode in range(episodes):
     with _faults_of(env):
       observation, _ = env.reset(seed=None if episode else seed)
@@ -300,10 +344,10 @@ def returns(
       steps += 1
       if show:
         show(env.render())
-      action = np.asarray(act(np.asarray(observation)), env.action_space.dtype)
+      action = np.asarray(act(observation), env.action_space.dtype)
       with _faults_of(env):
         observation, reward, terminated, truncated, _ = env.step(
-          action if action.ndim else action.item()
+          action.item() if is_discrete else action
         )
       total, over = total + float(reward), terminated or truncated
     yield total

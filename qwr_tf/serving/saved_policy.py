@@ -3,6 +3,7 @@
 import pathlib
 import textwrap
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -12,7 +13,9 @@ from qwr_tf import environments
 from qwr_tf import evaluation
 from qwr_tf.acting import recording
 from qwr_tf.config.errors import ConfigError
+from qwr_tf.networks import actors
 from qwr_tf.serving import metadata
+from qwr_tf.serving import signatures
 from qwr_tf.serving import versions
 
 
@@ -49,7 +52,7 @@ class SavedPolicy:
     distribution = self._signature('distribution')
     numbers = iter(range(2**62))
 
-    def act(observation: np.ndarray):
+    def act(observation: Any):
       pair = tf.constant([seed, next(numbers)], tf.int64)
       outputs = distribution(observation)
       params = {name: outputs[name].numpy()[0] for name in outputs}
@@ -57,16 +60,19 @@ class SavedPolicy:
 
     return act
 
-  def distribution(self, observations: tf.Tensor):
+  def distribution(self, observations: Any):
     """The distribution at observations [B, ...], in the agent's units.
 
     Raises:
       ConfigError: if the export has the deterministic policy only.
     """
     self._signature('distribution')  # Raises.
-    outputs = self._signatures['distribution'](observation=observations)
+    inputs = signatures.feed(observations)
+    outputs = self._signatures['distribution'](**inputs)
     if 'logits' in outputs:
-      return tfp.distributions.Categorical(logits=outputs['logits'])
+      logits = outputs['logits']
+      kinds = tfp.distributions.Categorical, actors.MultiCategorical
+      return kinds[logits.shape.rank == 3](logits=logits)
     if {'loc', 'scale_diag'} <= set(outputs):
       return tfp.distributions.MultivariateNormalDiag(
         outputs['loc'], outputs['scale_diag']
@@ -106,13 +112,19 @@ class SavedPolicy:
     except (KeyError, ValueError) as error:
       raise ConfigError(f'{self.path}: {error}') from error
 
-  def check_observation(self, shape: tuple[int, ...], environment: str) -> None:
-    """Raises ConfigError for observations of another shape."""
-    wanted = self._observation('serving_default').shape[1:]
-    if tuple(wanted) != tuple(shape):
+  def check_observation(self, env) -> None:
+    """Raises ConfigError for an environment with other observations.
+
+    Args:
+      env: gymnasium's own.
+    """
+    wanted = {k: tuple(s.shape[1:]) for k, s in self._inputs().items()}
+    spec = environments.observation_spec(env.observation_space)
+    shapes = {k: s.shape for k, s in signatures.feed(spec).items()}
+    if wanted != shapes:
       raise ConfigError(
-        f'{self.path} is for observations {tuple(wanted)}, {environment} has '
-        f'{tuple(shape)}; choose another --env.'
+        f'{self.path} is for observations {_in_words(wanted)}, {env.spec.id} '
+        f'has {_in_words(shapes)}; choose another --env.'
       )
 
   def check_actions(self, env) -> None:
@@ -129,9 +141,10 @@ class SavedPolicy:
         f'{textwrap.shorten(str(env.action_space), 150)}; choose another --env.'
       )
 
-  def _observation(self, name: str) -> tf.TensorSpec:
-    _, inputs = self._signatures[name].structured_input_signature
-    return inputs['observation']
+  def _inputs(self) -> dict[str, tf.TensorSpec]:
+    """The entries of an observation by input."""
+    _, inputs = self._signatures['serving_default'].structured_input_signature
+    return inputs
 
   def _signature(self, name: str) -> Callable:
     """A signature that takes one observation."""
@@ -140,17 +153,27 @@ class SavedPolicy:
         f'{self.path} has no signature {name!r}; export it anew, or record '
         'the mode action (--mode_action).'
       )
-    function, dtype = self._signatures[name], self._observation(name).dtype
+    function, specs = self._signatures[name], self._inputs()
 
-    def answer(observation: np.ndarray, **inputs):
-      if not np.isfinite(observation).all():
+    def answer(observation: Any, **inputs):
+      entries = signatures.feed(observation)
+      if not all(np.isfinite(x).all() for x in entries.values()):
         raise FloatingPointError(
           f'{self.path}: the environment gave an observation with NaN or Inf.'
         )
-      batch = tf.constant(np.asarray(observation)[np.newaxis], dtype)
-      return function(observation=batch, **inputs)
+      for key, value in entries.items():
+        batch = np.asarray(value)[np.newaxis]
+        inputs[key] = tf.constant(batch, specs[key].dtype)
+      return function(**inputs)
 
     return answer
+
+
+def _in_words(shapes: dict[str, tuple[int, ...]]) -> str:
+  """'(17,)', or 'goal (3,), time ()'."""
+  if [*shapes] == ['observation']:
+    return str(shapes['observation'])
+  return ', '.join(f'{key} {shape}' for key, shape in sorted(shapes.items()))
 
 
 def _only(outputs, name: str) -> np.ndarray:

@@ -5,52 +5,68 @@ inside. Actions are in the environment's units. The signatures are traced from
 the agent's `acting_network` and `q_values`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
+import tree
 from tf_agents.distributions import utils as distribution_utils
-from tf_agents.specs import tensor_spec
+from tf_agents.typing import types
 
 from qwr_tf import environments
 from qwr_tf.networks import discrete_actions
+from qwr_tf.networks import observations
 
 SERVING_DEFAULT = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
 
 
 class ActionUnits:
-  """The map between the agent's actions and the environment's.
+  """The map between the agent's actions [B, ...] and the environment's.
 
-  The agent's start at 0, or lie in [-1, 1].
+  The agent's start at 0, or are vectors in [-1, 1].
   """
 
   def __init__(self, space):
-    """Takes gymnasium's action space: Discrete or a bounded Box."""
-    self._start = getattr(space, 'start', None)
-    if self._start is None:
+    """Takes gymnasium's action space."""
+    self._is_integer = environments.is_integer(space)
+    self._low, self._high = environments.action_bounds(space)
+    if not self._is_integer:
       self._low, self._high, self._scale, self._offset = (
         np.asarray(x, np.float32)
-        for x in (space.low, space.high, *environments.action_scale(space))
+        for x in (self._low, self._high, *environments.action_scale(space))
       )
+    # The agent's vectors are reshaped, its scalars are not.
+    self._shapes = None
+    if len(space.shape) != 1 and environments.action_spec(space).shape:
+      self._shapes = (-1, *space.shape), (-1, self._low.size)
 
   def to_environment(self, action: tf.Tensor) -> tf.Tensor:
-    """Shifts a discrete action; scales and clips a continuous one."""
-    if self._start is not None:
-      return action + tf.constant(self._start, action.dtype)
+    """Shifts discrete actions; scales and clips continuous ones."""
+    if self._shapes is not None:
+      action = tf.reshape(action, self._shapes[0])
+    if self._is_integer:
+      return action + tf.constant(self._low, action.dtype)
     scaled = action * self._scale + self._offset
     return tf.clip_by_value(scaled, self._low, self._high)
 
   def to_agent(self, action: tf.Tensor) -> tf.Tensor:
     """The inverse, without the clip; 0 where the bounds leave no choice."""
-    if self._start is not None:
-      return action - tf.constant(self._start, action.dtype)
-    return tf.math.divide_no_nan(action - self._offset, self._scale)
+    if self._is_integer:
+      action = action - tf.constant(self._low, action.dtype)
+    else:
+      action = tf.math.divide_no_nan(action - self._offset, self._scale)
+    return (
+      action if self._shapes is None else tf.reshape(action, self._shapes[1])
+    )
 
 
 class PolicyFunctions:
-  """The signatures as methods, on batches of any size B."""
+  """The signatures as methods, on batches of any size B.
+
+  An observation is as the agent's specs have it, an array or a nest.
+  """
 
   def __init__(self, agent, action_space):
     """Wraps an agent.
@@ -62,13 +78,13 @@ class PolicyFunctions:
     self._agent = agent
     self._units = ActionUnits(action_space)
 
-  def mode(self, observation: tf.Tensor) -> dict[str, tf.Tensor]:
+  def mode(self, observation: types.NestedTensor) -> dict[str, tf.Tensor]:
     """{action [B, ...]}: the most likely ones, as evaluations take them."""
     action = mode_of(self._policy(observation))
     return {'action': self._units.to_environment(action)}
 
   def sample(
-    self, observation: tf.Tensor, seed: tf.Tensor
+    self, observation: types.NestedTensor, seed: tf.Tensor
   ) -> dict[str, tf.Tensor]:
     """{action [B, ...]}: samples that only observations and seed decide."""
     # tfp takes int32 seeds only; this hashes all bits of the int64 ones.
@@ -76,12 +92,14 @@ class PolicyFunctions:
     action = self._policy(observation).sample(seed=seed)
     return {'action': self._units.to_environment(action)}
 
-  def distribution(self, observation: tf.Tensor) -> dict[str, tf.Tensor]:
+  def distribution(
+    self, observation: types.NestedTensor
+  ) -> dict[str, tf.Tensor]:
     """The parameters by name, float [B, ...], in the agent's units."""
     distribution = self._policy(observation)
     parameters = distribution_utils.get_parameters(distribution)
     leaves = _numbers(distribution_utils.parameters_to_dict(parameters))
-    event_rank, batch = len(distribution.event_shape), tf.shape(observation)[:1]
+    event_rank, batch = len(distribution.event_shape), self._batch(observation)
 
     def batched(value):
       if value.shape.rank > event_rank:
@@ -91,7 +109,7 @@ class PolicyFunctions:
 
     return {name: batched(value) for name, value in leaves.items()}
 
-  def q_values(self, observation: tf.Tensor) -> dict[str, tf.Tensor]:
+  def q_values(self, observation: types.NestedTensor) -> dict[str, tf.Tensor]:
     """{q_values [B, n]}: of all n discrete actions, the first one first."""
     actions = discrete_actions.all_actions(
       self._agent.action_spec, outer_rank=1
@@ -100,11 +118,11 @@ class PolicyFunctions:
     return {'q_values': tf.transpose(values)}
 
   def q_values_of(
-    self, observation: tf.Tensor, action: tf.Tensor
+    self, observation: types.NestedTensor, action: tf.Tensor
   ) -> dict[str, tf.Tensor]:
-    """{q_values [B]}: of one continuous action [B, A] for each observation."""
+    """{q_values [B]}: of one action [B, ...] for each observation."""
     tf.debugging.assert_equal(
-      tf.shape(observation)[0],
+      self._batch(observation)[0],
       tf.shape(action)[0],
       'There must be as many actions as observations.',
     )
@@ -112,15 +130,19 @@ class PolicyFunctions:
     values = self._agent.q_values(observation, action[tf.newaxis])
     return {'q_values': values[0]}
 
-  def values(self, observation: tf.Tensor) -> dict[str, tf.Tensor]:
+  def values(self, observation: types.NestedTensor) -> dict[str, tf.Tensor]:
     """{values [B]}: of the states, by a critic that ignores the action."""
     spec = self._agent.action_spec
-    outer = tf.concat([[1], tf.shape(observation)[:1], spec.shape], axis=0)
+    outer = tf.concat([[1], self._batch(observation), spec.shape], axis=0)
     values = self._agent.q_values(observation, tf.zeros(outer, spec.dtype))
     return {'values': values[0]}
 
-  def _policy(self, observation: tf.Tensor):
+  def _policy(self, observation: types.NestedTensor):
     return self._agent.acting_network(observation)[0]
+
+  def _batch(self, observation: types.NestedTensor) -> tf.Tensor:
+    spec = self._agent.time_step_spec.observation
+    return observations.outer_shape(observation, spec)
 
 
 def critic_signature(agent) -> str | None:
@@ -173,34 +195,63 @@ def signatures(agent, action_space) -> dict[str, Any]:
     action_space: gymnasium's own.
   """
   functions = PolicyFunctions(agent, action_space)
-  observation = observation_input(agent)
   spec = agent.action_spec
-  action = tf.TensorSpec([None, *spec.shape], spec.dtype, 'action')
+  action = tf.TensorSpec([None, *action_space.shape], spec.dtype, 'action')
   seed = tf.TensorSpec([2], tf.int64, 'seed')
-  traced = {
-    SERVING_DEFAULT: _traced(functions.mode, observation),
-    'sample': _traced(functions.sample, observation, seed),
-    'distribution': _traced(functions.distribution, observation),
+  methods = {
+    SERVING_DEFAULT: (functions.mode,),
+    'sample': (functions.sample, seed),
+    'distribution': (functions.distribution,),
   }
   critic = critic_signature(agent)
   if critic == 'values':
-    traced[critic] = _traced(functions.values, observation)
-  elif critic and tensor_spec.is_discrete(spec):
-    traced[critic] = _traced(functions.q_values, observation)
+    methods[critic] = (functions.values,)
+  elif critic and discrete_actions.is_enumerable(spec):
+    methods[critic] = (functions.q_values,)
   elif critic:
-    traced[critic] = _traced(functions.q_values_of, observation, action)
-  return traced
+    methods[critic] = (functions.q_values_of, action)
+  return {
+    name: _traced(*with_entries(agent, method, *others))
+    for name, (method, *others) in methods.items()
+  }
 
 
-def observation_input(agent) -> tf.TensorSpec:
-  """The input `observation` [B, ...] of every signature."""
+def with_entries(
+  agent, method: Callable, *others: tf.TensorSpec
+) -> tuple[Callable, list[tf.TensorSpec]]:
+  """(a signature's function with an input for each entry, specs of inputs).
+
+  Args:
+    agent: the exported one.
+    method: of `PolicyFunctions`.
+    *others: inputs after the observation.
+  """
   spec = agent.time_step_spec.observation
-  return tf.TensorSpec([None, *spec.shape], spec.dtype, 'observation')
+  entries = [
+    tf.TensorSpec([None, *s.shape], s.dtype, _input_name(path))
+    for path, s in tree.flatten_with_path(spec)
+  ]
+
+  def function(*tensors):
+    count = len(entries)
+    observation = tf.nest.pack_sequence_as(spec, tensors[:count])
+    return method(observation, *tensors[count:])
+
+  return finite_rows_only(function), [*entries, *others]
 
 
-def _traced(function: Callable, *inputs: tf.TensorSpec):
+def feed(observation: Any) -> dict[str, Any]:
+  """Inputs of a signature by name: 'observation', or one for each entry."""
+  entries = tree.flatten_with_path(observation)
+  return {_input_name(path): value for path, value in entries}
+
+
+def _input_name(path: tuple) -> str:
+  return environments.input_name('/'.join(map(str, path)))
+
+
+def _traced(function: Callable, inputs: Sequence[tf.TensorSpec]):
   """A concrete function that checks the shapes of its inputs first."""
-  function = finite_rows_only(function)
 
   def checked(*tensors):
     return function(

@@ -37,6 +37,7 @@ from qwr_tf.config.ranges import Fraction
 from qwr_tf.config.ranges import PositiveFloat
 from qwr_tf.config.ranges import PositiveInt
 from qwr_tf.config.ranges import Range
+from qwr_tf.networks import observations
 from qwr_tf.ops import augmentation  # noqa: F401, gin files name it.
 from qwr_tf.training import off_policy as off_policy_lib
 
@@ -98,7 +99,8 @@ def make_agent(
     critic_wrapper: wraps critic_network, for instance @TwinCritic; see
       `networks.critic_wrappers`.
     normalizer: called with the observation spec and shared by both networks;
-      None feeds observations as they are.
+      None feeds observations as they are. Not called for images and categories
+      alone, which need none.
     actor_optimizer: default Adam, 1e-4.
     critic_optimizer: default Adam, 5e-4.
 
@@ -109,7 +111,9 @@ def make_agent(
   tf.keras.utils.set_random_seed(seed)
   adam = tf.keras.optimizers.legacy.Adam
   observation_spec = time_step_spec.observation
-  shared = normalizer(observation_spec) if normalizer else None
+  shared = None
+  if normalizer and observations.has_numbers(observation_spec):
+    shared = normalizer(observation_spec)
   if critic_wrapper is not None:
     critic_network = functools.partial(critic_wrapper, critic_fn=critic_network)
   return agent_class(

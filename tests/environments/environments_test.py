@@ -12,6 +12,7 @@ from gymnasium.utils import env_checker
 from tf_agents.environments import utils
 
 from qwr_tf import environments
+from qwr_tf.environments import wrapping
 
 _FLOAT_BOX = spaces.Box(-np.inf, np.inf, (2,), np.float64)
 _DISCRETE = spaces.Discrete(3)
@@ -488,49 +489,148 @@ def _one_line_error(function, *args, **kwargs):
 @pytest.mark.parametrize(
   'space, wrapper',
   [
-    (spaces.Discrete(4), 'FlattenObservation'),
-    (spaces.MultiDiscrete([2, 3]), 'FlattenObservation'),
-    (spaces.MultiBinary(4), 'FlattenObservation'),
-    (spaces.Tuple([_FLOAT_BOX, _DISCRETE]), 'FlattenObservation'),
-    (spaces.Dict({'a': _FLOAT_BOX}), 'FlattenObservation'),
     (spaces.Text(5), 'FlattenObservation'),
     (spaces.Sequence(_FLOAT_BOX), 'TransformObservation'),
+    (spaces.Dict({'a': spaces.Graph(_FLOAT_BOX, None)}), 'TransformObs'),
+    (spaces.Dict({'a b': _FLOAT_BOX, 'a_b': _DISCRETE}), 'TransformObs'),
   ],
 )
 def test_unsupported_observations(space, wrapper):
   env = gymnasium.Env()
   env.observation_space, env.action_space = space, _DISCRETE
   message = _one_line_error(environments.GymnasiumWrapper, env)
-  assert type(space).__name__ in message
   assert f'gymnasium.wrappers.{wrapper}' in message
 
 
 @pytest.mark.parametrize(
-  'space, reason',
+  'space, fix',
   [
-    (spaces.MultiDiscrete([2, 3]), 'neither'),
-    (spaces.MultiBinary(4), 'neither'),
-    (spaces.Tuple([_DISCRETE, _DISCRETE]), 'neither'),
-    (spaces.Dict({'a': _DISCRETE}), 'neither'),
-    (spaces.Box(-np.inf, np.inf, (2,)), 'no bounds'),
-    (spaces.Box(np.zeros(2), np.array([1, np.inf])), 'no bounds'),
-    (spaces.Box(0, 5, (2,), np.int64), 'integers'),
+    (spaces.Tuple([_DISCRETE, _DISCRETE]), 'wrappers.TransformAction'),
+    (spaces.Dict({'a': _DISCRETE}), 'wrappers.TransformAction'),
+    (spaces.Box(0, 5000, (2,), np.int64), 'wrappers.TransformAction'),
+    (spaces.Box(-np.inf, np.inf, (2,)), 'load_environment.action_bounds'),
+    (
+      spaces.Box(np.zeros(2), np.array([1, np.inf])),
+      'load_environment.action_bounds',
+    ),
   ],
 )
-def test_unsupported_actions(space, reason):
+def test_unsupported_actions(space, fix):
   env = ScriptedEnv(action_space=space)
   message = _one_line_error(environments.GymnasiumWrapper, env)
-  assert type(space).__name__ in message and reason in message
-  assert 'gymnasium.wrappers.TransformAction' in message
+  assert type(space).__name__ in message and fix in message
 
 
-def test_the_suggested_wrappers_work():
-  env = gymnasium.make('FrozenLake-v1')
-  assert 'FlattenObservation' in _one_line_error(
-    environments.load, 'FrozenLake-v1'
+# What agents see, and what environments get.
+
+
+@pytest.mark.parametrize(
+  'space, action, expected',
+  [
+    (spaces.Discrete(3, start=2), 1, 3),
+    (spaces.MultiDiscrete([2, 3], start=[0, 4]), [1, 2], [1, 6]),
+    (spaces.MultiDiscrete([[2], [3]]), [1, 2], [[1], [2]]),
+    (spaces.MultiBinary([2, 2]), [0, 1, 1, 0], [[0, 1], [1, 0]]),
+    (spaces.Box(-1, 2, (2,), np.int64), [0, 3], [-1, 2]),
+    (spaces.Box(0.0, 4.0, ()), [0.5], 3.0),
+    (spaces.Box(0.0, 4.0, (2, 1)), [0.5, -2.0], [[3.0], [0.0]]),
+    (spaces.Box(-1.0, 1.0, (1, 2)), [0.5, -2.0], [[0.5, -1.0]]),
+  ],
+)
+def test_actions_come_in_the_spaces_form(space, action, expected):
+  scripted = ScriptedEnv([_step(), _step()], action_space=space)
+  env = environments.GymnasiumWrapper(scripted)
+  spec = env.action_spec()
+  assert len(spec.shape) == (0 if isinstance(space, spaces.Discrete) else 1)
+  env.reset()
+  env.step(np.array(action, spec.dtype))
+  np.testing.assert_array_equal(scripted.last_action, expected)
+  taken = scripted.last_action
+  assert space.contains(np.asarray(taken, space.dtype))
+  if not isinstance(space, spaces.Discrete):
+    assert taken.shape == space.shape
+
+
+def test_missing_bounds_of_actions_are_given():
+  space = spaces.Box(np.array([0, -np.inf]), np.array([np.inf, 3]))
+  env = wrapping.BoundedActions(ScriptedEnv(action_space=space), -1.0, 2.0)
+  low, high = environments.action_bounds(env.action_space)
+  np.testing.assert_array_equal([low, high], [[0, -1], [2, 3]])
+  message = _one_line_error(
+    wrapping.BoundedActions, ScriptedEnv(action_space=space), -1.0, -0.5
   )
-  flat = gymnasium.wrappers.FlattenObservation(env)
-  utils.validate_py_environment(environments.GymnasiumWrapper(flat))
+  assert 'action_bounds' in message
+
+
+_NESTED = spaces.Dict(
+  {
+    'hand': spaces.Dict(
+      {'angle': _FLOAT_BOX, 'grip': spaces.Discrete(3, start=1)}
+    ),
+    'last': spaces.Tuple(
+      [spaces.MultiBinary(2), spaces.Box(0, 255, (2, 2, 3), np.uint8)]
+    ),
+  }
+)
+
+
+class _NestedEnv(gymnasium.Env):
+  observation_space, action_space = _NESTED, _DISCRETE
+
+  def reset(self, *, seed=None, options=None):
+    super().reset(seed=seed)
+    self.start = {
+      'hand': {'angle': np.array([1.0, 2.0]), 'grip': np.int64(3)},
+      'last': (np.array([0, 1], np.int8), np.full((2, 2, 3), 7, np.uint8)),
+    }
+    return self.start, {}
+
+  def step(self, action):
+    return self.start, 0.0, False, False, {}
+
+
+def test_nested_observations_are_a_flat_dict():
+  raw = _NestedEnv()
+  env = environments.GymnasiumWrapper(raw)
+  observation, spec = env.reset().observation, env.observation_spec()
+  assert set(observation) == set(spec)
+  assert {k: s.dtype for k, s in spec.items()} == {
+    'hand/angle': np.float32,
+    'hand/grip': np.int32,
+    'last/_index_0': np.int32,
+    'last/_index_1': np.uint8,
+  }
+  assert (spec['hand/grip'].minimum, spec['hand/grip'].maximum) == (1, 3)
+  raw.start['hand']['angle'][:] = 9
+  np.testing.assert_array_equal(observation['hand/angle'], [1, 2])
+  assert observation['hand/grip'] == 3
+  utils.validate_py_environment(env, episodes=0)
+  state, expected = env.get_state(), env.current_time_step()
+  env.set_state(state)
+  np.testing.assert_array_equal(
+    env.current_time_step().observation['hand/angle'],
+    expected.observation['hand/angle'],
+  )
+
+
+@pytest.mark.parametrize(
+  'change, message',
+  [
+    (lambda o: o['hand'].pop('angle'), 'lacks hand/angle'),
+    (lambda o: o['hand'].update(grip=0), r'hand/grip\) is 0'),
+    (lambda o: o['hand'].update(angle=np.zeros(3)), r'hand/angle.*\(3,\)'),
+    (lambda o: o['hand'].update(angle=np.full(2, np.nan)), 'hand/angle'),
+  ],
+)
+def test_an_entry_that_does_not_fit_is_named(change, message):
+  env = environments.GymnasiumWrapper(raw := _NestedEnv())
+  env.reset()
+  change(raw.start)
+  with pytest.raises((ValueError, FloatingPointError), match=message):
+    env.step(np.array(0))
+
+
+def test_a_wrapper_maps_actions():
   pairs = gymnasium.wrappers.TransformAction(
     ScriptedEnv([_step()], action_space=spaces.MultiDiscrete([2, 3])),
     lambda action: np.array(divmod(action, 3)),

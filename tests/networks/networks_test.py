@@ -594,7 +594,6 @@ _MATRIX = tensor_spec.BoundedTensorSpec([2, 2], tf.float32, -1, 1)
   'head, action_spec, fix',
   [
     (networks.CategoricalHead, _CONTINUOUS, 'Use GaussianHead'),
-    (networks.CategoricalHead, _INTEGERS, 'Use GaussianHead'),
     # "A scalar integer spec with minimum 0", "ValueError for any other".
     (networks.CategoricalHead, _FROM_ONE, 'must start at 0'),
     (networks.GaussianHead, _DISCRETE, 'Use CategoricalHead'),

@@ -284,11 +284,10 @@ def test_gin_knows_the_torsos(name, width):
 @pytest.mark.parametrize(
   'shape, torso_fn, fix',
   [
-    ([84, 84, 4], torsos.mlp_torso, '@dqn_2013_torso or @nature_torso as '),
     ([16, 16, 4], torsos.dqn_2013_torso, 'images, of 36 x 36 pixels or more'),
     ([32, 32, 4], torsos.nature_torso, 'images, of 36 x 36 pixels or more'),
     ([9], torsos.dqn_2013_torso, 'GatedQNetwork.torso_fn to @mlp_torso'),
-    ([3, 4], torsos.mlp_torso, 'gymnasium.wrappers.FlattenObservation'),
+    ([4, 84, 84], torsos.dqn_2013_torso, 'load_environment.channels_last'),
   ],
 )
 def test_a_torso_that_does_not_fit_names_the_one_that_does(

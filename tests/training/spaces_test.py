@@ -1,0 +1,258 @@
+"""What every kind of space must do: a test for each kind and each ability."""
+
+import importlib.util
+
+import gin
+import numpy as np
+import pytest
+import tensorflow as tf
+import tree
+from tf_agents.drivers import dynamic_step_driver
+from tf_agents.environments import tf_py_environment
+from tf_agents.specs import tensor_spec
+
+from qwr_tf import datasets
+from qwr_tf import environments
+from qwr_tf import replay
+from qwr_tf import serving
+from qwr_tf.acting import numpy_actor
+from qwr_tf.acting import observers
+from qwr_tf.acting import offline
+from qwr_tf.acting import recording
+from qwr_tf.config import gin_files
+from qwr_tf.runs import checkpoints
+from qwr_tf.serving import checks
+from qwr_tf.serving import conversions
+from qwr_tf.serving import run_policy
+from qwr_tf.serving import saved_policy
+from qwr_tf.serving import signatures
+from qwr_tf.training import experiment
+from tests.training import any_space
+from tests.training import killed_runs
+
+_KINDS = pytest.mark.parametrize('kind', any_space.KINDS)
+_ID = 'tests.training.any_space:AnySpace-v0'
+_SMALL = (
+  f"run.environment = '{_ID}'",
+  'load_environment.max_episode_steps = 20',
+  'run.replay_capacity = 200',
+  'run.interactions = 20',
+  'Collector.env_steps = 12',
+  'run.eval_environments = 1',
+  'iterate.batch_size = 4',
+  'iterate.critic_steps = 2',
+  'iterate.actor_steps = 2',
+  'mlp_torso.units = (8,)',
+  'QwrAgent.backup_actions = None',
+  'QwrAgent.regression_actions = None',
+)
+
+
+@pytest.fixture(autouse=True)
+def _eagerly():
+  tf.config.run_functions_eagerly(True)
+  yield
+  tf.config.run_functions_eagerly(False)
+  gin.clear_config()
+
+
+def _build(kind, *bindings):
+  small = [*_SMALL, f"load_environment.kind = '{kind}'", *bindings]
+  gin_files.parse(['mujoco_100k.gin'], small)
+  return experiment.build(experiment.settings(), seed=0)
+
+
+def _facts():
+  return {'config': gin.config_str(), 'environment': _ID, 'seed': 0}
+
+
+def _weights(network):
+  return [v.numpy() for v in network.trainable_variables]
+
+
+@_KINDS
+def test_training_changes_all_weights(kind):
+  parts = _build(kind)
+  agent = parts.agent
+  agent.acting_network.create_variables()
+  networks = agent.actor_network, agent.critic_network
+  before = [_weights(network) for network in networks]
+  for _ in range(3):
+    _, metrics = next(parts.iterations)
+    assert all(np.isfinite(x) for x in metrics.values())
+  for old, network in zip(before, networks, strict=True):
+    pairs = zip(old, _weights(network), strict=True)
+    assert all(np.any(a != b) for a, b in pairs)
+  returns = parts.evaluator.returns(2, sampled=True)
+  assert len(returns) == 2 and all(0 <= x <= 5 for x in returns)
+
+
+@_KINDS
+def test_a_restored_run_goes_on_bit_for_bit(kind, tmp_path):
+  lived, restored = _build(kind), _build(kind)
+
+  def files(parts):
+    return checkpoints.Checkpoints(
+      tmp_path,
+      {'agent': parts.agent},
+      replay.TableFiles(parts.table),
+      {'collector': parts.collector},
+    )
+
+  next(lived.iterations)
+  files(lived).save(1)
+  assert files(restored).restore()
+  returns = [next(p.iterations)[0].episode_returns for p in (lived, restored)]
+  assert returns[0] == returns[1]
+  assert killed_runs.digests(restored) == killed_runs.digests(lived)
+
+
+@_KINDS
+def test_numpy_acts_as_the_network_does(kind):
+  parts = _build(kind)
+  next(parts.iterations)
+  network = parts.agent.acting_network
+  observations = checks.visited_observations(parts.agent, _ID, 5, 1)
+  act = numpy_actor.NumpyActor(network)
+  actions, params = act(observations, None)
+  policy = network(tree.map_structure(tf.constant, observations))[0]
+  np.testing.assert_allclose(actions, policy.mode(), atol=1e-5)
+  (name,) = params
+  np.testing.assert_allclose(
+    params[name], policy.parameters[name], rtol=1e-5, atol=1e-5
+  )
+  one = tree.map_structure(lambda x: x[0], observations)
+  np.testing.assert_allclose(act(one, None)[0], actions[0], atol=1e-5)
+  sample, _ = act(one, np.random.default_rng(0))
+  assert sample.shape == actions[0].shape
+
+
+def _exported(kind, format_, path):
+  tf.config.run_functions_eagerly(False)
+  agent = _build(kind).agent
+  folder = serving.export(agent, _facts(), path, format_)
+  with experiment.load_environment(_ID) as env:
+    space = env.env.action_space
+  observations = checks.visited_observations(agent, _ID, 4, 1)
+  return folder, agent, space, observations
+
+
+@_KINDS
+def test_an_export_answers_as_the_agent(kind, tmp_path):
+  folder, agent, space, observations = _exported(
+    kind, 'saved_model', tmp_path / 'policy'
+  )
+  exported = tf.saved_model.load(str(folder)).signatures
+  _, inputs = exported['serving_default'].structured_input_signature
+  with experiment.load_environment(_ID) as env:
+    entries = environments.entries(env.env.observation_space)
+  assert {k: (*s.shape[1:],) for k, s in inputs.items()} == {
+    environments.input_name(e.name): e.space.shape for e in entries
+  }
+  found = checks.signature_differences(agent, space, exported, observations)
+  assert {name.split()[0] for name in found} >= {'sample', 'distribution'}
+  assert all(x.within(checks.TOLERANCE) for x in found.values())
+  feed = {k: tf.constant(x) for k, x in signatures.feed(observations).items()}
+  for action in exported['serving_default'](**feed)['action'].numpy():
+    assert space.contains(action.astype(space.dtype))
+
+
+@_KINDS
+def test_a_lite_model_answers_as_the_agent(kind, tmp_path):
+  folder, agent, space, observations = _exported(
+    kind, 'tflite', tmp_path / 'policy'
+  )
+  act = conversions.load_tflite(folder / conversions.FLOAT32)
+  expected = checks.actions(agent, space, observations)
+  np.testing.assert_allclose(act(observations), expected, atol=1e-5)
+
+
+@pytest.mark.skipif(
+  importlib.util.find_spec('tf2onnx') is None, reason='needs the extra onnx'
+)
+@_KINDS
+def test_an_onnx_model_answers_as_the_agent(kind, tmp_path):
+  folder, agent, space, observations = _exported(
+    kind, 'onnx', tmp_path / 'policy'
+  )
+  act = conversions.load_onnx(folder / conversions.ONNX)
+  expected = checks.actions(agent, space, observations)
+  np.testing.assert_allclose(act(observations), expected, atol=1e-5)
+
+
+@_KINDS
+def test_an_export_plays_and_is_recorded(kind, tmp_path):
+  folder, _, space, _ = _exported(kind, 'saved_model', tmp_path / 'policy')
+  policy = run_policy.Policy(folder)
+  env = run_policy.make_environment(policy.metadata, None, None, ['tests'])
+  act = policy.sampler(0)
+  assert len([*run_policy.returns(env, act, 2, 0)]) == 2
+  saved = saved_policy.SavedPolicy(folder)
+  saved.check_observation(env)
+  saved.check_actions(env)
+  episode = next(recording.play(env, saved.sampler(0), 0))
+  assert len(episode.actions) == 5
+  assert all(space.contains(action) for action in episode.actions)
+
+
+@_KINDS
+def test_recorded_steps_are_learned_from(kind, tmp_path):
+  parts = _build(kind)
+  with experiment.load_environment(_ID, seed=0) as env:
+    policy = recording.random_policy(env.env.action_space, 0)
+    episodes = recording.play(env.env, policy, 0)
+    recorded = [next(episodes) for _ in range(4)]
+    metadata = environments.minari_metadata(env.env)
+    datasets.write(tmp_path / 'data', recorded, metadata)
+    data = offline.open_data_set(str(tmp_path / 'data'), _ID)
+    split = datasets.Split(0.0)
+    summary = offline.fill(data, parts.table, parts.agent, env, split)
+    assert (summary.steps, summary.transitions) == (20, 20)
+    first, end = parts.table.row_range()
+    rows = parts.table.read(first, end)
+    # The table's rows are what a collector would have written.
+    expected = env.reset().observation
+    tree.map_structure(
+      lambda x, y: np.testing.assert_array_equal(x[0], y),
+      rows.observation,
+      expected,
+    )
+    units = signatures.ActionUnits(env.env.action_space)
+    played = np.stack([x.actions for x in recorded])[0, :5]
+    np.testing.assert_allclose(
+      units.to_environment(rows.action[:5]), played, atol=1e-6
+    )
+  next(parts.iterations)
+  behavior = parts.agent.behavior_distribution(rows.policy_info)
+  assert np.all(np.isfinite(behavior.log_prob(rows.action)))
+
+
+@_KINDS
+def test_tf_agents_driver_collects_for_the_agent(kind):
+  tf.config.run_functions_eagerly(False)
+  agent = _build(kind).agent
+  env = tf_py_environment.TFPyEnvironment(experiment.load_environment(_ID))
+  table = replay.ReplayTable(agent.collect_data_spec, 50)
+  driver = dynamic_step_driver.DynamicStepDriver(
+    env,
+    agent.collect_policy,
+    [table.add_batch, observers.normalizer_observer(agent)],
+    num_steps=12,
+  )
+  driver.run()
+  assert np.isfinite(agent.train(table.sample(4, 2, [0, 1])).loss)
+  action = agent.policy.action(env.reset()).action
+  assert tensor_spec.is_bounded(agent.action_spec)
+  assert action.shape == [1, *agent.action_spec.shape]
+
+
+@_KINDS
+def test_environments_are_stepped_together(kind):
+  parts = _build(
+    kind,
+    'Collector.num_environments = 2',
+    "Collector.vectorization_mode = 'sync'",
+  )
+  collected, metrics = next(parts.iterations)
+  assert collected.interactions == 12
+  assert all(np.isfinite(x) for x in metrics.values())
