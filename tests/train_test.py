@@ -333,6 +333,43 @@ def test_root_dir_of_another_run(bitflip, cli):
   assert len(list((folder / 'tensorboard').iterdir())) == 1
 
 
+class _Images(gymnasium.Env):
+  """Episodes of five steps with images as observations."""
+
+  action_space = spaces.Discrete(2)
+
+  def __init__(self, shape):
+    self.observation_space = spaces.Box(0, 255, shape, np.uint8)
+
+  def reset(self, *, seed=None, options=None):
+    super().reset(seed=seed)
+    self._time = 0
+    return np.zeros(self.observation_space.shape, np.uint8), {}
+
+  def step(self, action):
+    self._time += 1
+    image = np.full(self.observation_space.shape, self._time, np.uint8)
+    return image, 1.0, self._time == 5, False, {}
+
+
+gymnasium.register('Images-v0', entry_point=_Images)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  'shape', [(64, 64, 3), (84, 84, 1), (3, 64, 64), (10, 10, 4), (40, 40)]
+)
+def test_images_of_ones_own_take_one_command(cli, tmp_path, shape):
+  code, _, err = cli(
+    '--gin_file=pixels.gin',
+    '--env=train_test:Images-v0',
+    '--root_dir=run',
+    *_bindings(*_TINY, f'load_environment.shape={shape}'),
+  )
+  assert code == 0, err
+  assert _facts(tmp_path / 'run')['scores']['eval_return_mode'] == 5.0
+
+
 @pytest.mark.slow
 def test_bar_does_not_flood_a_log_file(bitflip):
   _, _, _, err = bitflip
