@@ -50,14 +50,14 @@ class _Task(NamedTuple):
     preset: gin file.
     bindings: of both runs.
     every: interactions between policies.
-    actors: interactions of the recorded policies.
+    actors: the recorded policies, which are not evaluated: run/interactions.
     episodes: recorded of each.
   """
 
   preset: str
   bindings: tuple[str, ...]
   every: int
-  actors: tuple[int, ...]
+  actors: tuple[str, ...]
   episodes: int
 
 
@@ -76,21 +76,21 @@ _TASKS = {
       'actor/Adam.learning_rate = 5e-4',
     ),
     400,
-    (400, 1600, 2800, 4000),
+    ('1/0000400', '1/0001600', '1/0002800', '1/0004000'),
     40,
   ),
   'HalfCheetah-v4': _Task(
     'mujoco_100k.gin',
     ('run.interactions = 10000', *_MUJOCO),
     1000,
-    (3000, 6000, 9000),
+    ('0/0002000', '0/0005000', '0/0008000'),
     10,
   ),
   'Hopper-v4': _Task(
     'mujoco_100k.gin',
     ('run.interactions = 10000', *_MUJOCO),
     1000,
-    (3000, 6000, 9000),
+    ('1/0003000', '1/0006000', '1/0009000'),
     60,
   ),
 }
@@ -119,8 +119,16 @@ def _work(*parts: str) -> pathlib.Path:
   return pathlib.Path(_WORK_DIR.value, *parts)
 
 
-def _policies(environment: str) -> list[pathlib.Path]:
-  return sorted(_work(environment, 'policies-0').glob('[0-9]*'))
+def _policies(environment: str) -> Iterator[str]:
+  """Those that are evaluated, as run/interactions."""
+  for path in sorted(_work(environment, 'policies').glob('*/[0-9]*')):
+    name = f'{path.parent.name}/{path.name}'
+    if name not in _TASKS[environment].actors:
+      yield name
+
+
+def _policy(environment: str, name: str) -> saved_policy.SavedPolicy:
+  return saved_policy.SavedPolicy(_work(environment, 'policies', name))
 
 
 def _train(environment: str) -> None:
@@ -137,7 +145,7 @@ def _train(environment: str) -> None:
     subprocess.run(
       [
         *(sys.executable, '-m', 'benchmarks.ope'),
-        f'--run={_work(environment, f"policies-{seed}")}',
+        f'--run={_work(environment, "policies", seed)}',
         f'--gin_file={task.preset}',
         *(f'--gin_bindings={binding}' for binding in bindings),
         f'--seed={seed}',
@@ -170,14 +178,12 @@ def _record(environment: str) -> None:
       itertools.islice(
         recording.play(
           wrapped.env,
-          saved_policy.SavedPolicy(
-            _work(environment, 'policies-1', f'{actor:07d}')
-          ).sampler(actor),
-          actor,
+          _policy(environment, actor).sampler(seed),
+          10_000 * seed,
         ),
         task.episodes,
       )
-      for actor in task.actors
+      for seed, actor in enumerate(task.actors)
     ]
     # One of each in turn: any part of the file has all of them.
     episodes = itertools.chain(*zip(*played, strict=True))
@@ -221,22 +227,20 @@ def _rows() -> list[dict[str, str]]:
     return list(csv.DictReader(f))
 
 
-def _todo(environment: str) -> Iterator[pathlib.Path]:
+def _todo(environment: str) -> Iterator[str]:
   done = {(row['environment'], row['policy']) for row in _rows()}
-  for path in _policies(environment):
-    if (environment, path.name) not in done:
-      yield path
+  for name in _policies(environment):
+    if (environment, name) not in done:
+      yield name
 
 
 def _evaluate(environment: str) -> None:
   data = str(_work(environment, _DATA))
-  for path in _todo(environment):
-    policy = saved_policy.SavedPolicy(path)
+  for name in _todo(environment):
+    policy = _policy(environment, name)
     discounted, plain = _returns(environment, policy)
     found = evaluation.evaluate(
-      evaluation.EvaluatedPolicy(
-        policy.distribution, _MODE_ACTION.value, path.name
-      ),
+      evaluation.EvaluatedPolicy(policy.distribution, _MODE_ACTION.value, name),
       lambda: datasets.DataSet(data),
       policy.spaces(),
       gamma=_GAMMA,
@@ -245,19 +249,19 @@ def _evaluate(environment: str) -> None:
     row = {
       'environment': environment,
       'data': _DATA,
-      'policy': path.name,
+      'policy': name,
       'true_return': plain.mean(),
       'true_discounted': discounted.mean(),
       'true_error': discounted.std(ddof=1) / np.sqrt(len(discounted)),
       'data_discounted': found.row(report.DATA).value,
     }
-    for name, column in (
+    for kind, column in (
       (report.FQE, 'fqe'),
       (report.WIS, 'wis'),
       (report.DR, 'dr'),
     ):
       _, row[column], row[f'{column}_low'], row[f'{column}_high'], _ = (
-        found.row(name)
+        found.row(kind)
       )
     row |= {
       'off_support': found.row('states off support').value,
@@ -268,7 +272,7 @@ def _evaluate(environment: str) -> None:
     }
     cells = {k: _cell(value) for k, value in row.items()}
     raw_rows.add(pathlib.Path(_RESULTS.value), [cells])
-    print(environment, path.name, cells['true_discounted'], cells['fqe'])
+    print(environment, name, cells['true_discounted'], cells['fqe'])
 
 
 def _cell(value: Any) -> str:

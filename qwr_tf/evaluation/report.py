@@ -18,7 +18,7 @@ from qwr_tf.evaluation.logged_steps import Logged
 from qwr_tf.runs import atomic_files
 
 # Above these an estimate is an extrapolation, or below: the rest of a table.
-MAX_OFF_SUPPORT = 0.3
+MAX_OFF_SUPPORT = 0.15
 MAX_HARDLY_TAKEN = 0.5
 MIN_SAMPLE_SIZE = 10.0
 _FEW_EPISODES = 20
@@ -340,6 +340,11 @@ def _doubts(
       'they cannot tell good actions from bad ones.'
     )
   half = (estimate.high - estimate.low) / 2.0
+  if half > max(abs(estimate.value), abs(rows[0].value)):
+    doubts.append(
+      'The critics contradict each other: the interval is wider than the value '
+      'itself; more data or more --members would narrow it.'
+    )
   if abs(bias) > 2.0 * max(half, 0.1 * abs(estimate.value)):
     doubts.append(
       f'TD errors on episodes that the critics have not seen add up to '
