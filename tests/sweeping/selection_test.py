@@ -7,6 +7,9 @@ import pytest
 
 from qwr_tf.config.errors import ConfigError
 from qwr_tf.sweeping import selection
+from qwr_tf.sweeping import sweep_plan
+from qwr_tf.sweeping import sweep_run
+from tests.evaluation import decisions
 
 
 def _run(runs_dir, name, value, **facts):
@@ -82,3 +85,38 @@ def test_a_folder_of_the_link_s_name_stays(tmp_path):
   (tmp_path / selection.BEST).mkdir()
   with pytest.raises(ConfigError, match='no link'):
     selection.keep_best(tmp_path, _rank(tmp_path))
+
+
+def test_a_grid_without_a_simulator(tmp_path, monkeypatch, capsys):
+  monkeypatch.chdir(tmp_path)
+  decisions.write(tmp_path / 'log', 10)
+  recipe = sweep_plan.Recipe(
+    'offline_bitflip.gin',
+    (
+      "run.environment = 'NoSimulator'",
+      "run.dataset = 'log'",
+      'load_environment.observation_shape = (2,)',
+      'load_environment.num_actions = 2',
+    ),
+    None,
+    tmp_path / 'rows.csv',
+    tmp_path / 'runs',
+    select=True,
+  )
+
+  def runner(jobs, processes, ended, progress):
+    for job in jobs:
+      _run(
+        job.folder.parent, job.folder.name, 1.0 + job.seed, seed=job.seed,
+        scores={'eval_return_mode': None},
+      )  # fmt: skip
+      ended(job, None)
+
+  assert sweep_run.run([recipe], [], [0, 1], 1, runner) == []
+  assert 'estimated at 2' in capsys.readouterr().out
+  assert [c.seed for c in _rank(tmp_path / 'runs')] == [1, 0]
+  assert not (tmp_path / 'rows.csv').exists()
+  # The same command finds them finished.
+  assert sweep_run.run([recipe], [], [0, 1], 1, runner) == []
+  with pytest.raises(ConfigError, match='--select'):
+    sweep_run.run([recipe._replace(select=False)], [], [0], 1, runner)
