@@ -52,6 +52,20 @@ class MyEnv(gymnasium.Env):
     return np.zeros(2, np.float32), 1.0, self._time == 5, False, {}
 
 
+class _Pairs(MyEnv):
+  observation_space = spaces.Dict(
+    {'x': spaces.Box(-1.0, 1.0, (2,), np.float32), 'n': spaces.Discrete(3)}
+  )
+
+  def reset(self, *, seed=None, options=None):
+    super().reset(seed=seed)
+    return {'x': np.zeros(2, np.float32), 'n': 0}, {}
+
+  def step(self, action):
+    _, *rest = super().step(action)
+    return {'x': np.zeros(2, np.float32), 'n': 1}, *rest
+
+
 @pytest.fixture(autouse=True)
 def _quick(request, tmp_path, monkeypatch):
   """No compilation, and but for the page no export, which takes seconds."""
@@ -181,6 +195,13 @@ def test_continuous_actions_are_in_the_environments_units():
   model = _model('Pendulum-v1')
   action, _ = model.predict(model.env.reset(seed=0)[0])
   assert model.env.action_space.contains(action.astype(np.float32))
+
+
+def test_observations_of_any_space():
+  model = _model(_Pairs)
+  observation = _Pairs.observation_space.sample()
+  action, _ = model.predict(observation)
+  assert model.env.action_space.contains(int(action))
 
 
 def test_environments_by_object_and_function():

@@ -517,3 +517,9 @@ def test_differences_know_what_only_one_side_sets():
 def test_parsing_leaves_logging_as_it_was():
   gin_files.parse(['bitflip.gin'], [])
   assert logging.root.manager.disable == logging.NOTSET
+
+
+@pytest.mark.parametrize('name', gin_files.presets())
+def test_a_preset_says_what_it_is_for(name):
+  assert len(gin_files.purpose(name).split()) > 3
+  assert gin_files.find(name.removesuffix('.gin')) == gin_files.find(name)
