@@ -57,6 +57,8 @@ _EXTRAS = {
     'onnxruntime',
     'tf2onnx~=1.17.0',
   ],
+  'ray': ['ray>=2.50,<3'],  # Collectors beyond one process.
+  # For TF-Agents' own ReverbReplayBuffer, in the examples.
   'reverb': [f'dm-reverb~=0.14.0; {_OLD} and {_LINUX}'],
   # Warm-up requests and the gRPC client; the server comes from Docker.
   'serving': [

@@ -1,7 +1,7 @@
 """HalfCheetah-v4 that counts its steps in files which outlive the process.
 
 `benchmarks.counted_environment:CountedHalfCheetah-v4`; a file for each process
-in the folder that QWR_TF_STEPS names, in the collectors alone.
+in the folder that QWR_TF_STEPS names, in actors of Ray alone.
 """
 
 import mmap
@@ -35,7 +35,7 @@ class _Counter(gymnasium.Wrapper):
 def make(**kwargs) -> gymnasium.Env:
   """The environment, counted where a collector steps it."""
   env = gymnasium.make('HalfCheetah-v4', disable_env_checker=True, **kwargs)
-  return _Counter(env) if '--role=collector' in sys.argv else env
+  return _Counter(env) if 'default_worker' in sys.argv[0] else env
 
 
 def counted(folder: pathlib.Path) -> int:

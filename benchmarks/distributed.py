@@ -1,57 +1,62 @@
-"""Distributed runs: interactions a second, a server's windows, and faults.
+"""Many environments: vectors and Ray against one process, and their limits.
 
-    python -m benchmarks.distributed --what=collectors   # 1, 2 and 4 of them
-    python -m benchmarks.distributed --what=server       # bytes, windows/s
-    python -m benchmarks.distributed --what=score        # 50K interactions
-    python -m benchmarks.distributed --what=faults       # kill -9 of each role
-    python -m benchmarks.distributed --what=faults --namespaces  # as root
+    python -m benchmarks.distributed --what=sleep      # a step takes 5 ms
+    python -m benchmarks.distributed --what=speed      # Ray against one process
+    python -m benchmarks.distributed --what=intake     # what a learner takes in
+    python -m benchmarks.distributed --what=broadcast  # bytes, seconds
+    python -m benchmarks.distributed --what=faults     # kill -9 of each role
+    python -m benchmarks.distributed --what=score      # 50K interactions
 
-Adds rows to results/benchmarks/distributed.csv. `faults` kills the Reverb
-server, a collector and the learner in turn, --kills times each, and counts the
-interactions that collectors made and the learner never saw. `score` is to be
-compared with runs of one process and the same preset, at 50K. With
---namespaces the server runs in a network namespace of its own and the other
-roles in another one, with a cable between them that is pulled, too; this
-process makes both, and starts roles anew as `qwr_tf.launch` does.
+Adds rows to results/benchmarks/distributed.csv. `intake` drives the learner's
+table with fake collectors, which send the same segments again and again.
+`faults` kills a collector and the learner in turn, --kills times each, and
+counts the interactions that were made and those the learner counted.
 """
 
-import contextlib
 import csv
 import json
 import os
 import pathlib
+import pickle
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 
+import numpy as np
+import tensorflow as tf
 from absl import app
 from absl import flags
+from tf_agents.specs import tensor_spec
 
 from benchmarks import counted_environment
 from benchmarks import raw_rows
+from qwr_tf.acting import collect
+from qwr_tf.acting import segments
+from qwr_tf.config import gin_files
+from qwr_tf.distributed import cluster
+from qwr_tf.distributed import tasks
+from qwr_tf.replay import ReplayTable
 from qwr_tf.runs import provenance
+from qwr_tf.training import experiment
 
 _WHAT = flags.DEFINE_enum(
   'what',
-  'collectors',
-  ['collectors', 'server', 'score', 'faults'],
+  'sleep',
+  ['sleep', 'speed', 'intake', 'broadcast', 'faults', 'score'],
   'What to measure.',
 )
 _KILLS = flags.DEFINE_integer('kills', 4, 'Of each role.')
-_NAMESPACES = flags.DEFINE_bool('namespaces', False, 'Of the network.')
 _SEED = flags.DEFINE_integer('seed', 0, 'Of --what=score.')
-_COUNTS = flags.DEFINE_list('counts', ['1', '2', '4'], 'Collectors.')
+_COUNTS = flags.DEFINE_list('counts', ['1', '4'], 'Collectors.')
 _INTERACTIONS = flags.DEFINE_integer('interactions', 20_000, 'Of a run.')
-_STEPS = flags.DEFINE_list(
-  'steps', ['20', '1000'], 'Critic and actor steps per 1000 interactions.'
-)
+_STEPS = flags.DEFINE_integer('steps', 1000, 'Per 1000 interactions, each.')
+_ASYNCHRONOUS = flags.DEFINE_bool('asynchronous', False, 'Of Ray.')
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
-_ENVIRONMENT = 'benchmarks.counted_environment:CountedHalfCheetah-v4'
-_ADDRESSES = '10.77.0.1', '10.77.0.2'
+_COUNTED = 'benchmarks.counted_environment:CountedHalfCheetah-v4'
+_SLEEPING = 'benchmarks.sleeping_environment:Sleeping-v0'
 
 
 def _note(measured: str, setting: str, value: float, unit: str) -> None:
@@ -67,29 +72,20 @@ def _note(measured: str, setting: str, value: float, unit: str) -> None:
   raw_rows.add(raw_rows.path_of('distributed'), [{**row, **provenance.facts()}])
 
 
-def _free_port() -> int:
-  with socket.socket() as listener:
-    listener.bind(('127.0.0.1', 0))
-    return listener.getsockname()[1]
-
-
-def _flags(folder: pathlib.Path, host: str, steps: int, log: int) -> list[str]:
-  """Flags that all roles share."""
+def _command(module: str, folder: pathlib.Path, environment: str) -> list[str]:
   bindings = (
-    f"run.environment='{_ENVIRONMENT}'",
+    f"run.environment='{environment}'",
     f'run.interactions={_INTERACTIONS.value}',
-    f'run.eval_every_env_steps={_INTERACTIONS.value}',
+    f'run.eval_every_env_steps={10 * _INTERACTIONS.value}',
     'run.final_eval_episodes=1',
-    f'run.log_every_env_steps={log}',
+    'run.log_every_env_steps=1000',
     'run.checkpoint_every_seconds=10.0',
-    f'iterate.critic_steps={steps}',
-    f'iterate.actor_steps={steps}',
+    f'iterate.critic_steps={_STEPS.value}',
+    f'iterate.actor_steps={_STEPS.value}',
   )
   return [
-    '--gin_file=mujoco_100k.gin',
+    *(sys.executable, '-m', module, '--gin_file=mujoco_100k.gin'),
     f'--root_dir={folder / "run"}',
-    f'--server={host}:{_free_port()}',
-    f'--trusted_network={_NAMESPACES.value}',
     *[f'--gin_bindings={binding}' for binding in bindings],
   ]
 
@@ -108,192 +104,288 @@ def _start(folder: pathlib.Path, command: list[str]) -> subprocess.Popen:
 
 def _rows(folder: pathlib.Path) -> list[dict[str, str]]:
   try:
-    return list(csv.DictReader((folder / 'run/metrics.csv').open()))
+    with open(folder / 'run' / 'metrics.csv', newline='') as f:
+      return list(csv.DictReader(f))
   except FileNotFoundError:
     return []
 
 
-def _collectors(count: int, steps: int) -> None:
-  """Interactions a second of a whole run, from its first row to its last."""
-  with tempfile.TemporaryDirectory() as name:
-    folder = pathlib.Path(name)
-    given = _flags(folder, '127.0.0.1', steps, 1000)
-    launch = [sys.executable, '-m', 'qwr_tf.launch', f'--collectors={count}']
-    if _start(folder, [*launch, *given]).wait():
-      raise SystemExit((folder / 'log').read_text()[-3000:])
-    first, *_, last, _ = _rows(folder)  # The last one evaluates.
-    seconds = float(last['wall_seconds']) - float(first['wall_seconds'])
-    interactions = int(last['interactions']) - int(first['interactions'])
-    setting = f'{count} collectors, {steps}+{steps} steps per 1000'
-    _note('interactions', setting, interactions / seconds, '1/s')
+def _launch(count: int) -> list[str]:
+  return [f'--collectors={count}', f'--asynchronous={_ASYNCHRONOUS.value}']
 
 
-def _score() -> None:
-  """Of a run of 50K interactions with two collectors."""
-  bindings = 'run.interactions=50000', "run.environment='HalfCheetah-v4'"
-  with tempfile.TemporaryDirectory() as name:
-    folder = pathlib.Path(name)
-    command = [
-      *(sys.executable, '-m', 'qwr_tf.launch', '--collectors=2'),
-      *('--gin_file=mujoco_100k.gin', f'--root_dir={folder / "run"}'),
-      *[f'--gin_bindings={binding}' for binding in bindings],
-      f'--seed={_SEED.value}',
+def _speed() -> None:
+  """Interactions a second of whole iterations, after the first ones."""
+  for setting, module, extra in [
+    ('one process', 'qwr_tf.train', []),
+    *((f'Ray, {c}', 'qwr_tf.launch', _launch(int(c))) for c in _COUNTS.value),
+  ]:
+    with tempfile.TemporaryDirectory() as temporary:
+      folder = pathlib.Path(temporary)
+      command = _command(module, folder, 'HalfCheetah-v4') + extra
+      if _start(folder, command).wait():
+        raise SystemExit((folder / 'log').read_text())
+      rows = _rows(folder)
+    spans = [
+      float(rows[-1][name]) - float(rows[0][name])
+      for name in ('interactions', 'wall_seconds')
     ]
-    if _start(folder, command).wait():
-      raise SystemExit((folder / 'log').read_text()[-3000:])
-    facts = json.loads((folder / 'run/run.json').read_text())
-  for action in ('mode', 'sampled'):
-    score = facts['scores'][f'eval_return_{action}']
-    setting = f'seed {_SEED.value}, {action}'
-    _note('return after 50K interactions', setting, score, '')
+    where = f'{setting}, {_STEPS.value}+{_STEPS.value} steps per 1000'
+    _note('ray: interactions', where, spans[0] / spans[1], '1/s')
+    rates = [float(row['train_steps_per_second']) for row in rows[1:]]
+    _note('ray: gradient steps', where, float(np.median(rates)), '1/s')
 
 
-# Faults.
+def _collectors(count: int):
+  """A Ray source of `count` collectors for the configuration gin holds."""
+  from qwr_tf.distributed import ray_source
+
+  settings = experiment.settings()
+  env = experiment.load_environment(settings.environment, seed=0)
+  agent = experiment.agent_for(env, seed=0)
+  config = gin_files.parse(['mujoco_100k.gin'], _bindings(1))
+  task = tasks.Task(config, 0, count, count == 1, 600.0)
+  source = ray_source.RaySource(agent.acting_network, task, f'sleep-{count}')
+  return source
 
 
-class _Roles:
-  """Processes of this benchmark, by role; those that die start anew."""
-
-  def __init__(self, folder, commands):
-    self._folder = folder
-    self._commands = commands
-    self.running = {role: _start(folder, c) for role, c in commands.items()}
-
-  def revive(self) -> None:
-    """Starts anew whatever died."""
-    for role, process in self.running.items():
-      if process.poll() not in (None, 0):
-        self.running[role] = _start(self._folder, self._commands[role])
-
-  def kill(self, role: str) -> None:
-    """kill -9."""
-    self.running[role].send_signal(signal.SIGKILL)
-    self.running[role].wait()
-
-  def end(self) -> None:
-    """Of whatever is left."""
-    for process in self.running.values():
-      if process.poll() is None:
-        process.kill()
+def _bindings(num_environments: int) -> list[str]:
+  return [
+    f"run.environment='{_SLEEPING}'",
+    f'Collector.num_environments={num_environments}',
+    'Collector.env_steps=1600',
+  ]
 
 
-@contextlib.contextmanager
-def _network():
-  """Yields what to put before (the server's, the others') commands."""
-  if not _NAMESPACES.value:
-    yield [], []
-    return
-  names = [f'qwr{os.getpid()}{side}' for side in 'ab']
-
-  def ip(*arguments):
-    subprocess.run(['ip', *arguments], check=True)
-
-  try:
-    for name in names:
-      ip('netns', 'add', name)
-    ip(
-      *('link', 'add', 'va', 'netns', names[0], 'type', 'veth'),
-      *('peer', 'name', 'vb', 'netns', names[1]),
+def _sleep() -> None:
+  """Collecting from simulators that sleep: 1, 8 in a vector, 8 of Ray."""
+  speeds = {}
+  for count in (1, 8):
+    gin_files.parse(['mujoco_100k.gin'], _bindings(count))
+    parts = experiment.build(experiment.settings(), 0)
+    parts.collector()
+    collected = [parts.collector() for _ in range(2)]
+    speeds[f'vector of {count}'] = sum(c.interactions for c in collected) / sum(
+      c.seconds for c in collected
     )
-    for name, end, address in zip(names, ('va', 'vb'), _ADDRESSES, strict=True):
-      ip('-n', name, 'address', 'add', f'{address}/24', 'dev', end)
-      ip('-n', name, 'link', 'set', end, 'up')
-      ip('-n', name, 'link', 'set', 'lo', 'up')
-    yield tuple(['ip', 'netns', 'exec', name] for name in names)
-  finally:
-    for name in names:
-      subprocess.run(['ip', 'netns', 'delete', name], check=False)
+  cluster.start_local(8)
+  for count in (1, 8):
+    gin_files.parse(['mujoco_100k.gin'], _bindings(1))
+    source = _collectors(count)
+    source.collect(1600, lambda *_: None)
+    start = time.perf_counter()
+    source.collect(1600, lambda *_: None)
+    speeds[f'Ray, {count} collectors'] = 1600 / (time.perf_counter() - start)
+    source.finish()
+  for setting, speed in speeds.items():
+    _note('collecting, 5 ms a step', setting, speed, 'interactions/s')
 
 
-def _pull_cable(prefix, seconds: float) -> None:
-  if prefix:
-    for state in ('down', 'up'):
-      subprocess.run([*prefix, 'ip', 'link', 'set', 'va', state], check=True)
-      time.sleep(seconds)
+class _Replaying:
+  """A collector that sends the same fields again and again."""
+
+  def __init__(self, task, number):
+    self._fields = pickle.loads(bytes.fromhex(task.config))
+    self._number = number
+
+  def ready(self):
+    """Built."""
+
+  def collect(self, weights, version, env_steps):
+    """A segment of fields, which the learner makes rows of."""
+    rows = self._fields
+    part = segments.Segment(rows, self._number, True, True)
+    return version, segments.Experience([part], len(rows[0]) - 1, [])
+
+  def state(self):
+    """None."""
+
+
+def _fake_rows(agent, count: int):
+  """Rows of one environment, the last of which cuts the episode."""
+  spec = agent.collect_data_spec
+  rng = np.random.default_rng(0)
+  rows = tf.nest.map_structure(
+    lambda x: x.numpy(), tensor_spec.zero_spec_nest(spec, outer_dims=[count])
+  )
+  step_type = np.ones(count, np.int32)
+  step_type[-1] = 2
+  shape = rows.observation.shape
+  observation = rng.integers(0, 255, shape).astype(rows.observation.dtype)
+  if len(shape) == 4:  # Stacks of images go on by one frame.
+    frames = rng.integers(0, 255, (count + 3, *shape[1:3]), np.uint8)
+    observation = np.stack([frames[i : i + count] for i in range(4)], axis=-1)
+  return rows._replace(step_type=step_type, observation=observation)
+
+
+class _Rebuilt:
+  """A source whose rows' fields become rows again."""
+
+  def __init__(self, source, rows):
+    self._source = source
+    self._rows = rows
+
+  def collect(self, env_steps, check_fn):
+    """As the source."""
+    experience = self._source.collect(env_steps, check_fn)
+    experience.segments = [
+      s._replace(rows=tf.nest.pack_sequence_as(self._rows, s.rows))
+      for s in experience.segments
+    ]
+    return experience
+
+
+def _intake() -> None:
+  """What the learner takes in, and what that costs it."""
+  from qwr_tf.distributed import ray_source
+
+  cluster.start_local(4)
+  for setting, preset, bindings, rows_per_segment, capacity in [
+    ('HalfCheetah', 'mujoco_100k.gin', [], 501, 100_000),
+    ('Atari', 'atari_100k.gin', ["GAME='Pong'"], 126, 10_000),
+  ]:
+    gin_files.parse([preset], bindings)
+    settings = experiment.settings()
+    env = experiment.load_environment(settings.environment, seed=0)
+    agent = experiment.agent_for(env, seed=0)
+    rows = _fake_rows(agent, rows_per_segment)
+    fields = tf.nest.flatten(rows)
+    task = tasks.Task(pickle.dumps(fields).hex(), 0, 2, False, 600.0)
+    source = ray_source.RaySource(
+      agent.acting_network,
+      task,
+      f'intake-{setting}',
+      asynchronous=True,
+      actor_class=_Replaying,
+    )
+    table = ReplayTable(agent.collect_data_spec, capacity)
+    collector = collect.Collector(
+      None, agent, table, seed=0, source=_Rebuilt(source, rows), env_steps=5000
+    )
+    collector()
+    wall, cpu, count = time.perf_counter(), time.process_time(), 0
+    for _ in range(8):
+      count += collector().interactions
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    source.finish()
+    size = sum(f.nbytes for f in fields)
+    per_row = size / rows_per_segment
+    _note('segment', setting, per_row, 'bytes/interaction')
+    _note('intake', setting, count / wall, 'interactions/s')
+    _note('intake', setting, count / cpu, 'interactions/CPU s of the learner')
+
+
+def _broadcast() -> None:
+  """Bytes and seconds of the weights' way into and out of the object store."""
+  import ray
+
+  from qwr_tf.distributed import collector_actor
+
+  cluster.start_local(1)
+  for setting, preset, bindings in [
+    ('HalfCheetah', 'mujoco_100k.gin', ["run.environment='HalfCheetah-v4'"]),
+    ('Atari', 'atari_100k.gin', ["GAME='Pong'"]),
+  ]:
+    gin_files.parse([preset], bindings)
+    settings = experiment.settings()
+    env = experiment.load_environment(settings.environment, seed=0)
+    network = experiment.agent_for(env, seed=0).acting_network
+    variables = collector_actor.acting_variables(network)
+    times = []
+    for _ in range(30):
+      start = time.perf_counter()
+      reference = ray.put([v.numpy() for v in variables])
+      middle = time.perf_counter()
+      ray.get(reference)
+      times.append((middle - start, time.perf_counter() - middle))
+    size = sum(v.numpy().nbytes for v in variables)
+    put, get = np.median(times, axis=0)
+    _note('weights', setting, size, 'bytes/broadcast')
+    _note('weights', setting, put * 1e3, 'ms/broadcast, put')
+    _note('weights', setting, get * 1e3, 'ms/broadcast, get')
+
+
+def _processes(pattern: str) -> list[int]:
+  """Processes whose command line holds a text."""
+  found = []
+  for path in pathlib.Path('/proc').glob('[0-9]*/cmdline'):
+    try:
+      text = path.read_bytes().replace(b'\0', b' ').decode()
+    except OSError:
+      continue
+    if pattern in text:
+      found.append(int(path.parent.name))
+  return found
 
 
 def _faults() -> None:
-  """A run in which every role dies again and again."""
-  with tempfile.TemporaryDirectory() as name, _network() as prefixes:
-    folder = pathlib.Path(name)
-    host = _ADDRESSES[0] if _NAMESPACES.value else '127.0.0.1'
-    given = _flags(folder, host, 100, 1000)
-    base = [sys.executable, '-m', 'qwr_tf.distributed', *given]
-    names = ('replay', 'collector', 'collector 2', 'learner')
-    commands = {
-      role: [*prefixes[role != 'replay'], *base, f'--role={role.split()[0]}']
-      for role in names
+  """Kills a collector and the learner in turn."""
+  with tempfile.TemporaryDirectory() as temporary:
+    folder = pathlib.Path(temporary)
+    command = _command('qwr_tf.launch', folder, _COUNTED) + _launch(2)
+    launcher = _start(folder, command)
+    patterns = {
+      'collector': 'ray::CollectorActor',
+      'learner': f'qwr_tf.distributed --gin_file=mujoco_100k.gin '
+      f'--root_dir={folder / "run"}',
     }
-    roles = _Roles(folder, commands)
-    try:
-      kills = _kill_in_turn(folder, roles, prefixes[0])
-    finally:
-      roles.end()
-    _count_lost(folder, kills)
-
-
-def _kill_in_turn(folder, roles, prefix) -> int:
-  order = ['collector', 'replay', 'learner'] * _KILLS.value
-  done = 0
-  step = _INTERACTIONS.value / (len(order) + 2)
-  while roles.running['learner'].poll() != 0:
-    time.sleep(0.2)
-    roles.revive()
-    rows = _rows(folder)
-    reached = int(rows[-1]['interactions']) if rows else 0
-    if done < len(order) and reached > (done + 1) * step:
-      roles.kill(order[done])
-      done += 1
-      if done == len(order) // 2:
-        _pull_cable(prefix, 3.0)
-  for role, process in roles.running.items():
-    if process.wait(120):
-      raise SystemExit(f'{role} did not end: {process.returncode}')
-  return done
-
-
-def _count_lost(folder: pathlib.Path, kills: int) -> None:
-  interactions = counted_environment.counted(folder / 'steps')
-  facts = json.loads((folder / 'run/run.json').read_text())
-  lines = (folder / 'log').read_text().splitlines()
-  gaps = [int(x.split()[1]) for x in lines if x.startswith('lost ')][-1]
-  setting = 'namespaces' if _NAMESPACES.value else 'loopback'
-  for measured, value in (
-    ('kills', kills),
-    ('interactions made', interactions),
-    ('interactions counted', facts['interactions']),
-    (
-      'made and not counted, the last backlog included',
-      interactions - facts['interactions'],
-    ),
-    ('of these: gaps the learner saw', gaps),
-  ):
-    _note(measured, setting, value, '')
+    kills = 0
+    seen = 0
+    while launcher.poll() is None:
+      time.sleep(0.5)
+      rows = _rows(folder)
+      made = int(rows[-1]['interactions']) if rows else 0
+      if made > seen and kills < 2 * _KILLS.value:
+        role = list(patterns)[kills % 2]
+        if processes := _processes(patterns[role]):
+          os.kill(processes[0], signal.SIGKILL)
+          kills += 1
+          seen = made + 1000
+          print('killed a', role, 'at', made, flush=True)
+    facts = json.loads((folder / 'run' / 'run.json').read_text())
+    made = counted_environment.counted(folder / 'steps')
+  _note('ray: kills', 'learner and collectors in turn', kills, '')
+  _note('ray: interactions made', 'two collectors', made, '')
+  _note('ray: interactions counted', '', facts['interactions'], '')
   if not facts['finished']:
     raise SystemExit('the run is not finished')
 
 
-def _server() -> None:
-  """Bytes of a window, and how many a second go in and out."""
-  from benchmarks import reverb_speed
-
-  for setting, measured in reverb_speed.measure().items():
-    for unit, value in measured.items():
-      _note('server', setting, value, unit)
+def _score() -> None:
+  """Scores of 50K interactions with Ray."""
+  for count in _COUNTS.value:
+    with tempfile.TemporaryDirectory() as temporary:
+      folder = pathlib.Path(temporary)
+      command = [
+        *(sys.executable, '-m', 'qwr_tf.launch', '--gin_file=mujoco_100k.gin'),
+        f'--root_dir={folder / "run"}',
+        f'--seed={_SEED.value}',
+        '--gin_bindings=run.interactions=50000',
+        *_launch(int(count)),
+      ]
+      if _start(folder, command).wait():
+        raise SystemExit((folder / 'log').read_text())
+      scores = json.loads((folder / 'run' / 'run.json').read_text())['scores']
+    for name in ('mode', 'sampled'):
+      _note(
+        'ray: return after 50K interactions',
+        f'seed {_SEED.value}, {count} collectors, {name}',
+        scores[f'eval_return_{name}'],
+        '',
+      )
 
 
 def main(_) -> None:
   """Measures."""
-  if _WHAT.value == 'server':
-    _server()
-  elif _WHAT.value == 'score':
-    _score()
-  elif _WHAT.value == 'faults':
-    _faults()
-  else:
-    for steps in _STEPS.value:
-      for count in _COUNTS.value:
-        _collectors(int(count), int(steps))
+  measure = {
+    'sleep': _sleep,
+    'speed': _speed,
+    'intake': _intake,
+    'broadcast': _broadcast,
+    'faults': _faults,
+    'score': _score,
+  }
+  measure[_WHAT.value]()
 
 
 if __name__ == '__main__':

@@ -19,11 +19,14 @@ from absl import flags
 
 from qwr_tf.config import command
 from qwr_tf.config.errors import ConfigError
+from qwr_tf.distributed import ray_flags
 from qwr_tf.reporting import results
 from qwr_tf.sweeping import sweep_flags
 
 flags.declare_key_flag('gin_file')
 flags.declare_key_flag('gin_bindings')
+flags.declare_key_flag('engine')
+flags.declare_key_flag('address')
 flags.adopt_module_key_flags(sweep_flags)
 _ENVS = flags.DEFINE_list(
   'envs', [], "Environments, with commas; default the gin file's own."
@@ -53,6 +56,7 @@ _SELECT = flags.DEFINE_bool(
 command.answer_help(__name__)
 
 # isort: split
+from qwr_tf.distributed import cluster
 from qwr_tf.sweeping import finished_runs
 from qwr_tf.sweeping import run_rows
 from qwr_tf.sweeping import selection
@@ -147,7 +151,13 @@ def main() -> None:
   )
   seeds = sweep_plan.parse_seeds(sweep_flags.SEEDS.value or '0')
   processes = sweep_flags.process_count()
-  failed = sweep_run.run([recipe], _ENVS.value, seeds, processes)
+  options = {}
+  if ray_flags.ENGINE.value == 'ray':
+    cluster.connect(processes)
+    from qwr_tf.distributed import ray_sweep
+
+    options['runner'] = ray_sweep.run
+  failed = sweep_run.run([recipe], _ENVS.value, seeds, processes, **options)
   if _SELECT.value:
     _select()
   else:

@@ -4,8 +4,6 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
-from tf_agents.trajectories import trajectory
-
 
 class Segment(NamedTuple):
   """Consecutive rows of one environment, with mu.
@@ -16,13 +14,13 @@ class Segment(NamedTuple):
   with, and mu there: targets bootstrap from it, and no transition is lost.
 
   Attributes:
-    rows: Trajectory of arrays [N, ...].
+    rows: `trajectory.Trajectory` of arrays [N, ...].
     source: number of the environment.
     continues: whether the first row goes on in an episode that was cut.
     is_cut: whether the last row cuts the episode.
   """
 
-  rows: trajectory.Trajectory
+  rows: Any
   source: int = 0
   continues: bool = False
   is_cut: bool = False

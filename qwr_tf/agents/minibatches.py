@@ -25,7 +25,7 @@ class PerMinibatch:
   def __init__(
     self,
     agent,
-    table: replay.Table,
+    table: replay.ReplayTable,
     batch_size: int,
     augment_fn: Callable | None = None,
   ):

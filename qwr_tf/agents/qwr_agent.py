@@ -63,7 +63,7 @@ from qwr_tf.replicas import replicas
 @gin.configurable
 def iterate(
   agent: 'QwrAgent',
-  table: replay.Table,
+  table: replay.ReplayTable,
   collect: Callable[[], Any],
   *,
   minibatches_fn: Callable = minibatches.PerMinibatch,

@@ -13,7 +13,7 @@ import sys
 from qwr_tf.config import compatibility
 from qwr_tf.config import quiet
 
-_ENVIRONMENT = {
+ENVIRONMENT = {
   # No lines about CUDA on a machine without a GPU.
   'TF_CPP_MIN_LOG_LEVEL': '3',
   # oneDNN's kernels on every processor. By itself TensorFlow takes them on
@@ -27,7 +27,7 @@ _ENVIRONMENT = {
 
 def _set_environment() -> None:
   """Sets the variables that the user has not set."""
-  for name, value in _ENVIRONMENT.items():
+  for name, value in ENVIRONMENT.items():
     os.environ.setdefault(name, value)
 
 

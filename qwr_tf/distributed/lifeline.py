@@ -10,11 +10,23 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 
 from qwr_tf.training import deadlines
 
 # In a role's environment: the number of the pipe's read end.
 VARIABLE = 'QWR_TF_LIFELINE'
+
+
+@contextlib.contextmanager
+def pipe() -> Iterator[int]:
+  """The read end of a pipe that closes at the death of this process."""
+  reader, writer = os.pipe()
+  try:
+    yield reader
+  finally:
+    os.close(reader)
+    os.close(writer)
 
 
 def watch(seconds: float) -> None:

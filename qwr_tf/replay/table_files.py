@@ -23,12 +23,6 @@ _MAX_FILES = 1000
 SHARED_FROM_BYTES = 64 * 2**20
 
 
-def files_of(table):
-  """What puts a table into checkpoints: its own files, or `TableFiles`."""
-  own_files = getattr(table, 'files', None)
-  return own_files() if own_files else TableFiles(table)
-
-
 class TableFiles:
   """Writes a table's variables to files and reads them back, bit by bit."""
 

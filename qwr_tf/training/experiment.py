@@ -372,7 +372,7 @@ class RunParts(NamedTuple):
   """
 
   agent: qwr_agent.QwrAgent
-  table: replay.Table
+  table: replay.ReplayTable
   collector: collect.Collector | offline.OfflineFirst
   iterations: Iterator
   evaluator: evaluate.Evaluator | None

@@ -103,7 +103,7 @@ class Run:
     self._checkpoints = checkpoints.Checkpoints(
       folder.checkpoints,
       {'agent': parts.agent},
-      replay.files_of(parts.table),
+      replay.TableFiles(parts.table),
       {'collector': parts.collector, 'recorder': recorder, 'folder': folder},
       folder.run_ids,
     )

@@ -1,0 +1,21 @@
+"""What collectors are told; imported without TensorFlow."""
+
+from typing import NamedTuple
+
+
+class Task(NamedTuple):
+  """What all collectors of a run are made from.
+
+  Attributes:
+    config: text of gin's configuration.
+    seed: of the run.
+    num_collectors: of the run.
+    is_alone: whether segments come from one environment.
+    wait_seconds: for calls.
+  """
+
+  config: str
+  seed: int
+  num_collectors: int
+  is_alone: bool
+  wait_seconds: float
