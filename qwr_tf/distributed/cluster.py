@@ -6,6 +6,7 @@ from typing import Any
 
 from qwr_tf.config.errors import ConfigError
 from qwr_tf.distributed import ray_flags
+from qwr_tf.training import deadlines
 
 # Set before a Ray of this machine is imported. It replaces the loopback's
 # address by that of an interface, unless told that there is no cluster; its
@@ -83,6 +84,8 @@ def connect(num_cpus: float | None = None) -> None:
     return
   ray = ray_module()
   address = address or 'auto'
+  if address not in ('auto', 'local'):  # Else Ray waits for minutes.
+    deadlines.check_reachable(address, 10.0, f'Ray at --address={address}')
   try:
     ray.init(
       address=address,

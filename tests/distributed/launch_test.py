@@ -48,7 +48,5 @@ def test_without_a_cluster_the_address_is_told(monkeypatch):
   with contextlib.suppress(flags.Error):
     flags.FLAGS.mark_as_parsed()
   monkeypatch.setattr(flags.FLAGS['address'], 'value', '127.0.0.1:1')
-  monkeypatch.setenv('RAY_gcs_server_request_timeout_seconds', '1')
-  monkeypatch.setenv('RAY_gcs_rpc_server_reconnect_timeout_s', '1')
   with pytest.raises(ConfigError, match='--address=127.0.0.1:1'):
     cluster.connect()
