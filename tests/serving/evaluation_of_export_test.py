@@ -1,19 +1,19 @@
-"""The command: from an export and a data set to a page; refusals."""
+"""Evaluations of exports, and the command; refusals."""
 
 import json
-import re
-import sys
 
 import gin
 import numpy as np
 import pandas
 import pytest
 import tensorflow as tf
-from absl.testing import flagsaver
 
-from qwr_tf import evaluate
-from qwr_tf.config import command
+from qwr_tf.config.errors import ConfigError
+from qwr_tf.evaluation import Fit
+from qwr_tf.serving import evaluation_of_export
 from tests.evaluation import decisions
+
+_SHORT = Fit(steps=20, members=2, units=(16,))
 
 
 @pytest.fixture(autouse=True)
@@ -23,32 +23,19 @@ def _isolated(tmp_path, monkeypatch):
   gin.clear_config()
 
 
-@pytest.fixture(name='cli')
-def _cli(monkeypatch, capsys):
-  """Runs the command in this process: (exit code, stdout, stderr)."""
-
-  def run(*arguments):
-    argv = ['qwr_tf.evaluate', *arguments]
-    monkeypatch.setattr(sys, 'argv', argv)
-    code = 0
-    with flagsaver.flagsaver():
-      try:
-        command.parse_flags(argv)
-        command.guarded(evaluate.main)
-      except SystemExit as ended:
-        code = ended.code
-    return code, *capsys.readouterr()
-
-  return run
-
-
 class _Served(tf.Module):
   """A policy of the problem in `decisions`, slope 2."""
 
   def __init__(self):
     super().__init__()
     spec = tf.TensorSpec([None, 2], tf.float32, 'observation')
-    self.functions = {'distribution': tf.function(self._logits, [spec])}
+    self.functions = {
+      'serving_default': tf.function(self._mode, [spec]),
+      'distribution': tf.function(self._logits, [spec]),
+    }
+
+  def _mode(self, observation):
+    return {'action': tf.cast(observation[:, 0] > 0, tf.int64)}
 
   def _logits(self, observation):
     return {'logits': decisions.policy(2.0).distribution(observation).logits}
@@ -67,26 +54,37 @@ def _export(path, observation=decisions.OBSERVATION, **facts):
   return path
 
 
-_SHORT = '--steps=20', '--members=2'
-
-
-def test_an_export_on_a_data_set(cli, tmp_path):
+def test_the_command(run_program, tmp_path):
   _export(tmp_path / 'policy')
   decisions.write(tmp_path / 'set', 40)
-  code, out, err = cli('--policy=policy', '--dataset=set', *_SHORT)
-  assert code == 0, err
-  assert 'The policy is estimated at' in out
+  ended = run_program("""
+import sys
+from qwr_tf.config import command
+from qwr_tf import evaluate
+
+def run(*arguments):
+  argv = ['evaluate', *arguments]
+  command.parse_flags(argv)
+  command.guarded(evaluate.main)
+
+run('--policy=policy', '--dataset=set', '--steps=20', '--members=2')
+try:
+  run('--policy=policy', '--dataset=nowhere')
+except SystemExit as ended:
+  print('code', ended.code)
+""")
+  assert ended.returncode == 0, ended.stderr
+  assert 'The policy is estimated at' in ended.stdout
+  assert 'code 2' in ended.stdout
   page = (tmp_path / 'evaluations' / 'policy-set' / 'evaluation.md').read_text()
   assert '40 episodes' in page
 
 
-def test_the_episodes_of_training_are_left_out(cli, tmp_path):
+def test_the_episodes_of_training_are_left_out(tmp_path):
   _export(tmp_path / 'policy', dataset='set', held_out=[0.25, 0])
   decisions.write(tmp_path / 'set', 40)
-  arguments = '--policy=policy', '--dataset=set', '--output=page', *_SHORT
-  code, _, err = cli(*arguments)
-  assert code == 0, err
-  assert '10 episodes' in (tmp_path / 'page' / 'evaluation.md').read_text()
+  found = evaluation_of_export.evaluate('policy', 'set', fit=_SHORT)
+  assert found.row('logged return').note == '10 episodes'
 
 
 def _table(tmp_path, **columns):
@@ -108,21 +106,21 @@ def _table(tmp_path, **columns):
 @pytest.mark.parametrize(
   'facts, arguments, problem',
   [
-    ({}, ['--dataset=nowhere'], 'no such data set'),
-    ({}, ['--policy=nowhere', '--dataset=set'], 'no exported policy'),
-    ({}, ['--dataset=set', '--held_out_share=0.7'], 'held_out_share'),
-    ({}, ['--dataset=set', '--gamma=1'], 'gamma'),
-    ({'dataset': 'set'}, ['--dataset=set'], 'trained on all episodes'),
+    ({}, {'dataset': 'nowhere'}, 'no such data set'),
+    ({}, {'policy': 'nowhere'}, 'no exported policy'),
+    ({}, {'held_out_share': 0.7}, 'held_out_share'),
+    ({}, {'gamma': 1.0}, 'gamma'),
+    ({'dataset': 'set'}, {}, 'trained on all episodes'),
     (
       {'observation': {'type': 'Box', 'dtype': 'float32', 'shape': [3]}},
-      ['--dataset=log.csv'],
+      {'dataset': 'log.csv'},
       r'observation_shape \(3,\).* has \(2,\)',
     ),
-    ({}, ['--dataset=alike.csv'], 'rewards'),
-    ({}, ['--dataset=one.csv'], 'one episode'),
+    ({}, {'dataset': 'alike.csv'}, 'rewards'),
+    ({}, {'dataset': 'one.csv'}, 'one episode'),
   ],
 )
-def test_refusals(cli, tmp_path, facts, arguments, problem):
+def test_refusals(tmp_path, facts, arguments, problem):
   _export(tmp_path / 'policy', **facts)
   decisions.write(tmp_path / 'set', 10)
   _table(tmp_path, reward=0.0)
@@ -130,8 +128,7 @@ def test_refusals(cli, tmp_path, facts, arguments, problem):
   _table(tmp_path, episode=0)
   (tmp_path / 'log.csv').rename(tmp_path / 'one.csv')
   _table(tmp_path)
-  code, _, err = cli('--policy=policy', *arguments, *_SHORT)
-  assert code == 2
-  (line,) = (x for x in err.splitlines() if x.startswith('error: '))
-  assert re.search(problem, line), line
-  assert not (tmp_path / 'evaluations').exists()
+  arguments = {'policy': 'policy', 'dataset': 'set', 'fit': _SHORT} | arguments
+  with pytest.raises(ConfigError, match=problem) as caught:
+    evaluation_of_export.evaluate(**arguments)
+  assert len(str(caught.value).splitlines()) == 1
