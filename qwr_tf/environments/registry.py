@@ -5,6 +5,7 @@ import difflib
 import functools
 import importlib
 import re
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -195,7 +196,10 @@ def _errors_as_value_errors(name: str) -> Iterator[None]:
       f'unknown environment {name!r}; {_suggestion(name)}'
     ) from error
   except Exception as error:
-    if isinstance(error, ValueError) and faults.place(error) is None:
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    if (
+      isinstance(error, ValueError) and 'qwr_tf' in frame.f_globals['__name__']
+    ):
       raise  # One of this package's own, which names the fix.
     raise _fault(name, error) from error
 

@@ -85,6 +85,8 @@ def serve() -> None:
     try:
       request = cloudpickle.load(sys.stdin.buffer)
     except (EOFError, KeyboardInterrupt):
+      if env is not None:
+        env.close()
       return
     try:
       if env is None:

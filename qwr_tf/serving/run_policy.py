@@ -13,15 +13,20 @@ every episode. Exit codes: 0 done, 2 bad input, 1 anything else.
 
 import argparse
 import contextlib
+import functools
 import importlib
+import itertools
 import json
+import multiprocessing
 import os
 import pathlib
 import re
+import signal
 import statistics
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
+from concurrent import futures
 from typing import Any
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
@@ -49,6 +54,7 @@ class InputError(ValueError):
   """Something the caller can put right; says in one line what to change."""
 
 
+@functools.cache
 def _tensorflow():
   """Imports TensorFlow, which writes lines before it reads its log level."""
   stderr = os.dup(2)
@@ -105,6 +111,58 @@ class Policy:
       name: _tensorflow().constant(x[np.newaxis], inputs[name].dtype)
       for name, x in entries.items()
     }
+
+
+_policy = functools.cache(Policy)
+
+
+@functools.cache
+def _sampler(path: pathlib.Path, seed: int, number: int) -> 'Act':
+  return _policy(path).sampler(seed)
+
+
+def _metadata_of(path: pathlib.Path) -> dict[str, Any]:
+  return _policy(path).metadata
+
+
+def _mode(path: pathlib.Path, observation: Any) -> np.ndarray:
+  return _policy(path).mode(observation)
+
+
+def _sample(
+  path: pathlib.Path, seed: int, number: int, observation: Any
+) -> np.ndarray:
+  return _sampler(path, seed, number)(observation)
+
+
+class RemotePolicy:
+  """A `Policy` in a process of its own.
+
+  MuJoCo draws without a GPU by means of an LLVM that crashes beside
+  TensorFlow's, so that a process can do one or the other.
+  """
+
+  def __init__(self, path: pathlib.Path):
+    """As `Policy`."""
+    self._pool = futures.ProcessPoolExecutor(
+      1,
+      multiprocessing.get_context('spawn'),
+      signal.signal,
+      (signal.SIGINT, signal.SIG_IGN),
+    )
+    self._path, self._numbers = path, itertools.count()
+    self.metadata = self._call(_metadata_of)
+
+  def mode(self, observation: Any) -> np.ndarray:
+    """As of `Policy`."""
+    return self._call(_mode, observation)
+
+  def sampler(self, seed: int) -> Callable[[Any], np.ndarray]:
+    """As of `Policy`."""
+    return functools.partial(self._call, _sample, seed, next(self._numbers))
+
+  def _call(self, function: Callable[..., Any], *args: Any) -> Any:
+    return self._pool.submit(function, self._path, *args).result()
 
 
 def _entries(observation: Any, path: str) -> Iterator[tuple[str, np.ndarray]]:
@@ -432,7 +490,7 @@ def main() -> None:
   flags = _arguments()
   if sys.platform == 'linux' and not os.environ.get('DISPLAY'):
     os.environ.setdefault('MUJOCO_GL', 'egl')  # Draws without a display.
-  policy = Policy(flags.policy)
+  policy = (RemotePolicy if flags.video else Policy)(flags.policy)
 
   def act() -> Act:
     return policy.sampler(flags.seed) if flags.sample else policy.mode
@@ -444,8 +502,10 @@ def main() -> None:
 
   env, limit = environment(None), flags.max_episode_steps
   if flags.video:  # First, as this is what may not work.
-    shown = environment('rgb_array')
-    with video(flags.video, policy.metadata['render_fps']) as show:
+    with (
+      contextlib.closing(environment('rgb_array')) as shown,
+      video(flags.video, policy.metadata['render_fps']) as show,
+    ):
       next(returns(shown, act(), 1, flags.seed, show, limit))
     print(f'video   {flags.video}')
   totals = []
