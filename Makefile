@@ -27,7 +27,7 @@ SMOKE := $(patsubst %,tests/%,ops networks config replay serving) \
 
 LINTED := setup.py $(wildcard qwr_tf export tests benchmarks examples)
 
-.PHONY: help setup train test test-fast test-numerics test-smoke format lint
+.PHONY: help setup train test test-fast test-numerics test-smoke audit format lint
 
 help:
 	@echo 'make setup                      environment only (.venv)'
@@ -36,6 +36,7 @@ help:
 	@echo 'make test-fast                  set-up, then all but the slow tests'
 	@echo 'make test-numerics              set-up, then numbers on other kernels'
 	@echo 'make STACK=reverb test-smoke    the older stack: its set-up, a sample'
+	@echo 'make audit                      known vulnerabilities of the locks'
 	@echo 'make format                     rewrite the files to the style'
 	@echo 'make lint                       set-up, format check, lint, types'
 
@@ -71,6 +72,11 @@ test-smoke: setup
 	@echo "== a sample of the tests, $$($(PYTHON_BIN) -V)"
 	@$(ONE_THREAD) $(PYTEST) -m 'not slow' $(SMOKE)
 	@$(ONE_THREAD) $(PYTEST) tests/distributed tests/old_stack_test.py
+
+# Asks PyPI's database of vulnerabilities about both locks; needs the network.
+audit: setup
+	@for lock in lock-py31*.txt; do echo "== $$lock"; sed 's/ *;.*//' $$lock | \
+	  $(BIN)/uvx pip-audit --no-deps --disable-pip -r /dev/stdin || exit; done
 
 # As without oneDNN, and as on processors without AVX-512. TensorFlow asks the
 # processor, not oneDNN, whether oneDNN can do bfloat16: no such test there.

@@ -583,7 +583,7 @@ def test_another_environment_has_its_own_limit():
 
 def test_each_sample_has_a_seed_of_its_own():
   policy = run_policy.Policy.__new__(run_policy.Policy)
-  policy._batch = lambda observation: observation
+  policy._batch = lambda observation: {'observation': observation}
   pairs = []
 
   def sample(observation, seed):
