@@ -42,6 +42,13 @@ _VECTOR = tensor_spec.TensorSpec([5], tf.float32, 'observation')
 _IMAGE = tensor_spec.TensorSpec([84, 84, 4], tf.uint8, 'observation')
 _DISCRETE = tensor_spec.BoundedTensorSpec([], tf.int32, 0, 3, 'action')
 _CONTINUOUS = tensor_spec.BoundedTensorSpec([2], tf.float32, -1, 1, 'action')
+# Of every kind; whole numbers are below 4.
+_ENTRIES = {
+  'camera': tensor_spec.TensorSpec([10, 10, 3], tf.uint8),
+  'color': tensor_spec.BoundedTensorSpec([], tf.int32, 0, 3),
+  'joints': tensor_spec.TensorSpec([5], tf.float32),
+}
+_COMBINED = tensor_spec.BoundedTensorSpec([2], tf.int32, 0, 3, 'action')
 _LSE = functools.partial(
   backups.log_sum_exp_backup,
   # One scale for the whole minibatch: it is made of all replicas' values.
@@ -72,6 +79,15 @@ CASES = {
     qwr_agent.QwrAgent,
     _IMAGE,
     _DISCRETE,
+    networks.GatedQNetwork,
+    exact_reuse.ExactReuse,
+    16,
+    {'horizon': 1},
+  ),
+  'entries': (
+    qwr_agent.QwrAgent,
+    _ENTRIES,
+    _COMBINED,
     networks.GatedQNetwork,
     exact_reuse.ExactReuse,
     16,
@@ -140,7 +156,7 @@ def fill(table, agent, rows: int, seed: int = 0) -> None:
   table.append(
     trajectory.Trajectory(
       step_type=tf.constant(step_types[:-1]),
-      observation=random(spec.observation),
+      observation=tf.nest.map_structure(random, spec.observation),
       action=random(spec.action),
       policy_info=tf.nest.map_structure(random, spec.policy_info),
       next_step_type=tf.constant(step_types[1:]),

@@ -225,3 +225,36 @@ def test_observations_that_are_no_images_are_refused():
   spec = _spec(tf.float32, (17,))
   with pytest.raises(ValueError, match='leave single_frames off'):
     replay_table.ReplayTable(spec, 10, single_frames=True)
+
+
+def test_images_beside_others_are_kept_as_frames():
+  rng = np.random.default_rng(3)
+  entries = {
+    'camera': tf.TensorSpec((3, 2, _STACK), tf.uint8),
+    'number': tf.TensorSpec([], tf.float32),
+    'picture': tf.TensorSpec((3, 2, 1), tf.uint8),
+  }
+  spec = _spec()._replace(observation=entries)
+
+  def rows(piece):
+    whole = _trajectory(piece)
+    observation = {
+      'camera': whole.observation,
+      'number': tf.cast(whole.action, tf.float32),
+      'picture': whole.observation[..., -1:],
+    }
+    return whole._replace(observation=observation)
+
+  frames = replay_table.ReplayTable(spec, 20, single_frames=True)
+  whole = replay_table.ReplayTable(spec, 1000)
+  sizes = [v.shape.num_elements() for v in frames.variables]
+  assert max(sizes) == frames.num_slots * 3 * 2
+  for piece in _pieces(rng, _stream(rng, 60, 5.0, 0.0), largest=9):
+    frames.append(rows(piece))
+    whole.append(rows(piece))
+  starts = tf.constant(_starts(frames))
+  tf.nest.map_structure(
+    np.testing.assert_array_equal,
+    frames.gather(starts, 3),
+    whole.gather(starts, 3),
+  )
