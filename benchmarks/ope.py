@@ -38,6 +38,7 @@ from qwr_tf.config import command
 from qwr_tf.config import gin_files
 from qwr_tf.evaluation import report
 from qwr_tf.runs import atomic_files
+from qwr_tf.runs import provenance
 from qwr_tf.serving import saved_policy
 from qwr_tf.training import experiment
 from qwr_tf.training import training_command
@@ -247,6 +248,7 @@ def _evaluate(environment: str) -> None:
       fit=evaluation.Fit(steps=_STEPS.value, members=_MEMBERS.value),
     )
     row = {
+      'commit': provenance.commit(),
       'environment': environment,
       'data': _DATA,
       'policy': name,

@@ -172,6 +172,7 @@ class DataSet:
     reward_fn: Callable[[np.ndarray], np.ndarray] = lambda rewards: rewards,
     timeout_is_terminal: bool = False,
     keep: splits.Keep | None = None,
+    as_logged: bool = False,
   ) -> Summary:
     """Appends the steps to an empty table, and closes the file.
 
@@ -190,6 +191,8 @@ class DataSet:
       timeout_is_terminal: whether a time limit is a terminal state, from which
         nothing is bootstrapped. The end of the data never is.
       keep: selects episodes by number; None: all.
+      as_logged: whether actions stay as the bounds clipped them, and mu is made
+        of them; for evaluations, whose policies are clipped as well.
 
     Raises:
       ValueError: in one line with file, episode and field, if the data do not
@@ -198,7 +201,7 @@ class DataSet:
     if keep is None:
       self._check_room(table)
     spec = table.data_spec
-    recorded = self._recorded(spec)
+    recorded = set() if as_logged else self._recorded(spec)
     fields = self._fields(spec, action_bounds, recorded)
     returns = steps.EpisodeReturns()
     spread = {name: environments.Float32Spread() for name in fields.observation}

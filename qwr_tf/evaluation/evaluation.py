@@ -77,7 +77,11 @@ def evaluate(
     )
     model.allocate(len(logged.terminal))
     open_data().fill(
-      model.table, bounds, normalizer=model.normalizer, keep=keep
+      model.table,
+      bounds,
+      normalizer=model.normalizer,
+      keep=keep,
+      as_logged=True,
     )
     model.prepare()
     model.fit_ensemble(progress)

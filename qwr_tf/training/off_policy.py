@@ -74,6 +74,7 @@ class OffPolicyEvaluator:
       bounds,
       normalizer=self._model.normalizer,
       keep=keep,
+      as_logged=True,
     )
     self._model.prepare()
 

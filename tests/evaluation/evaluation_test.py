@@ -151,6 +151,21 @@ def test_a_policy_of_other_spaces(discrete):
               decisions.CONTINUOUS)  # fmt: skip
 
 
+def test_critics_learn_of_actions_as_the_bounds_clipped_them(tmp_path):
+  path = decisions.write(
+    tmp_path / 'set', 20, decisions.CONTINUOUS, slope=1.0,
+    params={'loc': np.full([4, 1], 0.9), 'scale_diag': np.full([4, 1], 0.4)},
+  )  # fmt: skip
+  spaces = decisions.spaces(decisions.CONTINUOUS)
+  policy = decisions.policy(1.0, decisions.CONTINUOUS)
+  model = fitted_q.FittedQ(policy, spaces.time_step_spec, spaces.action_spec)
+  model.allocate(100)
+  data = decisions.opener(path)()
+  data.fill(model.table, spaces.action_bounds, as_logged=True)
+  actions = np.abs(model.table.read(*model.table.row_range()).action)
+  assert actions.max() == 1.0
+
+
 def test_log_probs_of_clipped_gaussians():
   params = {'loc': np.array([[0.5, 0.0]]), 'scale_diag': np.array([[0.5, 1.0]])}
   logs = policies.log_probs(params, np.array([[1.0, 0.3]]))
