@@ -13,6 +13,9 @@ table with fake collectors, which send the same segments again and again.
 counts the interactions that were made and those the learner counted.
 """
 
+from qwr_tf.config import startup  # noqa: F401, before TensorFlow.
+
+# isort: split
 import csv
 import json
 import os
@@ -36,6 +39,7 @@ from qwr_tf.acting import collect
 from qwr_tf.acting import segments
 from qwr_tf.config import gin_files
 from qwr_tf.distributed import cluster
+from qwr_tf.distributed import ray_flags
 from qwr_tf.distributed import tasks
 from qwr_tf.replay import ReplayTable
 from qwr_tf.runs import provenance
@@ -52,7 +56,6 @@ _SEED = flags.DEFINE_integer('seed', 0, 'Of --what=score.')
 _COUNTS = flags.DEFINE_list('counts', ['1', '4'], 'Collectors.')
 _INTERACTIONS = flags.DEFINE_integer('interactions', 20_000, 'Of a run.')
 _STEPS = flags.DEFINE_integer('steps', 1000, 'Per 1000 interactions, each.')
-_ASYNCHRONOUS = flags.DEFINE_bool('asynchronous', False, 'Of Ray.')
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _COUNTED = 'benchmarks.counted_environment:CountedHalfCheetah-v4'
@@ -111,7 +114,10 @@ def _rows(folder: pathlib.Path) -> list[dict[str, str]]:
 
 
 def _launch(count: int) -> list[str]:
-  return [f'--collectors={count}', f'--asynchronous={_ASYNCHRONOUS.value}']
+  return [
+    f'--collectors={count}',
+    f'--asynchronous={ray_flags.ASYNCHRONOUS.value}',
+  ]
 
 
 def _speed() -> None:

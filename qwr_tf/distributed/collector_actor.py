@@ -1,5 +1,8 @@
 """The collector: an actor that acts with the weights it is called with."""
 
+from qwr_tf.config import startup  # noqa: F401, before TensorFlow.
+
+# isort: split
 import threading
 import time
 from collections.abc import Mapping, Sequence
