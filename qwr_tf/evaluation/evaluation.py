@@ -65,7 +65,13 @@ def evaluate(
   """
   if not 0.0 <= gamma < 1.0:
     raise ConfigError(f'gamma must be at least 0 and below 1, not {gamma}.')
-  bounds = spaces.action_bounds
+  bounds, action_spec = spaces.action_bounds, spaces.action_spec
+  is_combined = action_spec.dtype.is_integer and action_spec.shape.rank > 0
+  if tf.nest.is_nested(spaces.time_step_spec.observation) or is_combined:
+    raise ConfigError(
+      f'{policy.name}: evaluations are of policies whose observation is one '
+      'array and whose action is a Discrete or a Box; play it (qwr_tf.play).'
+    )
   model = fitted_q.FittedQ(
     policy, spaces.time_step_spec, spaces.action_spec, gamma=gamma, fit=fit
   )

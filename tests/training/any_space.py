@@ -45,6 +45,8 @@ KINDS = {
     spaces.Tuple([spaces.Discrete(4), spaces.MultiBinary(3), _VECTOR]),
     spaces.Discrete(2),
   ),
+  # With load_environment.action_bounds.
+  'half-bounded': (_VECTOR, spaces.Box(np.array([0.0, -np.inf]), np.inf)),
   'image': (_IMAGE, spaces.Discrete(2)),
   'image and vector': (
     spaces.Dict({'camera': _IMAGE, 'joints': _VECTOR}),

@@ -58,6 +58,8 @@ def _eagerly():
 
 def _build(kind, *bindings):
   small = [*_SMALL, f"load_environment.kind = '{kind}'", *bindings]
+  if kind == 'half-bounded':
+    small.append('load_environment.action_bounds = (-1.0, 2.0)')
   gin_files.parse(['mujoco_100k.gin'], small)
   return experiment.build(experiment.settings(), seed=0)
 
