@@ -9,7 +9,9 @@ import gymnasium
 import numpy as np
 
 from qwr_tf import environments
+from qwr_tf.config.errors import ConfigError
 
+_LOCAL = 'local/'
 _objects: dict[str, Any] = {}  # By id in gymnasium's registry.
 
 
@@ -22,7 +24,7 @@ def environment(env: str | gymnasium.Env | Callable) -> dict[str, Any]:
       MyEnv()`. Training and evaluation each make their own.
 
   Raises:
-    ValueError: for an object that cannot be made again.
+    ConfigError: for an object that cannot be made again.
   """
   if isinstance(env, str):
     return {'run.environment': env}
@@ -30,9 +32,9 @@ def environment(env: str | gymnasium.Env | Callable) -> dict[str, Any]:
     bindings = _of_spec(env.spec)
     if bindings is not None:
       return bindings
-    raise ValueError(
+    raise ConfigError(
       f'{env} cannot be made again, which evaluations need; give a function '
-      'that makes it, such as `lambda: MyEnv()`, or its id'
+      'that makes it, such as `lambda: MyEnv()`, or its id.'
     )
   return {'run.environment': _registered(env)}
 
@@ -65,12 +67,23 @@ def _registered(make: Callable) -> str:
   """An id for a function that makes environments, the same for the same one."""
   name = getattr(make, '__name__', type(make).__name__).strip('<>')
   for number in itertools.count():
-    env_id = f'local/{name}-v{number}'
+    env_id = f'{_LOCAL}{name}-v{number}'
     if _objects.setdefault(env_id, make) is make:
       break
+  register(env_id, make)
+  return env_id
+
+
+def register(env_id: str, make: Callable) -> None:
+  """Lets an id of `environment` stand for a function.
+
+  Raises:
+    ConfigError: for an id that is none of these.
+  """
+  if not env_id.startswith(_LOCAL):
+    raise ConfigError(f'{env_id} is an id of its own; leave env out.')
   gymnasium.registry.pop(env_id, None)
   gymnasium.register(env_id, entry_point=make)
-  return env_id
 
 
 def no_simulator(data: Mapping[str, np.ndarray]) -> dict[str, Any]:

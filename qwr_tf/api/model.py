@@ -90,10 +90,7 @@ class QWR:
       dataset = _written(dataset, self.folder)
     if dataset is not None:
       values['run.dataset'] = str(dataset)
-    try:
-      values |= arguments.environment(env) if env is not None else {}
-    except ValueError as error:
-      raise ConfigError(str(error)) from error
+    values |= arguments.environment(env) if env is not None else {}
     values |= bindings or {}
     with self._state.entered():
       self._parse(files, values)
@@ -108,7 +105,7 @@ class QWR:
 
   def _parse(self, files: Sequence[str], values: Mapping[str, Any]) -> None:
     self._bindings = [f'{k} = {_text(v)}' for k, v in values.items()]
-    self._config = gin_files.parse(files, self._bindings)
+    self._config = experiment.configuration(files, self._bindings)
 
   def _forget(self) -> None:
     """Begins without an agent, a run and environments."""
@@ -120,12 +117,17 @@ class QWR:
 
   @classmethod
   def load(
-    cls, folder: str | pathlib.Path, *, trusted: Sequence[str] = ()
+    cls,
+    folder: str | pathlib.Path,
+    env: Callable | None = None,
+    *,
+    trusted: Sequence[str] = (),
   ) -> 'QWR':
     """The model of a run's folder, by `save` or by the command.
 
     Args:
       folder: of the run; `learn` goes on in it.
+      env: the function that makes its environment, where it has no id.
       trusted: modules that its run.json may import, as --trust_module.
 
     Raises:
@@ -135,6 +137,8 @@ class QWR:
     facts = run_json.required(path)
     source = path / run_json.NAME
     trust.check_environment(facts['environment'], source, trusted)
+    if env is not None:
+      arguments.register(facts['environment'], env)
     model = cls.__new__(cls)
     model._state = gin_state.GinState()
     with model._state.entered():

@@ -217,6 +217,17 @@ def test_environments_by_object_and_function():
     _model(MyEnv())
 
 
+def test_an_environment_without_an_id_is_given_to_load():
+  model = _model(MyEnv, folder='mine')
+  model.learn(20, progress_bar=False)
+  gymnasium.registry.pop(run_json.read(model.folder)['environment'])
+  again = qwr_tf.QWR.load('mine', MyEnv)
+  assert again.learn(40, progress_bar=False).metrics['interactions'] == 40
+  _model('CartPole-v1', folder='other').learn(20, progress_bar=False)
+  with pytest.raises(ConfigError, match='CartPole-v1'):
+    qwr_tf.QWR.load('other', MyEnv)
+
+
 def test_a_name_that_several_settings_have_is_told():
   with pytest.raises(ConfigError, match='critic/mlp_torso.units'):
     _model(units=(4,))
