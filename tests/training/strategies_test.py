@@ -66,7 +66,8 @@ def test_a_run_on_two_replicas_from_logged_data_ends_with_a_policy(tmp_path):
   assert run.returncode == 0, run.stderr
   assert 'score' in run.stdout
   # The progress bar counts what progresses.
-  assert ' iterations/s' in run.stderr and ' interactions/s' in run.stderr
+  assert ' of 1 iterations' in run.stderr
+  assert ' of 40 interactions' in run.stderr
   assert (tmp_path / 'run/policy/1/saved_model.pb').exists()
   facts = json.loads((tmp_path / 'run/run.json').read_text())
   assert facts['critic_steps'] == 9  # One iteration offline, two online.
