@@ -55,7 +55,7 @@ def _result(run):
 # The others are in benchmarks/replicas.py. AWAC's replicas draw actions of the
 # policy each for themselves: other numbers than one device's, so that only the
 # replicas can be compared.
-_EXACT = ['gaussian', 'images']
+_EXACT = ['gaussian', 'images', 'entries']
 _CASES = [*_EXACT, 'awac', 'stock', 'ops']
 
 
