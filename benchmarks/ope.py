@@ -6,9 +6,10 @@
 the second act. 2. Records whole episodes of several of the latter, mixed.
 3. Plays the policies for their true returns and evaluates them from the data:
 results/benchmarks/ope.csv. 4. Prints Spearman's correlation of FQE with the
-true return and the regret of the policy it chooses, and draws
-results/benchmarks/ope.png. Whatever is there already is kept. Where estimates
-rank badly, the column `doubts` must say so.
+true discounted return, which it estimates, and with the undiscounted one, and
+the regret of the policy it chooses: of all policies, and of those without
+doubts. Draws results/benchmarks/ope.png. Whatever is there already is kept.
+Where estimates rank badly, the column `doubts` must say so.
 """
 
 from qwr_tf.config import startup  # noqa: F401, before TensorFlow.
@@ -281,6 +282,27 @@ def _cell(value: Any) -> str:
   return f'{value:.5g}' if isinstance(value, float) else str(value)
 
 
+def _quality(rows: list[dict[str, str]]) -> str:
+  """Correlations, regret and coverage in words."""
+  if len(rows) < 3:
+    return f'{len(rows)} policies'
+  true, discounted, fqe, low, high = (
+    np.array([float(row[name]) for row in rows])
+    for name in (
+      'true_return', 'true_discounted', 'fqe', 'fqe_low', 'fqe_high',
+    )
+  )  # fmt: skip
+  rank, plain = (float(stats.spearmanr(fqe, x)[0]) for x in (discounted, true))
+  best, worst = discounted.max(), discounted.min()
+  regret = (best - discounted[np.argmax(fqe)]) / max(abs(best), 1e-9)
+  covered = np.mean((low <= discounted) & (discounted <= high))
+  return (
+    f'{len(rows)} policies worth {worst:.3g} to {best:.3g}, Spearman '
+    f'{rank:.2f} (undiscounted {plain:.2f}), regret {regret:.0%}, intervals '
+    f'cover {covered:.0%}'
+  )
+
+
 def _verdict(environments: list[str]) -> None:
   """Ranks and regrets, and the picture."""
   import matplotlib
@@ -292,37 +314,27 @@ def _verdict(environments: list[str]) -> None:
     1, len(environments), figsize=(3.6 * len(environments), 3.4),
     layout='constrained', squeeze=False,
   )  # fmt: skip
-  correlations = []
   for panel, environment in zip(axes[0], environments, strict=True):
     rows = [r for r in _rows() if r['environment'] == environment]
-    true, discounted, fqe, low, high = (
-      np.array([float(row[name]) for row in rows])
-      for name in (
-        'true_return', 'true_discounted', 'fqe', 'fqe_low', 'fqe_high',
+    trusted = [row for row in rows if not row['doubts']]
+    print(f'{environment:16}{_quality(rows)}')
+    print(f'{"  without doubts":16}{_quality(trusted)}')
+    for group, label, marker in (
+      (trusted, 'without doubts', 'o'),
+      ([row for row in rows if row['doubts']], 'with doubts', 'x'),
+    ):
+      true, fqe = (
+        np.array([float(row[name]) for row in group])
+        for name in ('true_discounted', 'fqe')
       )
-    )  # fmt: skip
-    rank = float(stats.spearmanr(fqe, true).statistic)
-    correlations.append(rank)
-    chosen = true[np.argmax(fqe)]
-    regret = (true.max() - chosen) / abs(true.max())
-    covered = np.mean((low <= discounted) & (discounted <= high))
-    doubted = sum(bool(row['doubts']) for row in rows)
-    print(
-      f'{environment:16}{len(rows)} policies, Spearman {rank:.2f}, regret '
-      f'{regret:.0%}, intervals cover {covered:.0%}, {doubted} doubted'
-    )
-    panel.errorbar(
-      discounted, fqe, yerr=[fqe - low, high - fqe], fmt='o', lw=0.7, ms=4
-    )
-    panel.axline((discounted[0],) * 2, slope=1, color='0.4', ls=':')
+      panel.plot(true, fqe, marker, label=label)
+    panel.axline((float(rows[0]['true_discounted']),) * 2, slope=1, color='0.4')
     panel.axhline(
-      float(rows[0]['data_discounted']), color='0.6', lw=0.8, label='data'
+      float(rows[0]['data_discounted']), color='0.6', ls=':', label='data'
     )
-    panel.set(
-      xlabel='true discounted return', title=f'{environment}, {rank:.2f}'
-    )
-  print(f'median Spearman {np.median(correlations):.2f}')
+    panel.set(xlabel='true discounted return', title=environment)
   axes[0, 0].set(ylabel='FQE')
+  axes[0, 0].legend(frameon=False)
   picture = pathlib.Path(_RESULTS.value).with_suffix('.png')
   with atomic_files.new_file(picture) as path:
     figure.savefig(path, dpi=150)
