@@ -69,7 +69,7 @@ class Collector:
       whole_episodes: whether a call goes on to the end of the episode.
       on_policy: whether the table holds the newest call's rows alone (RWR,
         AWR's ablation). Needs whole_episodes and capacity for any call.
-      update_normalizer: False if a learner in another process does it.
+      update_normalizer: False leaves it as it is.
       num_environments: stepped together, with one forward pass for all. Of use
         where a step of the simulator takes longer than one of the policy.
       vectorization_mode: of several environments, as in `gymnasium.make_vec`:

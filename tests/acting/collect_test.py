@@ -392,7 +392,7 @@ def test_the_normaliser_sees_what_the_table_takes_in_pieces():
   np.testing.assert_allclose(mean, np.mean([_EPISODE, _TIME], axis=1))
 
 
-def test_a_normaliser_that_a_learner_updates_is_left_alone():
+def test_a_normaliser_may_be_left_alone():
   setup = _Setup(env_steps=6, normalized=True, update_normalizer=False)
   setup.collector()
   mean, inverse = setup.agent.actor_network.normalizer.parameters
