@@ -96,7 +96,12 @@ def test_the_page(monkeypatch):
     def __init__(self, *args, bindings=None, **kwargs):
       super().__init__(*args, bindings={**_TINY, **(bindings or {})}, **kwargs)
 
-  offline = {'run.offline_iterations': 1, 'run.interactions': 0}
+  offline = {
+    'run.offline_iterations': 1,
+    'run.interactions': 0,
+    # No fitted Q evaluation, which takes minutes without compilation.
+    'DataSet.held_out_share': 0.0,
+  }
 
   class Page(Small):
     def __init__(self, *args, bindings=None, **kwargs):
