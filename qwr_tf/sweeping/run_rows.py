@@ -126,8 +126,8 @@ def _common(facts: Mapping[str, Any], experiment: str, name: str | None) -> Row:
   """The cells that all rows of a run share; unknown values stay empty."""
   versions = facts.get('versions') or {}
   cells = {name: versions.get(name) for name in _VERSIONS}
-  for name in ('preset', 'environment', 'seed', 'commit', 'dataset'):
-    cells[name] = facts.get(name)
+  for column in ('preset', 'environment', 'seed', 'commit', 'dataset'):
+    cells[column] = facts.get(column)
   cells |= {
     'experiment': experiment,
     'algorithm': name or algorithm(facts),
