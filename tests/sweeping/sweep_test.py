@@ -404,13 +404,6 @@ def test_the_gin_files_own_environment(tmp_path):
   assert job.environment == 'BitFlip-5'
 
 
-_NO_SIMULATOR = (
-  'run.interactions = 0',
-  'run.offline_iterations = 1',
-  "run.dataset = 'set'",
-)
-
-
 @pytest.mark.parametrize(
   ('envs', 'fields', 'message'),
   [
@@ -420,7 +413,6 @@ _NO_SIMULATOR = (
     ([], {'path': pathlib.Path('my runs.csv')}, "'my runs' is no name"),
     ([], {'bindings': ('QwrAgent.horizont=2',)}, 'horizont'),
     ([], {'gin_file': 'none.gin'}, 'not found'),
-    (['NoSimulator'], {'bindings': _NO_SIMULATOR}, 'no scores.*--select'),
   ],
 )
 def test_bad_plans(envs, fields, message, tmp_path):
