@@ -18,6 +18,7 @@ _REQUIRED = [
   'absl-py>=1,<3',
   'ale-py>=0.10.2',  # From this version on the ROMs are bundled.
   f'cloudpickle>=1.3; {_NEW}',  # TF-Agents
+  'dm-tree>=0.1.8,<0.2',
   'filelock>=3.20',
   'gin-config>=0.5,<0.6',
   f'gym-notices; {_NEW}',  # gym

@@ -85,8 +85,11 @@ def _last_layer(model):
 def invoke(interpreter, inputs: Mapping[str, np.ndarray]) -> None:
   """Runs a LiteRT model for inputs [B, ...] by name."""
   details = interpreter.get_input_details()
-  # 'serving_default_<input>:0'.
-  names = [x['name'].removeprefix('serving_default_')[:-2] for x in details]
+  # 'serving_default_<input>:0', or '<input>' of a model without signatures.
+  names = [
+    x['name'].removeprefix('serving_default_').removesuffix(':0')
+    for x in details
+  ]
   indices = {name: x['index'] for name, x in zip(names, details, strict=True)}
   for name, values in inputs.items():
     interpreter.resize_tensor_input(indices[name], values.shape)

@@ -184,7 +184,7 @@ def test_a_refit_is_closer_in_states_it_has_not_seen(tmp_path):
   rounded = int8_weights.with_int8_weights(exact)
   rng = np.random.default_rng(1)
   seen, others = rng.normal(size=[2, 1050, 10]).astype(np.float32)
-  refitted = last_layer.refit(rounded, exact, seen)
+  refitted = last_layer.refit(rounded, exact, {'observation': seen})
   assert len(refitted) == len(rounded)
   wanted, before, after = (
     _loaded(content, tmp_path / 'model')(others)
@@ -198,4 +198,4 @@ def test_a_last_layer_of_int8_stays_as_it_is(sizes):
   exact = _perceptron(*sizes)
   rounded = int8_weights.with_int8_weights(exact)
   seen = np.ones([5, sizes[0]], np.float32)
-  assert last_layer.refit(rounded, exact, seen) == rounded
+  assert last_layer.refit(rounded, exact, {'observation': seen}) == rounded
