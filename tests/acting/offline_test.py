@@ -138,6 +138,7 @@ def test_presets_run(cli, tmp_path, file):
       'run.offline_iterations=3',
       f'run.interactions={online}',
       "run.dataset='set'",
+      *(["run.environment='HalfCheetah-v4'"] if 'vector' in file else ()),
     ),
   )
   assert code == 0, err
@@ -437,7 +438,7 @@ def test_images_that_a_table_of_single_frames_would_change(tmp_path):
     acting_network=network, collect_data_spec=table.data_spec
   )
   with pytest.raises(ValueError, match='^set.*, observations: .* = False.$'):
-    offline.fill(data, table, agent, env)
+    offline.fill(data, table, agent, env, datasets.Split(0.0))
 
 
 def _discrete(observation):

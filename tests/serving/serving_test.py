@@ -448,7 +448,7 @@ def test_a_folder_without_a_run_is_bad_input(tmp_path):
 def test_a_run_without_a_checkpoint_is_bad_input(tmp_path):
   policies.make_run(tmp_path, 'bitflip.gin', environment='BitFlip-8')
   (tmp_path / 'checkpoints').rename(tmp_path / 'elsewhere')
-  with pytest.raises(ConfigError, match='finish the run first'):
+  with pytest.raises(ConfigError, match='no checkpoint'):
     serving.export_run(tmp_path, tmp_path / 'policy')
   assert not (tmp_path / 'policy').exists()
 
