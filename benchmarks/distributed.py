@@ -242,7 +242,7 @@ class _Rebuilt:
 
 
 def _intake() -> None:
-  """What the learner takes in, and what that costs it."""
+  """Rate and CPU time of the learner's intake of segments."""
   from qwr_tf.distributed import ray_source
 
   cluster.start_local(4)

@@ -46,7 +46,7 @@ from qwr_tf.training import training_command
 
 
 class _Task(NamedTuple):
-  """How policies of different quality are made.
+  """Training runs whose checkpoints are policies of different quality.
 
   Attributes:
     preset: gin file.

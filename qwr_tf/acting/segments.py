@@ -28,7 +28,7 @@ class Segment(NamedTuple):
 
 @dataclasses.dataclass
 class Experience:
-  """What a source delivers at once.
+  """Segments, interactions and returns of one call of a source.
 
   Attributes:
     segments: those of each environment in the order of time.
@@ -46,7 +46,7 @@ class Experience:
 
 
 class Source(Protocol):
-  """Where segments come from."""
+  """Protocol of a source of segments."""
 
   def collect(
     self, env_steps: int, check_fn: Callable[[int, int], None]

@@ -208,7 +208,7 @@ class VectorSource:
     return int(is_transition.sum())
 
   def _final_frame(self) -> tuple:
-    """Where episodes are cut, and final rows of those that just ended."""
+    """Cuts of unfinished episodes, and final rows of those that just ended."""
     now = self._time_step
     actions, params = self._act(now.observation, None)
     start = ts.restart(now.observation, batch_size=self._env.num_envs)

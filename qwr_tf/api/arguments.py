@@ -1,4 +1,4 @@
-"""What the constructor of a model takes, as names and gin bindings."""
+"""Keyword arguments of a model's constructor, and their gin bindings."""
 
 import ast
 import itertools

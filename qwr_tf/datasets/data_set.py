@@ -132,7 +132,7 @@ class DataSet:
     return self._source.metadata
 
   def spaces(self) -> dict[str, Any]:
-    """What the data set says of its spaces, as `NoSimulatorEnv` takes it.
+    """Spaces in the data set's metadata, as arguments of `NoSimulatorEnv`.
 
     Of a table without metadata: the shapes alone. {} of files that say nothing.
 

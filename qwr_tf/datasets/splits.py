@@ -29,7 +29,7 @@ class Split(NamedTuple):
   seed: int = 0
 
   def is_held_out(self, episode: int) -> bool:
-    """Whether an episode, counted from 0, is held out."""
+    """True for an episode, counted from 0, that is held out."""
     if not 0 < self.share < 1:
       return self.share >= 1
     size = round(1 / self.share)

@@ -110,7 +110,7 @@ def piece(chunk: Steps, first: int, end: int) -> Steps:
 
 
 def observation(fields: Fields, read: Callable[[columns.Field], Any]) -> Any:
-  """What `read` returns for the observation, or for each of its entries."""
+  """The result of `read` for the observation, or for each of its entries."""
   entries = {name: read(field) for name, field in fields.observation.items()}
   return entries.get('', entries)
 

@@ -36,7 +36,7 @@ _Batches = Callable[[int, list[str]], Iterator[dict[str, np.ndarray]]]
 
 @gin.configurable
 class TableColumns:
-  """What the columns of a table are called."""
+  """Names of the columns of a table."""
 
   def __init__(
     self,
@@ -150,7 +150,7 @@ class TableSource:
     return {steps_lib.PROBABILITY} if self._columns['probability'] else set()
 
   def shapes(self) -> dict[str, Any]:
-    """What the first rows say: `observation`, `action` arrays without rows."""
+    """Shapes and types in the first rows: arrays without rows, by name."""
     batch = next(self._arrays(1))
     return {kind: batch[kind][0] for kind in ('observation', 'action')}
 
@@ -237,14 +237,14 @@ class TableSource:
 
 
 class _Seen:
-  """Where episodes end, by their column; checks the order of the rows."""
+  """Finds the ends of episodes by their column; checks the order of rows."""
 
   def __init__(self, place: str):
     self._place = place
     self._before: set[Any] = set()
 
   def ends(self, batch, following, locate) -> np.ndarray:
-    """Whether a row is the last one of its episode, bool [n]."""
+    """True for rows that are the last of their episode, bool [n]."""
     count = len(batch['reward'])
     if 'episode' not in batch:
       return np.zeros(count, bool)

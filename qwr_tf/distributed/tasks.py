@@ -1,10 +1,10 @@
-"""What collectors are told; imported without TensorFlow."""
+"""Arguments of collectors; imported without TensorFlow."""
 
 from typing import NamedTuple
 
 
 class Task(NamedTuple):
-  """What all collectors of a run are made from.
+  """The arguments that all collectors of a run share.
 
   Attributes:
     config: text of gin's configuration.

@@ -1,4 +1,4 @@
-"""What a policy is worth, estimated from logged episodes."""
+"""Off-policy evaluation: a policy's value from logged episodes."""
 
 from qwr_tf.evaluation.evaluation import Spaces
 from qwr_tf.evaluation.evaluation import evaluate

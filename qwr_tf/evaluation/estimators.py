@@ -185,7 +185,7 @@ def bootstrap(
 
 
 def resample(episodes: int, rng: np.random.Generator) -> np.ndarray:
-  """How often each of E episodes is among E draws, int [E]."""
+  """Number of times each of E episodes is drawn in E draws, int [E]."""
   draws = rng.integers(episodes, size=episodes)
   return np.bincount(draws, minlength=episodes)
 

@@ -18,7 +18,7 @@ from qwr_tf.evaluation import report
 
 
 class Spaces(NamedTuple):
-  """What a policy observes and does.
+  """Specs of a policy's observations and actions.
 
   Attributes:
     time_step_spec: tensors.

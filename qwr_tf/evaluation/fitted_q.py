@@ -35,7 +35,7 @@ _WARM_UP_SHARE = 0.2  # Of the steps, on the returns that were logged.
 
 
 class Fit(NamedTuple):
-  """How critics are fitted.
+  """Settings of the fit.
 
   Attributes:
     steps: gradient steps of a member.

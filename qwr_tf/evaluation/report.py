@@ -40,7 +40,7 @@ class Row(NamedTuple):
 
 
 class Report(NamedTuple):
-  """What is known of a policy without a simulator.
+  """Estimates, diagnostics and doubts of one evaluation.
 
   Attributes:
     policy: its name.

@@ -241,7 +241,7 @@ class Actor(network.Network):
 
   @property
   def features(self) -> observations.Features:
-    """What the chain's first layer takes: its `vector`."""
+    """The input of the chain's first layer: `vector`."""
     return observations.Features(self.input_tensor_spec)
 
   def outputs(self, observation: tf.Tensor) -> tf.Tensor:

@@ -51,7 +51,7 @@ def num_combinations(action_spec: types.BoundedTensorSpec) -> int:
 
 
 def is_enumerable(action_spec: types.BoundedTensorSpec) -> bool:
-  """Whether `all_actions` lists them."""
+  """True for action specs that `all_actions` can list."""
   return tensor_spec.is_discrete(action_spec) and (
     not action_spec.shape.rank
     or num_combinations(action_spec) <= MAX_COMBINATIONS

@@ -75,7 +75,7 @@ class Features:
     return [image for image, _ in self.select(observation, _is_image)]
 
   def numbers(self, observation: Any, dtype: tf.DType = tf.float32) -> Any:
-    """What a normaliser takes: one entry itself, else a vector [..., n]."""
+    """Input of the normaliser: the only entry, or a vector [..., n] of all."""
     if not self._is_nested:
       return observation
     entries = self.select(observation, _is_number)

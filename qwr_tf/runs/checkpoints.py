@@ -74,7 +74,7 @@ def weights_of_run(root_dir: pathlib.Path, best: bool = False) -> pathlib.Path:
 
 
 def prefix(path: pathlib.Path) -> pathlib.Path:
-  """Where TensorFlow reads the agent of a folder of weights."""
+  """Path prefix of the agent's tensors in a folder of weights."""
   alone = path / 'agent'
   return alone if alone.with_suffix('.index').is_file() else path / _TENSORS
 

@@ -96,7 +96,7 @@ class SavedPolicy:
     return outputs['action'].numpy()
 
   def spaces(self) -> evaluation.Spaces:
-    """What the policy observes and does.
+    """Specs of the policy's observations and actions.
 
     Raises:
       ConfigError: if metadata.json does not say it.

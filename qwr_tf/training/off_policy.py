@@ -1,4 +1,4 @@
-"""What takes the place of a simulator: evaluation on episodes held out."""
+"""Off-policy evaluation of runs without a simulator, on episodes held out."""
 
 import functools
 

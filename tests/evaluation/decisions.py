@@ -52,7 +52,9 @@ def write(
   def episode():
     observations = rng.normal(size=[STEPS + 1, 2]).astype(np.float32)
     mu = policy(slope, action).distribution(tf.constant(observations))
-    actions = mu.sample(seed=int(rng.integers(2**31))).numpy()
+    # A stateless seed: the log does not depend on TensorFlow's global seed.
+    seed = rng.integers(2**31, size=2).astype(np.int32)
+    actions = mu.sample(seed=seed).numpy()
     context = observations[:, 0]
     if action is DISCRETE:
       recorded = {'logits': mu.logits.numpy()}

@@ -28,6 +28,13 @@ def _evaluate(path, policy, action=decisions.DISCRETE, **kwargs):
   )
 
 
+def _continuous_truth(slope: float) -> float:
+  """Discounted return of a continuous policy: E|a - context / 2| per step."""
+  context, noise = np.random.default_rng(5).normal(size=[2, 100_000])
+  actions = np.clip(slope * context + decisions.SCALE * noise, -1.0, 1.0)
+  return -np.mean(np.abs(actions - 0.5 * context)) * (1 + 0.9 + 0.9**2)
+
+
 def _truth(slope: float) -> float:
   """Discounted return of a discrete policy: P(right action) per step."""
   context = np.abs(np.random.default_rng(5).normal(size=100_000))
@@ -84,8 +91,11 @@ def test_continuous_actions(tmp_path):
     for s in (0.5, -0.5)
   )  # fmt: skip
   # 300 steps leave FQE some way from its fixed point: the order alone.
-  for name in (report.FQE, report.DR):
-    assert good.row(name).value > bad.row(name).value
+  assert good.row(report.FQE).value > bad.row(report.FQE).value
+  for found, slope in ((good, 0.5), (bad, -0.5)):
+    estimate = found.row(report.DR)
+    margin = estimate.high - estimate.low  # Four standard errors or so.
+    assert abs(estimate.value - _continuous_truth(slope)) < margin
 
 
 def _read(path, policy, action=decisions.DISCRETE):
