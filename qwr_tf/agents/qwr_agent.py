@@ -223,6 +223,10 @@ class QwrAgent(tf_agent.TFAgent):
     """
     if horizon < 1:
       raise ValueError(f'horizon must be 1 or more, not {horizon}.')
+    if getattr(critic_network, 'joint_batch', False) and horizon > 1:
+      raise ValueError(
+        f'A critic with BatchNorm needs horizon 1, not {horizon}.'
+      )
     tf.Module.__init__(self, name=name)
     default_actions = slots.default(action_spec)
     self.gamma = gamma
@@ -301,10 +305,19 @@ class QwrAgent(tf_agent.TFAgent):
     Returns:
       Scalars by name.
     """
-    if td_targets is None:  # Lines 12-13
-      td_targets = self.td_targets(experience, seed, q_vectors)[:, 0]
     steps = returns.first_steps(experience)
     mask = returns.transition_mask(steps)
+    if self._critic_network.joint_batch:
+      if q_vectors is not None or td_targets is not None:
+        raise ValueError(
+          'A critic with BatchNorm makes its own targets; use '
+          'iterate.minibatches_fn = @PerMinibatch.'
+        )
+      next_steps = returns.next_steps(experience)
+      actions = self._backup_actions(self.states(next_steps, seed))  # Line 12
+      return self._step_critic(mask, experience, actions, seed, weights)
+    if td_targets is None:  # Lines 12-13
+      td_targets = self.td_targets(experience, seed, q_vectors)[:, 0]
     return self._step_critic(mask, steps, td_targets, weights)  # Line 14
 
   def td_targets(
@@ -320,11 +333,17 @@ class QwrAgent(tf_agent.TFAgent):
       q_vectors=q_vectors,
       q_vectors_of=self._target_network,
     )
-    mask = returns.bootstrap_mask(experience)
+    batch = replicas.batch(returns.bootstrap_mask(experience))
+    return self._lambda_returns(experience, self.state_values(states, batch))
+
+  def _lambda_returns(
+    self, experience: trajectory.Trajectory, values: tf.Tensor
+  ) -> tf.Tensor:
+    """Line 13: targets [B, T] of the values of the next states [B, T]."""
     targets = returns.lambda_returns(
       experience.reward[:, :-1],
       self.gamma * experience.discount[:, :-1],
-      self.state_values(states, replicas.batch(mask)),
+      values,
       experience.is_last()[:, :-1],
       self.td_lambda,
       self._critic_network.representation.bellman,
@@ -348,9 +367,59 @@ class QwrAgent(tf_agent.TFAgent):
     weights: tf.Tensor | None = None,
   ) -> dict[str, tf.Tensor]:
     """Line 14 for steps [B], scalars by name; arguments of `critic_update`."""
-    representation = self._critic_network.representation
     taken = steps.action[tf.newaxis]
     outputs = self._critic_network.outputs(steps.observation, taken)  # [1, B]
+    return self._critic_errors(steps, outputs, td_targets, weights)
+
+  def joint_critic_loss(
+    self,
+    experience: trajectory.Trajectory,
+    actions: ActionSet,
+    seed: types.Seed,
+    weights: tf.Tensor | None = None,
+  ) -> dict[str, tf.Tensor]:
+    """Lines 13-14 in one forward pass over (s, a) and (s', a').
+
+    BatchNorm then normalises both with the same statistics, which makes a
+    target network superfluous (CrossQ, Bhatt et al. 2024).
+
+    Args:
+      experience: windows [B, 2].
+      actions: a', [n, B, 1].
+      seed: stateless seed, int [2].
+      weights: importance weight of each window, float [B].
+
+    Returns:
+      Scalars by name.
+    """
+    steps = returns.first_steps(experience)
+    next_steps = returns.next_steps(experience)
+    observation = tf.nest.map_structure(
+      lambda now, then: tf.concat([now, then[:, 0]], axis=0),
+      steps.observation,
+      next_steps.observation,
+    )  # [2 B]
+    n = tf.shape(actions.actions)[:1]
+    shape = tf.concat([n, tf.shape(steps.action)], axis=0)  # [n, B]
+    both = tf.concat(
+      [
+        tf.broadcast_to(steps.action, shape),
+        tf.broadcast_to(actions.actions[:, :, 0], shape),
+      ],
+      axis=1,
+    )  # [n, 2 B]
+    outputs, _ = self._critic_network((observation, both), training=True)
+    now, then = tf.split(outputs, 2, axis=1)
+    batch = replicas.batch(returns.bootstrap_mask(experience))
+    values = self._critic_network.representation.backup(
+      self._backup_fn, then[:, :, tf.newaxis], actions.log_weights, batch, seed
+    )  # [B, 1]
+    td_targets = self._lambda_returns(experience, values)[:, 0]
+    return self._critic_errors(steps, now[:1], td_targets, weights)
+
+  def _critic_errors(self, steps, outputs, td_targets, weights):
+    """Scalars by name for outputs [1, B] and targets [B]."""
+    representation = self._critic_network.representation
     errors = representation.losses(outputs, td_targets[tf.newaxis])[0]
     q_values = representation.values(outputs)[0]
     mask = returns.transition_mask(steps)
@@ -553,8 +622,10 @@ class QwrAgent(tf_agent.TFAgent):
 
   def _online_and_target_variables(self):
     """Variables of critic and actor, and of their targets."""
-    online = self._critic_network, self._actor_network
-    targets = self._target_network, self._target_actor
+    online, targets = [self._actor_network], [self._target_actor]
+    if self._target_network is not self._critic_network:
+      online.insert(0, self._critic_network)
+      targets.insert(0, self._target_network)
     return tuple(
       sum([list(n.trainable_variables) for n in networks], [])
       for networks in (online, targets)
@@ -569,7 +640,11 @@ class QwrAgent(tf_agent.TFAgent):
       )
     self._actor_network = actor_network
     self._critic_network = critic_network
-    self._target_network = critic_network.copy(name='TargetCritic')
+    self._target_network = (
+      critic_network
+      if critic_network.joint_batch
+      else critic_network.copy(name='TargetCritic')
+    )
     actor_network.create_variables(spec)
     critic_network.create_variables()
     self._target_network.create_variables()
@@ -588,7 +663,9 @@ class QwrAgent(tf_agent.TFAgent):
       self.train_step_counter if writes else None,
     )
     self._step_critic = replicas.GradientStep(
-      self.critic_loss,
+      self.joint_critic_loss
+      if self._critic_network.joint_batch
+      else self.critic_loss,
       'critic_loss',
       self._critic_network,
       self._critic_optimizer,

@@ -48,6 +48,9 @@ class Critic(network.Network):
   # True: the values are Q(s, a). False: V(s).
   is_action_value = True
 
+  # True: layers with BatchNorm, trained on s and s' in one batch.
+  joint_batch = False
+
   # The arithmetic on outputs, see `ops.returns`.
   representation = returns.Numbers()
 

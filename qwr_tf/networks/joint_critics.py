@@ -5,6 +5,7 @@ the state once; a linear layer of its features is added to a linear layer of
 each action, which equals a layer over both concatenated.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 
 import gin
@@ -18,46 +19,18 @@ from qwr_tf.networks import encoders
 from qwr_tf.networks import torsos
 from qwr_tf.ops import returns
 
-
-class MinibatchNorm(tf.keras.layers.Layer):
-  """BatchNorm with the statistics of the current batch, always.
-
-  Mean and deviation are over the first axis of [N, d], outside of training too,
-  so there are no running averages that lag behind: as CrossQ trains (Bhatt et
-  al. 2024). The output of a row depends on the other rows.
-  """
-
-  def __init__(self, epsilon: float = 1e-3):
-    """Creates the layer; epsilon is added to the variance."""
-    super().__init__()
-    self._epsilon = epsilon
-
-  def build(self, input_shape):
-    """Creates a factor and an offset for each feature."""
-    width = input_shape[-1:]
-    self.gamma = self.add_weight(name='gamma', shape=width, initializer='ones')
-    self.beta = self.add_weight(name='beta', shape=width, initializer='zeros')
-    super().build(input_shape)
-
-  def call(self, inputs: tf.Tensor) -> tf.Tensor:
-    """Zero mean and unit deviation over the rows; [N, d] to [N, d]."""
-    mean, variance = tf.nn.moments(inputs, axes=[0])
-    factor = self.gamma * tf.math.rsqrt(variance + self._epsilon)
-    return inputs * factor + (self.beta - mean * factor)
-
-  def compute_output_shape(self, input_shape):
-    """The input's shape."""
-    return input_shape
+_batch_norm = functools.partial(
+  tf.keras.layers.BatchNormalization, epsilon=1e-3, momentum=0.99
+)
 
 
 @gin.configurable
 def batch_norm_torso(
-  units: Sequence[torsos.Width] = (256, 256), input_norm: bool = True
+  units: Sequence[torsos.Width] = (256,), input_norm: bool = True
 ) -> tf.keras.Sequential:
-  """ReLU layers over flat observations, `MinibatchNorm` after each (CrossQ).
+  """ReLU layers over flat observations, BatchNorm after each (CrossQ).
 
-  For critics only: an actor plays one observation at a time. Use it with slots
-  that ask for values of whole minibatches.
+  For `JointQNetwork` with `batch_norm`.
 
   Args:
     units: width of each layer.
@@ -66,11 +39,25 @@ def batch_norm_torso(
   Returns:
     A stack of layers, float [N, d] -> float [N, units[-1]].
   """
-  layers: list[tf.keras.layers.Layer] = [MinibatchNorm()] if input_norm else []
+  layers: list[tf.keras.layers.Layer] = [_batch_norm()] if input_norm else []
   for width in units:
     layers.append(tf.keras.layers.Dense(width, activation='relu'))
-    layers.append(MinibatchNorm())
+    layers.append(_batch_norm())
   return tf.keras.Sequential(layers)
+
+
+class _Residual(tf.keras.layers.Layer):
+  """x + layers(x)."""
+
+  def __init__(self, layers: Sequence[tf.keras.layers.Layer]):
+    super().__init__()
+    self.stack = tf.keras.Sequential(layers)
+
+  def call(self, inputs: tf.Tensor) -> tf.Tensor:
+    return inputs + self.stack(inputs)
+
+  def compute_output_shape(self, input_shape):
+    return input_shape
 
 
 @gin.configurable
@@ -85,6 +72,8 @@ class JointQNetwork(critics.Critic):
     torso_fn: torsos.TorsoFn = torsos.mlp_torso,
     units: Sequence[torsos.Width] = (256, 256),
     layer_norm: bool = True,
+    batch_norm: bool = False,
+    residual: bool = False,
     clip_actions: bool = False,
     output_limit: PositiveFloat | None = None,
     value_scale: PositiveFloat = 1.0,
@@ -98,26 +87,46 @@ class JointQNetwork(critics.Critic):
       units: widths of the ReLU layers over state and action together. The
         first is the sum of the two linear ones.
       layer_norm: normalise the output of each of these after its ReLU.
+      batch_norm: likewise with BatchNorm; `QwrAgent` then trains the critic on
+        s and s' in one batch, without a target network. The batch's statistics
+        while the critic learns, running averages elsewhere.
+      residual: add its input to each layer but the first, and normalise the
+        last output with LayerNorm.
       clip_actions: clip continuous actions to the bounds +-1, as the
         environment does.
 
     Raises:
-      ValueError: if there are no units.
+      ValueError: if there are no units, or different ones with `residual`.
     """
     if not units:
       raise ValueError('JointQNetwork.units must have one width or more.')
+    if residual and len(set(units)) > 1:
+      raise ValueError(
+        f'JointQNetwork.residual needs units of one width, not {units}.'
+      )
     super().__init__((observation_spec, action_spec), state_spec=(), name=name)
     self.encoder = encoders.Encoder(observation_spec, torso_fn, normalizer)
     self.state_layer = tf.keras.layers.Dense(units[0])
     self.action_layer = critics.action_embedding(action_spec, units[0])
-    layers: list[tf.keras.layers.Layer] = [tf.keras.layers.ReLU()]
-    for i, width in enumerate(units):
-      if i:
-        layers.append(tf.keras.layers.Dense(width, activation='relu'))
-      if layer_norm:
-        layers.append(tf.keras.layers.LayerNormalization(epsilon=1e-5))
+    norms: list[Callable] = []
+    if layer_norm:
+      norms.append(
+        functools.partial(tf.keras.layers.LayerNormalization, epsilon=1e-5)
+      )
+    if batch_norm:
+      norms.append(_batch_norm)
+    layers: list = [tf.keras.layers.ReLU(), *(norm() for norm in norms)]
+    for width in units[1:]:
+      block = [
+        tf.keras.layers.Dense(width, activation='relu'),
+        *(norm() for norm in norms),
+      ]
+      layers.extend([_Residual(block)] if residual else block)
+    if residual:
+      layers.append(tf.keras.layers.LayerNormalization(epsilon=1e-5))
     self.joint_layers = tf.keras.Sequential(layers)
     self.head = critics.value_head(num_outputs, output_limit)
+    self.joint_batch = batch_norm
     self._clips = clip_actions and action_spec.dtype.is_floating
     self._num_outputs = num_outputs
     self.representation = returns.Numbers(value_scale)

@@ -35,34 +35,54 @@ def _inputs(action_spec):
   return observation, tf.constant(rng.normal(size=[4, 5, 2]), tf.float32)
 
 
-def test_minibatch_norm_by_hand():
-  # Columns 1, 3 and 2, 10: means 2 and 6, deviations 1 and 4.
-  layer = joint_critics.MinibatchNorm(epsilon=0.0)
-  rows = tf.constant([[1.0, 2.0], [3.0, 10.0]])
-  np.testing.assert_allclose(layer(rows), [[-1, -1], [1, 1]], rtol=1e-5)
-  layer.gamma.assign([2.0, 3.0])
-  layer.beta.assign([10.0, 0.0])
-  np.testing.assert_allclose(layer(rows), [[8, -3], [12, 3]], rtol=1e-5)
-
-
-def test_minibatch_norm_is_batch_norm_in_training():
-  rows = np.random.default_rng(0).normal(2, 3, [32, 4]).astype(np.float32)
-  keras = tf.keras.layers.BatchNormalization(epsilon=1e-3)
-  np.testing.assert_allclose(
-    joint_critics.MinibatchNorm()(rows), keras(rows, training=True), atol=1e-5
-  )
-
-
 def test_batch_norm_torso_ignores_scale_and_shift():
   torso = joint_critics.batch_norm_torso((6, 5))
   rows = np.random.default_rng(0).normal(size=[64, 3]).astype(np.float32)
-  before = torso(rows)
+  before = torso(rows, training=True)
   assert before.shape == [64, 5]
-  after = torso(rows * [100.0, 50.0, 80.0] + [7.0, -3.0, 0.0])
+  moved = rows * [100.0, 50.0, 80.0] + [7.0, -3.0, 0.0]
+  after = torso(moved.astype(np.float32), training=True)
   np.testing.assert_allclose(before, after, atol=5e-3)
   np.testing.assert_allclose(np.mean(before, axis=0), np.zeros(5), atol=1e-5)
   plain = joint_critics.batch_norm_torso((6,), input_norm=False)
   assert isinstance(plain.layers[0], tf.keras.layers.Dense)
+
+
+def test_batch_norm_is_of_the_batch_in_training_alone():
+  critic = _critic(_CONTINUOUS, layer_norm=False, batch_norm=True)
+  assert critic.joint_batch
+  observation, actions = _inputs(_CONTINUOUS)
+
+  def first_row(rows, training):
+    inputs = observation[:rows], actions[:1, :rows]
+    return critic(inputs, training=training)[0][0, 0]
+
+  # Running averages: a row's value does not depend on the other rows.
+  np.testing.assert_allclose(
+    first_row(5, False), first_row(2, False), rtol=1e-5
+  )
+  assert abs(first_row(5, True) - first_row(2, True)) > 1e-3
+  before = first_row(5, False)
+  for _ in range(1000):  # 0.99 ** 1000 of the first averages is left.
+    last = first_row(5, True)
+  assert abs(before - last) > 1e-3
+  # Keras' running variance is the unbiased one or the biased one of 5 rows.
+  np.testing.assert_allclose(first_row(5, False), last, rtol=0.3, atol=0.1)
+
+
+def test_residual_layers_add_their_input():
+  critic = _critic(_CONTINUOUS, units=(5, 5), layer_norm=False, residual=True)
+  observation, actions = _inputs(_CONTINUOUS)
+  sums = critic.state_layer(critic.encoder(observation))
+  sums = tf.nn.relu(sums + critic.action_layer(actions)).numpy()
+  kernel, bias, gamma, beta = critic.joint_layers.get_weights()
+  x = sums + np.maximum(sums @ kernel + bias, 0.0)
+  x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
+  expected = critic.head(x * gamma + beta)[..., 0]
+  values = critic.outputs(observation, actions)
+  np.testing.assert_allclose(values, expected, rtol=1e-3, atol=1e-3)
+  with pytest.raises(ValueError, match='JointQNetwork.residual'):
+    _critic(_CONTINUOUS, units=(5, 4), residual=True)
 
 
 @pytest.mark.parametrize('layer_norm', [False, True])

@@ -1,0 +1,190 @@
+"""Critics with BatchNorm: (s, a) and (s', a') in one forward pass (CrossQ)."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tf_agents.specs import tensor_spec
+from tf_agents.trajectories import time_step as ts
+from tf_agents.trajectories import trajectory
+
+from qwr_tf import networks
+from qwr_tf.agents import qwr_agent
+from qwr_tf.agents import slots
+from qwr_tf.ops import backups
+from qwr_tf.ops import returns
+from qwr_tf.runs import checkpoints
+
+_OBSERVATION = tensor_spec.TensorSpec([3], tf.float32, 'observation')
+_CONTINUOUS = tensor_spec.BoundedTensorSpec([2], tf.float32, -1, 1, 'action')
+_DISCRETE = tensor_spec.BoundedTensorSpec([], tf.int32, 0, 3, 'action')
+_MID, _LAST = 1, 2
+_BATCH = 6
+
+
+def _torso():
+  return tf.keras.Sequential([tf.keras.layers.Flatten()])
+
+
+def _agent(action_spec=_CONTINUOUS, twin=False, **kwargs):
+  tf.keras.utils.set_random_seed(1)
+
+  def critic(observation_spec, action_spec, normalizer=None):
+    return networks.JointQNetwork(
+      observation_spec,
+      action_spec,
+      torso_fn=_torso,
+      units=(4,),
+      layer_norm=False,
+      batch_norm=True,
+    )
+
+  if twin:
+    network = networks.TwinCritic(_OBSERVATION, action_spec, critic_fn=critic)
+  else:
+    network = critic(_OBSERVATION, action_spec)
+  sgd = tf.keras.optimizers.legacy.SGD
+  return qwr_agent.QwrAgent(
+    ts.time_step_spec(_OBSERVATION),
+    action_spec,
+    networks.ActorNetwork(_OBSERVATION, action_spec, torso_fn=_torso),
+    network,
+    actor_optimizer=sgd(0.1),
+    critic_optimizer=sgd(0.1),
+    train_step_counter=tf.Variable(0, dtype=tf.int64),
+    **{'horizon': 1, 'gamma': 0.9} | kwargs,
+  )
+
+
+def _windows(agent):
+  """[6, 2]; row 1 ends its episode, row 2 is cut there."""
+  rng = np.random.default_rng(0)
+  outer = [_BATCH, 2]
+  next_step_type = np.full(outer, _MID, np.int32)
+  next_step_type[1:3, 0] = _LAST
+  discount = np.ones(outer, np.float32)
+  discount[1, 0] = 0.0
+
+  def normal(spec):
+    return tf.constant(rng.normal(size=[*outer, *spec.shape]), tf.float32)
+
+  spec = agent.collect_data_spec
+  action = (
+    normal(spec.action)
+    if spec.action.dtype.is_floating
+    else tf.constant(rng.integers(0, 4, outer), tf.int32)
+  )
+  step_type = np.full(outer, _MID, np.int32)
+  step_type[1:3, 1] = _LAST
+  return trajectory.Trajectory(
+    step_type=tf.constant(step_type),
+    observation=normal(spec.observation),
+    action=action,
+    policy_info=tf.nest.map_structure(normal, spec.policy_info),
+    next_step_type=tf.constant(next_step_type),
+    reward=tf.constant(rng.normal(size=outer), tf.float32),
+    discount=tf.constant(discount),
+  )
+
+
+def _next_actions(agent, windows, seed):
+  states = agent.states(returns.next_steps(windows), seed)
+  return slots.sampled_target_policy_actions(states)
+
+
+def test_the_loss_by_numpy():
+  agent = _agent(backup_fn=backups.mean_backup)
+  windows, seed = _windows(agent), tf.constant([1, 2])
+  actions = _next_actions(agent, windows, seed)
+  loss = agent.joint_critic_loss(windows, actions, seed)
+  critic = agent.critic_network
+  kernel, bias = critic.state_layer.get_weights()
+  action_kernel, action_bias = critic.action_layer.get_weights()
+  head_kernel, head_bias = critic.head.get_weights()
+  states = np.concatenate(
+    [windows.observation[:, 0], windows.observation[:, 1]]
+  )
+  both = np.concatenate([windows.action[:, 0], actions.actions[0, :, 0]])
+  x = np.maximum(
+    states @ kernel + bias + both @ action_kernel + action_bias, 0.0
+  )
+  x = (x - x.mean(axis=0)) / np.sqrt(x.var(axis=0) + 1e-3)
+  q, next_q = np.split((x @ head_kernel + head_bias)[:, 0], 2)
+  discounts = 0.9 * windows.discount[:, 0].numpy()
+  errors = (q - (windows.reward[:, 0] + discounts * next_q)) ** 2
+  np.testing.assert_allclose(loss['critic_loss'], np.mean(errors), rtol=1e-4)
+  np.testing.assert_allclose(loss['q_mean'], np.mean(q), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('twin', [False, True])
+@pytest.mark.parametrize('num_actions', [1, 3])
+@pytest.mark.parametrize(
+  'backup_fn', [backups.mean_backup, backups.log_sum_exp_backup]
+)
+def test_without_batch_norm_it_is_the_loss_of_a_target_network(
+  twin, num_actions, backup_fn
+):
+  # Running averages instead of the batch's: rows do not see each other, and
+  # the target network is the critic.
+  def sample(states):
+    return slots.sampled_target_policy_actions(states, num_actions)
+
+  agent = _agent(twin=twin, backup_fn=backup_fn, backup_actions=sample)
+  windows, seed = _windows(agent), tf.constant([1, 2])
+  critic = agent.critic_network
+  layers = [m for m in critic.submodules if 'BatchNorm' in type(m).__name__]
+  assert len(layers) == (2 if twin else 1)
+  for layer in layers:
+    layer.trainable = False  # Keras then ignores `training`.
+  states = agent.states(returns.next_steps(windows), seed)
+  actions = sample(states)
+  with tf.GradientTape() as tape:
+    joint = agent.joint_critic_loss(windows, actions, seed)['critic_loss']
+  variables = critic.trainable_variables
+  joint_gradients = tape.gradient(joint, variables)
+  targets = agent.td_targets(windows, seed)[:, 0]
+  with tf.GradientTape() as tape:
+    steps = returns.first_steps(windows)
+    loss = agent.critic_loss(steps, targets)['critic_loss']
+  gradients = tape.gradient(loss, variables)
+  np.testing.assert_allclose(joint, loss, rtol=1e-5)
+  for one, other in zip(joint_gradients, gradients, strict=True):
+    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_a_step_moves_the_running_averages_and_a_checkpoint_has_them(tmp_path):
+  agent, other = _agent(twin=True), _agent(twin=True)
+  windows = _windows(agent)
+  assert agent.target_network is agent.critic_network
+  observation, action = windows.observation[:, 0], windows.action[:, 0]
+
+  def values(agent):
+    return agent.q_values(observation, action[tf.newaxis]).numpy()
+
+  before = values(agent)
+  for _ in range(3):
+    agent.train(windows)
+  assert np.all(values(agent) != before)
+  checkpoints.save(agent, tmp_path / 'checkpoint')
+  checkpoints.restore(other, tmp_path / 'checkpoint')
+  np.testing.assert_array_equal(values(other), values(agent))
+  losses = [a.train(windows).loss for a in (agent, other)]
+  np.testing.assert_array_equal(*losses)
+  # The loss alone changes nothing.
+  before = values(agent)
+  agent.loss(windows)
+  np.testing.assert_array_equal(values(agent), before)
+
+
+def test_discrete_actions():
+  agent = _agent(_DISCRETE)
+  assert np.isfinite(agent.train(_windows(agent)).loss)
+
+
+def test_it_looks_one_step_ahead_and_makes_its_own_targets():
+  with pytest.raises(ValueError, match='horizon 1'):
+    _agent(horizon=3)
+  agent = _agent()
+  with pytest.raises(ValueError, match='@PerMinibatch'):
+    agent.critic_update(
+      _windows(agent), tf.constant([1, 2]), td_targets=tf.zeros([_BATCH])
+    )
