@@ -2,7 +2,7 @@
 
 import ast
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import gymnasium
@@ -90,20 +90,42 @@ def no_simulator(data: Mapping[str, np.ndarray]) -> dict[str, Any]:
   """Bindings of an environment with the spaces of arrays.
 
   Args:
-    data: `observations` [N, ...] and `actions` [N, ...]: numbers from 0, or
-      vectors within ±1.
+    data: `observations` [N, ...], an array or a dictionary of them, and
+      `actions` [N, ...]: numbers from 0, or vectors within ±1.
   """
-  observations, actions = (
-    np.asarray(data[name]) for name in ('observations', 'actions')
-  )
-  bindings: dict[str, Any] = {
-    'run.environment': environments.NO_SIMULATOR,
-    'load_environment.observation_shape': observations.shape[1:],
+  actions = np.asarray(data['actions'])
+  bindings: dict[str, Any] = {}
+  boxes = {
+    path.partition('/')[2]: {
+      'type': 'Box',
+      'shape': values.shape[1:],
+      'dtype': 'uint8' if values.dtype == np.uint8 else 'float32',
+    }
+    for path, values in flat({'observations': data['observations']})
   }
-  if observations.dtype == np.uint8:
-    bindings['load_environment.observation_dtype'] = 'uint8'
-  if np.issubdtype(actions.dtype, np.integer):
-    bindings['load_environment.num_actions'] = int(actions.max()) + 1
+  bindings['observation_space'] = boxes.get('') or environments.dict_content(
+    boxes
+  )
+  if not np.issubdtype(actions.dtype, np.integer):
+    bindings['action_shape'] = actions.shape[1:]
+  elif actions.ndim == 1:
+    bindings['num_actions'] = int(actions.max()) + 1
   else:
-    bindings['load_environment.action_shape'] = actions.shape[1:]
-  return bindings
+    bindings['action_space'] = {
+      'type': 'MultiDiscrete',
+      'nvec': (actions.max(axis=0) + 1).tolist(),
+      'start': np.zeros_like(actions[0]).tolist(),
+    }
+  return {'run.environment': environments.NO_SIMULATOR} | {
+    f'load_environment.{name}': value for name, value in bindings.items()
+  }
+
+
+def flat(arrays: Mapping[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
+  """Yields arrays by path, such as `observations/goal`, of nested mappings."""
+  for name, values in arrays.items():
+    if isinstance(values, Mapping):
+      for path, inner in flat(values):
+        yield f'{name}/{path}', inner
+    else:
+      yield name, np.asarray(values)

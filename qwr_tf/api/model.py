@@ -13,6 +13,7 @@ import gin
 import h5py
 import numpy as np
 
+from qwr_tf import evaluation
 from qwr_tf import serving
 from qwr_tf.acting import evaluate
 from qwr_tf.acting import numpy_actor
@@ -27,6 +28,7 @@ from qwr_tf.runs import checkpoints
 from qwr_tf.runs import run_folder
 from qwr_tf.runs import run_json
 from qwr_tf.runs import run_lock
+from qwr_tf.serving import evaluation_of_export
 from qwr_tf.serving import trust
 from qwr_tf.training import experiment
 from qwr_tf.training import training_run
@@ -65,7 +67,8 @@ class QWR:
       seed: of everything random.
       folder: of the run, which goes on if it is there; None: a temporary one.
       dataset: logged steps to begin with: a path, as `run.dataset`, or arrays
-        `observations`, `actions`, `rewards`, `terminals` and `timeouts` [N].
+        `observations` (one, or a dictionary of them), `actions`, `rewards`,
+        `terminals` and `timeouts` [N].
       bindings: values by their full names in gin, such as
         {'critic/Adam.learning_rate': 1e-3}; '@name' refers to a function.
       **overrides: values by the last part of these names, such as gamma=0.9,
@@ -298,6 +301,30 @@ class QWR:
       returns = self._evaluator.returns(episodes, sampled=not deterministic)
     return statistics.fmean(returns), statistics.pstdev(returns)
 
+  def evaluate_off_policy(
+    self, dataset: str | Mapping[str, Any], **settings: Any
+  ) -> evaluation.Report:
+    """Estimates what the policy is worth from logged episodes alone.
+
+    Args:
+      dataset: a path, an id of Minari's store, or arrays by column (`episode`,
+        `observation`, `action`, `reward`, `terminal`, a row per step).
+      **settings: `mode_action`, `held_out_share`, `gamma`, `max_steps` and so
+        on, as of `evaluation_of_export.evaluate`.
+
+    Returns:
+      A report: `summary()`, `write(folder)`, and the numbers.
+
+    Raises:
+      ConfigError: in one line, if the data do not fit the policy, or the model
+        has learned from all of them.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+      policy = pathlib.Path(scratch, self.folder.name)
+      self.export(policy)
+      with self._entered():
+        return evaluation_of_export.evaluate(policy, dataset, **settings)
+
   def save(self, folder: str | pathlib.Path) -> pathlib.Path:
     """Copies the run's folder; `load` and the command go on from there.
 
@@ -412,6 +439,6 @@ def _written(arrays: Mapping[str, Any], folder: pathlib.Path) -> pathlib.Path:
   path.parent.mkdir(parents=True, exist_ok=True)
   with atomic_files.new_file(path) as temporary:
     with h5py.File(temporary, 'w') as file:
-      for name, values in arrays.items():
-        file[name] = np.asarray(values)
+      for name, values in arguments.flat(arrays):
+        file[name] = values
   return path

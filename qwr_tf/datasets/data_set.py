@@ -154,12 +154,23 @@ class DataSet:
   def _table_spaces(self) -> dict[str, Any]:
     if not isinstance(self._source, table_layout.TableSource):
       return {}
-    first = self._source.shapes()
-    arguments: dict[str, Any] = {
-      'observation_shape': tuple(np.shape(first['observation']) or (1,))
+    first = {k: np.asarray(x) for k, x in self._source.shapes().items()}
+    action = first.pop('action')
+    boxes = {
+      kind.partition('/')[2]: {
+        'type': 'Box',
+        'shape': x.shape or (1,),
+        'dtype': 'uint8' if x.dtype == np.uint8 else 'float32',
+      }
+      for kind, x in first.items()
     }
-    if np.asarray(first['action']).dtype.kind == 'f':
-      arguments['action_shape'] = tuple(np.shape(first['action']) or (1,))
+    arguments: dict[str, Any] = {}
+    if '' in boxes:
+      arguments['observation_shape'] = boxes['']['shape']
+    else:
+      arguments['observation_space'] = environments.dict_content(boxes)
+    if action.dtype.kind == 'f':
+      arguments['action_shape'] = action.shape or (1,)
     return arguments
 
   def fill(

@@ -30,6 +30,7 @@ FORMATS = {
 _SPACES = 'observation_space', 'action_space'
 
 _Names = str | Sequence[str]
+_NamesByEntry = _Names | Mapping[str, _Names]
 # (rows of a batch, columns) -> batches of arrays by column.
 _Batches = Callable[[int, list[str]], Iterator[dict[str, np.ndarray]]]
 
@@ -42,7 +43,7 @@ class TableColumns:
     self,
     episode: str = 'episode',
     step: str = 'step',
-    observation: _Names = 'observation',
+    observation: _NamesByEntry = 'observation',
     action: _Names = 'action',
     reward: str = 'reward',
     terminal: str = 'terminal',
@@ -59,8 +60,10 @@ class TableColumns:
       episode: whose values change between episodes. Without it episodes end at
         the flags.
       step: number or time in the episode, checked to grow; need not exist.
-      observation: a name or a list of columns.
-      action: likewise; one column of integers holds discrete actions.
+      observation: a name or a list of columns; of Dict and Tuple spaces one of
+        these for each entry, {'goal/place': ['x', 'y'], '_index_0': 'time'}.
+      action: a name or a list of columns; one column of integers holds discrete
+        actions.
       reward: of the action.
       terminal: whether the step ended in a terminal state. Without it every
         last step of an episode did.
@@ -70,12 +73,22 @@ class TableColumns:
         continuous; need not exist.
     """
     self.names: dict[str, _Names] = {
-      name: value for name, value in locals().items() if name != 'self'
+      name: value
+      for name, value in locals().items()
+      if name not in ('self', 'observation')
     }
+    if not isinstance(observation, Mapping):
+      observation = {'': observation}
+    self.names |= {_kind(entry): value for entry, value in observation.items()}
 
   def find(self, there: Sequence[str]) -> dict[str, list[str]]:
     """The table's columns of each kind; [] if there are none."""
     return {kind: _matches(name, there) for kind, name in self.names.items()}
+
+
+def _kind(entry: str) -> str:
+  """Of the columns of an observation's entry."""
+  return f'observation/{entry}'.rstrip('/')
 
 
 def _matches(name: _Names, there: Sequence[str]) -> list[str]:
@@ -129,7 +142,8 @@ class TableSource:
       self._columns = TableColumns().find(there)
     except ValueError as error:
       raise ValueError(f'{place} {error}.') from error
-    needed = ['observation', 'action', 'reward']
+    self._observations = [c for c in self._columns if c[:11] == 'observation']
+    needed = [*self._observations, 'action', 'reward']
     if not self._columns['episode'] and not self._columns['timeout']:
       needed.append('episode')
     for kind in needed:
@@ -152,7 +166,7 @@ class TableSource:
   def shapes(self) -> dict[str, Any]:
     """Shapes and types in the first rows: arrays without rows, by name."""
     batch = next(self._arrays(1))
-    return {kind: batch[kind][0] for kind in ('observation', 'action')}
+    return {kind: batch[kind][0] for kind in (*self._observations, 'action')}
 
   def _arrays(self, num_rows: int) -> Iterator[dict[str, np.ndarray]]:
     """Batches by kind; several columns are one array [n, columns]."""
@@ -172,13 +186,15 @@ class TableSource:
     Raises:
       ValueError: for columns that do not fit, and for the first bad row.
     """
-    if '' not in fields.observation:
+    kinds = {entry: _kind(entry) for entry in fields.observation}
+    if {*kinds.values()} != {*self._observations}:
+      of_entries = dict.fromkeys(kinds, 'column')
       raise ValueError(
-        f'{self.path}: a table has one observation, not {[*fields.observation]}'
-        "; write the episodes in Minari's layout."
+        f'{self.path}: the observations have other entries; set '
+        f'TableColumns.observation = {of_entries}, with names of columns.'
       )
     wanted = {
-      'observation': fields.observation[''],
+      **{kinds[entry]: field for entry, field in fields.observation.items()},
       'action': fields.action,
       'reward': columns.REWARD,
       **fields.dist_params,
@@ -223,14 +239,17 @@ class TableSource:
           )
       timeout = (timeout if 'timeout' in batch else ends) & ~terminal
       arrays = {name: read(field, name) for name, field in wanted.items()}
+      observation = {entry: arrays[kind] for entry, kind in kinds.items()}
+      if '' in observation:
+        observation = observation['']
       yield Steps(
-        arrays['observation'],
+        observation,
         arrays['action'],
         arrays['reward'],
         terminal,
         timeout,
         (ends | is_final) & ~terminal & ~timeout,
-        arrays['observation'][terminal],
+        steps_lib.selected(observation, terminal),
         {name: arrays[name] for name in fields.dist_params},
       )
       first, batch = first + count, following

@@ -24,6 +24,7 @@ _MODULES = {
   'observation_spec': 'spaces',
   'atari_id': 'atari',
   'describe': 'description',
+  'dict_content': 'description',
   'describe_error': 'faults',
   'env_id': 'env_names',
   'factory': 'registry',

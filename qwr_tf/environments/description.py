@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium import wrappers
 
-from qwr_tf.environments import no_simulator
+from qwr_tf.environments import env_names
 
 # Wrappers for learning; a policy is played without them.
 _FOR_LEARNING = ('ClipReward', 'LifeLossTerminal', 'RecordEpisodeStatistics')
@@ -30,8 +30,8 @@ def describe(env: gymnasium.Env) -> dict[str, Any]:
     not JSON, the first two are None and `not_described` holds the reason.
   """
   content = {
-    'observation_space': _space(env.observation_space, bounds=False),
-    'action_space': _space(env.action_space),
+    'observation_space': content_of(env.observation_space, bounds=False),
+    'action_space': content_of(env.action_space),
     'render_fps': env.metadata.get('render_fps') or 30,
   }
   try:
@@ -50,7 +50,7 @@ def _spec(env: gymnasium.Env) -> dict[str, Any]:
   spec = env.unwrapped.spec
   if spec is None:
     raise ValueError('the environment was not made by gymnasium.make')
-  if spec.id == no_simulator.NO_SIMULATOR:
+  if spec.id == env_names.NO_SIMULATOR:
     raise ValueError('it stands for logged data')
   kwargs = {k: v for k, v in spec.kwargs.items() if k != 'render_mode'}
   entry_point: Any = spec.entry_point
@@ -97,8 +97,8 @@ def minari_metadata(env: gymnasium.Env) -> dict[str, str]:
     one that is JSON.
   """
   metadata = {
-    'observation_space': json.dumps(_space(env.observation_space)),
-    'action_space': json.dumps(_space(env.action_space)),
+    'observation_space': json.dumps(content_of(env.observation_space)),
+    'action_space': json.dumps(content_of(env.action_space)),
   }
   with contextlib.suppress(TypeError, ValueError):
     if env.spec is not None:
@@ -145,14 +145,29 @@ def _space_of(content: Mapping[str, Any]) -> gymnasium.Space:
   return spaces.Box(low, high, dtype=dtype.type)
 
 
-def _space(space: gymnasium.Space, bounds: bool = True) -> dict[str, Any]:
+def dict_content(entries: Mapping[str, Any]) -> dict[str, Any]:
+  """The description of a Dict space from those of its entries by path."""
+  space: dict[str, Any] = {'type': 'Dict', 'subspaces': {}}
+  for path, content in entries.items():
+    inner = space
+    *outer, name = path.split('/')
+    for key in outer:
+      empty = {'type': 'Dict', 'subspaces': {}}
+      inner = inner['subspaces'].setdefault(key, empty)
+    inner['subspaces'][name] = content
+  return space
+
+
+def content_of(space: gymnasium.Space, bounds: bool = True) -> dict[str, Any]:
   """A space as Minari writes it; MultiDiscrete and MultiBinary in its style."""
   content: dict[str, Any] = {'type': type(space).__name__}
   if isinstance(space, spaces.Dict):
-    inner = {k: _space(x, bounds) for k, x in space.spaces.items()}
+    inner = {k: content_of(x, bounds) for k, x in space.spaces.items()}
     return content | {'subspaces': inner}
   if isinstance(space, spaces.Tuple):
-    return content | {'subspaces': [_space(x, bounds) for x in space.spaces]}
+    return content | {
+      'subspaces': [content_of(x, bounds) for x in space.spaces]
+    }
   content['dtype'] = np.dtype(space.dtype).name
   if isinstance(space, spaces.Discrete):
     return content | {'start': space.start.item(), 'n': space.n.item()}

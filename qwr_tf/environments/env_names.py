@@ -2,6 +2,8 @@
 
 import re
 
+NO_SIMULATOR = 'NoSimulator'
+
 
 def env_id(name: str) -> str:
   """The registered id: of 'gymnasium.envs.mujoco:Ant-v4' it is 'Ant-v4'."""

@@ -8,7 +8,8 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
-NO_SIMULATOR = 'NoSimulator'
+from qwr_tf.environments import description
+from qwr_tf.environments.env_names import NO_SIMULATOR
 
 _Bound = float | Sequence[float]
 
@@ -26,6 +27,8 @@ class NoSimulatorEnv(gymnasium.Env):
     action_low: _Bound = -1.0,
     action_high: _Bound = 1.0,
     num_actions: int | None = None,
+    observation_space: Mapping[str, Any] | None = None,
+    action_space: Mapping[str, Any] | None = None,
   ):
     """Creates the spaces.
 
@@ -36,37 +39,47 @@ class NoSimulatorEnv(gymnasium.Env):
       action_low: bound of each element, or of all elements.
       action_high: likewise.
       num_actions: of discrete actions, which count from 0.
+      observation_space: in place of its shape, as Minari writes spaces, such as
+        {'type': 'Dict', 'subspaces': {'goal': {'type': 'Box', 'shape': (3,),
+        'dtype': 'float32'}}}.
+      action_space: likewise, such as {'type': 'MultiDiscrete', 'nvec': (3, 2),
+        'start': (0, 0)}.
 
     Raises:
       ValueError: if an argument is missing or does not fit.
     """
-    if observation_shape is None:
+    if (observation_shape is None) == (observation_space is None):
       raise ValueError(
         f'{NO_SIMULATOR} needs load_environment.observation_shape, such as '
-        '(17,)'
+        '(17,), or load_environment.observation_space, one of them'
       )
-    if (action_shape is None) == (num_actions is None):
+    if [action_shape, num_actions, action_space].count(None) != 2:
       raise ValueError(
         f'{NO_SIMULATOR} needs load_environment.action_shape, such as (6,), '
-        'or load_environment.num_actions, one of them'
+        'or load_environment.num_actions or .action_space, one of them'
       )
-    low, high = (0, 255) if observation_dtype == 'uint8' else (-np.inf, np.inf)
-    self.observation_space = spaces.Box(
-      low, high, tuple(observation_shape), np.dtype(observation_dtype).type
+    self.observation_space = description.space_of(
+      observation_space
+      or {
+        'type': 'Box',
+        'shape': observation_shape,
+        'dtype': observation_dtype,
+      }
     )
-    self._start = np.zeros(observation_shape, observation_dtype)
     self.action_space: gymnasium.Space
-    if num_actions is not None:
+    if action_space is not None:
+      self.action_space = description.space_of(action_space)
+    elif num_actions is not None:
       self.action_space = spaces.Discrete(num_actions)
     elif action_shape is not None:
       self.action_space = _box(tuple(action_shape), action_low, action_high)
 
   def reset(
     self, *, seed: int | None = None, options: dict | None = None
-  ) -> tuple[np.ndarray, dict]:
-    """Zeros, for instance to try a policy."""
+  ) -> tuple[Any, dict]:
+    """Zeros, or the first categories, for instance to try a policy."""
     super().reset(seed=seed, options=options)
-    return self._start, {}
+    return _first(self.observation_space), {}
 
   def step(self, action) -> tuple[np.ndarray, float, bool, bool, dict]:
     """Raises RuntimeError."""
@@ -78,19 +91,17 @@ class NoSimulatorEnv(gymnasium.Env):
 def no_simulator_arguments(
   described: Mapping[str, gymnasium.Space],
 ) -> dict[str, Any]:
-  """Arguments of `NoSimulatorEnv` for spaces by `observation` and `action`.
-
-  Raises:
-    ValueError: for spaces that it does not have.
-  """
+  """Arguments of `NoSimulatorEnv` for spaces by `observation` and `action`."""
   arguments: dict[str, Any] = {}
   for kind, space in described.items():
-    if isinstance(space, spaces.Discrete) and kind == 'action':
-      if space.start != 0:
-        raise ValueError(f'{NO_SIMULATOR}: actions must begin with 0: {space}')
+    if (
+      kind == 'action'
+      and isinstance(space, spaces.Discrete)
+      and space.start == 0
+    ):
       arguments['num_actions'] = space.n.item()
     elif not isinstance(space, spaces.Box):
-      raise ValueError(f'{NO_SIMULATOR} has no {kind}s of {space}')
+      arguments[f'{kind}_space'] = description.content_of(space, bounds=False)
     elif kind == 'observation':
       is_image = space.dtype == np.uint8
       arguments['observation_shape'] = space.shape
@@ -100,6 +111,15 @@ def no_simulator_arguments(
       arguments['action_low'] = tuple(space.low.ravel().tolist())
       arguments['action_high'] = tuple(space.high.ravel().tolist())
   return arguments
+
+
+def _first(space: Any) -> Any:
+  if isinstance(space, spaces.Dict):
+    return {key: _first(inner) for key, inner in space.spaces.items()}
+  if isinstance(space, spaces.Tuple):
+    return tuple(map(_first, space.spaces))
+  first = getattr(space, 'start', 0)
+  return np.zeros(space.shape, space.dtype) + np.asarray(first, space.dtype)
 
 
 def _box(shape: tuple[int, ...], low: _Bound, high: _Bound) -> spaces.Box:

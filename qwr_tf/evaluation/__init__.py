@@ -1,6 +1,7 @@
 """Off-policy evaluation: a policy's value from logged episodes."""
 
 from qwr_tf.evaluation.evaluation import Spaces
+from qwr_tf.evaluation.evaluation import check_spaces
 from qwr_tf.evaluation.evaluation import evaluate
 from qwr_tf.evaluation.fitted_q import DEFAULT_FIT
 from qwr_tf.evaluation.fitted_q import Fit
@@ -15,5 +16,6 @@ __all__ = [
   'Fit',
   'Report',
   'Spaces',
+  'check_spaces',
   'evaluate',
 ]

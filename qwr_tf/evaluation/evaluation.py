@@ -34,6 +34,18 @@ class Spaces(NamedTuple):
 _ALL = datasets.Split(1.0)
 
 
+def check_spaces(
+  time_step_spec: ts.TimeStep, action_spec: types.BoundedTensorSpec
+) -> None:
+  """Raises ConfigError for Dict observations and several discrete actions."""
+  is_combined = action_spec.dtype.is_integer and action_spec.shape.rank > 0
+  if tf.nest.is_nested(time_step_spec.observation) or is_combined:
+    raise ConfigError(
+      'evaluations are of policies whose observation is one array and whose '
+      'action is a Discrete or a Box; play others (qwr_tf.play).'
+    )
+
+
 def evaluate(
   policy: policies.EvaluatedPolicy,
   open_data: Callable[[], datasets.DataSet],
@@ -66,12 +78,7 @@ def evaluate(
   if not 0.0 <= gamma < 1.0:
     raise ConfigError(f'gamma must be at least 0 and below 1, not {gamma}.')
   bounds, action_spec = spaces.action_bounds, spaces.action_spec
-  is_combined = action_spec.dtype.is_integer and action_spec.shape.rank > 0
-  if tf.nest.is_nested(spaces.time_step_spec.observation) or is_combined:
-    raise ConfigError(
-      f'{policy.name}: evaluations are of policies whose observation is one '
-      'array and whose action is a Discrete or a Box; play it (qwr_tf.play).'
-    )
+  check_spaces(spaces.time_step_spec, action_spec)
   model = fitted_q.FittedQ(
     policy, spaces.time_step_spec, spaces.action_spec, gamma=gamma, fit=fit
   )

@@ -87,6 +87,7 @@ def _check_spaces(
   there = data.spaces()
   if 'num_actions' in there or 'action_shape' in there:
     names = ['observation_shape', 'num_actions', 'action_shape']
+    names += ['observation_space', 'action_space']
   else:  # A table of whole numbers may hold actions of either kind.
     names = ['observation_shape']
   for name in names if there else ():

@@ -319,7 +319,7 @@ def configuration(files: Sequence[str], bindings: Sequence[str]) -> str:
 
 def _is_same(given: Any, of_data: Any) -> bool:
   """Whether a binding means the value of the data; a bound may be a number."""
-  if isinstance(given, str) or isinstance(of_data, str):
+  if isinstance(of_data, str | dict):
     return given == of_data
   one, other = np.asarray(given), np.asarray(of_data)
   return (one.shape == other.shape or not one.shape) and np.allclose(one, other)

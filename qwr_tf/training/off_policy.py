@@ -10,6 +10,7 @@ from qwr_tf import datasets
 from qwr_tf import environments
 from qwr_tf import evaluation
 from qwr_tf.acting import offline
+from qwr_tf.config import gin_files
 from qwr_tf.config.ranges import PositiveInt
 from qwr_tf.evaluation import fitted_q
 
@@ -42,6 +43,7 @@ class OffPolicyEvaluator:
       steps: gradient steps of each critic of the final report.
       members: critics of the final report.
     """
+    evaluation.check_spaces(agent.time_step_spec, agent.action_spec)
     self._open = functools.partial(
       offline.open_data_set, path, environments.NO_SIMULATOR
     )
@@ -109,6 +111,6 @@ def evaluator(
       return OffPolicyEvaluator(agent, env, path, split, seed)
     except (ValueError, tf.errors.InvalidArgumentError) as error:
       # What was learned from could be read: the episodes are too few.
-      reason = ' '.join(str(error).split())
+      reason = gin_files.describe(error).rstrip('.')
   logging.warning('The run ends without an evaluation: %s.', reason)
   return None

@@ -14,6 +14,7 @@ from absl.testing import flagsaver
 from gymnasium import spaces
 
 import qwr_tf
+from qwr_tf import evaluation
 from qwr_tf import serving
 from qwr_tf import train
 from qwr_tf.api import model as api
@@ -252,3 +253,52 @@ def test_a_folder_of_something_else_is_kept(tmp_path):
   with pytest.raises(ConfigError, match='something else'):
     model.save('full')
   assert [p.name for p in (tmp_path / 'full').iterdir()] == ['x']
+
+
+def _log(observations, actions):
+  """100 steps, in D4RL's layout."""
+  return {
+    'observations': observations,
+    'actions': actions,
+    'rewards': np.arange(100, dtype=np.float32),
+    'terminals': np.arange(100) % 10 == 9,
+    'timeouts': np.zeros(100, bool),
+  }
+
+
+_OFFLINE = {'run.interactions': 0, 'run.offline_iterations': 1}
+
+
+def test_arrays_of_entries_are_learned_from(tmp_path):
+  rng = np.random.default_rng(0)
+  entries = {'x': rng.normal(size=[100, 2]), 'goal': {'n': np.arange(100) % 3}}
+  model = qwr_tf.QWR(
+    preset='offline_vector',
+    dataset=_log(entries, rng.integers(2, size=[100, 3])),
+    bindings=_TINY | _OFFLINE,
+    folder=tmp_path / 'run',
+  )
+  model.learn(progress_bar=False)
+  assert sorted(model.agent.time_step_spec.observation) == ['goal/n', 'x']
+  assert np.isfinite(model.metrics['critic_loss'])
+  action, _ = model.predict({'x': np.zeros(2), 'goal': {'n': np.zeros(())}})
+  assert action.shape == (3,) and set(action) <= {0, 1}
+  with pytest.raises(ConfigError, match='one array'):
+    evaluation.check_spaces(model.agent.time_step_spec, model.agent.action_spec)
+
+
+def test_off_policy_evaluation_makes_a_page(tmp_path):
+  log = _log(np.random.default_rng(0).normal(size=[100, 2]), np.arange(100) % 2)
+  model = qwr_tf.QWR(
+    preset='offline_vector',
+    dataset=log,
+    bindings=_TINY | _OFFLINE | {'DataSet.held_out_share': 0.0},
+  )
+  model.learn(progress_bar=False)
+  columns = {name.rstrip('s'): values for name, values in log.items()}
+  columns['episode'] = np.arange(100) // 10
+  fit = evaluation.Fit(steps=10, members=2)
+  report = model.evaluate_off_policy(columns, fit=fit, gamma=0.5)
+  assert np.isfinite(report.value)
+  report.write(tmp_path / 'page')
+  assert (tmp_path / 'page' / 'evaluation.md').exists()

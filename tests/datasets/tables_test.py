@@ -17,6 +17,7 @@ from qwr_tf import environments
 from qwr_tf.acting import offline
 from qwr_tf.config import gin_files
 from qwr_tf.config.errors import ConfigError
+from qwr_tf.environments import description
 from qwr_tf.training import experiment
 
 _LENGTHS = (3, 1, 4)
@@ -132,6 +133,53 @@ def test_columns_of_lists_and_numbers_in_order():
   assert first.observations[0].tolist() == [0.5, 2.25, 2.5]
 
 
+_ENTRIES = gymnasium.spaces.Dict(
+  {
+    'joints': _SPACES[0],
+    'goal': gymnasium.spaces.Dict({'color': gymnasium.spaces.Discrete(2)}),
+  }
+)
+
+
+def _nested_frame() -> pandas.DataFrame:
+  frame = _frame(color=np.arange(8) % 2)
+  return frame.rename(columns=lambda c: c.replace('observation', 'joint'))
+
+
+def _nested_episodes(data) -> list[datasets.Episode]:
+  time_step_spec, action_spec = environments.specs_of(_ENTRIES, _SPACES[1])
+  bounds = environments.action_bounds(_SPACES[1])
+  return list(data.episodes(time_step_spec.observation, action_spec, bounds))
+
+
+@pytest.mark.parametrize('kind', ['csv', 'parquet', 'arrays'])
+def test_columns_of_a_dict_space(tmp_path, kind):
+  gin.parse_config(
+    "TableColumns.observation = {'joints': 'joint', 'goal/color': ['color']}"
+  )
+  frame = _nested_frame()
+  data = datasets.DataSet(_written(frame, tmp_path, kind), chunk_steps=3)
+  space = environments.space_of(data.spaces()['observation_space'])
+  shapes = {
+    entry.name: entry.spec.shape for entry in environments.entries(space)
+  }
+  assert shapes == {'joints': (2,), 'goal/color': (1,)}
+  episodes = _nested_episodes(data)
+  assert [len(e.rewards) for e in episodes] == [*_LENGTHS]
+  joined = [
+    np.concatenate([e.observations[name][:-1] for e in episodes])
+    for name in ('joints', 'goal/color')
+  ]
+  names = ['joint_0', 'joint_1']
+  np.testing.assert_allclose(joined[0], frame[names], rtol=1e-6)
+  np.testing.assert_array_equal(joined[1], frame['color'])
+
+
+def test_entries_that_no_columns_are_named_for(tmp_path):
+  with pytest.raises(ValueError, match=r"TableColumns.*'goal/color': 'column'"):
+    _nested_episodes(datasets.DataSet(_frame()))
+
+
 @pytest.mark.parametrize(
   'change, problem',
   [
@@ -244,6 +292,39 @@ def test_spaces_come_from_the_data(tmp_path):
   with experiment.load_environment('NoSimulator') as env:
     assert env.env.action_space == _SPACES[1]
     assert env.env.observation_space.shape == (2,)
+
+
+def test_nested_spaces_come_from_the_data(tmp_path):
+  actions = gymnasium.spaces.MultiDiscrete([3, 2])
+  spaces = {
+    'observation_space': _ENTRIES,
+    'action_space': actions,
+  }
+  metadata = {
+    name: json.dumps(description.content_of(space))
+    for name, space in spaces.items()
+  }
+  episode = datasets.Episode(
+    {'joints': np.zeros([3, 2], np.float32), 'goal/color': np.array([0, 1, 1])},
+    np.array([[2, 1], [0, 0]]),
+    np.zeros(2, np.float32),
+    np.array([False, True]),
+    np.zeros(2, bool),
+    {},
+  )
+  datasets.write(tmp_path / 'set', [episode], metadata)
+  _configure(tmp_path / 'set')
+  with experiment.load_environment('NoSimulator') as env:
+    assert env.env.action_space == actions
+    entries = environments.entries(env.env.observation_space)
+    assert [e.name for e in entries] == ['goal/color', 'joints']
+    start = env.reset().observation
+    assert start['goal/color'] == 0 and start['joints'].shape == (2,)
+  other = "{'type': 'Discrete', 'n': 5, 'start': 0}"
+  with pytest.raises(ConfigError, match='observation_space is'):
+    _configure(
+      tmp_path / 'set', f'load_environment.observation_space = {other}'
+    )
 
 
 def test_spaces_that_contradict_the_data(tmp_path):
