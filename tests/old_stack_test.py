@@ -13,6 +13,8 @@ import tarfile
 import numpy as np
 import pytest
 
+from qwr_tf.runs import provenance
+
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 _USE = """
@@ -64,7 +66,8 @@ def test_a_run_is_resumed_and_ends_as_it_would_have(folder):
     '--seed=1',
     f'--root_dir={resumed}',
   )
-  assert 'tensorflow was 2.15.1' in done.stderr
+  if provenance.versions()['tensorflow'] != '2.15.1':
+    assert 'tensorflow was 2.15.1' in done.stderr
   for name in ('interactions', 'critic_loss', 'actor_loss', 'weight_max'):
     rows = _column(resumed, name)
     assert len(rows) == 6

@@ -201,10 +201,32 @@ def test_every_algorithm_runs_two_iterations(cli, tmp_path, file):
 # What a run leaves behind.
 
 
+@pytest.fixture(scope='module')
+def _kept(tmp_path_factory):
+  return tmp_path_factory.mktemp('kept'), {}
+
+
+@pytest.fixture(name='cli_once')
+def _cli_once(cli, tmp_path, _kept):
+  """As `cli`, but runs a command once; later tests get a copy of its files."""
+  folder, results = _kept
+
+  def run(*arguments):
+    files = folder / str(abs(hash(arguments)))
+    if files.exists():
+      shutil.copytree(files, tmp_path, dirs_exist_ok=True)
+    else:
+      results[arguments] = cli(*arguments)
+      shutil.copytree(tmp_path, files)
+    return results[arguments]
+
+  return run
+
+
 @pytest.fixture(name='bitflip')
-def _bitflip(cli, tmp_path):
+def _bitflip(cli_once, tmp_path):
   arguments = ('--gin_file=bitflip.gin', *_bindings(*_TINY))
-  code, out, err = cli(*arguments)
+  code, out, err = cli_once(*arguments)
   assert code == 0, err
   (folder,) = (tmp_path / 'runs').iterdir()
   return arguments, folder, out, err
@@ -618,9 +640,9 @@ _INTERRUPTED = (*_FIVE, *_bindings('load_environment.interrupt_at=55'))
 
 
 @pytest.fixture(name='interrupted')
-def _interrupted(cli, tmp_path):
+def _interrupted(cli_once, tmp_path):
   """An unfinished run of 40 interactions; the next start makes 40 more."""
-  code, _, err = cli(*_INTERRUPTED)
+  code, _, err = cli_once(*_INTERRUPTED)
   assert code == 1
   assert err.splitlines()[-1].endswith('goes on from the last checkpoint)')
   return tmp_path / 'run'
@@ -653,8 +675,8 @@ _BITFLIP = ('--gin_file=bitflip.gin', '--root_dir=run', *_bindings(*_TINY))
 
 
 @pytest.mark.slow
-def test_a_finished_run_is_prolonged(cli, tmp_path):
-  assert cli(*_BITFLIP)[0] == 0
+def test_a_finished_run_is_prolonged(cli, cli_once, tmp_path):
+  assert cli_once(*_BITFLIP)[0] == 0
   run = tmp_path / 'run'
   scores = _facts(run)['scores']
   code, _, err = cli(*_BITFLIP, '--interactions=80')

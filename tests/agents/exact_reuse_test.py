@@ -119,6 +119,12 @@ _UPDATES = {
 }
 
 
+@functools.cache
+def _naive_steps(update):
+  kwargs = {'horizon': 3, 'target_update_fn': _UPDATES[update]}
+  return _critic_steps(minibatches.PerMinibatch, 7, **kwargs)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('update', _UPDATES)
 @pytest.mark.parametrize('reuse_train_steps', [1, 3, 5])
@@ -129,9 +135,8 @@ def test_targets_and_gradients_are_those_of_the_naive_way(
   reuse = functools.partial(
     exact_reuse.ExactReuse, reuse_train_steps=reuse_train_steps
   )
-  kwargs = {'horizon': 3, 'target_update_fn': _UPDATES[update]}
-  naive = _critic_steps(minibatches.PerMinibatch, 7, **kwargs)
-  reused = _critic_steps(reuse, 7, **kwargs)
+  naive = _naive_steps(update)
+  reused = _critic_steps(reuse, 7, horizon=3, target_update_fn=_UPDATES[update])
   np.testing.assert_allclose(reused[0], naive[0], rtol=1e-5, atol=1e-6)
   np.testing.assert_array_equal(reused[1], naive[1])
   for a, b in zip(reused[2], naive[2], strict=True):

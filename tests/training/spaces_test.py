@@ -1,8 +1,11 @@
 """What every kind of space must do: a test for each kind and each ability."""
 
 import importlib.util
+import pathlib
+import typing
 
 import gin
+import gymnasium
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -19,6 +22,7 @@ from qwr_tf.acting import numpy_actor
 from qwr_tf.acting import observers
 from qwr_tf.acting import offline
 from qwr_tf.acting import recording
+from qwr_tf.agents import qwr_agent
 from qwr_tf.config import gin_files
 from qwr_tf.runs import checkpoints
 from qwr_tf.serving import checks
@@ -56,11 +60,15 @@ def _eagerly():
   gin.clear_config()
 
 
-def _build(kind, *bindings):
+def _configure(kind, *bindings):
   small = [*_SMALL, f"load_environment.kind = '{kind}'", *bindings]
   if kind == 'half-bounded':
     small.append('load_environment.action_bounds = (-1.0, 2.0)')
   gin_files.parse(['mujoco_100k.gin'], small)
+
+
+def _build(kind, *bindings):
+  _configure(kind, *bindings)
   return experiment.build(experiment.settings(), seed=0)
 
 
@@ -72,9 +80,11 @@ def _weights(network):
   return [v.numpy() for v in network.trainable_variables]
 
 
-@_KINDS
-def test_training_changes_all_weights(kind):
-  parts = _build(kind)
+@pytest.fixture(scope='module', params=any_space.KINDS, name='trained')
+def _trained(request):
+  """A run of three iterations, and the weights it began with."""
+  tf.config.run_functions_eagerly(True)
+  parts = _build(request.param)
   agent = parts.agent
   agent.acting_network.create_variables()
   networks = agent.actor_network, agent.critic_network
@@ -82,6 +92,12 @@ def test_training_changes_all_weights(kind):
   for _ in range(3):
     _, metrics = next(parts.iterations)
     assert all(np.isfinite(x) for x in metrics.values())
+  return request.param, parts, before
+
+
+def test_training_changes_all_weights(trained):
+  _, parts, before = trained
+  networks = parts.agent.actor_network, parts.agent.critic_network
   for old, network in zip(before, networks, strict=True):
     pairs = zip(old, _weights(network), strict=True)
     assert all(np.any(a != b) for a, b in pairs)
@@ -89,6 +105,7 @@ def test_training_changes_all_weights(kind):
   assert len(returns) == 2 and all(0 <= x <= 5 for x in returns)
 
 
+@pytest.mark.slow
 @_KINDS
 def test_a_restored_run_goes_on_bit_for_bit(kind, tmp_path):
   lived, restored = _build(kind), _build(kind)
@@ -109,10 +126,9 @@ def test_a_restored_run_goes_on_bit_for_bit(kind, tmp_path):
   assert killed_runs.digests(restored) == killed_runs.digests(lived)
 
 
-@_KINDS
-def test_numpy_acts_as_the_network_does(kind):
-  parts = _build(kind)
-  next(parts.iterations)
+def test_numpy_acts_as_the_network_does(trained):
+  kind, parts, _ = trained
+  _configure(kind)
   network = parts.agent.acting_network
   observations = checks.visited_observations(parts.agent, _ID, 5, 1)
   act = numpy_actor.NumpyActor(network)
@@ -129,22 +145,38 @@ def test_numpy_acts_as_the_network_does(kind):
   assert sample.shape == actions[0].shape
 
 
-def _exported(kind, format_, path):
-  tf.config.run_functions_eagerly(False)
-  agent = _build(kind).agent
-  folder = serving.export(agent, _facts(), path, format_)
+class _Subject(typing.NamedTuple):
+  """An agent of a kind, and the versions of its export."""
+
+  agent: qwr_agent.QwrAgent
+  space: gymnasium.Space
+  observations: typing.Any
+  path: pathlib.Path
+
+
+@pytest.fixture(scope='module', params=any_space.KINDS)
+def _exported_once(request, tmp_path_factory):
+  agent = _build(request.param).agent
+  path = tmp_path_factory.mktemp('policy')
+  serving.export(agent, _facts(), path)
   with experiment.load_environment(_ID) as env:
     space = env.env.action_space
   observations = checks.visited_observations(agent, _ID, 4, 1)
-  return folder, agent, space, observations
+  return request.param, _Subject(agent, space, observations, path)
 
 
-@_KINDS
-def test_an_export_answers_as_the_agent(kind, tmp_path):
-  folder, agent, space, observations = _exported(
-    kind, 'saved_model', tmp_path / 'policy'
-  )
-  exported = tf.saved_model.load(str(folder)).signatures
+@pytest.fixture(name='subject')
+def _subject(_exported_once):
+  kind, subject = _exported_once
+  tf.config.run_functions_eagerly(False)
+  _configure(kind)
+  return subject
+
+
+@pytest.mark.slow
+def test_an_export_answers_as_the_agent(subject):
+  agent, space, observations, path = subject
+  exported = tf.saved_model.load(str(path / '1')).signatures
   _, inputs = exported['serving_default'].structured_input_signature
   with experiment.load_environment(_ID) as env:
     entries = environments.entries(env.env.observation_space)
@@ -159,44 +191,42 @@ def test_an_export_answers_as_the_agent(kind, tmp_path):
     assert space.contains(action.astype(space.dtype))
 
 
-@_KINDS
-def test_a_lite_model_answers_as_the_agent(kind, tmp_path):
-  folder, agent, space, observations = _exported(
-    kind, 'tflite', tmp_path / 'policy'
-  )
+@pytest.mark.slow
+def test_a_lite_model_answers_as_the_agent(subject, tmp_path):
+  agent, space, observations, _ = subject
+  folder = serving.export(agent, _facts(), tmp_path, 'tflite')
   act = conversions.load_tflite(folder / conversions.FLOAT32)
   expected = checks.actions(agent, space, observations)
   np.testing.assert_allclose(act(observations), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
   importlib.util.find_spec('tf2onnx') is None, reason='needs the extra onnx'
 )
-@_KINDS
-def test_an_onnx_model_answers_as_the_agent(kind, tmp_path):
-  folder, agent, space, observations = _exported(
-    kind, 'onnx', tmp_path / 'policy'
-  )
+def test_an_onnx_model_answers_as_the_agent(subject, tmp_path):
+  agent, space, observations, _ = subject
+  folder = serving.export(agent, _facts(), tmp_path, 'onnx')
   act = conversions.load_onnx(folder / conversions.ONNX)
   expected = checks.actions(agent, space, observations)
   np.testing.assert_allclose(act(observations), expected, atol=1e-5)
 
 
-@_KINDS
-def test_an_export_plays_and_is_recorded(kind, tmp_path):
-  folder, _, space, _ = _exported(kind, 'saved_model', tmp_path / 'policy')
-  policy = run_policy.Policy(folder)
+@pytest.mark.slow
+def test_an_export_plays_and_is_recorded(subject):
+  policy = run_policy.Policy(subject.path)
   env = run_policy.make_environment(policy.metadata, None, None, ['tests'])
   act = policy.sampler(0)
   assert len([*run_policy.returns(env, act, 2, 0)]) == 2
-  saved = saved_policy.SavedPolicy(folder)
+  saved = saved_policy.SavedPolicy(subject.path)
   saved.check_observation(env)
   saved.check_actions(env)
   episode = next(recording.play(env, saved.sampler(0), 0))
   assert len(episode.actions) == 5
-  assert all(space.contains(action) for action in episode.actions)
+  assert all(subject.space.contains(action) for action in episode.actions)
 
 
+@pytest.mark.slow
 @_KINDS
 def test_recorded_steps_are_learned_from(kind, tmp_path):
   parts = _build(kind)
@@ -229,6 +259,7 @@ def test_recorded_steps_are_learned_from(kind, tmp_path):
   assert np.all(np.isfinite(behavior.log_prob(rows.action)))
 
 
+@pytest.mark.slow
 @_KINDS
 def test_tf_agents_driver_collects_for_the_agent(kind):
   tf.config.run_functions_eagerly(False)
@@ -248,6 +279,7 @@ def test_tf_agents_driver_collects_for_the_agent(kind):
   assert action.shape == [1, *agent.action_spec.shape]
 
 
+@pytest.mark.slow
 @_KINDS
 def test_environments_are_stepped_together(kind):
   parts = _build(
