@@ -61,6 +61,11 @@ _EXTRAS = {
   'ray': ['ray>=2.50,<3'],  # Collectors beyond one process.
   # For TF-Agents' own ReverbReplayBuffer, in the examples.
   'reverb': [f'dm-reverb~=0.14.0; {_OLD} and {_LINUX}'],
+  # Data sets of TensorFlow Datasets on disk.
+  'rlds': [
+    'tensorflow-datasets>=4.9.10',
+    f'tensorflow-metadata<1.17; {_OLD}',  # Newer ones need protobuf 5.
+  ],
   # 1.4.2 fails an assertion on MuJoCo 3.11 and later (FetchReach-v4).
   'robotics': ['gymnasium-robotics>=1.4', 'mujoco<3.11'],
   # Warm-up requests and the gRPC client; the server comes from Docker.

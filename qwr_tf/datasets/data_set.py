@@ -55,7 +55,7 @@ class Summary(NamedTuple):
 
 @gin.configurable
 class DataSet:
-  """Logged steps in Minari's or D4RL's layout, or a table; see `sources`."""
+  """Logged steps in Minari's, D4RL's or RLDS' layout, or a table."""
 
   def __init__(
     self,
@@ -152,7 +152,7 @@ class DataSet:
       raise ValueError(f'{self.path}: {error}') from error
 
   def _table_spaces(self) -> dict[str, Any]:
-    if not isinstance(self._source, table_layout.TableSource):
+    if not hasattr(self._source, 'shapes'):
       return {}
     first = {k: np.asarray(x) for k, x in self._source.shapes().items()}
     action = first.pop('action')

@@ -67,8 +67,8 @@ class MinariSource:
       ValueError: for the first episode that is not as it should be.
     """
     waiting: list[Steps] = []
-    for name in self._names:
-      for piece in self._pieces(name, fields, num_steps):
+    for name, group in self._groups():
+      for piece in self._pieces(name, group, fields, num_steps):
         waiting.append(piece)
         if sum(len(w.reward) for w in waiting) >= num_steps:
           yield steps_lib.joined(waiting)
@@ -76,11 +76,15 @@ class MinariSource:
     if waiting:
       yield steps_lib.joined(waiting)
 
+  def _groups(self) -> Iterator[tuple[str, Any]]:
+    """Name and arrays of each episode."""
+    return ((name, self._group(name)) for name in self._names)
+
   def _pieces(
-    self, name: str, fields: Fields, num_steps: int
+    self, name: str, group: Any, fields: Fields, num_steps: int
   ) -> Iterator[Steps]:
     """Yields the steps of an episode, at most `num_steps` at once."""
-    place, group = self._place(name), self._group(name)
+    place = self._place(name)
     reward = columns.Column(group, columns.REWARD, place)
     length = len(reward)
     if not length:

@@ -1,4 +1,4 @@
-"""Recognises the layout of a data set: Minari's, D4RL's or a table's."""
+"""Recognises the layout of a data set: Minari's, D4RL's, RLDS' or a table's."""
 
 import os
 import pathlib
@@ -10,6 +10,7 @@ import h5py
 
 from qwr_tf.datasets import arrow_layout
 from qwr_tf.datasets import columns
+from qwr_tf.datasets import rlds_layout
 from qwr_tf.datasets import table_layout
 from qwr_tf.datasets.d4rl_layout import D4rlSource
 from qwr_tf.datasets.minari_layout import MAIN_FILE
@@ -32,11 +33,13 @@ def open_source(
     max_episode_steps: as in `DataSet`.
 
   Raises:
-    ValueError: if it has neither layout, or is damaged or empty.
+    ValueError: if it has no such layout, or is damaged or empty.
   """
   if not isinstance(data, str | os.PathLike):
     return table_layout.array_source(data, 'the arrays')
   path = _in_store(pathlib.Path(data))
+  if rlds := rlds_layout.folder_of(path):
+    return rlds_layout.RldsSource(rlds)
   source = _table(path) or _arrow(path)
   if source is not None:
     return source

@@ -1,6 +1,7 @@
 """Tables, Minari's Arrow format and arrays: the same steps in every layout."""
 
 import json
+import sys
 
 import gin
 import gymnasium
@@ -356,3 +357,83 @@ def test_converted_to_minari(tmp_path):
       one.dist_params['probability'], other.dist_params['probability'],
       rtol=1e-6,
     )  # fmt: skip
+
+
+def _rlds(folder, has_ends=True):
+  """The episodes of `_frame` in RLDS' layout, with or without their ends."""
+  tfds = pytest.importorskip('tensorflow_datasets')
+  episodes = _episodes(datasets.DataSet(_frame()))
+
+  class Log(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    VERSION = tfds.core.Version('1.0.0')
+
+    def _info(self):
+      flags = dict.fromkeys(['is_first', 'is_last', 'is_terminal'], np.bool_)
+      place = tfds.features.Tensor(shape=(2,), dtype=np.float32)
+      steps = {'observation': {'place': place}, 'action': np.int64,
+               'reward': np.float32, 'discount': np.float32}  # fmt: skip
+      features = {'steps': tfds.features.Dataset(steps | flags)}
+      return tfds.core.DatasetInfo(
+        builder=self,
+        features=tfds.features.FeaturesDict(features),
+        disable_shuffling=True,
+      )
+
+    def _split_generators(self, manager):
+      return {'train': self._generate_examples()}
+
+    def _generate_examples(self):
+      for number, episode in enumerate(episodes):
+        length = len(episode.rewards)
+        # The action and the reward of the last step mean nothing.
+        actions, rewards = (
+          np.append(x, 2) for x in (episode.actions, episode.rewards)
+        )
+        steps = [
+          {'observation': {'place': episode.observations[t].astype(np.float32)},
+           'action': actions[t], 'reward': rewards[t], 'discount': 1.0,
+           'is_first': t == 0, 'is_last': t == length,
+           'is_terminal': t == length and bool(episode.terminations[-1])}
+          for t in range(length + has_ends)
+        ]  # fmt: skip
+        yield number, {'steps': steps}
+
+  Log(data_dir=str(folder)).download_and_prepare()
+  return folder / 'log'
+
+
+def _places(episode):
+  return episode.observations['place']
+
+
+@pytest.mark.parametrize('has_ends', [True, False])
+def test_rlds_gives_the_same_episodes(tmp_path, has_ends):
+  path = _rlds(tmp_path, has_ends)
+  data = datasets.DataSet(str(path / '1.0.0' if has_ends else path))
+  assert data.steps == 8 and not data.recorded
+  space = gymnasium.spaces.Dict(place=_SPACES[0])
+  arguments = data.spaces()
+  assert environments.space_of(arguments['observation_space']) == (
+    gymnasium.spaces.Dict(place=gymnasium.spaces.Box(-np.inf, np.inf, [2]))
+  )
+  specs = environments.specs_of(space, _SPACES[1])
+  bounds = environments.action_bounds(_SPACES[1])
+  logged = _episodes(datasets.DataSet(_frame()))
+  episodes = list(data.episodes(specs[0].observation, specs[1], bounds))
+  for one, other in zip(episodes, logged, strict=True):
+    np.testing.assert_allclose(
+      _places(one)[: len(one.rewards)],
+      other.observations[: len(one.rewards)],
+      rtol=1e-6,
+    )
+    for name in ('actions', 'rewards'):
+      np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+    # Without its end an episode may have gone on.
+    assert one.terminations[-1] == (has_ends and other.terminations[-1])
+
+
+def test_rlds_without_the_package(tmp_path, monkeypatch):
+  monkeypatch.setitem(sys.modules, 'tensorflow_datasets', None)
+  (tmp_path / 'features.json').write_text('{}')
+  with pytest.raises(ValueError, match=r'tensorflow-datasets.*qwr_tf\[rlds\]'):
+    datasets.DataSet(str(tmp_path))

@@ -1,0 +1,131 @@
+"""Steps of a data set in RLDS' layout, as TensorFlow Datasets stores it.
+
+A folder with features.json and files of episodes, each with a data set `steps`
+of observation, action, reward, is_last and is_terminal. The step that is last
+has the observation after the episode alone: its action and its reward mean
+nothing.
+"""
+
+import pathlib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from qwr_tf.datasets import minari_layout
+
+_NEEDED = 'observation', 'action', 'reward', 'is_last', 'is_terminal'
+
+
+def folder_of(path: pathlib.Path) -> pathlib.Path | None:
+  """The folder of the data set, or of its last version; None if it is none."""
+  files = [*sorted(path.glob('*/features.json')), path / 'features.json']
+  return next((f.parent for f in files[::-1] if f.is_file()), None)
+
+
+class RldsSource(minari_layout.MinariSource):
+  """An open folder, read from its beginning each time."""
+
+  def __init__(self, path: pathlib.Path):
+    """Opens the folder.
+
+    Args:
+      path: with features.json.
+
+    Raises:
+      ValueError: if tensorflow_datasets is not installed, or the data set holds
+        no episodes.
+    """
+    try:
+      import tensorflow_datasets as tfds
+    except ImportError as error:
+      raise ValueError(
+        f'{path} needs tensorflow-datasets, which cannot be imported '
+        f'({error}); run `pip install "qwr_tf[rlds]"`.'
+      ) from error
+    self.path, self.metadata = path, {}
+    self.close = lambda: None
+    try:
+      builder = tfds.builder_from_directory(str(path))
+      self._episodes = builder.as_dataset(split='all', shuffle_files=False)
+      steps = self._episodes.element_spec['steps'].element_spec
+    except Exception as error:  # Of many classes, without a common one.
+      reason = ' '.join(str(error).split())[:200] or type(error).__name__
+      raise ValueError(f'{path}: cannot be read ({reason}).') from error
+    missing = [name for name in _NEEDED if name not in steps]
+    if missing:
+      raise ValueError(
+        f'{path}: RLDS asks for {", ".join(missing)}; the steps have '
+        f'{", ".join(steps)}.'
+      )
+
+  def num_steps(self) -> int:
+    """Steps of all episodes; reads them."""
+    return sum(len(group['rewards']) for _, group in self._groups())
+
+  def recorded(self) -> set[str]:
+    """Nothing: RLDS has no place for the policy that acted."""
+    return set()
+
+  def shapes(self) -> dict[str, Any]:
+    """The first observation, entry by entry, and the first action."""
+    _, group = next(self._groups())
+    return {
+      re.sub('^(observation|action)s', r'\1', name): values[0]
+      for name, values in group.items()
+      if name.startswith(('observations', 'actions'))
+    }
+
+  def _groups(self) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    count = 0
+    for number, episode in enumerate(self._episodes):
+      steps = _whole(episode['steps'])
+      if steps is not None:
+        yield f'episode {number}', _arrays(steps)
+        count += 1
+    if not count:
+      raise ValueError(f'{self.path}: there are no steps; write it anew.')
+
+
+def _whole(steps: tf.data.Dataset) -> dict[str, Any] | None:
+  """All steps of an episode as arrays; None if no action was taken."""
+  batch = next(steps.batch(1 << 40).as_numpy_iterator(), None)
+  is_empty = (
+    batch is None or len(batch['is_last']) - bool(batch['is_last'][-1]) < 1
+  )
+  return None if is_empty else batch
+
+
+def _arrays(steps: dict[str, Any]) -> dict[str, np.ndarray]:
+  """Arrays with the names and lengths of Minari's."""
+  has_end = bool(steps['is_last'][-1])
+  observations = {
+    f'observations/{name}'.rstrip('/'): x
+    for name, x in _flat(steps['observation']).items()
+  }
+  if not has_end:  # Recording stopped before the observation after the end.
+    observations = {
+      name: np.concatenate([x, x[-1:]]) for name, x in observations.items()
+    }
+  end = len(steps['is_last']) - has_end
+  terminal, timeout = np.zeros([2, end], bool)
+  terminal[-1] = has_end and steps['is_terminal'][-1]
+  timeout[-1] = has_end and not terminal[-1]
+  return observations | {
+    'actions': steps['action'][:end],
+    'rewards': steps['reward'][:end],
+    'terminations': terminal,
+    'truncations': timeout,
+  }
+
+
+def _flat(observation: Any, prefix: str = '') -> dict[str, np.ndarray]:
+  """Entries of nested dictionaries by path; {'': array} of an array."""
+  if not isinstance(observation, dict):
+    return {prefix: observation}
+  flat: dict[str, np.ndarray] = {}
+  for name, value in observation.items():
+    flat |= _flat(value, f'{prefix}/{name}'.lstrip('/'))
+  return flat
