@@ -74,9 +74,11 @@ test-smoke: setup
 	@$(ONE_THREAD) $(PYTEST) tests/distributed tests/old_stack_test.py
 
 # Asks PyPI's database of vulnerabilities about both locks; needs the network.
+# --strict: a package that could not be looked up is an error.
 audit: setup
 	@for lock in lock-py31*.txt; do echo "== $$lock"; sed 's/ *;.*//' $$lock | \
-	  $(BIN)/uvx pip-audit --no-deps --disable-pip -r /dev/stdin || exit; done
+	  $(BIN)/uvx pip-audit --strict --no-deps --disable-pip -r /dev/stdin || \
+	  exit; done
 
 # As without oneDNN, and as on processors without AVX-512. TensorFlow asks the
 # processor, not oneDNN, whether oneDNN can do bfloat16: no such test there.

@@ -72,9 +72,9 @@ def _facts_of_the_run(
   Raises:
     ConfigError: if it is the run of another policy.
   """
-  facts, known = run_json.required(root_dir), metadata.read(version)
+  facts, recorded = run_json.required(root_dir), metadata.read(version)
   for name in ('environment', 'config'):
-    if known.get(name) != facts[name]:
+    if recorded.get(name) != facts[name]:
       raise ConfigError(
         f'{version} does not come from {root_dir}: another {name}; give its '
         'run with --run.'
@@ -95,8 +95,8 @@ def _print_signatures(signatures: dict[str, Any]) -> None:
     inputs = function.structured_input_signature[1].values()
     outputs = function.structured_outputs.items()
     given = ', '.join(f'{s.name} {_in_words(s)}' for s in inputs)
-    made = ', '.join(f'{n} {_in_words(s)}' for n, s in outputs)
-    print(f'signature  {name}: {given} -> {made}')
+    results = ', '.join(f'{n} {_in_words(s)}' for n, s in outputs)
+    print(f'signature  {name}: {given} -> {results}')
 
 
 def _in_words(spec: tf.TensorSpec) -> str:
@@ -135,8 +135,10 @@ def _check_saved_model(version, agent, space, observations) -> Iterator[str]:
     return checks.latency(lambda: network(batch))
 
   _print_latencies(act, observations, bare)
-  found = checks.signature_differences(agent, space, exported, observations)
-  for name, difference in found.items():
+  differences = checks.signature_differences(
+    agent, space, exported, observations
+  )
+  for name, difference in differences.items():
     print(f'difference  {name}: {difference.largest:.1e}')
     if not difference.within(checks.TOLERANCE):
       yield f'{name} differs by {difference.largest:.1e}'

@@ -75,17 +75,12 @@ class NStepMinibatches(minibatches.PerMinibatch):
     batch_size: int,
     augment_fn: Callable | None = None,
   ):
-    """Prepares draws from a table; arguments as in `PerMinibatch`.
+    """Prepares draws from a table in this process.
 
-    Args:
-      agent: to be trained.
-      table: must be in this process.
-      batch_size: windows in a minibatch.
-      augment_fn: changes the observations of each minibatch, for instance
-        `random_shifts`; None keeps them.
+    Arguments as in `PerMinibatch`.
 
     Raises:
-      ValueError: unless td_lambda is 1.
+      ValueError: as `PerMinibatch`, and unless td_lambda is 1.
     """
     if agent.td_lambda != 1.0:
       raise ValueError(

@@ -14,9 +14,9 @@ INSTALL_TF_AGENTS = (
   'TF-Agents is not installed; run '
   '`pip install --no-deps tf-agents==0.19.0 gym==0.23.0`.'
 )
-_KERAS_3 = (
-  'TensorFlow was imported before qwr_tf and uses Keras 3, but TF-Agents needs '
-  'Keras 2; set TF_USE_LEGACY_KERAS=1 in the environment.'
+KERAS_3 = (
+  'TensorFlow uses Keras 3, but TF-Agents needs Keras 2; set '
+  'TF_USE_LEGACY_KERAS=1 in the environment before TensorFlow is imported.'
 )
 # TF-Agents imports gym.
 LACKS_TF_AGENTS = None in map(importlib.util.find_spec, ('tf_agents', 'gym'))
@@ -38,6 +38,21 @@ def prepare_imports() -> None:
     sys.meta_path.append(_NotInstalled())
 
 
+def problem() -> str:
+  """What a command cannot work with, in a line; '' if there is nothing."""
+  if LACKS_TF_AGENTS:
+    return INSTALL_TF_AGENTS
+  legacy = os.environ.get('TF_USE_LEGACY_KERAS')
+  # TensorFlow knows these spellings of yes.
+  if importlib.util.find_spec('tf_keras') and legacy not in (
+    '1',
+    'true',
+    'True',
+  ):
+    return KERAS_3
+  return ''
+
+
 def fix_tf_agents() -> None:
   """Applies two fixes that TF-Agents has made since its last release.
 
@@ -50,7 +65,7 @@ def fix_tf_agents() -> None:
   from tf_agents.specs import tensor_spec
 
   if getattr(tf.keras, '__version__', '2').startswith('3'):
-    raise ImportError(_KERAS_3)
+    raise ImportError(KERAS_3)
   original = tensor_spec.sample_bounded_spec
 
   def sample_bounded_spec(spec, seed=None, outer_dims=None):

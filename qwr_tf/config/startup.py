@@ -67,8 +67,8 @@ def _shorten_interruptions() -> None:
   sys.excepthook = one_line
 
 
-if compatibility.LACKS_TF_AGENTS:
-  print(f'error: {compatibility.INSTALL_TF_AGENTS}', file=sys.stderr)
+if problem := compatibility.problem():
+  print(f'error: {problem}', file=sys.stderr)
   sys.exit(2)
 _set_environment()
 if os.environ['TF_CPP_MIN_LOG_LEVEL'] != '0':

@@ -34,8 +34,8 @@ def run(
   try:
     with grid.signals_interrupt():
       while calls:
-        made = sum(job.done() for job in calls.values())
-        progress(made, len(calls), 0)
+        interactions = sum(job.done() for job in calls.values())
+        progress(interactions, len(calls), 0)
         for reference in ray.wait(list(calls), timeout=1.0)[0]:
           ended(calls.pop(reference), _outcome(reference))
   finally:

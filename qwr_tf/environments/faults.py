@@ -23,8 +23,8 @@ def place(error: BaseException) -> str | None:
     for frame, line in traceback.walk_tb(error.__traceback__)
     if frame.f_globals.get('__name__', '').partition('.')[0] not in _LIBRARIES
   ]
-  own = [frame for frame in frames if 'site-packages' not in frame]
-  return (own or frames)[-1] if frames else None
+  local = [frame for frame in frames if 'site-packages' not in frame]
+  return (local or frames)[-1] if frames else None
 
 
 def describe_error(error: BaseException) -> str:

@@ -222,8 +222,8 @@ def _suggestion(name: str) -> str:
     if not near:
       return f'{module} registers no environment (gymnasium.register)'
     return f'{module} registers {", ".join(near)}'
-  known = [i for i in gymnasium.registry if not atari.is_other_id(i)]
-  near = atari.suggest(name) or difflib.get_close_matches(env_id, known, n=3)
+  ids = [i for i in gymnasium.registry if not atari.is_other_id(i)]
+  near = atari.suggest(name) or difflib.get_close_matches(env_id, ids, n=3)
   return f'near it: {", ".join(near)}' if near else 'try BitFlip-20'
 
 

@@ -46,15 +46,15 @@ def entries(space: gymnasium.Space) -> list[Entry]:
   Raises:
     ValueError: for spaces that are no arrays.
   """
-  found = [*_entries(space, (), ())]
-  inputs = [entry.spec.name for entry in found]
+  flat = [*_entries(space, (), ())]
+  inputs = [entry.spec.name for entry in flat]
   if len(set(inputs)) < len(inputs):
     raise ValueError(
       f'observation space {_in_short(space)} has entries whose names differ in '
       'punctuation alone; rename them with '
       'gymnasium.wrappers.TransformObservation'
     )
-  return found
+  return flat
 
 
 def _entries(
@@ -106,10 +106,10 @@ def _categories(space: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def observation_spec(space: gymnasium.Space):
   """The spec of an observation, or {entry: spec}; see `entries`."""
-  found = entries(space)
-  if not found[0].keys:
-    return found[0].spec
-  return {entry.name: entry.spec for entry in found}
+  first, *_ = flat = entries(space)
+  if not first.keys:
+    return first.spec
+  return {entry.name: entry.spec for entry in flat}
 
 
 def observation_map(
@@ -121,10 +121,10 @@ def observation_map(
   environments reuse an array for the next observation. It raises ValueError
   for observations that do not fit.
   """
-  found = entries(space)
-  if not found[0].keys:
-    return _entry_map(found[0], raw)
-  maps = [(entry, _entry_map(entry, raw)) for entry in found]
+  first, *_ = flat_entries = entries(space)
+  if not first.keys:
+    return _entry_map(first, raw)
+  maps = [(entry, _entry_map(entry, raw)) for entry in flat_entries]
 
   def flat(observation):
     arrays = {}

@@ -1,4 +1,4 @@
-"""Whether the logged actions support an estimate of a policy's value."""
+"""Checks that logged actions support an estimate of a policy's value."""
 
 from typing import NamedTuple
 

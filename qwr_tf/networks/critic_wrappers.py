@@ -186,8 +186,8 @@ class TfAgentsCritic(critics.Critic):
 
   def copy(self, **kwargs: Any) -> 'TfAgentsCritic':
     """A critic with weights of its own."""
-    own = self._network.copy(name=f'{self._network.name}Copy')
-    return super().copy(**{'critic_network': own, **kwargs})
+    network = self._network.copy(name=f'{self._network.name}Copy')
+    return super().copy(**{'critic_network': network, **kwargs})
 
   def outputs(
     self, observation: types.NestedTensor, actions: tf.Tensor

@@ -189,14 +189,8 @@ def holding_exp_weights(
   w is the mean weight; exactly so if the mean of the actions is the sampling
   policy's, as in `slots.mirrored_target_policy_actions`.
 
-  Args:
-    advantages: Q(s, a_j) - V(s), float [n, B].
-    log_weights: of the actions, float, broadcasts to [n, B].
-    batch: the states that count, [B].
-    hold: the multiplier, in units of a weight: an average action has 1.
-
-  Returns:
-    Regression weights, float [n, B].
+  Arguments as in `exp_weights`; `hold` is the multiplier, in units of a weight:
+  an average action has 1.
   """
   return exp_weights(advantages, log_weights, batch) + hold
 

@@ -1,4 +1,4 @@
-"""Whether a replay buffer fits into the machine's memory."""
+"""The memory that a replay buffer needs, and what the machine has."""
 
 import math
 import os

@@ -95,16 +95,16 @@ class TableFiles:
     """
     _assign(self._cursors, folder / _CURSORS)
     end = self._rows_written()
-    known = max(0, end - self._num_rows)
+    next_row = max(0, end - self._num_rows)
     for name in _row_files(folder):
       first, last = _range(name)
-      if first > known:
+      if first > next_row:
         break
       slots = np.arange(first, last) % self._num_rows
       _assign(self._rows, folder / name, slots)
-      known = last
-    if known != end:
-      raise ValueError(f"{folder} lacks the table's rows from {known} on")
+      next_row = last
+    if next_row != end:
+      raise ValueError(f"{folder} lacks the table's rows from {next_row} on")
 
 
 def _reusable(before: pathlib.Path, first: int) -> list[str]:

@@ -81,10 +81,10 @@ class PhaseBar(ProgressBar):
   def line(self) -> str:
     """Phase, count, time spent and left, newest returns."""
     values = self.format_dict
-    made = values['n'] - values['initial']
+    count = values['n'] - values['initial']
     left = ''
-    if made:
-      seconds = (values['total'] - values['n']) * values['elapsed'] / made
+    if count:
+      seconds = (values['total'] - values['n']) * values['elapsed'] / count
       left = f', {self.format_interval(seconds)} left'
     spent = self.format_interval(values['elapsed'])
     postfix = f', {values["postfix"]}' if values['postfix'] else ''

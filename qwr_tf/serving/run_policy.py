@@ -181,13 +181,14 @@ def _entries(observation: Any, path: str) -> Iterator[tuple[str, np.ndarray]]:
 def _version(path: pathlib.Path) -> pathlib.Path:
   if (path / _METADATA).is_file():
     return path
-  found = [p for p in path.glob('*') if p.name.isdigit()]
-  found = [p for p in found if (p / _METADATA).is_file()]
-  if not found:
+  versions = [
+    p for p in path.glob('*') if p.name.isdigit() and (p / _METADATA).is_file()
+  ]
+  if not versions:
     raise InputError(
       f'{path} holds no exported policy; give what export_policy.py wrote.'
     )
-  return max(found, key=lambda version: int(version.name))
+  return max(versions, key=lambda version: int(version.name))
 
 
 def make_environment(
@@ -329,11 +330,11 @@ def _bounded_actions(
 def check_spaces(env: gymnasium.Env, metadata: dict[str, Any]) -> None:
   """Raises InputError if the policy was made for other spaces."""
   for name in ('observation_space', 'action_space'):
-    wanted, found = metadata[name], getattr(env, name)
-    if not _same(wanted, found):
+    wanted, space = metadata[name], getattr(env, name)
+    if not _same(wanted, space):
       raise InputError(
         f'{env.spec.id if env.spec else env} has the {name} '
-        f'{textwrap.shorten(str(found), 100)}, but the policy is for '
+        f'{textwrap.shorten(str(space), 100)}, but the policy is for '
         f'{textwrap.shorten(str(wanted), 150)}; use '
         f'{metadata["environment"]} or one with the same spaces.'
       )

@@ -124,8 +124,8 @@ def run(
         free.append(one.core)
         ended(one.job, _outcome(one))
       unfinished = [*(one.job for one in running), *waiting]
-      made = sum(job.done() for job in unfinished)
-      progress(made, len(running), len(waiting))
+      interactions = sum(job.done() for job in unfinished)
+      progress(interactions, len(running), len(waiting))
       if running:
         time.sleep(poll_seconds)
 

@@ -78,9 +78,9 @@ class Sweep:
 
   def start(self, todo: Sequence[grid.Job]) -> None:
     """Excludes the interactions made so far from the ETA."""
-    made = sum(job.done() for job in todo)
-    self.bar.initial = self._done + made
-    self.progress(made, 0, len(todo))
+    interactions = sum(job.done() for job in todo)
+    self.bar.initial = self._done + interactions
+    self.progress(interactions, 0, len(todo))
 
   def progress(self, made: int, running: int, waiting: int) -> None:
     """Moves the bar."""

@@ -87,6 +87,14 @@ def test_keras_3_ends_with_what_to_set():
   assert 'TF_USE_LEGACY_KERAS=1' in done.stderr.splitlines()[-1]
 
 
+@_NEEDS_TF_KERAS
+def test_a_command_with_keras_3_is_one_line():
+  done = _run('from qwr_tf.config import startup', TF_USE_LEGACY_KERAS='0')
+  assert (done.returncode, done.stdout) == (2, '')
+  assert done.stderr.count('\n') == 1
+  assert 'TF_USE_LEGACY_KERAS=1' in done.stderr
+
+
 @pytest.mark.parametrize('module', ['tf_agents', 'gym'])
 def test_a_program_without_tf_agents_is_told_how_to_install_it(module):
   hide = f"""
