@@ -188,57 +188,60 @@ def _sleep() -> None:
 
 
 class _Replaying:
-  """A collector that sends the same fields again and again."""
+  """A collector that sends the same segments again and again."""
 
   def __init__(self, task, number):
-    self._fields = pickle.loads(bytes.fromhex(task.config))
-    self._number = number
+    del number
+    self._rows = pickle.loads(bytes.fromhex(task.config))
 
   def ready(self):
     """Built."""
 
   def collect(self, weights, version, env_steps):
-    """A segment of fields, which the learner makes rows of."""
-    rows = self._fields
-    part = segments.Segment(rows, self._number, True, True)
-    return version, segments.Experience([part], len(rows[0]) - 1, [])
+    """As many segments as hold the interactions."""
+    count = sum(self._rows.step_type != 2)
+    return version, _segments_of(self._rows, count, env_steps // count)
 
   def state(self):
     """None."""
 
 
-def _fake_rows(agent, count: int):
-  """Rows of one environment, the last of which cuts the episode."""
-  spec = agent.collect_data_spec
-  rng = np.random.default_rng(0)
-  rows = tf.nest.map_structure(
-    lambda x: x.numpy(), tensor_spec.zero_spec_nest(spec, outer_dims=[count])
+def _segments_of(rows, interactions: int, count: int) -> segments.Experience:
+  """A segment, `count` times."""
+  part = segments.Experience(
+    rows, np.zeros(len(rows.step_type), bool), interactions, []
   )
-  step_type = np.ones(count, np.int32)
-  step_type[-1] = 2
-  shape = rows.observation.shape
-  observation = rng.integers(0, 255, shape).astype(rows.observation.dtype)
-  if len(shape) == 4:  # Stacks of images go on by one frame.
-    frames = rng.integers(0, 255, (count + 3, *shape[1:3]), np.uint8)
-    observation = np.stack([frames[i : i + count] for i in range(4)], axis=-1)
-  return rows._replace(step_type=step_type, observation=observation)
+  return segments.join([part] * count)
 
 
-class _Rebuilt:
-  """A source whose rows' fields become rows again."""
+class _Prepared:
+  """A source in this process, whose segments are there already."""
 
-  def __init__(self, source, rows):
-    self._source = source
-    self._rows = rows
+  def __init__(self, experience):
+    self._experience = experience
 
   def collect(self, env_steps, check_fn):
-    """As the source."""
-    experience = self._source.collect(env_steps, check_fn)
-    experience.segments = [
-      s._replace(rows=tf.nest.pack_sequence_as(self._rows, s.rows))
-      for s in experience.segments
-    ]
-    return experience
+    """The segments."""
+    del env_steps, check_fn
+    return self._experience
+
+
+def _fake_rows(agent, has_frames: bool, interactions: int):
+  """A segment of one environment: an episode that goes on and is cut."""
+  older = 3 if has_frames else 0
+  count = older + interactions + 1
+  rows = tf.nest.map_structure(
+    lambda x: x.numpy(),
+    tensor_spec.zero_spec_nest(agent.collect_data_spec, outer_dims=[count]),
+  )
+  step_type = np.ones(count, np.int32)
+  step_type[:older] = step_type[-1] = 2
+  shape = rows.observation.shape[: 3 if has_frames else None]
+  observation = np.random.default_rng(0).integers(0, 255, shape)
+  return rows._replace(
+    step_type=step_type,
+    observation=observation.astype(rows.observation.dtype),
+  )
 
 
 def _intake() -> None:
@@ -246,39 +249,43 @@ def _intake() -> None:
   from qwr_tf.distributed import ray_source
 
   cluster.start_local(4)
-  for setting, preset, bindings, rows_per_segment, capacity in [
-    ('HalfCheetah', 'mujoco_100k.gin', [], 501, 100_000),
-    ('Atari', 'atari_100k.gin', ["GAME='Pong'"], 126, 10_000),
+  for setting, preset, bindings, env_steps in [
+    ('HalfCheetah', 'mujoco_100k.gin', [], 20_000),
+    ('Atari', 'atari_100k.gin', ["GAME='Pong'"], 5_000),
   ]:
     gin_files.parse([preset], bindings)
     settings = experiment.settings()
     env = experiment.load_environment(settings.environment, seed=0)
     agent = experiment.agent_for(env, seed=0)
-    rows = _fake_rows(agent, rows_per_segment)
-    fields = tf.nest.flatten(rows)
-    task = tasks.Task(pickle.dumps(fields).hex(), 0, 2, False, 600.0)
-    source = ray_source.RaySource(
+    table = ReplayTable(agent.collect_data_spec, 2 * env_steps)
+    rows = _fake_rows(agent, any(table.has_frames), 125)
+    task = tasks.Task(pickle.dumps(rows).hex(), 0, 4, False, 600.0)
+    ray_collectors = ray_source.RaySource(
       agent.acting_network,
       task,
       f'intake-{setting}',
       asynchronous=True,
       actor_class=_Replaying,
     )
-    table = ReplayTable(agent.collect_data_spec, capacity)
-    collector = collect.Collector(
-      None, agent, table, seed=0, source=_Rebuilt(source, rows), env_steps=5000
-    )
-    collector()
-    wall, cpu, count = time.perf_counter(), time.process_time(), 0
-    for _ in range(8):
-      count += collector().interactions
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    source.finish()
-    size = sum(f.nbytes for f in fields)
-    per_row = size / rows_per_segment
-    _note('segment', setting, per_row, 'bytes/interaction')
-    _note('intake', setting, count / wall, 'interactions/s')
-    _note('intake', setting, count / cpu, 'interactions/CPU s of the learner')
+    size = sum(f.nbytes for f in tf.nest.flatten(rows)) / 125
+    _note('segment of 125', setting, size, 'bytes/interaction')
+    prepared = _Prepared(_segments_of(rows, 125, env_steps // 125))
+    for way, source in (
+      ('into the table', prepared),
+      ('4 collectors of Ray', ray_collectors),
+    ):
+      collector = collect.Collector(
+        *(None, agent, table), seed=0, source=source, env_steps=env_steps
+      )
+      collector()
+      wall, cpu, count = time.perf_counter(), time.process_time(), 0
+      for _ in range(8):
+        count += collector().interactions
+      wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+      where = f'{setting}, {way}'
+      _note('intake', where, count / wall, 'interactions/s')
+      _note('intake', where, count / cpu, 'interactions/CPU s of the learner')
+    ray_collectors.finish()
 
 
 def _broadcast() -> None:

@@ -95,7 +95,11 @@ class Collector:
       sources.VectorSource if is_vector else sources.EnvironmentSource
     )
     self._source: segments.Source = source or make_source(
-      *(env, agent.acting_network), seed=seed, whole_episodes=whole_episodes
+      env,
+      agent.acting_network,
+      seed=seed,
+      has_frames=table.has_frames,
+      whole_episodes=whole_episodes,
     )
     if on_policy:
       self._check_on_policy()
@@ -145,8 +149,8 @@ class Collector:
     if self._on_policy:
       self._check_capacity(interactions)
       self._table.clear()
-    for segment in experience.segments:
-      self._store(segment)
+    if experience.rows is not None:
+      self._store(experience)
     if self._on_policy:
       self._check_stored(interactions)
     return Collected(
@@ -176,26 +180,18 @@ class Collector:
     self._next_env_steps = state['next_env_steps']
     self._source.restore(state)
 
-  def _store(self, segment: segments.Segment) -> None:
-    normalizer = None
-    if self._update_normalizer:
-      normalizer = self._agent.acting_network.normalizer
-    num_rows = len(segment.rows.step_type)
-    max_rows = self._table.capacity  # Of one `append`.
-    for first in range(0, num_rows, max_rows):
-      rows = tf.nest.map_structure(
-        lambda x, first=first: tf.constant(x[first : first + max_rows]),
-        segment.rows,
+  def _store(self, experience: segments.Experience) -> None:
+    rows, is_new = experience.rows, ~experience.repeats
+    max_rows = self._table.capacity  # Of one call.
+    for first in range(0, len(is_new), max_rows):
+      piece = slice(first, first + max_rows)
+      self._table.append_frames(
+        tf.nest.map_structure(lambda x, piece=piece: x[piece], rows)
       )
-      if segment.continues and first == 0:
-        self._table.append_cut(rows)
-      else:
-        self._table.append(rows)
-      if normalizer is not None:
-        # The observation of a cut comes again in the next segment.
-        is_cut = segment.is_cut and first + max_rows >= num_rows
-        normalizer.update(
-          tf.nest.map_structure(lambda x: x[:-1], rows.observation)
-          if is_cut
-          else rows.observation
-        )
+    normalizer = self._agent.acting_network.normalizer
+    if self._update_normalizer and normalizer is not None:
+      normalizer.update(
+        rows.observation
+        if is_new.all()
+        else tf.nest.map_structure(lambda x: x[is_new], rows.observation)
+      )

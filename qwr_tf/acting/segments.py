@@ -1,37 +1,27 @@
 """Experience on its way into a replay table: segments from their sources."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
-
-class Segment(NamedTuple):
-  """Consecutive rows of one environment, with mu.
-
-  A source that is not alone closes its segments: other sources' rows follow
-  them in the table, so that an episode that goes on is cut there. The final
-  row, of step type LAST, then has the observation that the next segment begins
-  with, and mu there: targets bootstrap from it, and no transition is lost.
-
-  Attributes:
-    rows: `trajectory.Trajectory` of arrays [N, ...].
-    source: number of the environment.
-    continues: whether the first row goes on in an episode that was cut.
-    is_cut: whether the last row cuts the episode.
-  """
-
-  rows: Any
-  source: int = 0
-  continues: bool = False
-  is_cut: bool = False
+import numpy as np
+import tree
 
 
 @dataclasses.dataclass
 class Experience:
-  """Segments, interactions and returns of one call of a source.
+  """Rows, interactions and returns of one call of a source.
+
+  Rows stand in segments: consecutive rows of one environment, with mu. A source
+  that is not alone closes its segments, because other rows follow them in the
+  table. An episode that goes on is cut there by a row of step type LAST with
+  the observation that the next segment begins with, and mu there: targets
+  bootstrap from it, and no transition is lost.
 
   Attributes:
-    segments: those of each environment in the order of time.
+    rows: `trajectory.Trajectory` of arrays [N, ...], as
+      `ReplayTable.append_frames` takes them; None: there are none.
+    repeats: bool [N], rows whose observation is in another segment, too.
     interactions: steps taken in environments.
     episode_returns: of the episodes that ended; undiscounted, before reward
       clipping if the environment records that.
@@ -39,10 +29,30 @@ class Experience:
       name ends in `_max`.
   """
 
-  segments: list[Segment]
+  rows: Any
+  repeats: np.ndarray
   interactions: int
   episode_returns: list[float]
   metrics: dict[str, float] = dataclasses.field(default_factory=dict)
+
+
+def join(parts: Sequence[Experience]) -> Experience:
+  """The rows of all, in their order; metrics are summed up."""
+  rows, repeats = None, np.zeros([0], bool)
+  if parts:
+    nests = [part.rows for part in parts]
+    rows = tree.map_structure(lambda *x: np.concatenate(x), *nests)
+    repeats = np.concatenate([part.repeats for part in parts])
+  return Experience(
+    rows,
+    repeats,
+    sum(part.interactions for part in parts),
+    [r for part in parts for r in part.episode_returns],
+    {
+      name: sum(part.metrics[name] for part in parts)
+      for name in (parts[0].metrics if parts else ())
+    },
+  )
 
 
 class Source(Protocol):

@@ -1,6 +1,6 @@
 """Sources in this process: one environment, or several stepped together."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,9 +9,9 @@ from absl import logging
 from tf_agents.trajectories import time_step as ts
 from tf_agents.trajectories import trajectory
 
+from qwr_tf import replay
 from qwr_tf.acting import numpy_actor
 from qwr_tf.acting.segments import Experience
-from qwr_tf.acting.segments import Segment
 from qwr_tf.policies import behavior_policy
 
 _FIRST, _MID, _LAST = range(3)  # As in `ts.StepType`, but faster.
@@ -26,8 +26,9 @@ class EnvironmentSource:
     network,
     *,
     seed: int,
+    has_frames: Sequence[bool] = (),
     whole_episodes: bool = False,
-    number: int | None = None,
+    is_alone: bool = True,
   ):
     """Stores the arguments; the environment is reset at the first call.
 
@@ -35,13 +36,15 @@ class EnvironmentSource:
       env: a PyEnvironment.
       network: the acting network.
       seed: of the sampled actions.
+      has_frames: as in `ReplayTable`; (): whole stacks are in the rows.
       whole_episodes: whether a call goes on to the end of the episode.
-      number: of the environment, which closes its segments; None: there is no
-        other source, and segments go on where the one before stopped.
+      is_alone: whether segments go on where the one before stopped; they are
+        closed otherwise.
     """
     self._env = env
+    self._has_frames = has_frames
     self._whole_episodes = whole_episodes
-    self._number = number
+    self._is_alone = is_alone
     self._rng = np.random.default_rng(seed)
     self._act = numpy_actor.NumpyActor(network)
     self._time_step: Any = None  # Reset at the first call.
@@ -66,12 +69,19 @@ class EnvironmentSource:
     # If the episode just ended, add the row of its final observation.
     if self._time_step.step_type == _LAST:
       self._step(frames, returns)
-    continues = self._number is not None and frames[0][0].step_type == _MID
-    is_cut = self._number is not None and self._time_step.step_type == _MID
+    is_closed = not self._is_alone
+    continues = is_closed and frames[0][0].step_type == _MID
+    is_cut = is_closed and self._time_step.step_type == _MID
     if is_cut:
       frames.append(self._cut())
-    segment = Segment(_stack(frames), self._number or 0, continues, is_cut)
-    return Experience([segment], interactions, returns)
+    rows, num_older = _rows(frames, self._has_frames)
+    first = 0 if continues else num_older
+    rows = tf.nest.map_structure(lambda x: x[first:], rows)
+    repeats = np.zeros(len(rows.step_type), bool)
+    repeats[: num_older - first] = True
+    repeats[-1] = is_cut
+    metrics = {'cut_transitions': float(is_cut)} if is_closed else {}
+    return Experience(rows, repeats, interactions, returns, metrics)
 
   def _step(self, frames: list[tuple], returns: list[float]) -> int:
     """Takes a step and adds its frame; returns the interactions, 0 or 1."""
@@ -134,8 +144,8 @@ class VectorSource:
     network,
     *,
     seed: int,
+    has_frames: Sequence[bool] = (),
     whole_episodes: bool = False,
-    first_number: int = 0,
   ):
     """Stores the arguments.
 
@@ -143,14 +153,14 @@ class VectorSource:
       env: a `VectorEnvironment`.
       network: the acting network.
       seed: of the sampled actions.
+      has_frames: as in `ReplayTable`; (): whole stacks are in the rows.
       whole_episodes: whether a call goes on to the end of all N episodes.
         Environments that wait for others are stepped on; these steps are
         dropped and not counted.
-      first_number: of the N environments.
     """
     self._env = env
+    self._has_frames = has_frames
     self._whole_episodes = whole_episodes
-    self._first_number = first_number
     self._rng = np.random.default_rng(seed)
     self._act = numpy_actor.NumpyActor(network)
     self._time_step: Any = None
@@ -178,18 +188,18 @@ class VectorSource:
       if interactions > env_steps:
         check_fn(interactions, interactions - env_steps)
     frames.append(self._final_frame())  # Kept where a segment is open.
-    kept.append(np.zeros_like(is_kept))
-    rows = _stack(frames)  # [steps + 1, N, ...]
-    places = np.array(kept).T
+    rows, num_older = _rows(frames, self._has_frames)  # [older + steps, N, ...]
     segments = [
-      self._segment(rows, np.flatnonzero(places[i]), i)
-      for i in range(self._env.num_envs)
-      if places[i].any()
+      self._segment(i, rows.step_type[:, i], num_older, places)
+      for i, places in enumerate(map(np.flatnonzero, np.array(kept).T))
+      if places.size
     ]
+    numbers, times, repeats = map(np.concatenate, zip(*segments, strict=True))
+    rows = tf.nest.map_structure(lambda x: x[times, numbers], rows)
     if self._whole_episodes:
       self._time_step, self._returns = self._env.reset(), 0.0 * self._returns
-    cuts = {'cut_transitions': float(sum(s.is_cut for s in segments))}
-    return Experience(segments, interactions, returns, cuts)
+    cuts = {'cut_transitions': float(sum(x[-1] for *_, x in segments))}
+    return Experience(rows, repeats, interactions, returns, cuts)
 
   def _step(self, frames: list[tuple], returns: list[float], is_kept) -> int:
     """Steps all environments; returns the number of interactions."""
@@ -212,22 +222,28 @@ class VectorSource:
     now = self._time_step
     actions, params = self._act(now.observation, None)
     start = ts.restart(now.observation, batch_size=self._env.num_envs)
-    last = np.full_like(now.step_type, _LAST)
-    return now._replace(step_type=last), actions, params, start
+    # A FIRST row is not kept.
+    step_type = np.where(now.step_type == _FIRST, _FIRST, _LAST)
+    return now._replace(step_type=step_type), actions, params, start
 
-  def _segment(self, rows, places: np.ndarray, i: int) -> Segment:
-    """The rows of environment i that are kept, and a final one."""
-    step_types = rows.step_type[:, i]
+  def _segment(
+    self, i: int, step_types: np.ndarray, num_older: int, places: np.ndarray
+  ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of environment i: those kept, after older frames, and a final one.
+
+    Returns:
+      (environments, times of rows, whether they repeat an observation), [n].
+    """
+    times = num_older + places
+    num_repeats = num_older if step_types[times[0]] == _MID else 0
     is_cut = False
-    if step_types[places[-1]] != _LAST:
-      places = np.append(places, places[-1] + 1)
+    if step_types[times[-1]] != _LAST:
+      times = np.append(times, times[-1] + 1)
       is_cut = self._time_step.step_type[i] != _LAST
-    return Segment(
-      tf.nest.map_structure(lambda x: x[places, i], rows),
-      self._first_number + i,
-      bool(step_types[places[0]] == _MID),
-      bool(is_cut),
-    )
+    times = np.concatenate([np.arange(num_repeats), times])
+    repeats = np.arange(len(times)) < num_repeats
+    repeats[-1] = is_cut
+    return np.full(len(times), i), times, repeats
 
   def state(self) -> dict[str, Any]:
     """As in `segments.Source`."""
@@ -248,10 +264,18 @@ class VectorSource:
       self._returns = np.where(goes_on, state['episode_returns'], 0.0)
 
 
-def _stack(frames: list[tuple]) -> trajectory.Trajectory:
-  """Frames (time_step, action, params, next time_step) to rows [N, ...]."""
+def _rows(
+  frames: list[tuple], has_frames: Sequence[bool]
+) -> tuple[trajectory.Trajectory, int]:
+  """Rows [M + T, ...] of T frames, and M.
+
+  Args:
+    frames: (time step, action, parameters of mu, next time step).
+    has_frames: as in `ReplayTable`. The first M rows, of step type LAST, then
+      hold the older frames of the first stacks; without images M is 0.
+  """
   time_steps, action, params, next_time_steps = zip(*frames, strict=True)
-  return trajectory.Trajectory(
+  rows = trajectory.Trajectory(
     step_type=np.asarray([t.step_type for t in time_steps], np.int32),
     observation=tf.nest.map_structure(
       lambda *x: np.stack(x), *[t.observation for t in time_steps]
@@ -266,3 +290,20 @@ def _stack(frames: list[tuple]) -> trajectory.Trajectory:
     reward=np.asarray([t.reward for t in next_time_steps], np.float32),
     discount=np.asarray([t.discount for t in next_time_steps], np.float32),
   )
+  if not any(has_frames):
+    return rows, 0
+  entries = [
+    replay.newest(x, rows.step_type, rows.discount) if is_image else x
+    for x, is_image in zip(
+      tf.nest.flatten(rows.observation), has_frames, strict=True
+    )
+  ]
+  observation = tf.nest.pack_sequence_as(rows.observation, entries)
+  count = max(map(len, entries))
+  rows = tf.nest.map_structure(
+    lambda x: np.concatenate([np.repeat(x[:1], count - len(x), axis=0), x]),
+    rows._replace(observation=observation),
+  )
+  num_older = count - len(time_steps)
+  rows.step_type[:num_older] = _LAST
+  return rows, num_older

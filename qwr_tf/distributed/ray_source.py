@@ -11,6 +11,7 @@ from absl import logging
 from ray import exceptions
 
 from qwr_tf.acting import interrupts
+from qwr_tf.acting import segments
 from qwr_tf.acting.segments import Experience
 from qwr_tf.config import startup
 from qwr_tf.distributed import collector_actor
@@ -128,17 +129,11 @@ class RaySource:
     wanted = env_steps - self._surplus
     run = self._run_ahead if self._asynchronous else self._run_shares
     arrived = run(wanted) if wanted > 0 else []
-    experience = Experience([], 0, [])
-    lags = [self._version - version for version, _ in arrived]
-    for _, part in arrived:
-      experience.segments += part.segments
-      experience.interactions += part.interactions
-      experience.episode_returns += part.episode_returns
+    experience = segments.join([part for _, part in arrived])
     if self._asynchronous:
       self._surplus += experience.interactions - env_steps
-    cuts = sum(s.is_cut for s in experience.segments)
-    experience.metrics = {
-      'cut_transitions': float(cuts),
+    lags = [self._version - version for version, _ in arrived]
+    experience.metrics |= {
       'lost_interactions': float(self.lost - lost),
       'policy_lag': sum(lags) / max(len(lags), 1),
       'policy_lag_max': float(max(lags, default=0)),

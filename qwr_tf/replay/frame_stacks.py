@@ -1,9 +1,14 @@
 """Stacked images kept as single frames, and rebuilt exactly."""
 
+import itertools
+
+import numpy as np
 import tensorflow as tf
 from tf_agents.trajectories import time_step as ts
 from tf_agents.trajectories import trajectory
 from tf_agents.typing import types
+
+from qwr_tf.config.errors import ConfigError
 
 # What `check` says of rows that would come back as others.
 OTHER_STACKS = (
@@ -18,7 +23,9 @@ class FrameStacks(tf.Module):
 
   A stack is the frames of its own row and of the S - 1 rows before it in the
   same episode; where the episode is younger, its first frame is repeated, as
-  gymnasium's FrameStackObservation does with `padding_type='reset'`.
+  gymnasium's FrameStackObservation does with `padding_type='reset'`. A row that
+  goes on in an episode right after a row of step type LAST begins a segment:
+  the S - 1 rows before it hold the older frames of its stack.
   """
 
   def __init__(self, observation_spec: types.TensorSpec, num_rows: int):
@@ -42,27 +49,30 @@ class FrameStacks(tf.Module):
     )
 
   def write(
-    self, slots: tf.Tensor, stacks: tf.Tensor, step_types: tf.Tensor
+    self, slots: tf.Tensor, frames: tf.Tensor, step_types: tf.Tensor
   ) -> None:
-    """Keeps the newest frame of consecutive rows.
+    """Keeps the newest frames of consecutive rows.
 
     Args:
       slots: int64 [N], they follow the last ones written.
-      stacks: observations [N, ..., S].
-      step_types: int32 [N].
+      frames: [N, ...].
+      step_types: int32 [1 + N], that of the row before first.
     """
     ages = self._ages_of(slots, step_types)
     indices = slots[:, tf.newaxis]
-    self.frames.scatter_nd_update(indices, stacks[..., -1])
+    self.frames.scatter_nd_update(indices, frames)
     self.ages.scatter_nd_update(indices, ages)
 
   def _ages_of(self, slots: tf.Tensor, step_types: tf.Tensor) -> tf.Tensor:
-    is_first = tf.equal(step_types, ts.StepType.FIRST)
-    episode = tf.cumsum(tf.cast(is_first, tf.int64))  # 0: began before.
+    is_first = tf.equal(step_types[1:], ts.StepType.FIRST)
+    begins = is_first | tf.equal(step_types[:-1], ts.StepType.LAST)
+    segment = tf.cumsum(tf.cast(begins, tf.int64))  # 0: began before.
     before = self.ages.sparse_read((slots[0] - 1) % self._num_rows)
-    starts = tf.concat([[-1 - before], tf.where(is_first)[:, 0]], axis=0)
-    ages = tf.range(tf.size(slots, tf.int64)) - tf.gather(starts, episode)
-    return tf.minimum(ages, self.history)
+    numbers = tf.range(tf.size(slots, tf.int64))
+    # The rows from which ages count.
+    starts = numbers - tf.where(is_first, tf.zeros_like(numbers), self.history)
+    starts = tf.concat([[-1 - before], starts[begins]], axis=0)
+    return tf.minimum(numbers - tf.gather(starts, segment), self.history)
 
   def clear(self) -> None:
     """Forgets which episode the last row was in."""
@@ -76,6 +86,46 @@ class FrameStacks(tf.Module):
     frames = self.frames.sparse_read((slots - steps) % self._num_rows)
     is_static = frames.shape.is_fully_defined()
     return (_compiled_last if is_static else _frames_last)(frames)
+
+
+def has_frames(
+  observation_spec: types.NestedTensorSpec, single_frames: bool
+) -> list[bool]:
+  """Of each entry, whether rows on their way have single frames of it."""
+  return [
+    single_frames and s.shape.rank == 3 and s.dtype == tf.uint8
+    for s in tf.nest.flatten(observation_spec)
+  ]
+
+
+def newest(
+  stacks: np.ndarray, step_types: np.ndarray, discounts: np.ndarray
+) -> np.ndarray:
+  """Single frames [S - 1 + T, ...] of consecutive rows' stacks [T, ..., S].
+
+  The older frames of the first stack, and then each row's newest one.
+
+  Args:
+    stacks: uint8 [T, *batch, height, width, S].
+    step_types: int32 [T, *batch].
+    discounts: float32 [T, *batch].
+
+  Raises:
+    ConfigError: as `check`, with `OTHER_STACKS`.
+  """
+  depth = stacks.shape[-1]
+  frames = np.moveaxis(stacks, -1, 0)  # [S, T, ...]
+  terminal = (discounts[:-1] == 0.0) & (step_types[1:] == ts.StepType.LAST)
+  is_first = step_types == ts.StepType.FIRST
+  for older, newer in itertools.pairwise(range(depth)):
+    same = (frames[older, 1:] == frames[newer, :-1]).all(axis=(-2, -1))
+    starts = frames[:, is_first]
+    if not (
+      (same | terminal | is_first[1:]).all()
+      and np.array_equal(starts[older], starts[-1])
+    ):
+      raise ConfigError(f'Images are {OTHER_STACKS}')
+  return np.concatenate([frames[:-1, 0], frames[-1]])
 
 
 def check(

@@ -5,6 +5,7 @@ L + 1 rows: the last one, of step type LAST, holds the final observation and mu
 there; targets bootstrap from it.
 """
 
+import itertools
 import operator
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -35,6 +36,10 @@ class ReplayTable(stock_interface.StockInterface):
   A window begins at a uniformly drawn start and may cross episode ends
   (`step_type` says where). A window past the newest row is cut there as by a
   time limit: the newest row reads as LAST, the one before keeps its discount.
+
+  Attributes:
+    has_frames: of each entry of an observation, whether it is an image of which
+      `append_frames` takes single frames.
   """
 
   def __init__(
@@ -80,6 +85,9 @@ class ReplayTable(stock_interface.StockInterface):
       and (s.dtype == tf.uint8 or not is_nested)
       for s in entries
     ]
+    self.has_frames = frame_stacks.has_frames(
+      data_spec.observation, single_frames
+    )
     images = [s for s, x in zip(entries, self._is_stack, strict=True) if x]
     if single_frames and not images:
       raise ValueError(
@@ -136,69 +144,44 @@ class ReplayTable(stock_interface.StockInterface):
       InvalidArgumentError: for more rows, or stacks that single frames cannot
         rebuild; nothing is added then.
     """
+    self._append(rows, are_frames=False)
+
+  @tf.function(reduce_retracing=True)
+  def append_frames(self, rows: trajectory.Trajectory) -> None:
+    """As `append`, for images that are single frames already.
+
+    Images are frames [N, height, width] where `has_frames` is true. Rows of
+    step type LAST before a row that goes on in an episode hold the S - 1 older
+    frames of its stack.
+    """
+    self._append(rows, are_frames=True)
+
+  def _append(self, rows: trajectory.Trajectory, are_frames: bool) -> None:
     count = tf.shape(rows.step_type, out_type=tf.int64)[0]
     message = ['Append in smaller pieces.']
     checks = [tf.debugging.Assert(count <= self.capacity, message)]
-    checks += [
-      frame_stacks.check(rows, images) for images in self._split(rows)[1]
-    ]
+    rows, images = self._split(rows)
+    for i, is_frame in enumerate(
+      itertools.compress(self.has_frames, self._is_stack)
+    ):
+      if not (is_frame and are_frames):
+        checks.append(frame_stacks.check(rows, images[i]))
+        images[i] = images[i][..., -1]
     with tf.control_dependencies(checks):
       count = tf.identity(count)
     if count > 0:
       self._close_interrupted_episode(rows.step_type[0])
-      self._write(rows, count)
-
-  @tf.function(reduce_retracing=True)
-  def append_cut(self, rows: trajectory.Trajectory) -> None:
-    """As `append`, for an episode whose earlier rows do not come right before.
-
-    The episode's earlier rows are followed by one of step type LAST. Frames
-    that the first stack has from them are written again, in rows that nothing
-    draws.
-    """
-    if self._history:
-      entries = [
-        self._older(entry, is_stack)
-        for entry, is_stack in zip(
-          tf.nest.flatten(rows.observation), self._is_stack, strict=True
-        )
-      ]
-      first = tf.nest.map_structure(
-        lambda x: tf.repeat(x[:1], self._history, axis=0),
-        rows._replace(observation=(), step_type=()),
-      )
-      last = tf.fill([self._history], ts.StepType.LAST)
-      begins = tf.range(self._history) == 0
-      step_types = tf.where(begins, ts.StepType.FIRST, ts.StepType.MID)
-      older_rows = first._replace(
-        observation=tf.nest.pack_sequence_as(rows.observation, entries),
-        step_type=last,
-      )
-      self._write(older_rows, self._history, step_types)
-    self.append(rows)
-
-  def _older(self, entry: tf.Tensor, is_stack: bool) -> tf.Tensor:
-    """The frames of the first stack but the newest, in `_history` rows."""
-    if not is_stack:
-      return tf.repeat(entry[:1], self._history, axis=0)
-    frames = tf.transpose(entry[0], [2, 0, 1])
-    missing = self._history + 1 - frames.shape[0]
-    oldest = tf.repeat(frames[:1], missing, axis=0)
-    return tf.concat([oldest, frames[:-1]], axis=0)[..., tf.newaxis]
+      self._write(rows, images, count)
 
   def _write(
-    self,
-    rows: trajectory.Trajectory,
-    count: tf.Tensor,
-    step_types: tf.Tensor | None = None,
+    self, rows: trajectory.Trajectory, frames: list, count: tf.Tensor
   ) -> None:
-    """Writes rows; step_types, if not the rows' own, are those of stacks."""
     row_numbers = self._rows_written + tf.range(count, dtype=tf.int64)
     slots = row_numbers % self._num_rows
-    if step_types is None:
-      step_types = rows.step_type
-    rows, images = self._split(rows)
-    for stacks, values in zip(self._stacks, images, strict=True):
+    is_new = self._newest_is(is_last=True)[tf.newaxis]
+    before = tf.where(is_new, ts.StepType.LAST, ts.StepType.MID)
+    step_types = tf.concat([before, rows.step_type], axis=0)
+    for stacks, values in zip(self._stacks, frames, strict=True):
       stacks.write(slots, values, step_types)
     tf.nest.map_structure(
       lambda variable, new: _scatter(variable, slots, new), self._rows, rows
@@ -221,13 +204,16 @@ class ReplayTable(stock_interface.StockInterface):
     whose observation nobody uses.
     """
     newest = (self._rows_written - 1)[tf.newaxis]
-    open_ended = self._newest_is_transition()
+    open_ended = self._newest_is(is_last=False)
     if tf.logical_and(open_ended, next_step_type == ts.StepType.FIRST):
       row = self._read(tf.maximum(newest, 0) % self._num_rows)
       last = tf.fill([1], ts.StepType.LAST)
       if row.discount[0] == 0.0:
         first = tf.fill([1], ts.StepType.FIRST)
-        self._write(row._replace(step_type=last, next_step_type=first), 1)
+        row, images = self._split(
+          row._replace(step_type=last, next_step_type=first)
+        )
+        self._write(row, [stacks[..., -1] for stacks in images], 1)
       else:
         _scatter(self._rows.step_type, newest % self._num_rows, last)
         self._transitions_written.assign_sub(1)
@@ -237,10 +223,11 @@ class ReplayTable(stock_interface.StockInterface):
 
   # Reading.
 
-  def _newest_is_transition(self) -> tf.Tensor:
+  def _newest_is(self, is_last: bool) -> tf.Tensor:
+    """Whether there is a newest row, and its step type is LAST, or is not."""
     slot = tf.maximum(self._rows_written - 1, 0) % self._num_rows
-    step_type = self._rows.step_type.sparse_read(slot)
-    return tf.logical_and(self._rows_written > 0, step_type != ts.StepType.LAST)
+    same = tf.equal(self._rows.step_type.sparse_read(slot), ts.StepType.LAST)
+    return tf.logical_and(self._rows_written > 0, tf.equal(same, is_last))
 
   def _oldest_transition(self) -> tf.Tensor:
     """Number of the oldest transition that is kept, int64 scalar."""
@@ -252,7 +239,7 @@ class ReplayTable(stock_interface.StockInterface):
 
   def num_starts(self) -> tf.Tensor:
     """Transitions that can be drawn: those with a row after them."""
-    without_successor = tf.cast(self._newest_is_transition(), tf.int64)
+    without_successor = tf.cast(self._newest_is(is_last=False), tf.int64)
     newest = self._transitions_written - without_successor
     return newest - self._oldest_transition()
 

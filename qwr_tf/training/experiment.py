@@ -513,17 +513,18 @@ def collecting_source(
   seeds = environments.seed_of(seed, first), seed + ranges.ACTING_SEED
   env = load_environment(settings.environment, seed=seeds[0])
   network = agent_for(env, seed=seed).acting_network
+  single_frames = effective.value('ReplayTable', 'single_frames')
   options = {
     'seed': environments.seed_of(seeds[1], number),
+    'has_frames': replay.has_frames(network.input_tensor_spec, single_frames),
     'whole_episodes': effective.value('Collector', 'whole_episodes'),
   }
   if count == 1:
-    options['number'] = None if is_alone else number
-    return network, sources.EnvironmentSource(env, network, **options)
+    return network, sources.EnvironmentSource(
+      env, network, is_alone=is_alone, **options
+    )
   vector = _collecting_environment(settings, env, seed, first)
-  return network, sources.VectorSource(
-    vector, network, first_number=first, **options
-  )
+  return network, sources.VectorSource(vector, network, **options)
 
 
 def _capacity(settings: Settings, source: datasets.DataSet | None) -> int:

@@ -173,11 +173,13 @@ def test_rows_are_the_script(continuous):
 def test_rows_have_the_specs_of_the_agent():
   setup = _Setup(env_steps=6)
   appended = []
-  setup.table.append = appended.append
+  setup.table.append_frames = appended.append
   setup.collector()
   spec = tensor_spec.add_outer_dim(setup.agent.collect_data_spec, 9)
   tf.nest.map_structure(
-    lambda s, x: s.is_compatible_with(x) or pytest.fail(f'{s} {x}'),
+    lambda s, x: (
+      s.is_compatible_with(tf.constant(x)) or pytest.fail(f'{s} {x}')
+    ),
     spec,
     appended[0],
   )

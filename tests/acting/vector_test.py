@@ -92,23 +92,29 @@ def _source(env, **kwargs):
   return sources.VectorSource(env, _agent().acting_network, seed=0, **kwargs)
 
 
+def _pick(rows, mask):
+  return tf.nest.map_structure(lambda x: x[mask], rows)
+
+
+def _segments(experience):
+  """(rows, repeats) of each environment that has any."""
+  rows = experience.rows
+  ends = np.flatnonzero(np.diff(rows.observation[:, 0])) + 1
+  assert (rows.step_type[[*(ends - 1), -1]] == _LAST).all()
+  parts = np.split(np.arange(len(rows.step_type)), ends)
+  return [(_pick(rows, part), experience.repeats[part]) for part in parts]
+
+
 def _streams(experiences, count):
   """Rows of each environment without those that cut, and the cuts' number."""
-  parts = {i: [] for i in range(count)}
+  parts = [[] for _ in range(count)]
   cuts = 0
   for experience in experiences:
-    for segment in experience.segments:
-      rows = segment.rows
-      cuts += segment.is_cut
-      assert rows.step_type[-1] == _LAST
-      assert segment.continues == (rows.step_type[0] == _MID)
-      end = len(rows.step_type) - segment.is_cut
-      parts[segment.source].append(
-        tf.nest.map_structure(lambda x, end=end: x[:end], rows)
-      )
+    for rows, repeats in _segments(experience):
+      cuts += repeats.sum()
+      parts[int(rows.observation[0, 0])].append(_pick(rows, ~repeats))
   streams = [
-    tf.nest.map_structure(lambda *x: np.concatenate(x), *parts[i])
-    for i in range(count)
+    tf.nest.map_structure(lambda *x: np.concatenate(x), *part) for part in parts
   ]
   return streams, cuts
 
@@ -117,8 +123,7 @@ def _alone(number, num_rows):
   """Rows of one environment that nothing cuts."""
   network = _agent().acting_network
   source = sources.EnvironmentSource(_make(number), network, seed=0)
-  rows = source.collect(num_rows, _no_check).segments[0].rows
-  return tf.nest.map_structure(lambda x: x[:num_rows], rows)
+  return _pick(source.collect(num_rows, _no_check).rows, slice(num_rows))
 
 
 @pytest.mark.parametrize('env_steps', [1, 2, 7, 40])
@@ -143,13 +148,11 @@ def test_each_environment_has_the_stream_it_has_alone(env_steps):
 
 
 def test_mu_is_that_of_every_observation():
-  experience = _source(_vector(3)).collect(30, _no_check)
+  rows = _source(_vector(3)).collect(30, _no_check).rows
   network = _agent().acting_network
-  for segment in experience.segments:
-    rows = segment.rows
-    expected = network(tf.constant(rows.observation))[0].mean()
-    (stored,) = rows.policy_info['dist_params'].values()
-    np.testing.assert_allclose(stored, expected, rtol=1e-5, atol=1e-6)
+  expected = network(tf.constant(rows.observation))[0].mean()
+  (stored,) = rows.policy_info['dist_params'].values()
+  np.testing.assert_allclose(stored, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_the_row_that_cuts_has_the_next_observation():
@@ -157,31 +160,29 @@ def test_the_row_that_cuts_has_the_next_observation():
   segments = [
     segment
     for _ in range(6)
-    for segment in source.collect(5, _no_check).segments
+    for segment in _segments(source.collect(5, _no_check))
   ]
   for i in range(3):
-    mine = [s for s in segments if s.source == i]
-    assert any(s.is_cut for s in mine)
-    for before, after in itertools.pairwise(mine):
-      if before.is_cut:
+    mine = [s for s in segments if s[0].observation[0, 0] == i]
+    assert any(repeats[-1] for _, repeats in mine)
+    for (before, repeats), (after, _) in itertools.pairwise(mine):
+      if repeats[-1]:
         np.testing.assert_array_equal(
-          before.rows.observation[-1], after.rows.observation[0]
+          before.observation[-1], after.observation[0]
         )
+      assert (after.step_type[0] == _MID) == repeats[-1]
 
 
 def test_whole_episodes_go_on_to_the_end_of_each():
   source = _source(_vector(3), whole_episodes=True)
   for _ in range(3):
     experience = source.collect(10, _no_check)
-    count = 0
-    for segment in experience.segments:
-      step_types = segment.rows.step_type
-      assert (step_types[0], step_types[-1]) == (_FIRST, _LAST)
-      assert not (segment.is_cut or segment.continues)
-      count += (step_types != _LAST).sum()
-    assert count == experience.interactions >= 10
-    episodes = sum((s.rows.step_type == 2).sum() for s in experience.segments)
-    assert len(experience.episode_returns) == episodes
+    assert not experience.repeats.any()
+    for rows, _ in _segments(experience):
+      assert (rows.step_type[0], rows.step_type[-1]) == (_FIRST, _LAST)
+    step_types = experience.rows.step_type
+    assert (step_types != _LAST).sum() == experience.interactions >= 10
+    assert len(experience.episode_returns) == (step_types == _LAST).sum()
 
 
 def test_processes_make_the_same_rows():
@@ -190,8 +191,8 @@ def test_processes_make_the_same_rows():
     made = [_source(v).collect(30, _no_check) for v in (_vector(3), vector)]
   finally:
     vector.close()
-  for one, other in zip(made[0].segments, made[1].segments, strict=True):
-    tf.nest.map_structure(np.testing.assert_array_equal, one.rows, other.rows)
+  rows = [experience.rows for experience in made]
+  tf.nest.map_structure(np.testing.assert_array_equal, *rows)
   assert made[0].episode_returns == made[1].episode_returns
 
 
@@ -210,9 +211,9 @@ def test_a_restored_source_goes_on_as_the_first(mode):
     whole.close()
     later.close()
   assert actual.episode_returns == expected.episode_returns
-  for one, other in zip(expected.segments, actual.segments, strict=True):
-    tf.nest.map_structure(np.testing.assert_array_equal, one.rows, other.rows)
-    assert one[1:] == other[1:]
+  for name in ('rows', 'repeats'):
+    pair = [getattr(experience, name) for experience in (actual, expected)]
+    tf.nest.map_structure(np.testing.assert_array_equal, *pair)
 
 
 def test_an_error_of_an_environment_is_told_with_its_cause():
@@ -239,6 +240,56 @@ def test_the_table_takes_all_rows():
   np.testing.assert_array_equal(
     np.diff(windows.observation[:, :, 2]), np.ones([500, 1])
   )
+
+
+class _Film(_Countdown):
+  """A countdown that shows the newest four of its images."""
+
+  observation_space = gymnasium.spaces.Box(0, 255, (3, 2, 4), np.uint8)
+
+  def _observation(self):
+    images = [] if self._t == 0 else self._images
+    image = self.np_random.integers(0, 256, (3, 2), np.uint8)
+    self._images = [*(images or [image] * 3), image][-4:]
+    return np.stack(self._images, axis=-1)
+
+
+def _film(number):
+  return environments.GymnasiumWrapper(_Film(number), seed=number)
+
+
+@pytest.mark.parametrize('is_vector', [True, False])
+def test_single_frames_on_their_way_come_back_as_stacks(is_vector):
+  actor = networks.ActorNetwork(
+    *tensor_spec.from_spec(
+      (_film(0).observation_spec(), _film(0).action_spec())
+    ),
+    torso_fn=functools.partial(torsos.mlp_torso, (8,)),
+  )
+  spec = _agent().collect_data_spec._replace(
+    observation=actor.input_tensor_spec
+  )
+  windows = []
+  for single_frames in (True, False):
+    # A segment has four rows more than interactions.
+    table = ReplayTable(
+      spec, 100, rows_per_interaction=6.0, single_frames=single_frames
+    )
+    options = {'seed': 0, 'has_frames': table.has_frames}
+    if is_vector:
+      vector = environments.VectorEnvironment(
+        [functools.partial(_film, i) for i in range(3)], mode='sync'
+      )
+      source = sources.VectorSource(vector, actor, **options)
+    else:
+      source = sources.EnvironmentSource(
+        _film(0), actor, is_alone=False, **options
+      )
+    for _ in range(30):
+      table.append_frames(source.collect(5, _no_check).rows)
+    assert table.num_starts() == 100
+    windows.append(table.sample(300, 1, [1, 2]))
+  tf.nest.map_structure(np.testing.assert_array_equal, *windows)
 
 
 @pytest.mark.parametrize('episodes', [2, 3, 7])

@@ -5,6 +5,8 @@ import os
 import pathlib
 import time
 
+import numpy as np
+
 from qwr_tf.acting import segments
 
 
@@ -33,7 +35,7 @@ class FakeCollector:
     """Built."""
 
   def collect(self, weights, version, env_steps):
-    """One segment, whose rows are (collector, interactions, first weight)."""
+    """One row: (collector, interactions, first weight)."""
     if self._number in self._options['raises']:
       raise ValueError('a wheel came off')
     if self._number in self._options['slow']:
@@ -43,9 +45,10 @@ class FakeCollector:
     if self._once('hangs'):
       time.sleep(1000)
     self._count += env_steps
-    rows = (self._number, env_steps, float(weights[0]))
-    segment = segments.Segment(rows, self._number, is_cut=True)
-    return version, segments.Experience([segment], env_steps, [1.0])
+    rows = np.array([[self._number, env_steps, weights[0]]])
+    return version, segments.Experience(
+      rows, np.ones(1, bool), env_steps, [1.0], {'cut_transitions': 1.0}
+    )
 
   def state(self):
     """The interactions made, and the process."""

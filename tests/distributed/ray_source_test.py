@@ -63,7 +63,7 @@ class _Setup:
 
 
 def _rows(experience):
-  return [segment.rows for segment in experience.segments]
+  return [tuple(row) for row in experience.rows.tolist()]
 
 
 def test_shares_come_in_the_order_of_the_collectors(tmp_path):

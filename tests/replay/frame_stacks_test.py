@@ -5,6 +5,8 @@ import pytest
 import tensorflow as tf
 from tf_agents.trajectories import trajectory
 
+from qwr_tf.config.errors import ConfigError
+from qwr_tf.replay import frame_stacks
 from qwr_tf.replay import replay_table
 
 _FIRST, _MID, _LAST = range(3)
@@ -115,12 +117,14 @@ def test_windows_equal_those_of_whole_stacks(
       tf.nest.map_structure(np.testing.assert_array_equal, actual, expected)
 
 
-def test_segments_of_two_environments_keep_their_stacks():
+@pytest.mark.parametrize('largest', [60, 5])
+def test_segments_of_two_environments_keep_their_stacks(largest):
   rng = np.random.default_rng(5)
   table = replay_table.ReplayTable(_spec(), 60, single_frames=True)
   streams = [_stream(rng, 120, 9.0, 0.0) for _ in range(2)]
   stacks = {}
   for first in range(0, 112, 7):
+    batch = []
     for i, stream in enumerate(streams):
       rows = [(t, s, n + 1000 * i, f) for t, s, n, f in stream[first:][:7]]
       stacks |= {row[2]: row[1] for row in rows}
@@ -129,8 +133,14 @@ def test_segments_of_two_environments_keep_their_stacks():
         rows.append((_LAST, stack, -1, _FIRST))
       # A final row that is there already does not begin the next segment.
       rows = rows[1:] if rows[0][0] == _LAST else rows
-      append = table.append_cut if rows[0][0] == _MID else table.append
-      append(_trajectory(rows))
+      if rows[0][0] == _MID:
+        older = np.moveaxis(rows[0][1], -1, 0)[:-1, ..., np.newaxis]
+        batch += [(_LAST, frame, -1, _FIRST) for frame in older]
+      batch += [(t, s[..., -1:], n, f) for t, s, n, f in rows]
+    for piece in range(0, len(batch), largest):
+      rows = _trajectory(batch[piece : piece + largest])
+      frames = rows.observation[..., 0]
+      table.append_frames(rows._replace(observation=frames))
     windows = table.gather(tf.constant(_starts(table)), 1)
     for number, stack in zip(
       windows.action[:, 0].numpy(), windows.observation[:, 0], strict=True
@@ -202,11 +212,16 @@ def test_stacks_that_would_be_rebuilt_as_others_are_refused(changed):
   rows[4] = (_MID, *rows[4][1:])
   table.append(_trajectory(rows))
   table.clear()
+  rows = _trajectory(changed(rows))
   with pytest.raises(
     tf.errors.InvalidArgumentError, match='single_frames = False'
   ):
-    table.append(_trajectory(changed(rows)))
+    table.append(rows)
   assert int(table.num_starts()) == 0
+  with pytest.raises(ConfigError, match='single_frames = False'):
+    frame_stacks.newest(
+      rows.observation.numpy(), rows.step_type.numpy(), rows.discount.numpy()
+    )
 
 
 def test_only_a_terminal_step_may_be_followed_by_any_stack():
