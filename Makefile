@@ -27,7 +27,8 @@ SMOKE := $(patsubst %,tests/%,ops networks config replay serving) \
 
 LINTED := setup.py $(wildcard qwr_tf export tests benchmarks examples)
 
-.PHONY: help setup train test test-fast test-numerics test-smoke audit format lint
+.PHONY: help setup train test test-fast test-numerics test-smoke audit format \
+  lint docs docs-test
 
 help:
 	@echo 'make setup                      environment only (.venv)'
@@ -36,6 +37,8 @@ help:
 	@echo 'make test-fast                  set-up, then all but the slow tests'
 	@echo 'make test-numerics              set-up, then numbers on other kernels'
 	@echo 'make STACK=reverb test-smoke    the older stack: its set-up, a sample'
+	@echo 'make docs                       the site, in build/site'
+	@echo 'make docs-test                  execute every block of the site'
 	@echo 'make audit                      known vulnerabilities of the locks'
 	@echo 'make format                     rewrite the files to the style'
 	@echo 'make lint                       set-up, format check, lint, types'
@@ -87,3 +90,18 @@ test-numerics: setup
 	@$(ONE_THREAD) TF_ENABLE_ONEDNN_OPTS=0 $(PYTEST) $(NUMERIC)
 	@echo '== numbers with AVX2'
 	@$(ONE_THREAD) ONEDNN_MAX_CPU_ISA=AVX2 $(PYTEST) -k 'not bfloat16' $(NUMERIC)
+
+# mkdocs and notebooks stand beside the lock of the tests.
+DOCS := $(BIN)/.docs_lock
+$(DOCS): lock-docs.txt | setup
+	@echo 'installing the tools of the documentation'
+	@VIRTUAL_ENV=$(dir $(BIN)) $(BIN)/uv pip install --quiet --no-deps -r $< || \
+	  $(PYTHON_BIN) -m pip install --quiet --no-deps -r $<
+	@cp $< $@
+
+docs: setup $(DOCS)
+	@NO_MKDOCS_2_WARNING=1 PYTHONWARNINGS=ignore $(BIN)/mkdocs build --strict -q
+	@echo 'build/site/index.html'
+
+docs-test: setup $(DOCS)
+	@$(ONE_THREAD) $(PYTEST) tests/docs/whole_pages.py

@@ -79,6 +79,15 @@ _EXTRAS['all'] = sorted(
   # MuJoCo stays the scores' version.
   sum((v for k, v in _EXTRAS.items() if k != 'robotics'), [])
 )
+_EXTRAS['docs'] = [
+  'ipykernel',
+  'latex2mathml',
+  'mkdocs-jupyter',
+  'mkdocs-material>=9.8',
+  'mkdocs>=1.6,<2',
+  'mkdocstrings[python]>=1',
+  'nbclient',
+]
 _EXTRAS['test'] = [
   'build',
   'import-linter',

@@ -1,7 +1,7 @@
 """Tables and figures from raw rows: python -m qwr_tf.report results/*.csv.
 
-A folder stands for its CSVs. Writes README.md and figures into --output and the
-marked sections of the README above it. Everything comes from the rows and the
+A folder stands for its CSVs. Writes README.md and figures into --output, and
+the marked sections of pages (--readme). Everything comes from the rows and the
 table of published numbers; <experiment>.md beside a CSV, if there is one, is
 quoted and says what was run, without scores. Exit codes: 0 done, 2 bad input, 1
 anything else.
@@ -23,12 +23,12 @@ from qwr_tf.config.errors import ConfigError
 _OUTPUT = flags.DEFINE_string(
   'output', 'results', 'Folder of README.md and figures.'
 )
-_README = flags.DEFINE_string(
+_PAGES = flags.DEFINE_multi_string(
   'readme',
   None,
-  'File whose section between results:begin and results:end is rewritten, and '
-  'that of factors:begin, if it has one; '
-  'default README.md in this folder, if --output is the default.',
+  'Page whose sections between results:begin, scores:begin or factors:begin '
+  'and their ends are rewritten; default README.md and docs/explanation/*.md '
+  'in this folder, as far as they have some, if --output is the default.',
 )
 _PUBLISHED = flags.DEFINE_string(
   'published',
@@ -48,7 +48,7 @@ from qwr_tf.runs.atomic_files import write_atomically
 def write(
   paths: Sequence[pathlib.Path],
   output: pathlib.Path,
-  readme: pathlib.Path | None = None,
+  pages: Sequence[pathlib.Path] = (),
   published_path: pathlib.Path | None = None,
 ) -> list[pathlib.Path]:
   """Writes the report.
@@ -57,7 +57,7 @@ def write(
     paths: CSVs of raw results; others, which may lie beside them, are left
       out.
     output: folder of README.md and figures.
-    readme: whose marked sections are rewritten; None for none.
+    pages: whose marked sections are rewritten.
     published_path: the papers' numbers; None for none.
 
   Returns:
@@ -74,11 +74,9 @@ def write(
   beside = {path.stem: path.with_suffix('.md') for path in raw}
   notes = {n: _text(path) for n, path in beside.items() if path.exists()}
   texts = {output / 'README.md': report_text.report(experiments, notes)}
-  if readme is not None:
-    folder = os.path.relpath(output, readme.parent)
-    texts[readme] = report_text.rewritten_readme(
-      _text(readme), experiments, folder
-    )
+  for page in pages:
+    folder = os.path.relpath(output, page.parent)
+    texts[page] = report_text.rewritten_page(_text(page), experiments, folder)
   output.mkdir(parents=True, exist_ok=True)
   for path, text in texts.items():
     write_atomically(path, text)
@@ -102,11 +100,15 @@ def main(arguments: Sequence[str]) -> None:
     paths += sorted(path.glob('*.csv')) if path.is_dir() else [path]
   output = pathlib.Path(_OUTPUT.value)
   _refuse_a_part(paths, output)
-  readme = None
-  if _README.value or _OUTPUT.value == _OUTPUT.default:
-    readme = _given_or_there(_README.value, pathlib.Path('README.md'))
-  numbers = _given_or_there(_PUBLISHED.value, published.DEFAULT_PATH)
-  for path in write(paths, output, readme, numbers):
+  pages = [pathlib.Path(page) for page in _PAGES.value or ()]
+  if not pages and _OUTPUT.value == _OUTPUT.default:
+    there = sorted(pathlib.Path().glob('docs/explanation/*.md'))
+    pages = [pathlib.Path('README.md'), *there]
+    pages = [p for p in pages if p.exists() and report_text.is_marked(_text(p))]
+  numbers = published.DEFAULT_PATH if published.DEFAULT_PATH.exists() else None
+  if _PUBLISHED.value:
+    numbers = pathlib.Path(_PUBLISHED.value)
+  for path in write(paths, output, pages, numbers):
     print(os.path.normpath(path))
 
 
@@ -119,12 +121,6 @@ def _refuse_a_part(paths: Sequence[pathlib.Path], output: pathlib.Path) -> None:
       f'{output / "README.md"} would lose {", ".join(left_out)}; name all of '
       f'them ({output}), or write into another --output.'
     )
-
-
-def _given_or_there(
-  given: str | None, default: pathlib.Path
-) -> pathlib.Path | None:
-  return pathlib.Path(given) if given else default if default.exists() else None
 
 
 def _arguments(argv: list[str]) -> list[str]:

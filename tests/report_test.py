@@ -45,16 +45,17 @@ def test_the_readme_is_that_of_the_default_output_alone(tmp_path, monkeypatch):
 
 def test_report_is_deterministic(tmp_path):
   path = rows.write_csv(tmp_path / 'mujoco_100k.csv', *rows.five_runs())
-  report.write([path], tmp_path, None, published.DEFAULT_PATH)
+  report.write([path], tmp_path, (), published.DEFAULT_PATH)
   before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
   assert set(before) == {
     'README.md',
     'mujoco_100k.csv',
     'mujoco_100k.png',
+    'mujoco_100k_curves.png',
     'mujoco_100k_profile.png',
     'mujoco_100k_scores.png',
   }
-  report.write([path], tmp_path, None, published.DEFAULT_PATH)
+  report.write([path], tmp_path, (), published.DEFAULT_PATH)
   assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
@@ -67,13 +68,13 @@ def test_readme_section(tmp_path):
     rows.write_csv(folder / 'mujoco_100k.csv', *rows.five_runs()),
     rows.write_csv(folder / 'ablation.csv', rows.run(77.0)),
   ]
-  report.write(raw, folder, tmp_path / 'README.md', published.DEFAULT_PATH)
+  report.write(raw, folder, [tmp_path / 'README.md'], published.DEFAULT_PATH)
   text = (tmp_path / 'README.md').read_text()
   assert text.startswith(f'# Name\n\n{report_text.BEGIN}\n')
   assert text.endswith(f'{report_text.END}\n\nTwo factors: …\n')
   assert 'old' not in text
   assert '| 2500 ± 300 (5) |' in text and '](results/README.md)' in text
-  assert '![Learning curves](results/mujoco_100k.png)' in text
+  assert '](results/mujoco_100k.png)' in text
   assert '77.0' not in text  # An ablation is left to the long report.
   assert '77.0' in (folder / 'README.md').read_text()
 
@@ -90,10 +91,33 @@ def test_readme_section(tmp_path):
 def test_a_readme_without_its_section_is_refused(text, tmp_path):
   (tmp_path / 'README.md').write_text(text)
   path = rows.write_csv(tmp_path / 'results' / 'mujoco_100k.csv', rows.run(1.0))
-  with pytest.raises(ConfigError, match='README'):
-    report.write([path], path.parent, tmp_path / 'README.md')
+  with pytest.raises(ConfigError, match='the page'):
+    report.write([path], path.parent, [tmp_path / 'README.md'])
   assert (tmp_path / 'README.md').read_text() == text
   assert [p.name for p in path.parent.iterdir()] == ['mujoco_100k.csv']
+
+
+def test_a_page_may_have_the_scores_of_a_preset_alone(tmp_path):
+  page = tmp_path / 'page.md'
+  page.write_text('<!-- scores:begin mujoco_100k -->\n<!-- scores:end -->\n')
+  path = rows.write_csv(tmp_path / 'mujoco_100k.csv', *rows.five_runs())
+  report.write([path], tmp_path, [page], published.DEFAULT_PATH)
+  lines = page.read_text().splitlines()
+  names = [x.split(' | ')[0].strip('| ') for x in lines if x[:3] in ('| *',)]
+  assert names[0] == '**QWR-LSE `mujoco_100k`**'
+  assert names[1].startswith('*QWR-LSE*, QWR paper')
+  # Others of the paper are left out, those of other sources are not.
+  assert any(name.startswith('*REDQ*') for name in names)
+  assert not any(name.startswith('*PPO*') for name in names)
+
+
+def test_other_readmes_are_left_alone(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  flags.FLAGS.mark_as_parsed()
+  (tmp_path / 'README.md').write_text('Mine.\n')
+  rows.write_csv(tmp_path / 'results' / 'a.csv', rows.run(50.0))
+  report.main(['results'])
+  assert (tmp_path / 'README.md').read_text() == 'Mine.\n'
 
 
 def test_other_csvs_are_left_out(tmp_path):
@@ -121,6 +145,7 @@ def test_command(tmp_path):
   assert done.stdout.splitlines() == [
     'results/README.md',
     'results/mujoco_100k.png',
+    'results/mujoco_100k_curves.png',
     'results/mujoco_100k_scores.png',
     'results/mujoco_100k_profile.png',
   ]
@@ -180,7 +205,6 @@ def test_the_readme_has_one_picture_of_an_experiment(tmp_path):
   path = rows.write_csv(
     tmp_path / 'results' / 'mujoco_100k.csv', *rows.five_runs()
   )
-  report.write(
-    [path], tmp_path / 'results', tmp_path / 'README.md', published.DEFAULT_PATH
-  )
+  pages = [tmp_path / 'README.md']
+  report.write([path], tmp_path / 'results', pages, published.DEFAULT_PATH)
   assert (tmp_path / 'README.md').read_text().count('![') == 1

@@ -99,8 +99,8 @@ def _values(
     if name in bound:
       comment = _source(scope, selector, name, raw)
     else:
-      meaning = next(filter(None, (_meaning(f, name) for f in callables)), '')
-      comment = f'default: {meaning}'.removesuffix(': ')
+      texts = (meaning(f, name) for f in callables)
+      comment = f'default: {next(filter(None, texts), "")}'.removesuffix(': ')
     raw, computed = _evaluated(raw, scope)
     reference = _reference(raw)
     if reference:
@@ -167,7 +167,7 @@ def _source(scope: str, selector: str, parameter: str, raw: Any) -> str:
   return source
 
 
-def _meaning(configurable: Any, parameter: str) -> str:
+def meaning(configurable: Any, parameter: str) -> str:
   """The first sentence about a parameter in a docstring."""
   configurable = inspect.unwrap(configurable)
   owners = (

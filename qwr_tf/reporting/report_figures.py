@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
-import pandas as pd
 from matplotlib import lines
 from matplotlib import ticker
 from matplotlib.figure import Figure
 
+from qwr_tf.reporting import headline_figures
 from qwr_tf.reporting import published
 from qwr_tf.reporting import score_figures
 from qwr_tf.reporting.report_data import Experiment
@@ -34,6 +34,12 @@ _STYLE: dict[Any, Any] = {
 def names(experiment: Experiment) -> list[tuple[str, str]]:
   """(title, file name) of the pictures that `write` makes."""
   titles = {'': 'Learning curves', '_scores': 'Final scores'}
+  if _has_headline(experiment):
+    titles = {
+      '': 'Learning curve, and final scores of others',
+      '_curves': 'Learning curves of all settings',
+      '_scores': 'Final scores',
+    }
   # An ablation has more settings than a profile has colours.
   if not experiment.centre and score_figures.profile_scores(experiment):
     titles['_profile'] = 'Performance profile'
@@ -44,6 +50,8 @@ def write(experiment: Experiment, folder: pathlib.Path) -> list[pathlib.Path]:
   """Draws the pictures named like the experiment's CSV into a folder."""
   paths = []
   draws = curves, score_figures.bars, score_figures.profile
+  if _has_headline(experiment):
+    draws = headline_figures.headline, *draws
   with matplotlib.rc_context(_STYLE):
     pictures = names(experiment)
     for (_, name), draw in zip(pictures, draws, strict=False):
@@ -54,29 +62,12 @@ def write(experiment: Experiment, folder: pathlib.Path) -> list[pathlib.Path]:
   return paths
 
 
+def _has_headline(experiment: Experiment) -> bool:
+  """Whether others have published scores that a preset stands beside."""
+  return experiment.of_a_preset and bool(experiment.rivals)
+
+
 # Learning curves.
-
-
-def band(evaluations: pd.DataFrame, action: str) -> pd.DataFrame:
-  """Quartiles over runs.
-
-  Where runs were evaluated at different moments, each is interpolated
-  between its own evaluations, never beyond them.
-
-  Args:
-    evaluations: rows of `Experiment.of`.
-    action: 'mode' or 'sampled'.
-
-  Returns:
-    Columns 0.25, 0.5 and 0.75 over progress; no rows where nothing was
-    measured.
-  """
-  # A final evaluation replaces its row.
-  points = evaluations.drop_duplicates(['seed', 'progress'], keep='last')
-  returns = points.pivot(index='progress', columns='seed', values=action)
-  returns = returns.dropna(axis=1, how='all').dropna(how='all')
-  returns = returns.interpolate('index', limit_area='inside').dropna()
-  return returns.T.quantile([0.25, 0.5, 0.75]).T
 
 
 def chunks(settings: Sequence[Setting]) -> list[list[Setting]]:
@@ -105,7 +96,11 @@ def curves(experiment: Experiment) -> Figure:
   figure = Figure(figsize=size, layout='constrained')
   first: dict[str, Any] = {}
   subfigures = figure.subfigures(len(parts), 1, squeeze=False)[:, 0]
-  for subfigure, settings in zip(subfigures, parts, strict=True):
+  for number, (subfigure, settings) in enumerate(
+    zip(subfigures, parts, strict=True), start=1
+  ):
+    if len(parts) > 1:
+      subfigure.suptitle(f'{experiment.name}, part {number} of {len(parts)}')
     axes = list(subfigure.subplots(rows, columns, squeeze=False).flat)
     for axis, environment in zip(axes, environments, strict=False):
       colours = dict(zip(settings, score_figures.COLOURS, strict=False))
@@ -125,7 +120,9 @@ def curves(experiment: Experiment) -> Figure:
 def _curve_panel(axis, experiment, environment, colours) -> None:
   for setting, colour in colours.items():
     evaluations = experiment.of(setting, environment)
-    sampled, mode = (band(evaluations, x) for x in ('sampled', 'mode'))
+    sampled, mode = (
+      score_figures.band(evaluations, x) for x in ('sampled', 'mode')
+    )
     if len(sampled):
       axis.plot(
         sampled.index, sampled[0.5], '--', color=colour, lw=1, alpha=0.7

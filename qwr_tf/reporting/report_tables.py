@@ -136,6 +136,29 @@ def overview(experiment: Experiment) -> str:
   return '\n'.join([table(header, rows), *lines])
 
 
+def summary(experiment: Experiment) -> str:
+  """Medians of the first setting, mode action, and published ones below.
+
+  Of a paper that has the same algorithm, its other algorithms are left out.
+  """
+  setting = experiment.settings[0]
+  medians = _counted_medians(experiment, setting, 'mode')
+  rows = [[f'**{setting.markdown}**', *medians.values()]]
+  numbers = published.medians(experiment.rivals)
+  same = [n for n in numbers if n.algorithm == setting.algorithm]
+  papers = {n.source for n in same}
+  numbers = [*same, *(n for n in numbers if n.source not in papers)]
+  for label, by_task in _by_method(numbers).items():
+    cells = [_as_printed(by_task.get(task)) for task in experiment.tasks]
+    rows.append([label, *cells])
+  about = (
+    f'Final return after {experiment.budget:,} interactions: median ± half the '
+    'interquartile range (number of seeds), mode action. In *italics*: '
+    'published medians for the same number of interactions, with their source.'
+  )
+  return f'{about}\n\n{table(["", *experiment.environments], rows)}'
+
+
 _STATISTICS_HEADER = (
   '',
   'interactions',

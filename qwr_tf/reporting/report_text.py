@@ -1,7 +1,8 @@
-"""The text of results/README.md and of the sections of README.md."""
+"""The text of results/README.md, and of marked sections of other pages."""
 
+import pathlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from qwr_tf.config.errors import ConfigError
 from qwr_tf.reporting import published
@@ -11,10 +12,6 @@ from qwr_tf.reporting import scores
 from qwr_tf.reporting.report_data import Experiment
 
 BEGIN, END = '<!-- results:begin -->', '<!-- results:end -->'
-
-# Names the experiments that stand side by side.
-_FACTORS_BEGIN = re.compile(r'<!-- factors:begin (.*?) ?-->')
-_FACTORS_END = '<!-- factors:end -->'
 
 _HEAD = """# Results
 
@@ -151,45 +148,75 @@ def _index(experiment: Experiment) -> str:
   )
 
 
-# README.md.
+# Pages with marked sections.
 
 
-def rewritten_readme(
+def rewritten_page(
   text: str, experiments: Sequence[Experiment], folder: str
 ) -> str:
-  """README.md with its marked sections replaced.
+  """A page with its marked sections replaced.
 
   Args:
-    text: the README. What is between `BEGIN` and `END` becomes the overview;
-      between <!-- factors:begin ablation, another --> and its end, if there
-      is such a section, stand the factors of these experiments.
+    text: the page. Between `BEGIN` and `END` comes the overview, between
+      <!-- scores:begin experiment --> and its end the first setting of an
+      experiment beside published scores, and between
+      <!-- factors:begin ablation, another --> and its end the factors of
+      these experiments.
     experiments: what was measured. Experiments without a published rival, and
-      those not named after a preset (ablations), are left to the long report.
-    folder: of the long report, seen from the README.
+      those not named after a preset (ablations), are left out of the overview.
+    folder: of the long report, seen from the page.
 
   Raises:
-    ConfigError: if it is not marked so, or names what was not measured.
+    ConfigError: if it has no such section or half of one, or names what was
+      not measured.
   """
-  overview = _overview(experiments, folder)
-  text = _replace_section(text, BEGIN, END, overview)
-  if '<!-- factors:' not in text:
+  if not is_marked(text):
+    raise ConfigError(
+      f'the page has no section to write: {BEGIN} and then {END}, for instance.'
+    )
+  if BEGIN in text or END in text:
+    overview = _overview(experiments, folder)
+    text = _replace_section(text, BEGIN, END, overview)
+  by_name = {e.name: e for e in experiments}
+  centred = {e.name: e for e in experiments if e.centre}
+  for kind, named, table_fn in (
+    ('scores', by_name, lambda chosen: report_tables.summary(chosen[0])),
+    ('factors', centred, report_tables.factors_side_by_side),
+  ):
+    text = _named_section(text, kind, named, table_fn)
+  return text
+
+
+def is_marked(text: str) -> bool:
+  """Whether a page has a section that `rewritten_page` writes."""
+  return any(f'<!-- {k}:' in text for k in ('results', 'scores', 'factors'))
+
+
+def _named_section(
+  text: str,
+  kind: str,
+  experiments: Mapping[str, Experiment],
+  table_fn: Callable[[Sequence[Experiment]], str],
+) -> str:
+  """The page with the section of a kind, which names its experiments."""
+  if f'<!-- {kind}:' not in text:
     return text
-  begin = _FACTORS_BEGIN.search(text)
+  begin = re.search(rf'<!-- {kind}:begin (.*?) ?-->', text)
+  end = f'<!-- {kind}:end -->'
   if not begin:
     raise ConfigError(
-      f'the README has {_FACTORS_END} without '
-      '<!-- factors:begin <experiment>, … -->.'
+      f'the page has {end} without <!-- {kind}:begin <experiment>, … -->.'
     )
-  centred = {e.name: e for e in experiments if e.centre}
   names = [name.strip() for name in begin[1].split(',')]
   for name in names:
-    if name not in centred:
+    if name not in experiments:
+      needs = ' or has no centre: settings that all vary one'
       raise ConfigError(
-        f'the README wants the factors of {name!r}, which is not among the '
-        'rows or has no centre: settings that all vary one.'
+        f'the page wants the {kind} of {name!r}, which is not among the rows'
+        f'{needs if kind == "factors" else ""}.'
       )
-  factors = report_tables.factors_side_by_side([centred[n] for n in names])
-  return _replace_section(text, begin[0], _FACTORS_END, factors)
+  table = table_fn([experiments[name] for name in names])
+  return _replace_section(text, begin[0], end, table)
 
 
 def _overview(experiments: Sequence[Experiment], folder: str) -> str:
@@ -204,8 +231,9 @@ def _overview(experiments: Sequence[Experiment], folder: str) -> str:
       ]
   if parts:
     parts.insert(0, f'{_ABOUT_OVERVIEW}\n')
+  name = pathlib.PurePath(folder).name
   parts.append(
-    f'Raw rows, all statistics and figures: [{folder}]({folder}/README.md).\n'
+    f'Raw rows, all statistics and figures: [{name}]({folder}/README.md).\n'
   )
   return '\n'.join(parts)
 
@@ -213,5 +241,5 @@ def _overview(experiments: Sequence[Experiment], folder: str) -> str:
 def _replace_section(text: str, begin: str, end: str, section: str) -> str:
   head, _, rest = text.partition(begin)
   if text.count(begin) != 1 or text.count(end) != 1 or end not in rest:
-    raise ConfigError(f'the README needs {begin} and then {end}, once each.')
+    raise ConfigError(f'the page needs {begin} and then {end}, once each.')
   return f'{head}{begin}\n{section}{end}{rest.partition(end)[2]}'

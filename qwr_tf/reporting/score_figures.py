@@ -3,6 +3,7 @@
 import textwrap
 
 import numpy as np
+import pandas as pd
 from matplotlib import lines
 from matplotlib import patches
 from matplotlib.figure import Figure
@@ -29,6 +30,31 @@ def place(n: Number) -> str:
   """What a legend calls a published score."""
   statistic = '' if n.statistic == 'median' else f', {n.stated_statistic}'
   return f'{n.algorithm}, {n.source} ({n.environments}{statistic})'
+
+
+# Statistics.
+
+
+def band(evaluations: pd.DataFrame, action: str) -> pd.DataFrame:
+  """Quartiles over runs.
+
+  Where runs were evaluated at different moments, each is interpolated
+  between its own evaluations, never beyond them.
+
+  Args:
+    evaluations: rows of `Experiment.of`.
+    action: 'mode' or 'sampled'.
+
+  Returns:
+    Columns 0.25, 0.5 and 0.75 over progress; no rows where nothing was
+    measured.
+  """
+  # A final evaluation replaces its row.
+  points = evaluations.drop_duplicates(['seed', 'progress'], keep='last')
+  returns = points.pivot(index='progress', columns='seed', values=action)
+  returns = returns.dropna(axis=1, how='all').dropna(how='all')
+  returns = returns.interpolate('index', limit_area='inside').dropna()
+  return returns.T.quantile([0.25, 0.5, 0.75]).T
 
 
 # Final scores.

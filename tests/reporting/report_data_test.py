@@ -4,10 +4,10 @@ import pytest
 
 from qwr_tf.config.errors import ConfigError
 from qwr_tf.reporting import report_data
-from qwr_tf.reporting import report_figures
 from qwr_tf.reporting import report_tables
 from qwr_tf.reporting import report_text
 from qwr_tf.reporting import results
+from qwr_tf.reporting import score_figures
 from tests.reporting import rows
 
 
@@ -104,7 +104,7 @@ def test_offline_runs_beside_their_data(tmp_path):
   assert experiment.data_return('third-v0', 'HalfCheetah-v4') == 250
   assert experiment.data_return('final-v0', 'HalfCheetah-v4') is None
   cell = experiment.learned[0], 'HalfCheetah-v4'
-  band = report_figures.band(experiment.of(*cell), 'mode')
+  band = score_figures.band(experiment.of(*cell), 'mode')
   assert band[0.5].to_dict() == {1000: 100.0, 2000: 300.0}
   assert experiment.switches(*cell) == []
   text = report_tables.overview(experiment)

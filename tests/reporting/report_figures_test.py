@@ -14,7 +14,7 @@ def test_band_of_runs_evaluated_at_different_moments(tmp_path):
   for row, interactions in zip(late, (51_000, 101_000, 101_000), strict=True):
     row['interactions'] = str(interactions)
   experiment = rows.experiment_of(tmp_path, rows.run(200.0), late)
-  band = report_figures.band(experiment.evaluations, 'mode')
+  band = score_figures.band(experiment.evaluations, 'mode')
   assert band.index.tolist() == [51_000, 100_000]  # Where both are known.
   # 200 * (1 / 2 + 1 / 2 * 1 / 50) = 102 and 200; 200 and 396.
   assert band[0.5].tolist() == pytest.approx([151, 298])

@@ -204,7 +204,7 @@ def test_factors_of_two_centres_side_by_side_in_the_readme(tmp_path):
   ]
   experiments = report_data.load(raw)
   text = (tmp_path / 'README.md').read_text()
-  text = report_text.rewritten_readme(text, experiments, 'results')
+  text = report_text.rewritten_page(text, experiments, 'results')
   _, begin, section = text.partition('<!-- factors:begin ablation, other -->\n')
   assert begin and section.endswith('<!-- factors:end -->\n')
   assert 'old' not in text
@@ -244,7 +244,7 @@ def test_factors_that_the_readme_cannot_have(section, message, tmp_path):
     rows.write_csv(folder / 'mujoco_100k.csv', rows.run(1.0)),
   ]
   with pytest.raises(ConfigError, match=message):
-    report.write(raw, folder, tmp_path / 'README.md')
+    report.write(raw, folder, [tmp_path / 'README.md'])
   assert (tmp_path / 'README.md').read_text() == text
 
 

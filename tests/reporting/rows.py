@@ -2,9 +2,9 @@
 
 from qwr_tf.reporting import published
 from qwr_tf.reporting import report_data
-from qwr_tf.reporting import report_figures
 from qwr_tf.reporting import report_text
 from qwr_tf.reporting import results
+from qwr_tf.reporting import score_figures
 
 NUMBERS = published.load(published.DEFAULT_PATH)
 
@@ -59,7 +59,7 @@ def experiment_of(tmp_path, *runs, numbers=()):
 
 def curve_of(experiment):
   """The only run's returns, mode action, over its progress."""
-  return report_figures.band(experiment.evaluations, 'mode')[0.5].to_dict()
+  return score_figures.band(experiment.evaluations, 'mode')[0.5].to_dict()
 
 
 def five_runs(**cells):

@@ -1,0 +1,37 @@
+"""Every command and every Python block of the documentation runs.
+
+Takes minutes: `make docs-test`, or `… tests/docs/whole_pages.py -k cartpole`.
+`--basetemp=FOLDER` keeps the pages' folders, with the output in `.log`.
+"""
+
+import os
+import sys
+
+import pytest
+
+import qwr_tf  # noqa: F401 (first: it chooses Keras 2)
+
+# isort: split
+import tf_agents.agents  # noqa: F401, here once instead of in each child.
+
+import examples
+from qwr_tf.config import startup  # noqa: F401
+from tests.docs import blocks
+
+# Where a wheel has them.
+sys.modules['qwr_tf.examples'] = examples
+
+_PAGES = [
+  page
+  for page in blocks.PAGES
+  if any(b.language in blocks.EXECUTED for b in blocks.blocks(page))
+]
+
+
+@pytest.mark.parametrize(
+  'page', _PAGES, ids=lambda p: str(p.relative_to(blocks.ROOT))
+)
+def test_every_block_of_a_page_runs(page, tmp_path):
+  os.environ['MPLBACKEND'] = 'agg'
+  errors = blocks.run_page(page, tmp_path)
+  assert not errors, '\n'.join(errors)
