@@ -49,9 +49,9 @@ def names(experiment: Experiment) -> list[tuple[str, str]]:
 def write(experiment: Experiment, folder: pathlib.Path) -> list[pathlib.Path]:
   """Draws the pictures named like the experiment's CSV into a folder."""
   paths = []
-  draws = curves, score_figures.bars, score_figures.profile
+  draws = [curves, score_figures.bars, score_figures.profile]
   if _has_headline(experiment):
-    draws = headline_figures.headline, *draws
+    draws.insert(0, headline_figures.headline)
   with matplotlib.rc_context(_STYLE):
     pictures = names(experiment)
     for (_, name), draw in zip(pictures, draws, strict=False):
