@@ -10,9 +10,17 @@ __all__ = ['QWR', '__version__']
 
 
 def __getattr__(name: str):
-  """`QWR`, at its first use: TensorFlow takes seconds."""
+  """`QWR`, at its first use: TensorFlow takes seconds, and prints."""
   if name != 'QWR':
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
   import importlib
+  import os
+  import sys
 
+  from qwr_tf.config import quiet
+
+  if 'tensorflow' not in sys.modules:
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # Errors.
+  if 'qwr_tf.api' not in sys.modules:
+    quiet.hide_banners()
   return importlib.import_module('qwr_tf.api.model').QWR

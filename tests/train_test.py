@@ -383,13 +383,14 @@ gymnasium.register('Images-v0', entry_point=_Images)
 )
 def test_images_of_ones_own_take_one_command(cli, tmp_path, shape):
   code, _, err = cli(
-    '--gin_file=pixels.gin',
     '--env=train_test:Images-v0',
     '--root_dir=run',
     *_bindings(*_TINY, f'load_environment.shape={shape}'),
   )
   assert code == 0, err
-  assert _facts(tmp_path / 'run')['scores']['eval_return_mode'] == 5.0
+  facts = _facts(tmp_path / 'run')
+  assert facts['scores']['eval_return_mode'] == 5.0
+  assert facts['preset'] == 'pixels'
 
 
 @pytest.mark.slow

@@ -49,7 +49,7 @@ class QWR:
   def __init__(
     self,
     env: Any = None,
-    preset: str | Sequence[str] = 'vector',
+    preset: str | Sequence[str] | None = None,
     *,
     seed: int = 0,
     folder: str | pathlib.Path | None = None,
@@ -63,7 +63,8 @@ class QWR:
       env: an id (`module:id` imports the module), an environment made by
         `gymnasium.make`, or a function that makes one; None: the preset's, or
         the spaces of a data set of arrays.
-      preset: a gin file or several; `qwr_tf presets` lists the package's.
+      preset: a gin file or several; `qwr_tf presets` lists the package's. None:
+        'vector', or 'pixels' for images; with a dataset 'offline_vector'.
       seed: of everything random.
       folder: of the run, which goes on if it is there; None: a temporary one.
       dataset: logged steps to begin with: a path, as `run.dataset`, or arrays
@@ -85,7 +86,6 @@ class QWR:
       self._scratch = tempfile.TemporaryDirectory(prefix='qwr_tf-')
       folder = pathlib.Path(self._scratch.name, 'run')
     self.folder = pathlib.Path(folder)
-    files = [preset] if isinstance(preset, str) else list(preset)
     values: dict[str, Any] = {}
     if isinstance(dataset, Mapping):
       if env is None:
@@ -96,6 +96,11 @@ class QWR:
     values |= arguments.environment(env) if env is not None else {}
     values |= bindings or {}
     with self._state.entered():
+      if preset is None:
+        preset = 'offline_vector'
+        if dataset is None:
+          preset = experiment.general_preset(_bindings(values))
+      files = [preset] if isinstance(preset, str) else list(preset)
       self._parse(files, values)
       if overrides:
         self._parse(files, values | _full_names(overrides))
@@ -107,7 +112,7 @@ class QWR:
     self._forget()
 
   def _parse(self, files: Sequence[str], values: Mapping[str, Any]) -> None:
-    self._bindings = [f'{k} = {_text(v)}' for k, v in values.items()]
+    self._bindings = _bindings(values)
     self._config = experiment.configuration(files, self._bindings)
 
   def _forget(self) -> None:
@@ -400,6 +405,10 @@ class QWR:
       finally:
         random.setstate(states[0])
         np.random.set_state(states[1])
+
+
+def _bindings(values: Mapping[str, Any]) -> list[str]:
+  return [f'{name} = {_text(value)}' for name, value in values.items()]
 
 
 def _text(value: Any) -> str:

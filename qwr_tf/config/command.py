@@ -5,7 +5,6 @@ import io
 import os
 import sys
 import traceback
-import warnings
 from collections.abc import Callable
 from typing import NoReturn, TextIO
 
@@ -20,7 +19,8 @@ from qwr_tf.config.errors import ConfigError
 GIN_FILE = flags.DEFINE_multi_string(
   'gin_file',
   [],
-  'Path, or bare name of a file in gin_configs/; later files override',
+  'Path, or bare name of a file in gin_configs/; later files override. Without '
+  'one, training in --env takes vector.gin, or pixels.gin for images',
 )
 GIN_BINDINGS = flags.DEFINE_multi_string(
   'gin_bindings',
@@ -56,8 +56,6 @@ def run(main: Callable[[], None]) -> None:
     end(2, 'qwr_tf runs on Linux and macOS; on Windows, run it in WSL 2.')
   sys.stdout, sys.stderr = _Stream.of(sys.stdout), _Stream.of(sys.stderr)
   logging.get_absl_handler().python_handler.stream = sys.stderr
-  # AutoGraph's translation of tf_agents compares with literals.
-  warnings.filterwarnings('ignore', '"is not" with', SyntaxWarning)
   status('')
   app.run(lambda _: guarded(main), flags_parser=parse_flags)
 

@@ -1,7 +1,11 @@
-"""Messages of libraries in C++, hidden."""
+"""Messages of libraries, hidden."""
 
 import contextlib
+import importlib.abc
+import importlib.util
 import os
+import sys
+import warnings
 from collections.abc import Iterator
 
 
@@ -20,3 +24,32 @@ def quiet_stderr() -> Iterator[None]:
   finally:
     os.dup2(stderr, 2)
     os.close(stderr)
+
+
+class _QuietImport(importlib.abc.MetaPathFinder):
+  """Hides the lines that TensorFlow writes before it reads its log level."""
+
+  def find_spec(self, fullname, path=None, target=None):
+    if fullname != 'tensorflow':
+      return None
+    sys.meta_path.remove(self)
+    spec = importlib.util.find_spec(fullname)
+    if spec and spec.loader:
+      execute = quiet_stderr()(spec.loader.exec_module)
+      spec.loader.exec_module = execute  # type: ignore[method-assign]
+    return spec
+
+
+def hide_banners() -> None:
+  """Hides what TensorFlow and TF-Agents print when they are imported.
+
+  TensorFlow's lines stay where TF_CPP_MIN_LOG_LEVEL is 0.
+  """
+  if os.environ.get('TF_CPP_MIN_LOG_LEVEL') != '0':
+    sys.meta_path.insert(0, _QuietImport())
+  # TF-Agents compares with literals, and AutoGraph's translation of it.
+  warnings.filterwarnings('ignore', '"is', SyntaxWarning)
+  with contextlib.suppress(ImportError):
+    from gym_notices import notices
+
+    notices.notices.clear()  # A page about gym's age.

@@ -5,8 +5,6 @@ the package leaves the host program's environment alone, but for the choice of
 Keras (`compatibility`).
 """
 
-import importlib.abc
-import importlib.util
 import os
 import sys
 
@@ -31,29 +29,6 @@ def _set_environment() -> None:
     os.environ.setdefault(name, value)
 
 
-class _QuietImport(importlib.abc.MetaPathFinder):
-  """Hides the lines that TensorFlow writes before it reads its log level."""
-
-  def find_spec(self, fullname, path=None, target=None):
-    if fullname != 'tensorflow':
-      return None
-    sys.meta_path.remove(self)
-    spec = importlib.util.find_spec(fullname)
-    if spec and spec.loader:
-      execute = quiet.quiet_stderr()(spec.loader.exec_module)
-      spec.loader.exec_module = execute  # type: ignore[method-assign]
-    return spec
-
-
-def _silence_gym() -> None:
-  """Removes the page about gym's age, which TF-Agents' import prints."""
-  try:
-    from gym_notices import notices
-  except ImportError:
-    return
-  notices.notices.clear()
-
-
 def _shorten_interruptions() -> None:
   """Ctrl-C while TensorFlow is imported ends with one line (exit code 130)."""
   excepthook = sys.excepthook
@@ -71,7 +46,5 @@ if problem := compatibility.problem():
   print(f'error: {problem}', file=sys.stderr)
   sys.exit(2)
 _set_environment()
-if os.environ['TF_CPP_MIN_LOG_LEVEL'] != '0':
-  sys.meta_path.insert(0, _QuietImport())
-_silence_gym()
+quiet.hide_banners()
 _shorten_interruptions()

@@ -196,6 +196,11 @@ def _errors_as_value_errors(name: str) -> Iterator[None]:
       f'unknown environment {name!r}; {_suggestion(name)}'
     ) from error
   except Exception as error:
+    if isinstance(error, AssertionError) and 'gymnasium_robotics' in name:
+      raise ValueError(
+        f'{name}: MuJoCo is newer than gymnasium-robotics knows; run `pip '
+        'install "qwr_tf[robotics]"`'
+      ) from error
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     if (
       isinstance(error, ValueError) and 'qwr_tf' in frame.f_globals['__name__']
@@ -224,7 +229,8 @@ def _suggestion(name: str) -> str:
     return f'{module} registers {", ".join(near)}'
   ids = [i for i in gymnasium.registry if not atari.is_other_id(i)]
   near = atari.suggest(name) or difflib.get_close_matches(env_id, ids, n=3)
-  return f'near it: {", ".join(near)}' if near else 'try BitFlip-20'
+  hint = f'near it: {", ".join(near)}' if near else 'try BitFlip-20'
+  return f'{hint}; ids of other packages are written package:{name}'
 
 
 def _package(spec: EnvSpec) -> str:

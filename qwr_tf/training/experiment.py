@@ -317,6 +317,22 @@ def configuration(files: Sequence[str], bindings: Sequence[str]) -> str:
   return gin_files.parse(files, [*bindings, *added])
 
 
+def general_preset(bindings: Sequence[str]) -> str:
+  """The preset of environments of one's own for the one that is bound.
+
+  Returns:
+    `pixels.gin` if there are images in its observations, else `vector.gin`.
+
+  Raises:
+    ConfigError: if no environment is bound, or it cannot be made.
+  """
+  configuration(['vector.gin'], bindings)
+  with load_environment(settings().environment) as env:
+    spec = tensor_spec.from_spec(env.time_step_spec().observation)
+  images = observations.Features(spec).images
+  return 'pixels.gin' if images else 'vector.gin'
+
+
 def _is_same(given: Any, of_data: Any) -> bool:
   """Whether a binding means the value of the data; a bound may be a number."""
   if isinstance(of_data, str | dict):

@@ -6,7 +6,7 @@ from qwr_tf.config import command
 from qwr_tf.config import ranges
 from qwr_tf.training import strategy_flags
 
-flags.declare_key_flag('gin_file')
+flags.declare_key_flag('gin_file')  # Default: by the spaces of --env.
 flags.declare_key_flag('gin_bindings')
 flags.adopt_module_key_flags(strategy_flags)
 flags.declare_key_flag('env')

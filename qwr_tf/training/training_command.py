@@ -157,14 +157,15 @@ def configuration() -> str:
   Raises:
     ConfigError: if they say nothing, or something wrong.
   """
+  bindings = run_flags.bindings()
   if not command.GIN_FILE.value:
-    raise ConfigError(
-      '--gin_file is missing, for instance --gin_file=vector.gin '
-      '--env=CartPole-v1; `python -m qwr_tf presets` lists the presets.'
-    )
-  config = experiment.configuration(
-    command.GIN_FILE.value, run_flags.bindings()
-  )
+    if not command.ENV.value:
+      raise ConfigError(
+        '--gin_file and --env are missing, for instance --gin_file=vector.gin '
+        '--env=CartPole-v1; `python -m qwr_tf presets` lists the presets.'
+      )
+    flags.FLAGS.gin_file = [experiment.general_preset(bindings)]
+  config = experiment.configuration(command.GIN_FILE.value, bindings)
   if run_flags.PRINT_CONFIG.value:
     print(effective.page(experiment.effective_values()))
     sys.exit(0)
