@@ -4,13 +4,15 @@
         [--server=localhost:8500] [--signature=sample --seed=1,2]
         [--signature=q_values --actions=actions.npy]
 
-`--observations` is an array [B, ...] of the signature's type, `--actions` one
-[B, A]. Prints the outputs.
+`--observations` is an array [B, ...] of the signature's type, or a .npz file of
+such arrays by the name of the input; `--actions` is one [B, A]. Prints the
+outputs.
 """
 
 import argparse
 import os
 import sys
+import zipfile
 from collections.abc import Mapping
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
@@ -66,17 +68,21 @@ def predict(
   return {k: tf.make_ndarray(v) for k, v in response.outputs.items()}
 
 
-def array(path: str) -> np.ndarray:
-  """What a .npy file holds.
+def arrays(path: str, name: str) -> dict[str, np.ndarray]:
+  """{name: array} of a .npy file; the arrays of an .npz file, by input.
 
   Raises:
-    ValueError: if it is none, or holds other than numbers.
+    ValueError: if it is neither, or holds other than numbers.
   """
-  with open(path, 'rb') as file:
-    try:
-      return np.lib.format.read_array(file)
-    except ValueError as error:
-      raise ValueError(f'{path} is no .npy file of numbers: {error}') from error
+  try:
+    content = np.load(path, allow_pickle=False)
+    if isinstance(content, np.ndarray):
+      return {name: content}
+    return {key: content[key] for key in content.files}
+  except (ValueError, EOFError, zipfile.BadZipFile) as error:
+    raise ValueError(
+      f'{path} is no .npy or .npz file of numbers: {error}'
+    ) from error
 
 
 class _Parser(argparse.ArgumentParser):
@@ -90,14 +96,16 @@ def main() -> None:
   """Sends one request."""
   parser = _Parser(description=(__doc__ or '').split('\n')[0])
   parser.add_argument('--server', default='localhost:8500')
-  parser.add_argument('--observations', required=True, help='a .npy file')
+  parser.add_argument(
+    '--observations', required=True, help='a .npy file, or .npz by input'
+  )
   parser.add_argument('--actions', help='likewise, for q_values of them')
   parser.add_argument('--signature', default='serving_default')
   parser.add_argument('--seed', help='two whole numbers, for sample: 1,2')
   flags = parser.parse_args()
-  inputs = {'observation': array(flags.observations)}
+  inputs = arrays(flags.observations, 'observation')
   if flags.actions:
-    inputs['action'] = array(flags.actions)
+    inputs |= arrays(flags.actions, 'action')
   if flags.seed:
     numbers = [int(n) for n in flags.seed.split(',')]
     inputs['seed'] = np.array(numbers, np.int64)

@@ -5,8 +5,9 @@
         [--signature=sample --seed=1,2]
         [--signature=q_values --actions=actions.npy]
 
-`--observations` is an array [B, ...], `--actions` one [B, A]. Prints the
-outputs as JSON. Exit codes: 0 done, 2 bad input, 1 the server has no answer.
+`--observations` is an array [B, ...], or a .npz file of such arrays by the name
+of the input; `--actions` is one [B, A]. Prints the outputs as JSON. Exit
+codes: 0 done, 2 bad input, 1 the server has no answer.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import os
 import sys
 import urllib.error
 import urllib.request
+import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -127,17 +129,21 @@ def strict(value: Any) -> Any:
   return value if not isinstance(value, float) or np.isfinite(value) else None
 
 
-def array(path: str) -> np.ndarray:
-  """What a .npy file holds.
+def arrays(path: str, name: str) -> dict[str, np.ndarray]:
+  """{name: array} of a .npy file; the arrays of an .npz file, by input.
 
   Raises:
-    ValueError: if it is none, or holds other than numbers.
+    ValueError: if it is neither, or holds other than numbers.
   """
-  with open(path, 'rb') as file:
-    try:
-      return np.lib.format.read_array(file)
-    except ValueError as error:
-      raise ValueError(f'{path} is no .npy file of numbers: {error}') from error
+  try:
+    content = np.load(path, allow_pickle=False)
+    if isinstance(content, np.ndarray):
+      return {name: content}
+    return {key: content[key] for key in content.files}
+  except (ValueError, EOFError, zipfile.BadZipFile) as error:
+    raise ValueError(
+      f'{path} is no .npy or .npz file of numbers: {error}'
+    ) from error
 
 
 class _Parser(argparse.ArgumentParser):
@@ -151,16 +157,18 @@ def main() -> None:
   """Sends one request."""
   parser = _Parser(description=(__doc__ or '').split('\n')[0])
   parser.add_argument('--url', default=URL)
-  parser.add_argument('--observations', required=True, help='a .npy file')
+  parser.add_argument(
+    '--observations', required=True, help='a .npy file, or .npz by input'
+  )
   parser.add_argument('--actions', help='likewise, for q_values of them')
   parser.add_argument('--signature', default='serving_default')
   parser.add_argument('--seed', help='two whole numbers, for sample: 1,2')
   flags = parser.parse_args()
-  inputs = {'observation': array(flags.observations)}
-  if not inputs['observation'].ndim:
+  inputs = arrays(flags.observations, 'observation')
+  if not all(x.ndim for x in inputs.values()):
     raise ValueError(f'{flags.observations} is no array [B, ...].')
   if flags.actions:
-    inputs['action'] = array(flags.actions)
+    inputs |= arrays(flags.actions, 'action')
   if flags.seed:
     inputs['seed'] = np.array([int(n) for n in flags.seed.split(',')])
   build = column_request if flags.seed else row_request

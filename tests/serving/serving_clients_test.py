@@ -325,6 +325,27 @@ def test_a_client_prints_what_the_server_says(client, ask, run, signatures):
   assert out == ask(client, *sampled, observations=observations)[1]
 
 
+@pytest.mark.parametrize('client', [rest_client, grpc_client])
+def test_inputs_by_name(client, tmp_path):
+  entries = {
+    'camera': np.zeros([2, 4, 4, 3], np.uint8),
+    'joints': np.ones([2, 3], np.float32),
+  }
+  np.savez(tmp_path / 'observations.npz', **entries)
+  inputs = client.arrays(str(tmp_path / 'observations.npz'), 'observation')
+  assert inputs.keys() == entries.keys()
+  if client is rest_client:
+    request = client.row_request(inputs)
+    specs = {k: tf.TensorSpec(x.shape, x.dtype) for k, x in entries.items()}
+    sent = _to_tensors(json.loads(json.dumps(request)), specs)
+  else:
+    request = client.predict_request(inputs)
+    sent = {k: tf.make_ndarray(x) for k, x in request.inputs.items()}
+  for name, value in entries.items():
+    np.testing.assert_array_equal(sent[name], value)
+    assert sent[name].dtype == value.dtype
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('client', [rest_client, grpc_client])
 def test_a_client_s_errors_are_one_line(client, ask):
@@ -355,10 +376,10 @@ def test_a_client_s_errors_are_one_line(client, ask):
 @pytest.mark.parametrize('flag', ['observations', 'actions'])
 def test_files_that_hold_no_array(flag, client, ask, tmp_path):
   (tmp_path / 'empty.npy').touch()
-  np.savez(tmp_path / 'several.npz', a=np.zeros(2))
+  (tmp_path / 'damaged.npz').write_bytes(b'PK\x03\x04')
   np.save(tmp_path / 'objects.npy', np.array([{}]), allow_pickle=True)
   arrays = {'observations': np.zeros([1, 9], np.float32)}
-  for name in ('empty.npy', 'several.npz', 'objects.npy'):
+  for name in ('empty.npy', 'damaged.npz', 'objects.npy'):
     code, out, err = ask(client, f'--{flag}={tmp_path / name}', **arrays)
     assert (code, out) == (2, '')
     assert err.startswith(f'error: {tmp_path / name}') and err.count('\n') == 1
