@@ -55,6 +55,8 @@ def main() -> None:
     hint = f' Near it: {", ".join(near)}.' if near else ''
     command.end(2, f'no command {name!r}; `qwr_tf --help` lists them.{hint}')
   del sys.argv[1]
+  # A console script does not see the modules of the folder it is called in.
+  sys.path.insert(0, '')
   runpy.run_module(f'qwr_tf.{name}', run_name='__main__', alter_sys=True)
 
 

@@ -1,6 +1,7 @@
 """Keyword arguments of a model's constructor, and their gin bindings."""
 
 import ast
+import copy
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -19,9 +20,9 @@ def environment(env: str | gymnasium.Env | Callable) -> dict[str, Any]:
   """Bindings that stand for an environment.
 
   Args:
-    env: an id; an environment that `gymnasium.make` has made, with its
-      wrappers; or a function or class that makes one, such as `lambda:
-      MyEnv()`. Training and evaluation each make their own.
+    env: an id; an environment; or a function or class that makes one, such as
+      `lambda: MyEnv()`. Training and evaluation each make their own: those of
+      `gymnasium.make` with its wrappers, others as deep copies.
 
   Raises:
     ConfigError: for an object that cannot be made again.
@@ -32,11 +33,19 @@ def environment(env: str | gymnasium.Env | Callable) -> dict[str, Any]:
     bindings = _of_spec(env.spec)
     if bindings is not None:
       return bindings
-    raise ConfigError(
-      f'{env} cannot be made again, which evaluations need; give a function '
-      'that makes it, such as `lambda: MyEnv()`, or its id.'
-    )
-  return {'run.environment': _registered(env)}
+    name = type(env.unwrapped).__name__
+    try:
+      original = copy.deepcopy(env)  # Before it is stepped.
+    except Exception as error:  # Each environment has its own.
+      raise ConfigError(
+        f'{name} cannot be copied ({error}), which evaluations need; give a '
+        'function that makes it, such as `lambda: MyEnv()`, or its id.'
+      ) from error
+    return {
+      'run.environment': _registered(lambda: copy.deepcopy(original), name)
+    }
+  name = getattr(env, '__name__', type(env).__name__).strip('<>')
+  return {'run.environment': _registered(env, name)}
 
 
 def _of_spec(spec: Any) -> dict[str, Any] | None:
@@ -63,9 +72,8 @@ def _of_spec(spec: Any) -> dict[str, Any] | None:
   return {'run.environment': spec.id, **bound}
 
 
-def _registered(make: Callable) -> str:
+def _registered(make: Callable, name: str) -> str:
   """An id for a function that makes environments, the same for the same one."""
-  name = getattr(make, '__name__', type(make).__name__).strip('<>')
   for number in itertools.count():
     env_id = f'{_LOCAL}{name}-v{number}'
     if _objects.setdefault(env_id, make) is make:

@@ -270,12 +270,18 @@ class QWR:
       self._run.train()
 
   def predict(
-    self, observation: Any, deterministic: bool = True
+    self,
+    observation: Any,
+    state: None = None,
+    episode_start: Any = None,
+    deterministic: bool = True,
   ) -> tuple[Any, None]:
     """Actions, in the environment's units, as Stable-Baselines3 returns them.
 
     Args:
       observation: of `env`, or a batch of them.
+      state: for Stable-Baselines3's `evaluate_policy`; there is none.
+      episode_start: likewise, not used.
       deterministic: whether the distribution's mode is taken, not a sample.
 
     Returns:

@@ -4,6 +4,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import threading
 
 import gin
 import gymnasium
@@ -219,8 +220,30 @@ def test_environments_by_object_and_function():
   assert model.env.spec.max_episode_steps == 7
   mean, deviation = _model(MyEnv).evaluate(3)
   assert (mean, deviation) == (5.0, 0.0)
+
+
+def test_an_environment_without_an_id_is_copied():
+  env = MyEnv()
+  env.size = 3
+  model = _model(env)
+  env.size = 4
+  assert model.env.unwrapped.size == 3
+  assert model.evaluate(2) == (5.0, 0.0)
+  env.lock = threading.Lock()
   with pytest.raises(ConfigError, match='lambda'):
-    _model(MyEnv())
+    _model(env)
+
+
+def test_stable_baselines3_s_evaluation_takes_a_model():
+  model = _model(MyEnv)
+  observations = np.zeros([2, 2], np.float32)
+  actions, state = model.predict(
+    observations,
+    state=None,
+    episode_start=np.ones(2, bool),
+    deterministic=True,
+  )
+  assert actions.shape == (2,) and state is None
 
 
 def test_an_environment_without_an_id_is_given_to_load():

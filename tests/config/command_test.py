@@ -64,6 +64,18 @@ def test_a_command_that_is_none_is_bad_input():
   assert 'train' in process.stderr and process.stderr.count('\n') == 1
 
 
+@pytest.mark.slow
+def test_a_console_script_finds_the_modules_beside_it(tmp_path):
+  (tmp_path / 'my_mazes.py').write_text('import sys; sys.exit(7)')
+  process = subprocess.run(
+    # -P: as for a console script, the folder is not in sys.path.
+    [sys.executable, '-P', '-m', 'qwr_tf', 'train', '--env=my_mazes:Maze-v0'],
+    cwd=tmp_path,
+    env={**os.environ, 'PYTHONPATH': str(_ROOT)},
+  )
+  assert process.returncode == 7
+
+
 def test_there_are_commands():
   assert {'report', 'sweep', 'train'} <= set(_COMMANDS)
 
