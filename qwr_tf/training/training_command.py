@@ -164,7 +164,7 @@ def configuration() -> str:
         '--gin_file and --env are missing, for instance --gin_file=vector.gin '
         '--env=CartPole-v1; `python -m qwr_tf presets` lists the presets.'
       )
-    flags.FLAGS.gin_file = [experiment.general_preset(bindings)]
+    flags.FLAGS['gin_file'].value = [experiment.general_preset(bindings)]
   config = experiment.configuration(command.GIN_FILE.value, bindings)
   if run_flags.PRINT_CONFIG.value:
     print(effective.page(experiment.effective_values()))
