@@ -9,14 +9,17 @@
 
 Adds rows to results/benchmarks/distributed.csv. `intake` drives the learner's
 table with fake collectors, which send the same segments again and again.
-`faults` kills a collector and the learner in turn, --kills times each, and
-counts the interactions that were made and those the learner counted.
+`faults` kills a collector and the learner in turn, --kills times each, stops a
+collector, with --namespaces cuts the network for 20 s, and accounts for the
+interactions that were made.
 """
 
 from qwr_tf.config import startup  # noqa: F401, before TensorFlow.
 
 # isort: split
+import contextlib
 import csv
+import functools
 import json
 import os
 import pathlib
@@ -35,6 +38,7 @@ from tf_agents.specs import tensor_spec
 
 from benchmarks import counted_environment
 from benchmarks import raw_rows
+from benchmarks import same_numbers
 from qwr_tf.acting import collect
 from qwr_tf.acting import segments
 from qwr_tf.config import gin_files
@@ -52,12 +56,16 @@ _WHAT = flags.DEFINE_enum(
   'What to measure.',
 )
 _KILLS = flags.DEFINE_integer('kills', 4, 'Of each role.')
+_NAMESPACES = flags.DEFINE_bool(
+  'namespaces', False, 'Collectors in a network that is cut for 20 s; as root.'
+)
 _SEED = flags.DEFINE_integer('seed', 0, 'Of --what=score.')
 _COUNTS = flags.DEFINE_list('counts', ['1', '4'], 'Collectors.')
 _INTERACTIONS = flags.DEFINE_integer('interactions', 20_000, 'Of a run.')
 _STEPS = flags.DEFINE_integer('steps', 1000, 'Per 1000 interactions, each.')
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
+_STEPS_VARIABLE = 'QWR_TF_STEPS'
 _COUNTED = 'benchmarks.counted_environment:CountedHalfCheetah-v4'
 _SLEEPING = 'benchmarks.sleeping_environment:Sleeping-v0'
 
@@ -93,13 +101,18 @@ def _command(module: str, folder: pathlib.Path, environment: str) -> list[str]:
   ]
 
 
-def _start(folder: pathlib.Path, command: list[str]) -> subprocess.Popen:
+def _environment(folder: pathlib.Path) -> dict[str, str]:
   steps = folder / 'steps'
   steps.mkdir(exist_ok=True)
+  variables = {_STEPS_VARIABLE: str(steps), 'PYTHONPATH': str(_ROOT)}
+  return {**os.environ, **variables}
+
+
+def _start(folder: pathlib.Path, command: list[str]) -> subprocess.Popen:
   return subprocess.Popen(
     command,
     cwd=_ROOT,
-    env={**os.environ, 'QWR_TF_STEPS': str(steps), 'PYTHONPATH': str(_ROOT)},
+    env=_environment(folder),
     stdout=open(folder / 'log', 'a'),
     stderr=subprocess.STDOUT,
   )
@@ -120,26 +133,75 @@ def _launch(count: int) -> list[str]:
   ]
 
 
+def _cpu_seconds(pattern: str, folder: pathlib.Path) -> float:
+  """CPU time so far of a run's processes whose command line holds a text."""
+  seconds = 0.0
+  for number in _processes(pattern, folder):
+    with contextlib.suppress(OSError):
+      text = pathlib.Path(f'/proc/{number}/stat').read_text()
+      ticks = text.rpartition(')')[2].split()[11:13]  # utime, stime
+      seconds += sum(map(int, ticks)) / os.sysconf('SC_CLK_TCK')
+  return seconds
+
+
+_ROLES = {
+  'learner': '--root_dir=',  # Its launcher sleeps.
+  'collectors': 'ray::CollectorActor',
+  'Ray': '/ray/core/src/ray/',
+}
+
+
 def _speed() -> None:
-  """Interactions a second of whole iterations, after the first ones."""
-  for setting, module, extra in [
-    ('one process', 'qwr_tf.train', []),
-    *((f'Ray, {c}', 'qwr_tf.launch', _launch(int(c))) for c in _COUNTS.value),
-  ]:
-    with tempfile.TemporaryDirectory() as temporary:
-      folder = pathlib.Path(temporary)
+  """Wall clock and CPU time an interaction, after the first iteration.
+
+  Also whether one synchronous collector gives the numbers of one process.
+  """
+  with tempfile.TemporaryDirectory() as temporary:
+    runs = []
+    for setting, module, extra in [
+      ('one process', 'qwr_tf.train', []),
+      *((f'Ray, {c}', 'qwr_tf.launch', _launch(int(c))) for c in _COUNTS.value),
+    ]:
+      folder = pathlib.Path(temporary, setting)
+      folder.mkdir()
+      runs.append(folder / 'run')
       command = _command(module, folder, 'HalfCheetah-v4') + extra
-      if _start(folder, command).wait():
+      running = _start(folder, command)
+      samples: list[dict[str, float]] = []  # The first and the newest.
+      while running.poll() is None:
+        time.sleep(0.5)
+        if rows := _rows(folder):
+          used = {r: _cpu_seconds(p, folder) for r, p in _ROLES.items()}
+          used['interactions'] = int(rows[-1]['interactions'])
+          if used['learner'] and (
+            not samples or used['interactions'] > samples[-1]['interactions']
+          ):
+            samples = [*samples[:1], used]
+      if running.returncode:
         raise SystemExit((folder / 'log').read_text())
       rows = _rows(folder)
-    spans = [
-      float(rows[-1][name]) - float(rows[0][name])
-      for name in ('interactions', 'wall_seconds')
-    ]
-    where = f'{setting}, {_STEPS.value}+{_STEPS.value} steps per 1000'
-    _note('ray: interactions', where, spans[0] / spans[1], '1/s')
-    rates = [float(row['train_steps_per_second']) for row in rows[1:]]
-    _note('ray: gradient steps', where, float(np.median(rates)), '1/s')
+      spans = [
+        float(rows[-1][name]) - float(rows[0][name])
+        for name in ('interactions', 'wall_seconds')
+      ]
+      where = f'{setting}, {_STEPS.value}+{_STEPS.value} steps per 1000'
+      _note('ray: interactions', where, spans[0] / spans[1], '1/s')
+      rates = [float(row['train_steps_per_second']) for row in rows[1:]]
+      _note('ray: gradient steps', where, float(np.median(rates)), '1/s')
+      first, last = samples[0], samples[-1]
+      count = last['interactions'] - first['interactions']
+      for role in _ROLES:
+        if last[role]:
+          cost = 1e3 * (last[role] - first[role]) / count
+          _note(f'ray: CPU of {role}', where, cost, 'ms/interaction')
+    if '1' in _COUNTS.value and not ray_flags.ASYNCHRONOUS.value:
+      other = runs[1 + _COUNTS.value.index('1')]
+      problem = same_numbers.difference(runs[0], other)
+      print('one collector:', problem or 'the numbers of one process')
+      where = f'HalfCheetah, {_INTERACTIONS.value} interactions, seed 0'
+      _note(
+        'ray: one collector is bit for bit one process', where, not problem, ''
+      )
 
 
 def _collectors(count: int):
@@ -318,50 +380,149 @@ def _broadcast() -> None:
     _note('weights', setting, get * 1e3, 'ms/broadcast, get')
 
 
-def _processes(pattern: str) -> list[int]:
-  """Processes whose command line holds a text."""
-  found = []
-  for path in pathlib.Path('/proc').glob('[0-9]*/cmdline'):
-    try:
-      text = path.read_bytes().replace(b'\0', b' ').decode()
-    except OSError:
-      continue
-    if pattern in text:
-      found.append(int(path.parent.name))
-  return found
+def _processes(pattern: str, folder: pathlib.Path) -> list[int]:
+  """Processes of a run whose command line holds a text."""
+  mark = f'{_STEPS_VARIABLE}={folder / "steps"}'.encode()
+  numbers = []
+  for path in pathlib.Path('/proc').glob('[0-9]*'):
+    with contextlib.suppress(OSError):
+      command = (path / 'cmdline').read_bytes().replace(b'\0', b' ').decode()
+      if pattern in command and _is_marked(int(path.name), mark):
+        numbers.append(int(path.name))
+  return numbers
+
+
+def _is_marked(number: int, mark: bytes) -> bool:
+  """Whether its environment has the mark; Ray's workers overwrite theirs."""
+  while number > 1:
+    path = pathlib.Path('/proc', str(number))
+    if mark in (path / 'environ').read_bytes().split(b'\0'):
+      return True
+    number = int((path / 'stat').read_text().rpartition(')')[2].split()[1])
+  return False
+
+
+@contextlib.contextmanager
+def _two_nodes(folder: pathlib.Path):
+  """A cluster of two network namespaces: commands' prefix, address, cut.
+
+  The head is beside the learner; collectors have the other node.
+  """
+  names = [f'qwr{os.getpid()}{letter}' for letter in 'ab']
+  ip = functools.partial(_call, 'ip')
+  prefixes = [['ip', 'netns', 'exec', name] for name in names]
+  environment = _environment(folder)
+  for variable in cluster.LOCAL:
+    environment.pop(variable, None)
+  ray_command = [sys.executable, '-m', 'ray.scripts.scripts']
+  start = [*ray_command, 'start', '--disable-usage-stats']
+  start += ['--object-store-memory=200000000']
+  try:
+    for name in names:
+      ip('netns', 'add', name)
+    pair = f'va netns {names[0]} type veth peer vb netns {names[1]}'
+    ip('link', 'add', *pair.split())
+    for name, link, address in zip(
+      names, ('va', 'vb'), ('10.77.0.1', '10.77.0.2'), strict=True
+    ):
+      ip('-n', name, 'address', 'add', f'{address}/24', 'dev', link)
+      for device in (link, 'lo'):
+        ip('-n', name, 'link', 'set', device, 'up')
+    head = '--head --port=6399 --num-cpus=0 --node-ip-address=10.77.0.1'
+    head += ' --include-dashboard=false'
+    other = '--address=10.77.0.1:6399 --num-cpus=4 --node-ip-address=10.77.0.2'
+    for prefix, options in zip(prefixes, (head, other), strict=True):
+      _call(*prefix, *start, *options.split(), env=environment)
+
+    def cut(seconds):
+      ip('-n', names[0], 'link', 'set', 'va', 'down')
+      time.sleep(seconds)
+      ip('-n', names[0], 'link', 'set', 'va', 'up')
+
+    yield prefixes[0], '10.77.0.1:6399', cut
+  finally:
+    for number in _processes('', folder):
+      os.kill(number, signal.SIGKILL)
+    for name in names:
+      subprocess.run(['ip', 'netns', 'delete', name], check=False)
+
+
+def _call(*command: str, **kwargs) -> None:
+  done = subprocess.run(command, capture_output=True, text=True, **kwargs)
+  if done.returncode:
+    raise SystemExit(f'{" ".join(command)}\n{done.stdout}{done.stderr}')
+
+
+def _memory(number: int) -> float:
+  """Resident bytes."""
+  pages = int(pathlib.Path(f'/proc/{number}/statm').read_text().split()[1])
+  return pages * os.sysconf('SC_PAGE_SIZE')
 
 
 def _faults() -> None:
-  """Kills a collector and the learner in turn."""
-  with tempfile.TemporaryDirectory() as temporary:
-    folder = pathlib.Path(temporary)
+  """Kills a collector and the learner in turn, then hangs one, then cuts."""
+  with contextlib.ExitStack() as stack:
+    folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
     command = _command('qwr_tf.launch', folder, _COUNTED) + _launch(2)
+    command.append('--collector_seconds=60')
+    where = 'two collectors'
+    faults = ['collector', 'learner'] * _KILLS.value + ['hang']
+    if _NAMESPACES.value:
+      prefix, address, cut = stack.enter_context(_two_nodes(folder))
+      command = [*prefix, *command, f'--address={address}']
+      where += ' on another node'
+      faults.append('cut')
     launcher = _start(folder, command)
     patterns = {
       'collector': 'ray::CollectorActor',
-      'learner': f'qwr_tf.distributed --gin_file=mujoco_100k.gin '
-      f'--root_dir={folder / "run"}',
+      'hang': 'ray::CollectorActor',
+      'learner': '-m qwr_tf.distributed',
     }
-    kills = 0
-    seen = 0
+    done: list[str] = []
+    due, newest, repeated = 0, 0, 0
+    memory: list[float] = []
     while launcher.poll() is None:
       time.sleep(0.5)
       rows = _rows(folder)
       made = int(rows[-1]['interactions']) if rows else 0
-      if made > seen and kills < 2 * _KILLS.value:
-        role = list(patterns)[kills % 2]
-        if processes := _processes(patterns[role]):
-          os.kill(processes[0], signal.SIGKILL)
-          kills += 1
-          seen = made + 1000
-          print('killed a', role, 'at', made, flush=True)
+      repeated += max(newest - made, 0)  # A checkpoint was older.
+      newest = made
+      if len(done) == len(faults):
+        with contextlib.suppress(OSError, IndexError):
+          memory.append(_memory(_processes(patterns['learner'], folder)[0]))
+      elif made > due:
+        fault = faults[len(done)]
+        if fault == 'cut':
+          cut(20.0)
+        else:
+          running = _processes(patterns[fault], folder)
+          if not running:
+            continue
+          number = signal.SIGSTOP if fault == 'hang' else signal.SIGKILL
+          os.kill(running[0], number)
+        done.append(fault)
+        due = made + 1000
+        print(fault, 'at', made, flush=True)
+    log = (folder / 'log').read_text()
+    rows = _rows(folder)
     facts = json.loads((folder / 'run' / 'run.json').read_text())
     made = counted_environment.counted(folder / 'steps')
-  _note('ray: kills', 'learner and collectors in turn', kills, '')
-  _note('ray: interactions made', 'two collectors', made, '')
-  _note('ray: interactions counted', '', facts['interactions'], '')
-  if not facts['finished']:
-    raise SystemExit('the run is not finished')
+  lost = sum(float(row['lost_interactions']) for row in rows)
+  for kind in dict.fromkeys(faults):
+    _note(f'ray: fault, {kind}', where, done.count(kind), 'times')
+  _note('ray: interactions made', where, made, '')
+  _note('ray: interactions counted', where, facts['interactions'], '')
+  _note('ray: asked for, and lost with a collector', where, lost, '')
+  _note('ray: made again after a checkpoint', where, repeated, '')
+  if memory:
+    growth = memory[-1] - memory[len(memory) // 2]
+    _note('ray: growth of the learner, second half', where, growth, 'bytes')
+  # An iteration that a learner did not live to count.
+  unseen = 1000 * done.count('learner')
+  counted = facts['interactions']
+  accounted = counted <= made <= counted + lost + repeated + unseen
+  if not (facts['finished'] and done == faults and accounted):
+    raise SystemExit(f'not finished, or not accounted for:\n{log[-3000:]}')
 
 
 def _score() -> None:

@@ -17,6 +17,8 @@ def run(
   processes: int,
   ended: Callable[[grid.Job, str | None], None],
   progress: Callable[[int, int, int], None],
+  *,
+  trainer: Sequence[str] = grid.TRAINER,
 ) -> None:
   """As `grid.run`, with Ray's scheduler: one core for each run.
 
@@ -25,12 +27,13 @@ def run(
     processes: not used.
     ended: as in `grid.run`.
     progress: as in `grid.run`.
+    trainer: as in `grid.run`, on every node.
   """
   del processes
   remote_run = ray.remote(_run).options(
     num_cpus=1, max_retries=_MAX_RETRIES, scheduling_strategy='SPREAD'
   )
-  calls = {remote_run.remote(os.getcwd(), job): job for job in jobs}
+  calls = {remote_run.remote(os.getcwd(), job, trainer): job for job in jobs}
   try:
     with grid.signals_interrupt():
       while calls:
@@ -45,11 +48,17 @@ def run(
       ray.wait(list(calls), num_returns=len(calls), timeout=600.0)
 
 
-def _run(folder: str, job: grid.Job) -> str | None:
+def _run(folder: str, job: grid.Job, trainer: Sequence[str]) -> str | None:
   """Runs one job on a node, from the folder of the sweep."""
   os.chdir(folder)
   outcomes: list[str | None] = []
-  grid.run([job], 1, lambda _, error: outcomes.append(error), lambda *_: None)
+  grid.run(
+    [job],
+    1,
+    lambda _, error: outcomes.append(error),
+    lambda *_: None,
+    trainer=trainer,
+  )
   return outcomes[0]
 
 
