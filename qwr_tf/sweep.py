@@ -76,7 +76,7 @@ def _gin_file() -> str:
 
 
 def _wanted(facts: dict) -> bool:
-  """Whether the flags, where they are given, name a run."""
+  """True if the flags, where they are given, name a run."""
   if _ENVS.value and facts.get('environment') not in _ENVS.value:
     return False
   if sweep_flags.SEEDS.value and (

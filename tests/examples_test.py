@@ -24,6 +24,19 @@ def _clear_gin():
   gin.clear_config()
 
 
+@pytest.fixture(scope='module', name='run')
+def _run(tmp_path_factory):
+  run = policies.make_run(
+    tmp_path_factory.mktemp('runs'),
+    'bitflip.gin',
+    environment='BitFlip-8',
+    bindings=['load_environment.zero_start = True'],
+  )
+  serving.export_run(run.folder, run.folder / 'policy')
+  gin.clear_config()
+  return run
+
+
 @pytest.mark.slow
 def test_the_pipeline_learns_and_saves_its_policy(tmp_path):
   path, score = tf_agents_pipeline.run(
@@ -79,15 +92,7 @@ def test_bad_flags(example, arguments, message, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_going_on_is_in_the_environment_of_the_run(tmp_path, monkeypatch):
-  run = policies.make_run(
-    tmp_path / 'run',
-    'bitflip.gin',
-    environment='BitFlip-8',
-    bindings=['load_environment.zero_start = True'],
-  )
-  serving.export_run(run.folder, run.folder / 'policy')
-  gin.clear_config()
+def test_going_on_is_in_the_environment_of_the_run(run, tmp_path, monkeypatch):
   starts = []
 
   def no_driver(env, *_, **__):
@@ -101,12 +106,7 @@ def test_going_on_is_in_the_environment_of_the_run(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_training_goes_on_from_a_checkpoint(tmp_path):
-  run = policies.make_run(
-    tmp_path / 'run', 'bitflip.gin', environment='BitFlip-8'
-  )
-  serving.export_run(run.folder, run.folder / 'policy')
-  gin.clear_config()
+def test_training_goes_on_from_a_checkpoint(run, tmp_path):
   for _ in range(2):  # Again from the run, not from where the first one ended.
     version = continue_training.run(
       run.folder,

@@ -131,7 +131,7 @@ def _normalizer(normalizer):
 
 
 def _is_supported(layer: tf.keras.layers.Layer) -> bool:
-  """Whether the functions above compute exactly this layer."""
+  """True if the functions above compute exactly this layer."""
   if type(layer) is tf.keras.layers.Dense:
     activations = (tf.keras.activations.relu, tf.keras.activations.linear)
     return layer.use_bias and layer.activation in activations
@@ -216,7 +216,7 @@ def _head(network) -> Act:
 
 
 def _acts_as(network, base: type) -> bool:
-  """Whether it is of this class and overrides none of its arithmetic."""
+  """True if it is of this class and overrides none of its arithmetic."""
   return isinstance(network, base) and all(
     getattr(type(network), name) is getattr(base, name)
     for name in ('chain', 'outputs', 'distribution')

@@ -350,7 +350,7 @@ def _names() -> set[str]:
 
 
 def is_configurable(name: str) -> bool:
-  """Whether gin knows exactly one configurable of this name."""
+  """True if gin knows exactly one configurable of this name."""
   try:
     return bool(gin.get_configurable(name))
   except (KeyError, ValueError):
@@ -432,7 +432,7 @@ def _name(binding: str) -> str:
 
 
 def _is_called(name: str, bound: str) -> bool:
-  """Whether `bound` is the name, maybe with modules in front."""
+  """True if `bound` is the name, maybe with modules in front."""
   return bound == name or bound.endswith(f'.{name}')
 
 

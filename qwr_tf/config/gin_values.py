@@ -145,7 +145,7 @@ def _is_of_kind(value: Any, kind: Any) -> bool:
 
 
 def _takes_uncalled(reference: gin.config.ConfigurableReference, kind) -> bool:
-  """Whether a parameter of a kind can be @f, not @f()."""
+  """True if a parameter of a kind can be @f, not @f()."""
   if kind is Callable or not isinstance(kind, type):
     return True
   target = reference.configurable.wrapped

@@ -118,7 +118,7 @@ class D4rlSource:
         start = first + int(np.flatnonzero(ends)[-1]) + 1
 
   def _timeouts(self, terminals: np.ndarray, age: int) -> np.ndarray:
-    """Whether a step of a chunk reaches the time limit, bool [n].
+    """True where a step of a chunk reaches the time limit, bool [n].
 
     Args:
       terminals: of the chunk, bool [n].

@@ -134,7 +134,7 @@ class LifeLossTerminal(gymnasium.Wrapper):
 
   @property
   def goes_on(self) -> bool:
-    """Whether a reset without a seed would go on in the same game."""
+    """True if a reset without a seed would go on in the same game."""
     return self._to_go_on is not None
 
   def reset(
@@ -202,7 +202,7 @@ def suggest(name: str) -> list[str]:
 
 
 def is_other_id(name: str) -> bool:
-  """Whether an id is registered for a game, but is not ALE/<Game>-v5."""
+  """True if an id is registered for a game, but is not ALE/<Game>-v5."""
   spec = gymnasium.registry.get(name)
   is_game = spec is not None and spec.entry_point == _ENTRY_POINT
   return is_game and not name.startswith('ALE/')

@@ -165,7 +165,7 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
     return rewards
 
   def should_reset(self, current_time_step: ts.TimeStep) -> bool:
-    """Whether the episode is over; the base class needs 11 us for it."""
+    """True if the episode is over; the base class needs 11 us for it."""
     return int(current_time_step.step_type) == 2  # ts.StepType.LAST
 
   def render(self, mode: str = 'rgb_array') -> Any:

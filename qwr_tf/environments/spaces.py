@@ -282,7 +282,7 @@ def action_bounds(space: gymnasium.Space) -> tuple[np.ndarray, np.ndarray]:
 
 
 def is_integer(space: gymnasium.Space) -> bool:
-  """Whether actions are integers."""
+  """True if actions are integers."""
   return not np.issubdtype(space.dtype, np.floating)
 
 

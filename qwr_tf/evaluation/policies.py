@@ -112,7 +112,7 @@ def log_probs(
 
 
 def is_deterministic(parameters: dict[str, np.ndarray]) -> bool:
-  """Whether a recorded policy took one action only in (nearly) every state."""
+  """True if a recorded policy took one action only in (nearly) every state."""
   if 'probability' in parameters:
     share = parameters['probability']
   elif 'logits' in parameters:

@@ -9,7 +9,7 @@ from tf_agents.typing import types
 
 
 def is_category(spec: types.TensorSpec) -> bool:
-  """Whether values are integers with bounds; uint8 is a number."""
+  """True if values are integers with bounds; uint8 is a number."""
   return (
     isinstance(spec, tensor_spec.BoundedTensorSpec)
     and spec.dtype.is_integer

@@ -18,7 +18,7 @@ _Normalizer = Callable[[Any], Any] | None
 
 
 def has_numbers(spec: types.NestedTensorSpec) -> bool:
-  """Whether there is anything to normalise."""
+  """True if there is anything to normalise."""
   return any(map(_is_number, tf.nest.flatten(spec)))
 
 

@@ -36,7 +36,7 @@ def fastest_dtype_policy(dtype_policy: str | None = None) -> str:
 
 
 def has_bfloat16_units() -> bool:
-  """Whether the device that trains multiplies bfloat16 numbers in hardware."""
+  """True if the device that trains multiplies bfloat16 numbers in hardware."""
   if tf.config.list_logical_devices('TPU'):
     return True
   gpus = tf.config.list_physical_devices('GPU')

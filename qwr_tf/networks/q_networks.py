@@ -118,7 +118,7 @@ class DiscreteQNetwork(critics.Critic):
 
   @property
   def is_plain(self) -> bool:
-    """Whether the head's outputs are the values of the actions."""
+    """True if the head's outputs are the values of the actions."""
     return not self._num_outputs and self.representation.value_scale == 1.0
 
   def outputs(self, observation: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:

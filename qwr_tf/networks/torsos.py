@@ -103,7 +103,7 @@ def nature_torso(dtype_policy: str = 'float32') -> tf.keras.Sequential:
 
 
 def is_convolution(torso: tf.keras.Sequential) -> bool:
-  """Whether a torso is for images."""
+  """True if a torso is for images."""
   return any(isinstance(x, tf.keras.layers.Conv2D) for x in torso.layers)
 
 

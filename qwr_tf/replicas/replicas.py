@@ -122,7 +122,7 @@ class Replicas:
 
 
 def _is_in_replica() -> bool:
-  """Whether this is inside `strategy.run`; False for the default strategy."""
+  """True if this is inside `strategy.run`; False for the default strategy."""
   return (
     tf.distribute.has_strategy()
     and not tf.distribute.in_cross_replica_context()

@@ -126,7 +126,7 @@ class Experiment:
 
   @property
   def of_a_preset(self) -> bool:
-    """Whether the experiment has the name of a preset: no ablation."""
+    """True if the experiment has the name of a preset: no ablation."""
     return self.name in {s.preset for s in self.settings}
 
   @functools.cached_property
@@ -214,7 +214,7 @@ class Experiment:
 
 
 def is_raw(path: pathlib.Path) -> bool:
-  """Whether a CSV claims to hold raw results; others lie beside them.
+  """True if a CSV claims to hold raw results; others lie beside them.
 
   Raises:
     ConfigError: if it cannot be read, or seems to be what once held some.

@@ -119,7 +119,7 @@ def profile_band(
 def _above(
   strata: Sequence[Sequence[float]], thresholds: np.ndarray
 ) -> list[np.ndarray]:
-  """Whether a run is above a threshold, [thresholds, runs] per stratum."""
+  """True where a run is above a threshold, [thresholds, runs] per stratum."""
   return [
     (np.asarray(stratum) > thresholds[:, np.newaxis]).astype(float)
     for stratum in strata

@@ -95,7 +95,7 @@ class RunFolder:
     self._prolonged = [*earlier, {**entry, 'run_id': _run_id(facts)}]
 
   def _is_ours(self, facts: Mapping[str, Any]) -> bool:
-    """Whether facts are of this run, or of it before it was prolonged."""
+    """True if facts are of this run, or of it before it was prolonged."""
     return (
       run_json.is_same_run(facts, self._facts)
       or _run_id(facts) in self.run_ids[1:]

@@ -61,5 +61,5 @@ def required(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def is_same_run(facts: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
-  """Whether two descriptions are of the same run."""
+  """True if two descriptions are of the same run."""
   return all(facts[name] == others[name] for name in _IDENTITY)

@@ -105,7 +105,7 @@ class Difference(NamedTuple):
   agreement: float
 
   def within(self, tolerance: float) -> bool:
-    """Whether all differences are at most the tolerance; NaN never is."""
+    """True if all differences are at most the tolerance; NaN never is."""
     return bool(self.largest <= tolerance)
 
 
@@ -157,7 +157,7 @@ def signature_differences(
 def answers_alike(
   expected: np.ndarray, answers: np.ndarray, tolerance: float
 ) -> bool:
-  """Whether answers are equal up to a relative tolerance; NaN equals NaN.
+  """True if answers are equal up to a relative tolerance; NaN equals NaN.
 
   Args:
     expected: [B, ...].

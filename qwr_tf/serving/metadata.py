@@ -48,7 +48,7 @@ def read(version: pathlib.Path) -> dict[str, Any]:
 
 
 def answers_every_row(version: pathlib.Path) -> bool:
-  """Whether an export says how it answers rows with NaN or Inf.
+  """True if an export says how it answers rows with NaN or Inf.
 
   Those of version 0.1 refuse the batch, or act, by format.
   """

@@ -19,7 +19,7 @@ MODEL_NAME = 'policy'
 
 
 def available() -> bool:
-  """Whether the protos of tensorflow-serving-api are installed."""
+  """True if the protos of tensorflow-serving-api are installed."""
   return prediction_log_pb2 is not None
 
 

@@ -45,7 +45,7 @@ def binding_cell(bindings: Sequence[str]) -> str:
 
 
 def has_scores(facts: Mapping[str, Any]) -> bool:
-  """Whether a finished run was evaluated; without a simulator none is.
+  """True if a finished run was evaluated; without a simulator none is.
 
   True for a damaged run.json without scores, for which `rows` has an error.
   """
@@ -154,7 +154,7 @@ def _row(common: Row, evaluation: Mapping[str, Any]) -> Row:
 
 
 def _same_evaluation(one: Row, other: Row) -> bool:
-  """Whether two rows are equal but for their clocks."""
+  """True if two rows are equal but for their clocks."""
   columns = set(COLUMNS) - {'wall_seconds'}
   return all(one[column] == other[column] for column in columns)
 

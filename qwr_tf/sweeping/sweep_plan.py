@@ -20,7 +20,7 @@ from qwr_tf.training import experiment
 
 
 def still_gives(gin_file: str, facts: Mapping[str, Any]) -> bool:
-  """Whether a gin file still gives the configuration of an earlier run.
+  """True if a gin file still gives the configuration of an earlier run.
 
   Args:
     gin_file: path or bare name.

@@ -224,7 +224,7 @@ def settings() -> Settings:
 
 
 def prolongs(recorded: str, config: str) -> bool:
-  """Whether a configuration is a recorded one with a larger budget."""
+  """True if a configuration is a recorded one with a larger budget."""
   name, default = 'run.interactions', Settings.interactions
   there, here = (gin_files.values(text) for text in (recorded, config))
   try:
@@ -334,7 +334,7 @@ def general_preset(bindings: Sequence[str]) -> str:
 
 
 def _is_same(given: Any, of_data: Any) -> bool:
-  """Whether a binding means the value of the data; a bound may be a number."""
+  """True if a binding means the value of the data; a bound may be a number."""
   if isinstance(of_data, str | dict):
     return given == of_data
   one, other = np.asarray(given), np.asarray(of_data)

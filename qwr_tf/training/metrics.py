@@ -117,7 +117,7 @@ class Recorder:
     return self.offline_steps + self.interactions
 
   def is_due(self, every: int) -> bool:
-    """Whether the last iteration reached another multiple of a period."""
+    """True if the last iteration reached another multiple of a period."""
     return self.progress // every > self._previous // every
 
   def row(

@@ -146,7 +146,7 @@ def tpu(name: str, seconds: float) -> tf.distribute.Strategy:
 
 
 def is_first_worker() -> bool:
-  """Whether this process writes the run's folder."""
+  """True if this process writes the run's folder."""
   return (
     strategy_flags.STRATEGY.value != 'multi_worker'
     or workers_of_environment()[1] == 0

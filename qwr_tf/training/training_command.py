@@ -66,7 +66,7 @@ def _folder(
 
 
 def _means_the_same(recorded: str, config: str) -> bool:
-  """Whether the text of another edition's presets has the same values."""
+  """True if the text of another edition's presets has the same values."""
   # A stored file is data: it imports and reads nothing.
   if recorded == config or re.search(r'(?m)^\s*(import|from|incl)', recorded):
     return recorded == config
@@ -173,7 +173,7 @@ def configuration() -> str:
 
 
 def is_finished(config: str) -> bool:
-  """Whether there is nothing left to do; prints the results if so."""
+  """True if there is nothing left to do; prints the results if so."""
   settings = experiment.settings()
   path = run_path(config, settings)
   return _is_finished(_folder(path, config, settings))

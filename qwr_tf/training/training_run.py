@@ -268,11 +268,11 @@ class Run:
     )
 
   def _is_switch(self) -> bool:
-    """Whether the offline iterations have just ended."""
+    """True if the offline iterations have just ended."""
     return self.iteration == self._settings.offline_iterations
 
   def _is_old(self) -> bool:
-    """Whether the newest checkpoint is."""
+    """True if the newest checkpoint is."""
     age = time.monotonic() - self._saved_time
     return age >= self._settings.checkpoint_every_seconds
 
