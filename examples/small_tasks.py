@@ -3,8 +3,8 @@
     python -m qwr_tf train --gin_file=pixels \
         --env=examples.small_tasks:Catch-v0 --interactions=8000
 
-Installed, the module is `qwr_tf.examples.small_tasks`. Episodes end by
-themselves, so that no time limit is needed.
+Installed, the module is `qwr_tf.examples.small_tasks`. Catch's episodes
+end by themselves, so that it needs no time limit.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ class Catch(gymnasium.Env):
   """A ball falls in a random column; a paddle moves left, stays or right.
 
   The last step's reward is 1 if the paddle catches the ball, else -1; random
-  actions score -0.6. Based on "catch" of bsuite (Osband et al. 2020).
+  actions score -0.8. Based on "catch" of bsuite (Osband et al. 2020).
   """
 
   def __init__(self, size: int = 8, paddle_in_image: bool = True):
@@ -75,8 +75,8 @@ class Dials(gymnasium.Env):
   """Three dials are turned at once, each to a number of its own.
 
   Observations: positions and wanted positions. Actions: back, stay or forth for
-  each dial. The reward is the share of dials that are right; random actions
-  score 2 of 10.
+  each dial. A step costs the share of dials that are wrong then; an episode
+  ends when all are right, after 30 steps at most. Random actions score -21.
   """
 
   observation_space = spaces.MultiDiscrete([5] * 6)
@@ -86,15 +86,13 @@ class Dials(gymnasium.Env):
     """Draws positions and wanted positions."""
     super().reset(seed=seed)
     self._dials, self._wanted = self.np_random.integers(5, size=(2, 3))
-    self._time = 0
     return self._observation(), {}
 
   def step(self, action: Any):
-    """Turns the dials; an episode has ten steps."""
+    """Turns the dials."""
     self._dials = (self._dials + np.asarray(action) - 1) % 5
-    self._time += 1
-    reward = float(np.mean(self._dials == self._wanted))
-    return self._observation(), reward, self._time == 10, False, {}
+    reward = -float(np.mean(self._dials != self._wanted))
+    return self._observation(), reward, reward == 0.0, False, {}
 
   def _observation(self) -> np.ndarray:
     return np.concatenate([self._dials, self._wanted])
@@ -104,4 +102,4 @@ gymnasium.register('Catch-v0', f'{__name__}:Catch')
 gymnasium.register(
   'CatchDict-v0', f'{__name__}:Catch', kwargs={'paddle_in_image': False}
 )
-gymnasium.register('Dials-v0', f'{__name__}:Dials')
+gymnasium.register('Dials-v0', f'{__name__}:Dials', max_episode_steps=30)

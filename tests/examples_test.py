@@ -4,6 +4,7 @@ import json
 import sys
 
 import gin
+import gymnasium
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -11,6 +12,7 @@ from tf_agents.trajectories import time_step as ts
 
 from examples import continue_training
 from examples import offers
+from examples import small_tasks
 from examples import tf_agents_pipeline
 from qwr_tf import serving
 from qwr_tf.config.errors import ConfigError
@@ -156,3 +158,33 @@ def test_offers_are_learned_from_a_table_and_ranked_without_a_simulator(
   page = (runs / best / 'evaluation.md').read_text()
   assert 'better than the policy that acted' in page
   assert (runs / 'best' / 'policy').samefile(runs / best / 'policy')
+
+
+@pytest.mark.parametrize('name', ['Catch-v0', 'CatchDict-v0'])
+def test_a_paddle_that_follows_the_ball_catches_it(name):
+  env = gymnasium.make(f'examples.small_tasks:{name}')
+  for seed in range(10):
+    observation, _ = env.reset(seed=seed)
+    terminated, paddle = False, 4
+    while not terminated:
+      assert env.observation_space.contains(observation)
+      image = observation if name == 'Catch-v0' else observation['camera']
+      ball = np.argmax(image[..., 0].max(axis=0)) // 8
+      move = np.sign(ball - paddle)
+      paddle += move
+      observation, reward, terminated, *_ = env.step(move + 1)
+    assert reward == 1.0
+
+
+def test_dials_that_are_turned_the_short_way_are_right_in_two_steps():
+  env = gymnasium.make(f'{small_tasks.__name__}:Dials-v0')
+  for seed in range(10):
+    observation, _ = env.reset(seed=seed)
+    terminated, steps = False, 0
+    while not terminated:
+      distance = (observation[3:] - observation[:3]) % 5
+      action = np.select([distance == 0, distance < 3], [1, 2], 0)
+      observation, reward, terminated, *_ = env.step(action)
+      assert -1.0 <= reward <= 0.0
+      steps += 1
+    assert steps <= 2 and reward == 0.0
