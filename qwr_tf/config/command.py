@@ -2,6 +2,7 @@
 
 import errno
 import io
+import logging as python_logging
 import os
 import sys
 import traceback
@@ -54,8 +55,13 @@ def run(main: Callable[[], None]) -> None:
   """
   if sys.platform == 'win32':
     end(2, 'qwr_tf runs on Linux and macOS; on Windows, run it in WSL 2.')
+  before = sys.stderr
   sys.stdout, sys.stderr = _Stream.of(sys.stdout), _Stream.of(sys.stderr)
   logging.get_absl_handler().python_handler.stream = sys.stderr
+  for logger in python_logging.root.manager.loggerDict.values():
+    for handler in getattr(logger, 'handlers', ()):  # TensorFlow's, for one.
+      if getattr(handler, 'stream', None) is before:
+        handler.stream = sys.stderr
   status('')
   app.run(lambda _: guarded(main), flags_parser=parse_flags)
 

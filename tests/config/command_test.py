@@ -56,6 +56,20 @@ def test_help_needs_neither_tensorflow_nor_pandas(name, flag, tmp_path):
   assert ('train' if name in ('', '__main__') else '--') in process.stdout
 
 
+def test_loggers_from_before_a_command_still_write(run_program):
+  # TensorFlow's takes stderr when it is imported, before the command begins.
+  done = run_program("""
+import logging, sys
+from qwr_tf.config import command
+logger = logging.getLogger('library')
+logger.addHandler(logging.StreamHandler(sys.stderr))
+logger.propagate = False
+sys.argv[1:] = []
+command.run(lambda: logger.warning('a line'))
+""")
+  assert (done.returncode, done.stderr) == (0, 'a line\n')
+
+
 def test_a_command_that_is_none_is_bad_input():
   process = subprocess.run(
     [sys.executable, '-m', 'qwr_tf', 'trian'], capture_output=True, text=True
