@@ -28,7 +28,7 @@ SMOKE := $(patsubst %,tests/%,ops networks config replay serving) \
 LINTED := setup.py $(wildcard qwr_tf export tests benchmarks examples)
 
 .PHONY: help setup train test test-fast test-numerics test-smoke audit format \
-  lint docs docs-test
+  lint docs docs-test serving-check dist
 
 help:
 	@echo 'make setup                      environment only (.venv)'
@@ -39,6 +39,8 @@ help:
 	@echo 'make STACK=reverb test-smoke    the older stack: its set-up, a sample'
 	@echo 'make docs                       the site, in build/site'
 	@echo 'make docs-test                  execute every block of the site'
+	@echo 'make serving-check              exports under KServe, Triton, Node'
+	@echo 'make dist                       wheel and sdist, checked'
 	@echo 'make audit                      known vulnerabilities of the locks'
 	@echo 'make format                     rewrite the files to the style'
 	@echo 'make lint                       set-up, format check, lint, types'
@@ -105,3 +107,20 @@ docs: setup $(DOCS)
 
 docs-test: setup $(DOCS)
 	@$(ONE_THREAD) $(PYTEST) tests/docs/whole_pages.py
+
+# Other projects' servers, from PyPI and npm, into build/serving. Two versions
+# of one policy: as it was after 1000 interactions, and trained.
+SERVED := build/serving/run
+serving-check: setup
+	@rm -rf $(SERVED)
+	@for n in 1000 8000; do $(PYTHON_BIN) -m qwr_tf train --env=CartPole-v1 \
+	  --interactions=$$n --root_dir=$(SERVED) && $(PYTHON_BIN) -m qwr_tf \
+	  export --root_dir=$(SERVED) --output=$(SERVED)/versions || exit; done
+	@$(PYTHON_BIN) -m qwr_tf export --root_dir=$(SERVED) --format=onnx
+	@$(PYTHON_BIN) -m benchmarks.serving.check --policy=$(SERVED)/versions \
+	  --onnx=$(SERVED)/onnx/1
+
+dist: setup
+	@rm -rf dist
+	@$(PYTHON_BIN) -m build --no-isolation >/dev/null
+	@$(BIN)/uvx twine check --strict dist/*

@@ -1,11 +1,17 @@
 """Packaging of qwr_tf; the bounds are those the stack was tried with."""
 
 import pathlib
+import re
 
 import setuptools
 
 _HERE = pathlib.Path(__file__).resolve().parent
 _README = _HERE / 'README.md'
+_VERSION = re.search(
+  r"^__version__ = '(.+?)'",
+  (_HERE / 'qwr_tf' / '__init__.py').read_text('utf-8'),
+  re.MULTILINE,
+)[1]
 
 # Two stacks, by the version of Python. Up to 3.11: TensorFlow 2.15, to which
 # TF-Agents 0.19 and Reverb 0.14 are tied by their bounds. From 3.12 on: today's
@@ -101,11 +107,13 @@ _EXTRAS['test'] = [
 
 setuptools.setup(
   name='qwr_tf',
-  version='0.1.0',
+  version=_VERSION,
   description='Q-Value Weighted Regression on TensorFlow and TF-Agents',
   long_description=_README.read_text('utf-8') if _README.exists() else '',
   long_description_content_type='text/markdown',
   author='The qwr_tf Authors',
+  project_urls={'Paper': 'https://arxiv.org/abs/2102.06782'},
+  keywords='reinforcement learning, offline, TF-Agents, QWR, AWR',
   license='Apache-2.0',
   license_files=['LICENSE'],
   python_requires='>=3.10',
@@ -125,8 +133,12 @@ setuptools.setup(
   install_requires=_REQUIRED,
   extras_require=_EXTRAS,
   classifiers=[
+    'Development Status :: 4 - Beta',
+    'Intended Audience :: Developers',
+    'Intended Audience :: Science/Research',
     'Operating System :: MacOS',
     'Operating System :: POSIX :: Linux',
+    'Programming Language :: Python :: 3 :: Only',
     'Programming Language :: Python :: 3.10',
     'Programming Language :: Python :: 3.11',
     'Programming Language :: Python :: 3.12',

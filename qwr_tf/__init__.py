@@ -2,7 +2,7 @@
 
 from qwr_tf.config import compatibility
 
-__version__ = '0.1.0'
+__version__ = '0.2.0'  # Of the package, too: setup.py reads it.
 
 compatibility.prepare_imports()
 

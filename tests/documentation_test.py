@@ -11,6 +11,7 @@ import sys
 import gin
 import pytest
 
+import qwr_tf
 from qwr_tf.config import gin_files
 from qwr_tf.config import gin_values
 from qwr_tf.training import experiment  # noqa: F401, its configurables.
@@ -87,3 +88,13 @@ def test_what_is_bound_exists():
       assert not are_all or parameter in by_name, (block.place, parameter)
     for name in re.findall(r'@(?:\w+/)?(\w+)', text):
       assert name in own or gin_files.is_configurable(name), (block.place, name)
+
+
+def test_there_is_one_version():
+  version = qwr_tf.__version__
+  for name, line in (
+    ('CITATION.cff', f'version: {version}\n'),
+    ('MODULE.bazel', f'version = "{version}"'),
+    ('CHANGELOG.md', f'\n## {version}'),
+  ):
+    assert line in (blocks.ROOT / name).read_text('utf-8'), name

@@ -1,12 +1,13 @@
 """Serves an exported policy with software that is not this project's.
 
-    python -m benchmarks.serving.check --policy=runs/cartpole/policy --keep=build/serving
+    python -m benchmarks.serving.check --policy=POLICY --onnx=VERSION
 
-onnxruntime under Node and WebAssembly, KServe with `export/serving/rest_client.py`
-unchanged, and Triton with batching while the policy is exchanged. Each gets an
-environment of its own below --keep, from npm and PyPI. Answers are compared with
-those of TensorFlow here. Writes results/benchmarks/serving.csv. TensorFlow
-Serving's own server is in neither registry, and is not tried.
+onnxruntime under Node and WebAssembly, KServe with
+`export/serving/rest_client.py` unchanged, and Triton with batching while the
+policy is exchanged. Each gets an environment of its own below --keep, from npm
+and PyPI. Answers are compared with those of TensorFlow here. Writes
+results/benchmarks/serving.csv. TensorFlow Serving's own server is in neither
+registry, and is not tried.
 """
 
 import argparse
@@ -43,7 +44,9 @@ name: "policy"
 backend: "python"
 max_batch_size: 64
 input [{{ name: "observation" data_type: TYPE_FP32 dims: {shape} }}]
-output [{{ name: "action" data_type: TYPE_INT32 dims: [] reshape {{ shape: [] }} }}]
+output [
+  {{ name: "action" data_type: TYPE_INT32 dims: [] reshape {{ shape: [] }} }}
+]
 dynamic_batching {{ max_queue_delay_microseconds: 1000 }}
 version_policy {{ latest {{ num_versions: 1 }} }}
 """
@@ -51,7 +54,11 @@ version_policy {{ latest {{ num_versions: 1 }} }}
 
 def _run(*command: object, **kwargs) -> str:
   return subprocess.run(
-    list(map(str, command)), check=True, text=True, stdout=subprocess.PIPE, **kwargs
+    list(map(str, command)),
+    check=True,
+    text=True,
+    stdout=subprocess.PIPE,
+    **kwargs,
   ).stdout
 
 
@@ -140,7 +147,7 @@ def _kserve(keep, policy, observations, answers, number) -> Iterator[dict]:
       try:
         for i in indices:
           rows = {'observation': observations[i : i + 1]}
-          answer = rest_client.predict(url, rest_client.row_request(rows))
+          answer = rest_client.post(url, rest_client.row_request(rows))
           wrong += answer['predictions'] != [int(answers[i])]
       except Exception as error:
         errors.append(error)
@@ -235,30 +242,39 @@ def _triton(keep, policies, observations, answers, number) -> Iterator[dict]:
 def main() -> None:
   """Tries all of them."""
   parser = argparse.ArgumentParser(description=(__doc__ or '').split('\n')[0])
-  parser.add_argument('--policy', required=True, type=pathlib.Path,
-                      help='folder of versions, of discrete actions')  # fmt: skip
-  parser.add_argument('--onnx', required=True, type=pathlib.Path,
-                      help='the same policy as ONNX, a version')  # fmt: skip
+  folder = dict(required=True, type=pathlib.Path)
+  parser.add_argument(
+    '--policy', help='versions, of discrete actions', **folder
+  )
+  parser.add_argument('--onnx', help='a version of the same policy', **folder)
   parser.add_argument('--keep', default='build/serving', type=pathlib.Path)
   parser.add_argument('--requests', type=int, default=2000)
   parser.add_argument('--only', default='onnx,kserve,triton')
   flags = parser.parse_args()
   keep = flags.keep.resolve()
   keep.mkdir(parents=True, exist_ok=True)
-  versions = sorted(flags.policy.resolve().glob('[0-9]*'), key=lambda p: int(p.name))
+  versions = sorted(
+    flags.policy.resolve().glob('[0-9]*'), key=lambda p: int(p.name)
+  )
   models = [tf.saved_model.load(str(path)).signatures for path in versions]
-  shape = models[0]['serving_default'].structured_input_signature[1][
-    'observation'
-  ].shape[1:]
+  shape = (
+    models[0]['serving_default']
+    .structured_input_signature[1]['observation']
+    .shape[1:]
+  )
   rng = np.random.default_rng(0)
   observations = rng.normal(0, 0.1, [500, *shape]).astype(np.float32)
   answers = [
-    m['serving_default'](observation=tf.constant(observations))['action'].numpy()
+    m['serving_default'](observation=tf.constant(observations))[
+      'action'
+    ].numpy()
     for m in models
   ]
   rows = []
   trials = {
-    'onnx': lambda: _onnx(keep, flags.onnx.resolve(), observations, answers[-1]),
+    'onnx': lambda: _onnx(
+      keep, flags.onnx.resolve(), observations, answers[-1]
+    ),
     'kserve': lambda: _kserve(
       keep, versions[-1], observations, answers[-1], flags.requests
     ),

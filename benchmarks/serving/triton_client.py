@@ -17,8 +17,8 @@ import tritonclient.http as http
 _THREADS = 8
 
 
-def _ask(library, url, observations, indices, answers):
-  """(wrong, by answers: how many were theirs)."""
+def _ask(library, url, observations, indices, answers, results):
+  """Adds (wrong, by answers: how many were theirs) to the results."""
   client = library.InferenceServerClient(url)
   wrong, given = 0, [0] * len(answers)
   for i in indices:
@@ -29,7 +29,7 @@ def _ask(library, url, observations, indices, answers):
     matches = [bool(action == a[i]) for a in answers]
     given = [n + m for n, m in zip(given, matches, strict=True)]
     wrong += not any(matches)
-  return wrong, given
+  results.append((wrong, given))
 
 
 def main():
@@ -45,9 +45,15 @@ def main():
     chunks = np.array_split(np.arange(number) % len(observations), _THREADS)
     threads = [
       threading.Thread(
-        target=lambda c=chunk, lib=library, p=port: results.append(
-          _ask(lib, f'127.0.0.1:{p}', observations, c, answers)
-        )
+        target=_ask,
+        args=(
+          library,
+          f'127.0.0.1:{port}',
+          observations,
+          chunk,
+          answers,
+          results,
+        ),
       )
       for chunk in chunks
     ]
