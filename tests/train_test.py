@@ -41,6 +41,7 @@ from qwr_tf.training import learning_curve
 from qwr_tf.training import metrics
 from qwr_tf.training import training_command
 from qwr_tf.training import training_run
+from tests.serving import policies
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _TINY = (
@@ -125,17 +126,10 @@ def _bindings(*bindings):
   return [f'--gin_bindings={binding}' for binding in bindings]
 
 
-def _note_export(agent, facts, output):
-  """In the place of an export, which takes a second; see serving_test.py."""
-  assert agent.acting_network.variables
-  output.mkdir()
-  (output / 'facts.json').write_text(json.dumps(facts))
-
-
 @pytest.fixture(name='cli')
 def _cli(monkeypatch, capsys):
   """Runs the command in this process: (exit code, stdout, stderr)."""
-  monkeypatch.setattr(serving, 'export', _note_export)
+  monkeypatch.setattr(serving, 'export', policies.note_export)
 
   def run(*arguments, main=train.main):
     argv = ['qwr_tf.train', *arguments]
@@ -385,7 +379,9 @@ def test_images_of_ones_own_take_one_command(cli, tmp_path, shape):
   code, _, err = cli(
     '--env=train_test:Images-v0',
     '--root_dir=run',
-    *_bindings(*_TINY, f'load_environment.shape={shape}'),
+    *_bindings(
+      *_TINY, f'load_environment.shape={shape}', 'run.interactions=20'
+    ),
   )
   assert code == 0, err
   facts = _facts(tmp_path / 'run')

@@ -19,6 +19,7 @@ from tf_agents.trajectories import trajectory
 
 from qwr_tf import datasets
 from qwr_tf import replay
+from qwr_tf import serving
 from qwr_tf import train
 from qwr_tf.acting import collect
 from qwr_tf.acting import evaluate
@@ -32,6 +33,7 @@ from qwr_tf.serving import checks
 from qwr_tf.serving import exporter
 from qwr_tf.training import experiment
 from qwr_tf.training import learning_curve
+from tests.serving import policies
 from tests.training import killed_runs
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -124,7 +126,8 @@ def _rows(folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('file', _PRESETS)
-def test_presets_run(cli, tmp_path, file):
+def test_presets_run(cli, tmp_path, file, monkeypatch):
+  monkeypatch.setattr(serving, 'export', policies.note_export)
   if 'bitflip' in file:
     _random_set(tmp_path / 'set', 21, 20)
   else:
@@ -164,7 +167,8 @@ def test_presets_run(cli, tmp_path, file):
 
 
 @pytest.mark.slow
-def test_finished_run_says_so_again(cli, tmp_path):
+def test_finished_run_says_so_again(cli, tmp_path, monkeypatch):
+  monkeypatch.setattr(serving, 'export', policies.note_export)
   _cheetah(tmp_path / 'set')
   arguments = ('--gin_file=offline_bc_mujoco.gin', *_bindings(*_TINY)) + tuple(
     _bindings('run.offline_iterations=1', "run.dataset='set'")

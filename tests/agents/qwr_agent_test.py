@@ -1084,6 +1084,14 @@ def _stream(agent, length, seed):
   return tf.nest.map_structure(lambda x: x[0], rows)
 
 
+@pytest.fixture(name='eagerly')
+def _eagerly():
+  """Few steps are quicker than compiling; one test below compiles."""
+  tf.config.run_functions_eagerly(True)
+  yield
+  tf.config.run_functions_eagerly(False)
+
+
 class _Loop:
   """`iterate` on a table that a fake collector fills."""
 
@@ -1119,7 +1127,7 @@ class _Loop:
     return types.SimpleNamespace(interactions=20, call=len(self.seen))
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures('eagerly')
 def test_an_iteration_collects_and_then_trains():
   loop = _Loop(critic_steps=3, actor_steps=2, rounds=2)
   assert loop.seen == []  # Nothing happens before it is asked for.
@@ -1137,7 +1145,7 @@ def test_an_iteration_collects_and_then_trains():
   assert all(np.isfinite(v) for v in scalars.values())
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures('eagerly')
 def test_the_loop_is_a_function_of_the_seed():
   runs = [_Loop(seed, critic_steps=3, actor_steps=2) for seed in (0, 0, 1)]
   for loop in runs:
@@ -1214,7 +1222,7 @@ def test_the_compiled_phases_are_the_papers_steps():
     np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures('eagerly')
 def test_the_target_is_copied_when_each_phase_begins():
   # Fewer steps than the period: only step 0 of the phase copies, and the
   # target is what the critic was before it.
@@ -1228,7 +1236,7 @@ def test_the_target_is_copied_when_each_phase_begins():
     assert scalars['actor_loss'] == 0  # No steps, no loss.
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures('eagerly')
 def test_means_and_maxima_are_those_of_all_rounds():
   # One weight for all actions of a step: two rounds of two actor steps.
   of_step, count = tf.constant([1.0, 5.0, 2.0, 3.0]), tf.Variable(0)
@@ -1248,7 +1256,7 @@ def test_means_and_maxima_are_those_of_all_rounds():
   assert metrics['weight_max'] == 5.0
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures('eagerly')
 def test_no_critic_steps_leave_the_critic_alone():
   loop = _Loop(critic_steps=0, actor_steps=2)
   actor, critic, target = _networks_of(loop.agent)

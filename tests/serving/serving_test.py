@@ -72,6 +72,14 @@ def _runs(tmp_path_factory):
   return run
 
 
+@pytest.fixture(scope='module', name='run_of')
+def _run_of(tmp_path_factory):
+  """Runs by preset, made when they are asked for."""
+  return functools.cache(
+    lambda preset: policies.make_run(tmp_path_factory.mktemp('run'), preset)
+  )
+
+
 @pytest.fixture(scope='module', name='exports')
 def _exports(runs):
   """(run, version) by environment, written when they are asked for."""
@@ -131,8 +139,8 @@ _CRITICS = {'awr': 'values', 'bc': None, 'rwr': None}
 
 @pytest.mark.slow
 @pytest.mark.parametrize('preset', _different(f'{_ACTOR}|{_CRITIC}'))
-def test_every_preset_exports_its_policy(preset, tmp_path):
-  run = policies.make_run(tmp_path, preset)
+def test_every_preset_exports_its_policy(preset, run_of, tmp_path):
+  run = run_of(preset)
   observations = policies.observations(run.agent)
   functions = signatures.signatures(run.agent, run.space)
   exporter.save_signatures(functions, tmp_path / 'saved_model')
@@ -187,12 +195,12 @@ def test_nothing_is_close_to_nan():
 
 @pytest.mark.slow
 @pytest.mark.parametrize('preset', _different(_ACTOR))
-def test_every_actor_runs_on_other_runtimes(preset, tmp_path):
-  run = policies.make_run(tmp_path, preset)
+def test_every_actor_runs_on_other_runtimes(preset, run_of, tmp_path):
+  run = run_of(preset)
   observations = policies.observations(run.agent)
   # They calculate with float32, whatever the preset does.
-  facts = json.loads((tmp_path / 'run.json').read_text())
-  agent = serving.load_agent(tmp_path, facts, float32=True)
+  facts = json.loads((run.folder / 'run.json').read_text())
+  agent = serving.load_agent(run.folder, facts, float32=True)
   expected = _expected_actions(run._replace(agent=agent), observations)
   visited = policies.observations(agent, 100, seed=1)
   conversions.write_tflite(agent, run.space, tmp_path, visited)
