@@ -56,16 +56,16 @@ TASKS = {
   'FrozenLake': Task('FrozenLake-v1', 10_000, 0.4, episodes=100),
   'Taxi': Task('Taxi-v4', 20_000, 400, episodes=100),
   'CliffWalking': Task(
-    'CliffWalking-v1', 10_000, 500, settings={'max_episode_steps': 200}
+    'CliffWalking-v1', 3_000, 500, settings={'max_episode_steps': 200}
   ),
-  'Blackjack': Task('Blackjack-v1', 10_000, 0.2, episodes=2000),
+  'Blackjack': Task('Blackjack-v1', 3_000, 0.15, episodes=1000),
   'PointMaze': Task('gymnasium_robotics:PointMaze_UMaze-v3', 20_000, 50),
   'FetchReach': Task('gymnasium_robotics:FetchReach-v4', 20_000, 20),
-  'Catch': Task('examples.small_tasks:Catch-v0', 15_000, 1.2, 'pixels', 100),
+  'Catch': Task('examples.small_tasks:Catch-v0', 10_000, 0.7, 'pixels', 100),
   'CatchDict': Task(
-    'examples.small_tasks:CatchDict-v0', 15_000, 1.2, 'pixels', 100
+    'examples.small_tasks:CatchDict-v0', 10_000, 0.7, 'pixels', 100
   ),
-  'Dials': Task('examples.small_tasks:Dials-v0', 6_000, 4, episodes=100),
+  'Dials': Task('examples.small_tasks:Dials-v0', 6_000, 10, episodes=100),
 }
 
 _TASKS = flags.DEFINE_list('tasks', list(TASKS), 'Which tasks.')
