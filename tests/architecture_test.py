@@ -5,7 +5,9 @@ That rooms import only rooms below them is held by import-linter
 """
 
 import ast
+import configparser
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -50,6 +52,18 @@ def test_build_names_the_imports_of_every_room():
   assert {
     room: sorted(deps) for room, deps in _build_rooms().items()
   } == imports
+
+
+def test_the_documentation_names_the_rooms_in_their_order():
+  layers = configparser.ConfigParser()
+  layers.read(_ROOT / '.ci' / 'importlinter.ini')
+  order = layers['importlinter:contract:rooms']['layers'].split('\n')
+  page = (_ROOT / 'docs/explanation/structure.md').read_text('utf-8')
+  page = page[page.index('room of `qwr_tf/`') : page.index('folder beside')]
+  rooms = re.findall(r'^\| `(\w+)/` \|', page, re.MULTILINE)
+  # Commands are the first layer.
+  assert rooms == [x.strip() for x in order if x.strip() in _ROOMS][::-1]
+  assert sorted(rooms) == _ROOMS
 
 
 def test_tests_stand_in_the_room_they_test():
