@@ -313,9 +313,8 @@ class QwrAgent(tf_agent.TFAgent):
           'A critic with BatchNorm makes its own targets; use '
           'iterate.minibatches_fn = @PerMinibatch.'
         )
-      next_steps = returns.next_steps(experience)
-      actions = self._backup_actions(self.states(next_steps, seed))  # Line 12
-      return self._step_critic(mask, experience, actions, seed, weights)
+      inputs, td_targets = self.joint_batch(experience, seed)
+      return self._step_critic(mask, steps, td_targets, weights, inputs)
     if td_targets is None:  # Lines 12-13
       td_targets = self.td_targets(experience, seed, q_vectors)[:, 0]
     return self._step_critic(mask, steps, td_targets, weights)  # Line 14
@@ -360,66 +359,69 @@ class QwrAgent(tf_agent.TFAgent):
       self._backup_fn, outputs, actions.log_weights, batch, states.seed
     )
 
+  def joint_batch(
+    self, experience: trajectory.Trajectory, seed: types.Seed
+  ) -> tuple[tuple[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """Lines 12-13 for critics with BatchNorm, which see s and s' together.
+
+    Both then have the same statistics. Of batches of their own (s, a) and
+    (s', a') would each be centred, and the difference between them, which is
+    the policy's distance from the data, would be lost (CrossQ, Bhatt et al.
+    2024).
+
+    Args:
+      experience: windows [B, 2].
+      seed: stateless seed, int [2].
+
+    Returns:
+      The critic's inputs, observations [2 B] and actions [n, 2 B], s first;
+      and the targets, [B] and the critic's own axes.
+    """
+    steps = returns.first_steps(experience)
+    next_steps = returns.next_steps(experience)  # [B, 1]
+    states = self.states(next_steps, seed)
+    actions = self._backup_actions(states)  # Line 12
+    observation = tf.nest.map_structure(
+      lambda now, then: tf.concat([now, then[:, 0]], axis=0),
+      steps.observation,
+      next_steps.observation,
+    )
+    n = tf.shape(actions.actions)[:1]
+    shape = tf.concat([n, tf.shape(steps.action)], axis=0)  # [n, B]
+    taken = tf.broadcast_to(steps.action, shape)
+    drawn = tf.broadcast_to(actions.actions[:, :, 0], shape)
+    inputs = observation, tf.concat([taken, drawn], axis=1)
+    outputs, _ = self._target_network(inputs, training=True)
+    outputs = tf.split(outputs, 2, axis=1)[1][:, :, tf.newaxis]  # [n, B, 1]
+    batch = replicas.batch(returns.bootstrap_mask(experience))
+    values = self._critic_network.representation.backup(
+      self._backup_fn, outputs, actions.log_weights, batch, states.seed
+    )
+    return inputs, self._lambda_returns(experience, values)[:, 0]
+
   def critic_loss(
     self,
     steps: trajectory.Trajectory,
     td_targets: tf.Tensor,
     weights: tf.Tensor | None = None,
+    joint_inputs: tuple[tf.Tensor, tf.Tensor] | None = None,
   ) -> dict[str, tf.Tensor]:
-    """Line 14 for steps [B], scalars by name; arguments of `critic_update`."""
-    taken = steps.action[tf.newaxis]
-    outputs = self._critic_network.outputs(steps.observation, taken)  # [1, B]
-    return self._critic_errors(steps, outputs, td_targets, weights)
-
-  def joint_critic_loss(
-    self,
-    experience: trajectory.Trajectory,
-    actions: ActionSet,
-    seed: types.Seed,
-    weights: tf.Tensor | None = None,
-  ) -> dict[str, tf.Tensor]:
-    """Lines 13-14 in one forward pass over (s, a) and (s', a').
-
-    BatchNorm then normalises both with the same statistics, which makes a
-    target network superfluous (CrossQ, Bhatt et al. 2024).
+    """Line 14 for steps [B], scalars by name.
 
     Args:
-      experience: windows [B, 2].
-      actions: a', [n, B, 1].
-      seed: stateless seed, int [2].
-      weights: importance weight of each window, float [B].
-
-    Returns:
-      Scalars by name.
+      steps: one time step for each state.
+      td_targets: as in `critic_update`.
+      weights: likewise.
+      joint_inputs: of `joint_batch`, for critics with BatchNorm. None takes
+        running averages for the batch's.
     """
-    steps = returns.first_steps(experience)
-    next_steps = returns.next_steps(experience)
-    observation = tf.nest.map_structure(
-      lambda now, then: tf.concat([now, then[:, 0]], axis=0),
-      steps.observation,
-      next_steps.observation,
-    )  # [2 B]
-    n = tf.shape(actions.actions)[:1]
-    shape = tf.concat([n, tf.shape(steps.action)], axis=0)  # [n, B]
-    both = tf.concat(
-      [
-        tf.broadcast_to(steps.action, shape),
-        tf.broadcast_to(actions.actions[:, :, 0], shape),
-      ],
-      axis=1,
-    )  # [n, 2 B]
-    outputs, _ = self._critic_network((observation, both), training=True)
-    now, then = tf.split(outputs, 2, axis=1)
-    batch = replicas.batch(returns.bootstrap_mask(experience))
-    values = self._critic_network.representation.backup(
-      self._backup_fn, then[:, :, tf.newaxis], actions.log_weights, batch, seed
-    )  # [B, 1]
-    td_targets = self._lambda_returns(experience, values)[:, 0]
-    return self._critic_errors(steps, now[:1], td_targets, weights)
-
-  def _critic_errors(self, steps, outputs, td_targets, weights):
-    """Scalars by name for outputs [1, B] and targets [B]."""
     representation = self._critic_network.representation
+    taken = steps.action[tf.newaxis]
+    if joint_inputs is None:
+      outputs = self._critic_network.outputs(steps.observation, taken)  # [1, B]
+    else:
+      outputs, _ = self._critic_network(joint_inputs, training=True)
+      outputs = tf.split(outputs, 2, axis=1)[0][:1]
     errors = representation.losses(outputs, td_targets[tf.newaxis])[0]
     q_values = representation.values(outputs)[0]
     mask = returns.transition_mask(steps)
@@ -622,10 +624,8 @@ class QwrAgent(tf_agent.TFAgent):
 
   def _online_and_target_variables(self):
     """Variables of critic and actor, and of their targets."""
-    online, targets = [self._actor_network], [self._target_actor]
-    if self._target_network is not self._critic_network:
-      online.insert(0, self._critic_network)
-      targets.insert(0, self._target_network)
+    online = self._critic_network, self._actor_network
+    targets = self._target_network, self._target_actor
     return tuple(
       sum([list(n.trainable_variables) for n in networks], [])
       for networks in (online, targets)
@@ -640,11 +640,7 @@ class QwrAgent(tf_agent.TFAgent):
       )
     self._actor_network = actor_network
     self._critic_network = critic_network
-    self._target_network = (
-      critic_network
-      if critic_network.joint_batch
-      else critic_network.copy(name='TargetCritic')
-    )
+    self._target_network = critic_network.copy(name='TargetCritic')
     actor_network.create_variables(spec)
     critic_network.create_variables()
     self._target_network.create_variables()
@@ -663,9 +659,7 @@ class QwrAgent(tf_agent.TFAgent):
       self.train_step_counter if writes else None,
     )
     self._step_critic = replicas.GradientStep(
-      self.joint_critic_loss
-      if self._critic_network.joint_batch
-      else self.critic_loss,
+      self.critic_loss,
       'critic_loss',
       self._critic_network,
       self._critic_optimizer,

@@ -87,9 +87,9 @@ class JointQNetwork(critics.Critic):
       units: widths of the ReLU layers over state and action together. The
         first is the sum of the two linear ones.
       layer_norm: normalise the output of each of these after its ReLU.
-      batch_norm: likewise with BatchNorm; `QwrAgent` then trains the critic on
-        s and s' in one batch, without a target network. The batch's statistics
-        while the critic learns, running averages elsewhere.
+      batch_norm: likewise with BatchNorm: the batch's statistics while the
+        critic learns, from s and s' in one batch (`QwrAgent.joint_batch`),
+        running averages elsewhere.
       residual: add its input to each layer but the first, and normalise the
         last output with LayerNorm.
       clip_actions: clip continuous actions to the bounds +-1, as the

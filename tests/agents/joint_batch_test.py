@@ -86,32 +86,50 @@ def _windows(agent):
   )
 
 
-def _next_actions(agent, windows, seed):
-  states = agent.states(returns.next_steps(windows), seed)
-  return slots.sampled_target_policy_actions(states)
+def _randomize(network, seed):
+  rng = np.random.default_rng(seed)
+  for variable in network.trainable_variables:
+    variable.assign(rng.normal(size=variable.shape))
 
 
-def test_the_loss_by_numpy():
-  agent = _agent(backup_fn=backups.mean_backup)
-  windows, seed = _windows(agent), tf.constant([1, 2])
-  actions = _next_actions(agent, windows, seed)
-  loss = agent.joint_critic_loss(windows, actions, seed)
-  critic = agent.critic_network
+def _values_by_numpy(critic, states, actions):
+  """Q of rows whose statistics are the rows' own."""
   kernel, bias = critic.state_layer.get_weights()
   action_kernel, action_bias = critic.action_layer.get_weights()
+  x = states @ kernel + bias + actions @ action_kernel + action_bias
+  x = np.maximum(x, 0.0)
+  x = (x - x.mean(axis=0)) / np.sqrt(x.var(axis=0) + 1e-3)
+  gamma, beta, *_ = critic.joint_layers.get_weights()
   head_kernel, head_bias = critic.head.get_weights()
+  return ((x * gamma + beta) @ head_kernel + head_bias)[:, 0]
+
+
+def test_targets_and_loss_by_numpy():
+  agent = _agent(backup_fn=backups.mean_backup)
+  _randomize(agent.critic_network, 1)
+  _randomize(agent.target_network, 2)
+  windows, seed = _windows(agent), tf.constant([1, 2])
+  inputs, targets = agent.joint_batch(windows, seed)
   states = np.concatenate(
     [windows.observation[:, 0], windows.observation[:, 1]]
   )
-  both = np.concatenate([windows.action[:, 0], actions.actions[0, :, 0]])
-  x = np.maximum(
-    states @ kernel + bias + both @ action_kernel + action_bias, 0.0
-  )
-  x = (x - x.mean(axis=0)) / np.sqrt(x.var(axis=0) + 1e-3)
-  q, next_q = np.split((x @ head_kernel + head_bias)[:, 0], 2)
+  np.testing.assert_array_equal(inputs[0], states)
+  assert inputs[1].shape == [4, 12, 2]  # 4 samples of mu at s'.
+  for taken in inputs[1][:, :_BATCH]:
+    np.testing.assert_array_equal(taken, windows.action[:, 0])
+  # Every row of the batch: s once for each of the 4 actions at s'.
+  rows = np.concatenate([states] * 4), np.concatenate(list(inputs[1]))
+  next_q = _values_by_numpy(agent.target_network, *rows)
+  next_q = next_q.reshape(4, 2, _BATCH)[:, 1].mean(axis=0)
   discounts = 0.9 * windows.discount[:, 0].numpy()
-  errors = (q - (windows.reward[:, 0] + discounts * next_q)) ** 2
-  np.testing.assert_allclose(loss['critic_loss'], np.mean(errors), rtol=1e-4)
+  expected = windows.reward[:, 0] + discounts * next_q
+  np.testing.assert_allclose(targets, expected, rtol=1e-4, atol=1e-5)
+  steps = returns.first_steps(windows)
+  loss = agent.critic_loss(steps, targets, joint_inputs=inputs)
+  q = _values_by_numpy(agent.critic_network, *rows)[:_BATCH]
+  np.testing.assert_allclose(
+    loss['critic_loss'], np.mean((q - expected) ** 2), rtol=1e-4
+  )
   np.testing.assert_allclose(loss['q_mean'], np.mean(q), rtol=1e-4, atol=1e-5)
 
 
@@ -120,41 +138,34 @@ def test_the_loss_by_numpy():
 @pytest.mark.parametrize(
   'backup_fn', [backups.mean_backup, backups.log_sum_exp_backup]
 )
-def test_without_batch_norm_it_is_the_loss_of_a_target_network(
+def test_with_fixed_statistics_it_is_the_usual_step(
   twin, num_actions, backup_fn
 ):
-  # Running averages instead of the batch's: rows do not see each other, and
-  # the target network is the critic.
   def sample(states):
     return slots.sampled_target_policy_actions(states, num_actions)
 
   agent = _agent(twin=twin, backup_fn=backup_fn, backup_actions=sample)
+  _randomize(agent.target_network, 2)
   windows, seed = _windows(agent), tf.constant([1, 2])
-  critic = agent.critic_network
-  layers = [m for m in critic.submodules if 'BatchNorm' in type(m).__name__]
-  assert len(layers) == (2 if twin else 1)
-  for layer in layers:
-    layer.trainable = False  # Keras then ignores `training`.
-  states = agent.states(returns.next_steps(windows), seed)
-  actions = sample(states)
-  with tf.GradientTape() as tape:
-    joint = agent.joint_critic_loss(windows, actions, seed)['critic_loss']
-  variables = critic.trainable_variables
-  joint_gradients = tape.gradient(joint, variables)
-  targets = agent.td_targets(windows, seed)[:, 0]
-  with tf.GradientTape() as tape:
-    steps = returns.first_steps(windows)
-    loss = agent.critic_loss(steps, targets)['critic_loss']
-  gradients = tape.gradient(loss, variables)
-  np.testing.assert_allclose(joint, loss, rtol=1e-5)
-  for one, other in zip(joint_gradients, gradients, strict=True):
-    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+  for network in (agent.critic_network, agent.target_network):
+    layers = [m for m in network.submodules if 'BatchNorm' in type(m).__name__]
+    assert len(layers) == (2 if twin else 1)
+    for layer in layers:
+      layer.trainable = False  # Keras then ignores `training`.
+  inputs, targets = agent.joint_batch(windows, seed)
+  usual = agent.td_targets(windows, seed)[:, 0]
+  np.testing.assert_allclose(targets, usual, rtol=1e-4, atol=1e-5)
+  steps = returns.first_steps(windows)
+  np.testing.assert_allclose(
+    agent.critic_loss(steps, usual, joint_inputs=inputs)['critic_loss'],
+    agent.critic_loss(steps, usual)['critic_loss'],
+    rtol=1e-4,
+  )
 
 
 def test_a_step_moves_the_running_averages_and_a_checkpoint_has_them(tmp_path):
   agent, other = _agent(twin=True), _agent(twin=True)
   windows = _windows(agent)
-  assert agent.target_network is agent.critic_network
   observation, action = windows.observation[:, 0], windows.action[:, 0]
 
   def values(agent):
