@@ -28,7 +28,7 @@ SMOKE := $(patsubst %,tests/%,ops networks config replay serving) \
 LINTED := setup.py $(wildcard qwr_tf export tests benchmarks examples)
 
 .PHONY: help setup train test test-fast test-numerics test-smoke audit format \
-  lint docs docs-test serving-check dist
+  lint docs docs-test notebooks serving-check dist
 
 help:
 	@echo 'make setup                      environment only (.venv)'
@@ -104,6 +104,10 @@ $(DOCS): lock-docs.txt | setup
 docs: setup $(DOCS)
 	@NO_MKDOCS_2_WARNING=1 PYTHONWARNINGS=ignore $(BIN)/mkdocs build --strict -q
 	@echo 'build/site/index.html'
+
+# Executes notebooks in their places, outputs included.
+notebooks: setup $(DOCS)
+	@$(ONE_THREAD) $(BIN)/jupyter execute --inplace docs/tutorials/*.ipynb
 
 docs-test: setup $(DOCS)
 	@$(ONE_THREAD) $(PYTEST) tests/docs/whole_pages.py

@@ -156,8 +156,6 @@ def _title(module: str) -> str:
 
 
 def _parameter_table(name: str, target: typing.Any, gin_values) -> str:
-  from qwr_tf.config import effective
-
   rows = []
   for parameter in gin_values.parameters(target)[0].values():
     is_keras = not target.__module__.startswith('qwr_tf')
@@ -167,7 +165,9 @@ def _parameter_table(name: str, target: typing.Any, gin_values) -> str:
       parameter.default is parameter.empty and not is_keras
     ):
       continue  # The caller's.
-    meaning = effective.meaning(target, parameter.name)
+    meaning = _meaning(target, parameter.name)
+    if not meaning:
+      raise ValueError(f'no docstring says what {name}.{parameter.name} means')
     default = _default(parameter.default)
     kind = _kind(parameter.annotation)
     rows.append(
@@ -180,6 +180,27 @@ def _parameter_table(name: str, target: typing.Any, gin_values) -> str:
     header = '\n| parameter | default | type | meaning |\n|---|---|---|---|\n'
     text += header + '\n'.join(rows) + '\n'
   return text
+
+
+# Parameters of Keras' optimisers whose docstrings gin does not see.
+_KERAS = {
+  'clipnorm': 'largest norm of the gradient of each variable',
+  'global_clipnorm': 'largest norm of the gradient of all variables together',
+}
+
+
+def _meaning(target: typing.Any, parameter: str) -> str:
+  """From the docstring, else from that of a relative in the same module."""
+  from qwr_tf import networks
+  from qwr_tf.config import effective
+  from qwr_tf.networks import actors
+
+  module = sys.modules.get(target.__module__)
+  relatives = [x for x in vars(module).values() if callable(x)]
+  own = [x for x in relatives if x.__module__ == target.__module__]
+  candidates = [target, *own, networks.GatedQNetwork, actors.GaussianHead]
+  meanings = (effective.meaning(x, parameter) for x in candidates)
+  return next(filter(None, meanings), _KERAS.get(parameter, ''))
 
 
 def _default(value: typing.Any) -> str:

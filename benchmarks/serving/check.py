@@ -45,7 +45,7 @@ backend: "python"
 max_batch_size: 64
 input [{{ name: "observation" data_type: TYPE_FP32 dims: {shape} }}]
 output [
-  {{ name: "action" data_type: TYPE_INT32 dims: [] reshape {{ shape: [] }} }}
+  {{ name: "action" data_type: TYPE_INT32 dims: [1] reshape {{ shape: [] }} }}
 ]
 dynamic_batching {{ max_queue_delay_microseconds: 1000 }}
 version_policy {{ latest {{ num_versions: 1 }} }}
@@ -86,15 +86,7 @@ def _server(*command: object, ready_url: str, **kwargs) -> Iterator[None]:
   """A process, once it answers at a URL; ended at the end."""
   process = subprocess.Popen(list(map(str, command)), **kwargs)
   try:
-    for _ in range(1200):
-      if process.poll() is not None:
-        raise RuntimeError(f'{command[0]} ended with {process.returncode}')
-      with contextlib.suppress(OSError):
-        urllib.request.urlopen(ready_url, timeout=5).close()
-        break
-      time.sleep(0.5)
-    else:
-      raise RuntimeError(f'{command[0]} does not answer')
+    _wait(ready_url, process)
     yield
   finally:
     process.terminate()
@@ -172,7 +164,9 @@ def _kserve(keep, policy, observations, answers, number) -> Iterator[dict]:
   }  # fmt: skip
 
 
-def _triton(keep, policies, observations, answers, number) -> Iterator[dict]:
+def _triton(
+  keep, policies, observations, answers, seconds=5.0
+) -> Iterator[dict]:
   """HTTP and gRPC; the policy is exchanged while requests come."""
   python = _environment(keep / 'triton', 'nvidia-pytriton==0.7.0', _TENSORFLOW)
   (site,) = (keep / 'triton').glob('lib/python3.*/site-packages')
@@ -224,19 +218,41 @@ def _triton(keep, policies, observations, answers, number) -> Iterator[dict]:
       'LD_LIBRARY_PATH': ':'.join(map(str, libraries)),
     },
   ):  # fmt: skip
-    timer = threading.Timer(2.0, add, (2, policies[1]))
-    timer.start()
-    lines = _run(python, _HERE / 'triton_client.py', data, http, grpc, number)
-    timer.join()
+    client = subprocess.Popen(
+      [python, _HERE / 'triton_client.py', data, str(http), str(grpc)],
+      stdout=subprocess.PIPE,
+      text=True,
+    )
+    time.sleep(seconds)
+    add(2, policies[1])
+    base = f'http://127.0.0.1:{http}/v2/models/policy/versions'
+    _wait(f'{base}/2/ready')
+    time.sleep(seconds)
+    (data / 'stop').touch()
+    lines, _ = client.communicate()
   for line in lines.splitlines():
     row = json.loads(line)
-    old, new = row.pop('given')
+    old, new = row.pop('old'), row.pop('new')
     yield {
       'server': 'Triton 2.51 (nvidia-pytriton 0.7.0)',
       **row,
-      'note': 'batching, policy exchanged meanwhile, 8 threads; answers of the '
-      f'old policy {old}, of the new one {new} (some are of both)',
+      'wrong': row['wrong'] + (not old or not new),
+      'note': 'dynamic batching, 4 threads beside 4 of the other protocol, '
+      f'policy exchanged meanwhile: {old} answers that only the old policy '
+      f'gives, {new} that only the new one gives',
     }
+
+
+def _wait(url: str, process: subprocess.Popen | None = None) -> None:
+  """Returns when something answers at a URL."""
+  for _ in range(1200):
+    if process is not None and process.poll() is not None:
+      raise RuntimeError(f'{process.args} ended with {process.returncode}')
+    with contextlib.suppress(OSError):
+      urllib.request.urlopen(url, timeout=5).close()
+      return
+    time.sleep(0.5)
+  raise RuntimeError(f'{url} does not answer')
 
 
 def main() -> None:
@@ -263,7 +279,7 @@ def main() -> None:
     .shape[1:]
   )
   rng = np.random.default_rng(0)
-  observations = rng.normal(0, 0.1, [500, *shape]).astype(np.float32)
+  observations = rng.normal(0, 0.3, [500, *shape]).astype(np.float32)
   answers = [
     m['serving_default'](observation=tf.constant(observations))[
       'action'
@@ -279,10 +295,12 @@ def main() -> None:
       keep, versions[-1], observations, answers[-1], flags.requests
     ),
     'triton': lambda: _triton(
-      keep, (versions[0], versions[-1]), observations,
-      (answers[0], answers[-1]), 6 * flags.requests,
+      keep,
+      (versions[0], versions[-1]),
+      observations,
+      (answers[0], answers[-1]),
     ),
-  }  # fmt: skip
+  }
   for name in flags.only.split(','):
     for row in trials[name]():
       rows.append(row)

@@ -1,7 +1,8 @@
-"""Asks Triton over HTTP and gRPC: triton_client.py FOLDER HTTP GRPC REQUESTS.
+"""Asks Triton over HTTP and gRPC at once: triton_client.py FOLDER HTTP GRPC.
 
-Prints a JSON line per protocol. Answers must be those of one of the arrays in
-FOLDER/answers_*.npy: while a policy is exchanged, of the old or the new one.
+Asks until the file FOLDER/stop exists, and prints a JSON line per protocol.
+Answers must be those of FOLDER/answers_0.npy or answers_1.npy: the policy is
+exchanged meanwhile.
 """
 
 import json
@@ -14,69 +15,54 @@ import numpy as np
 import tritonclient.grpc as grpc
 import tritonclient.http as http
 
-_THREADS = 8
+_THREADS = 4  # Per protocol.
 
 
-def _ask(library, url, observations, indices, answers, results):
-  """Adds (wrong, by answers: how many were theirs) to the results."""
+def _ask(library, url, folder, first, counts):
+  """Adds {requests, wrong, old, new} to the counts, then to the total."""
+  observations = np.load(folder / 'observations.npy')
+  old, new = (np.load(folder / f'answers_{i}.npy') for i in range(2))
   client = library.InferenceServerClient(url)
-  wrong, given = 0, [0] * len(answers)
-  for i in indices:
+  i = first
+  while not (folder / 'stop').exists():
     rows = observations[i : i + 1]
     sent = library.InferInput('observation', rows.shape, 'FP32')
     sent.set_data_from_numpy(rows)
     action = client.infer('policy', [sent]).as_numpy('action')[0]
-    matches = [bool(action == a[i]) for a in answers]
-    given = [n + m for n, m in zip(given, matches, strict=True)]
-    wrong += not any(matches)
-  results.append((wrong, given))
+    is_old, is_new = bool(action == old[i]), bool(action == new[i])
+    counts['requests'] += 1
+    counts['wrong'] += not (is_old or is_new)
+    counts['old'] += is_old and not is_new
+    counts['new'] += is_new and not is_old
+    i = (i + 1) % len(observations)
+  counts['ended'] = True
 
 
 def main():
   """One line per protocol."""
   folder = pathlib.Path(sys.argv[1])
-  ports, number = sys.argv[2:4], int(sys.argv[4])
-  observations = np.load(folder / 'observations.npy')
-  answers = [np.load(p) for p in sorted(folder.glob('answers_*.npy'))]
+  every = {}
+  start = time.perf_counter()
   for name, library, port in zip(
-    ('http', 'grpc'), (http, grpc), ports, strict=True
+    ('HTTP', 'gRPC'), (http, grpc), sys.argv[2:4], strict=True
   ):
-    results = []
-    chunks = np.array_split(np.arange(number) % len(observations), _THREADS)
-    threads = [
-      threading.Thread(
-        target=_ask,
-        args=(
-          library,
-          f'127.0.0.1:{port}',
-          observations,
-          chunk,
-          answers,
-          results,
-        ),
+    for i in range(_THREADS):
+      counts = dict.fromkeys(('requests', 'wrong', 'old', 'new', 'ended'), 0)
+      url = f'127.0.0.1:{port}'
+      thread = threading.Thread(
+        target=_ask, args=(library, url, folder, 50 * i, counts)
       )
-      for chunk in chunks
-    ]
-    start = time.perf_counter()
-    for thread in threads:
+      every.setdefault(name, []).append((thread, counts))
       thread.start()
-    for thread in threads:
+  for name, running in every.items():
+    for thread, _ in running:
       thread.join()
-    wrong = sum(w for w, _ in results) + number - sum(len(c) for c in chunks)
-    if len(results) < _THREADS:
-      wrong = number  # A thread ended with an error.
-    print(
-      json.dumps(
-        {
-          'protocol': name,
-          'requests': number,
-          'wrong': wrong,
-          'seconds': round(time.perf_counter() - start, 2),
-          'given': np.sum([g for _, g in results], axis=0).tolist(),
-        }
-      ),
-      flush=True,
-    )
+    of_threads = [counts for _, counts in running]
+    row = {k: sum(c[k] for c in of_threads) for k in of_threads[0]}
+    if row.pop('ended') < _THREADS:
+      row['wrong'] += 1  # A thread ended with an error, which it has printed.
+    seconds = round(time.perf_counter() - start, 1)
+    print(json.dumps({'protocol': name, **row, 'seconds': seconds}), flush=True)
 
 
 if __name__ == '__main__':

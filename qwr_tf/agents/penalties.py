@@ -78,6 +78,11 @@ def weight_decay(
   Its gradient is what the `weight_decay` of PyTorch's Adam adds, which AWAC's
   code uses; Keras' AdamW decays apart from the gradient, by 1e-4 times the
   step size, which is next to nothing.
+
+  Args:
+    policy: not used.
+    states: of the actor whose variables count.
+    coefficient: factor; larger keeps the variables small.
   """
   return coefficient * tf.add_n(
     [tf.nn.l2_loss(v) for v in states.actor_variables]

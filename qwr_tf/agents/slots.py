@@ -190,7 +190,12 @@ ActionSource = Callable[[States], ActionSet]
 def sampled_behavior_actions(
   states: States, num_actions: PositiveInt = 4
 ) -> ActionSet:
-  """N fresh samples from the stored mu(.|s); the taken action is not used."""
+  """N fresh samples from the stored mu(.|s); the taken action is not used.
+
+  Args:
+    states: the states.
+    num_actions: k, samples per state; 1 clones what was done.
+  """
   # Each replica draws for the whole minibatch with one seed and keeps its own
   # rows, so that the samples are those of one device.
   mu = states.behavior(replicas.tiled)
@@ -202,7 +207,12 @@ def sampled_behavior_actions(
 def sampled_policy_actions(
   states: States, num_actions: PositiveInt = 1
 ) -> ActionSet:
-  """N samples from the policy being trained (AWAC, CRR)."""
+  """N samples from the policy being trained (AWAC, CRR).
+
+  Args:
+    states: the states.
+    num_actions: samples per state.
+  """
   seed = replicas.own_seed(states.seed)
   return _samples(states.policy(), num_actions, states, seed)
 
@@ -211,7 +221,12 @@ def sampled_policy_actions(
 def sampled_target_policy_actions(
   states: States, num_actions: PositiveInt = 1
 ) -> ActionSet:
-  """N samples from the target network of the policy (CRR's backup)."""
+  """N samples from the target network of the policy (CRR's backup).
+
+  Args:
+    states: the states.
+    num_actions: samples per state.
+  """
   seed = replicas.own_seed(states.seed)
   return _samples(states.target_policy(), num_actions, states, seed)
 
@@ -402,6 +417,12 @@ def critic_baseline(
 
   V(s) with a critic that ignores actions (AWR); E_pi Q(s, a) with
   `baseline_actions` = @sampled_policy_actions (AWAC, CRR).
+
+  Args:
+    states: the states, B.
+    actions: not used.
+    estimates: not used.
+    baseline_actions: the actions whose values are averaged.
   """
   baseline_set = baseline_actions(states)
   q_values = states.q_values(baseline_set.actions)

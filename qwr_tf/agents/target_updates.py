@@ -66,7 +66,18 @@ def polyak_update(
   critic_steps: tf.Tensor,
   target_update_tau: Fraction = 5e-3,
 ) -> tf.Tensor:
-  """Moves the target by tau towards the source at every step (AWAC)."""
+  """Moves the target by tau towards the source at every step (AWAC).
+
+  Args:
+    source: variables of the trained network.
+    target: variables of the target network.
+    step: not used.
+    critic_steps: not used.
+    target_update_tau: share of the way per critic step; larger follows faster.
+
+  Returns:
+    True, as the target changes.
+  """
   replicas.together(
     lambda: common.soft_variables_update(source, target, tau=target_update_tau)
   )

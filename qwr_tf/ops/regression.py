@@ -189,8 +189,13 @@ def holding_exp_weights(
   w is the mean weight; exactly so if the mean of the actions is the sampling
   policy's, as in `slots.mirrored_target_policy_actions`.
 
-  Arguments as in `exp_weights`; `hold` is the multiplier, in units of a weight:
-  an average action has 1.
+  Other arguments as in `exp_weights`.
+
+  Args:
+    advantages: as there.
+    log_weights: as there.
+    batch: as there.
+    hold: the multiplier, in units of a weight: an average action has 1.
   """
   return exp_weights(advantages, log_weights, batch) + hold
 

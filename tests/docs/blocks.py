@@ -8,6 +8,7 @@ on where the block above it stopped. A comment above a block shortens it:
     <!-- test: skip, needs GPUs -->                         and says why
 
 A block with a title is a file, which is written before the first block runs.
+Runs of `qwr_tf train` make `SHORT` gradient steps.
 """
 
 import contextlib
@@ -27,6 +28,13 @@ PAGES = [ROOT / 'README.md', *sorted(ROOT.glob('docs/**/*.md'))]
 # Languages of blocks that are shown and not executed.
 SHOWN = {'text', 'math', 'json', 'csv', 'bibtex'}
 EXECUTED = {'python', 'bash'}
+
+SHORT = (
+  '--gin_bindings=iterate.critic_steps = 10',
+  '--gin_bindings=iterate.actor_steps = 10',
+  '--gin_bindings=run.eval_episodes = 1',
+  '--gin_bindings=run.final_eval_episodes = 2',
+)
 
 _BLOCK = re.compile(
   r'(?:^<!-- test: (?P<test>.*?) -->\n)?'
@@ -175,7 +183,8 @@ def _module(words: list[str]) -> tuple[str, list[str]]:
   """The module or script that a command runs, and its arguments."""
   name = pathlib.Path(words[0]).name
   if name == 'qwr_tf':
-    return 'qwr_tf', words[1:]
+    more = SHORT if words[1] == 'train' else ()
+    return 'qwr_tf', [*words[1:], *more]
   if name == 'python' and words[1] == '-m':
     return words[2], words[3:]
   if name == 'python':

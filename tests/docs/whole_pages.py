@@ -35,3 +35,17 @@ def test_every_block_of_a_page_runs(page, tmp_path):
   os.environ['MPLBACKEND'] = 'agg'
   errors = blocks.run_page(page, tmp_path)
   assert not errors, '\n'.join(errors)
+
+
+@pytest.mark.parametrize(
+  'path', sorted(blocks.ROOT.glob('docs/**/*.ipynb')), ids=lambda p: p.stem
+)
+def test_notebooks_run_and_stay_small(path, tmp_path):
+  nbclient = pytest.importorskip('nbclient')
+  import nbformat
+
+  assert path.stat().st_size < 150_000
+  notebook = nbformat.read(path, 4)
+  nbclient.NotebookClient(
+    notebook, timeout=1800, resources={'metadata': {'path': str(tmp_path)}}
+  ).execute()
