@@ -41,7 +41,7 @@ class Fit(NamedTuple):
     steps: gradient steps of a member.
     members: of the ensemble.
     batch_size: transitions in a minibatch.
-    learning_rate: of Adam.
+    learning_rate: of Adam at first; it falls to a tenth.
     target_tau: share by which the target network follows in each step.
     num_actions: samples of the policy behind a target, if continuous.
     units: widths of the critic's layers.
@@ -52,8 +52,8 @@ class Fit(NamedTuple):
   members: int = 5
   batch_size: int = 128
   learning_rate: float = 1e-3
-  target_tau: float = 0.1
-  num_actions: int = 2
+  target_tau: float = 0.05
+  num_actions: int = 4
   units: tuple[int, ...] = (128, 128)
   seed: int = 0
 
@@ -61,9 +61,7 @@ class Fit(NamedTuple):
 DEFAULT_FIT = Fit()
 
 
-def policy_actions(
-  states: slots.States, num_actions: int = 2
-) -> slots.ActionSet:
+def policy_actions(states: slots.States, num_actions: int) -> slots.ActionSet:
   """All discrete actions, or samples, clipped as the environment does."""
   if tensor_spec.is_discrete(states.action_spec):
     return slots.enumerated_policy_actions(states)
@@ -167,7 +165,11 @@ class FittedQ:
     scale = float(np.sqrt(np.mean(returns[is_transition] ** 2))) or 1.0
     time_step_spec, action_spec = self._specs
     options = self.options
-    self._optimizer = _adam(options.learning_rate)
+    self._optimizer = _adam(
+      tf.keras.optimizers.schedules.PolynomialDecay(
+        options.learning_rate, options.steps, options.learning_rate / 10
+      )
+    )
     # Every slot is given: gin holds those of a training run.
     self.agent = qwr_agent.QwrAgent(
       time_step_spec,
@@ -359,7 +361,7 @@ class FittedQ:
       variable.assign(value)
 
 
-def _adam(learning_rate: float):
+def _adam(learning_rate: Any):
   return tf.keras.optimizers.legacy.Adam(learning_rate)
 
 
