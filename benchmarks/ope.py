@@ -270,7 +270,13 @@ def _evaluate(environment: str) -> None:
       lambda: datasets.DataSet(data),
       policy.spaces(),
       gamma=_TASKS[environment].gamma,
-      fit=evaluation.Fit(steps=_STEPS.value, members=_MEMBERS.value),
+      fit=evaluation.Fit(
+        steps=_STEPS.value,
+        members=_MEMBERS.value,
+        end_share=0.1,
+        target_tau=0.05,
+        num_actions=4,
+      ),  # fmt: skip
     )
     row = {
       'commit': provenance.commit(),

@@ -41,7 +41,8 @@ class Fit(NamedTuple):
     steps: gradient steps of a member.
     members: of the ensemble.
     batch_size: transitions in a minibatch.
-    learning_rate: of Adam at first; it falls to a tenth.
+    learning_rate: of Adam at first.
+    end_share: of it that is left in the last step.
     target_tau: share by which the target network follows in each step.
     num_actions: samples of the policy behind a target, if continuous.
     units: widths of the critic's layers.
@@ -52,8 +53,9 @@ class Fit(NamedTuple):
   members: int = 5
   batch_size: int = 128
   learning_rate: float = 1e-3
-  target_tau: float = 0.05
-  num_actions: int = 4
+  end_share: float = 1.0
+  target_tau: float = 0.1
+  num_actions: int = 2
   units: tuple[int, ...] = (128, 128)
   seed: int = 0
 
@@ -167,7 +169,9 @@ class FittedQ:
     options = self.options
     self._optimizer = _adam(
       tf.keras.optimizers.schedules.PolynomialDecay(
-        options.learning_rate, options.steps, options.learning_rate / 10
+        options.learning_rate,
+        options.steps,
+        options.end_share * options.learning_rate,
       )
     )
     # Every slot is given: gin holds those of a training run.
