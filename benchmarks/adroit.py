@@ -135,7 +135,7 @@ def _last(name: str) -> pathlib.Path:
 
 
 def _played(policy: pathlib.Path, seed: int) -> Iterator[datasets.Episode]:
-  """Episodes under the sparse reward; mu is left out, as nobody's hand has."""
+  """Episodes under the sparse reward, without mu, like demonstrations."""
   with experiment.load_environment(_SPARSE) as wrapped:
     acts = saved_policy.SavedPolicy(policy).sampler(seed)
     for episode in recording.play(wrapped.env, acts, seed):
