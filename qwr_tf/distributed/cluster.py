@@ -93,8 +93,14 @@ def connect(num_cpus: float | None = None) -> None:
       logging_level='WARNING',
       ignore_reinit_error=True,
     )
-  except (ConnectionError, RuntimeError, ValueError) as error:
+  except (
+    ConnectionError,
+    RuntimeError,
+    ValueError,
+    ray.exceptions.RayError,
+  ) as error:
     raise ConfigError(
-      f'--address={address}: {str(error).strip()}. Start a cluster with '
-      '"ray start --head", or leave --address out.'
+      f'--address={address}: {str(error).strip().rstrip(".")}. Start a cluster '
+      'with "ray start --head", give its token (RAY_AUTH_MODE=token), '
+      'or leave --address out.'
     ) from error

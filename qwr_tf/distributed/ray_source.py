@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import ray
@@ -19,8 +19,9 @@ from qwr_tf.distributed import ray_flags
 from qwr_tf.distributed import tasks
 
 # Failures one after the other, of all collectors, without any interaction.
-_MAX_FAILURES = 20
+MAX_FAILURES = 20
 _SECONDS_BETWEEN_LOOKS = 1.0
+_SECONDS_BETWEEN_STARTS = 0.1
 _SECONDS_BETWEEN_MESSAGES = 30.0
 
 
@@ -207,14 +208,20 @@ class RaySource:
     interrupts.check()
     if not self._starting:
       return
-    ready, _ = ray.wait(list(self._starting), timeout=seconds)
-    for reference in ready:
+    restarting = []
+    for reference in _ended(self._starting, seconds):
       number = self._starting.pop(reference)
       try:
         ray.get(reference)
         self._ready.add(number)
+      except exceptions.ActorUnavailableError:
+        restarting.append(number)
       except exceptions.RayError as error:
         self._fail(number, error)
+    if restarting:  # Ray answers at once until their processes are there.
+      time.sleep(min(seconds, _SECONDS_BETWEEN_STARTS))
+    for number in restarting:
+      self._start(number)
 
   def _next(self) -> Iterator[tuple[_Call, tuple[int, Experience] | None]]:
     """Calls that have ended with their results; None: it failed.
@@ -225,7 +232,7 @@ class RaySource:
     for _ in self._waiting(lambda: self._ready - before):
       ready: list[Any] = []
       if self._calls:
-        ready, _ = ray.wait(list(self._calls), timeout=_SECONDS_BETWEEN_LOOKS)
+        ready = _ended(self._calls, _SECONDS_BETWEEN_LOOKS)
       self._look(0.0 if self._calls else _SECONDS_BETWEEN_LOOKS)
       for reference in ready:
         call = self._calls.pop(reference)
@@ -260,9 +267,9 @@ class RaySource:
   def _fail(self, number: int, error: Exception) -> None:
     self._failures += 1
     reason = str(error).strip().partition('\n')[0]
-    if self._failures >= _MAX_FAILURES:
+    if self._failures >= MAX_FAILURES:
       raise NoCollectorsError(
-        f'{_MAX_FAILURES} calls of collectors have failed one after the other; '
+        f'{MAX_FAILURES} calls of collectors have failed one after the other; '
         f'the last one: {error}'
       ) from error
     logging.warning('Collector %d was lost: %s', number, reason)
@@ -310,6 +317,14 @@ class RaySource:
     """Ends the collectors."""
     for handle in self._handles:
       ray.kill(handle, no_restart=True)
+
+
+def _ended(references: Collection[Any], seconds: float) -> list[Any]:
+  """Those that have ended; waits some seconds for one."""
+  if not ray.wait(list(references), timeout=seconds)[0]:
+    return []
+  count = len(references)
+  return ray.wait(list(references), num_returns=count, timeout=0.0)[0]
 
 
 def from_flags(network, folder: str, config: str) -> RaySource:

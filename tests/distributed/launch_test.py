@@ -3,6 +3,7 @@
 import contextlib
 import sys
 import types
+from unittest import mock
 
 import pytest
 from absl import flags
@@ -41,6 +42,19 @@ def test_six_starts_are_enough(tmp_path):
 
 def test_bad_input_stays_bad(tmp_path):
   assert _run(tmp_path / 'starts', '2') == (2, ['-'])
+
+
+def test_a_cluster_asks_for_its_token(monkeypatch):
+  ray = pytest.importorskip('ray')
+  monkeypatch.setenv('RAY_ADDRESS', 'auto')
+  refusal = mock.Mock(
+    side_effect=ray.exceptions.AuthenticationError('no token')
+  )
+  monkeypatch.setattr(ray, 'init', refusal)
+  with contextlib.suppress(flags.Error):
+    flags.FLAGS.mark_as_parsed()
+  with pytest.raises(ConfigError, match='RAY_AUTH_MODE=token'):
+    cluster.connect()
 
 
 def test_without_a_cluster_the_address_is_told(monkeypatch):

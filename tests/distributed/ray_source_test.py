@@ -103,6 +103,13 @@ def test_a_collector_that_is_lost_is_replaced_and_comes_back(tmp_path, what):
     assert numbers == {0, 1, 2}
 
 
+def test_a_collector_that_is_being_restarted_fails_once(tmp_path, monkeypatch):
+  monkeypatch.setattr(ray_source, 'MAX_FAILURES', 2)
+  with _Setup(tmp_path, collectors=1, dies=[0]) as setup:
+    assert setup.collect(9).interactions == 9
+    assert setup.source.lost == 9
+
+
 def test_asynchronous_collectors_are_one_iteration_ahead(tmp_path):
   with _Setup(tmp_path, asynchronous=True, slow=[2]) as setup:
     taken, lags = 0, []
