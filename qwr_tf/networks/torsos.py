@@ -66,6 +66,9 @@ def dqn_2013_torso(
   return _conv_torso(convolutions, 256, dtype_policy, layer_norm)
 
 
+_DATA_EFFICIENT = (32, 5, 5), (64, 5, 5)
+
+
 @gin.configurable
 def data_efficient_torso(
   dtype_policy: str = 'float32', layer_norm: bool = False
@@ -82,8 +85,7 @@ def data_efficient_torso(
   Returns:
     A stack of layers, images in 0..255 [B, 84, 84, 4] -> float [B, 256].
   """
-  convolutions = ((32, 5, 5), (64, 5, 5))
-  return _conv_torso(convolutions, 256, dtype_policy, layer_norm)
+  return _conv_torso(_DATA_EFFICIENT, 256, dtype_policy, layer_norm)
 
 
 @gin.configurable
@@ -110,21 +112,24 @@ def is_convolution(torso: tf.keras.Sequential) -> bool:
 @gin.configurable(denylist=['shape'])
 def image_torso(
   shape: Sequence[int],
-  torso_fn: TorsoFn = data_efficient_torso,
+  torso_fn: TorsoFn | None = None,
   small_filters: Sequence[Width] = (32, 32),
 ) -> tf.keras.Sequential:
   """The torso of images where the preset has none.
 
   Args:
     shape: (height, width, channels).
-    torso_fn: for sides of 36 pixels or more.
+    torso_fn: for sides of 36 pixels or more; None: `data_efficient_torso` with
+      padding. Without it, strides of 5 leave out the last 14 of 64 pixels.
     small_filters: of 3 x 3 convolutions for smaller images, with padding.
 
   Returns:
     A stack of layers, images in 0..255 [B, *shape] -> float [B, d].
   """
   if min(shape[:2]) >= _LARGE:
-    return torso_fn()
+    if torso_fn is not None:
+      return torso_fn()
+    return _conv_torso(_DATA_EFFICIENT, 256, 'float32', padding='same')
   keras = tf.keras.layers
   convolutions = [
     keras.Conv2D(
@@ -142,14 +147,16 @@ def _conv_torso(
   units: int,
   dtype_policy: str,
   layer_norm: bool = False,
+  padding: str = 'valid',
 ) -> tf.keras.Sequential:
-  """ReLU convolutions without padding, then a ReLU layer.
+  """ReLU convolutions, then a ReLU layer.
 
   Args:
     convolutions: (filters, kernel size, stride) of each.
     units: width of the layer on top.
     dtype_policy: of all layers but the LayerNorm.
     layer_norm: whether a LayerNorm is the last layer.
+    padding: of the convolutions.
 
   Returns:
     A stack of layers; the first turns uint8 in 0..255 into float in [0, 1],
@@ -160,7 +167,9 @@ def _conv_torso(
   stack: list = [keras.Rescaling(1 / 255, dtype=policy)]
   for filters, size, stride in convolutions:
     stack.append(
-      keras.Conv2D(filters, size, stride, activation='relu', dtype=policy)
+      keras.Conv2D(
+        filters, size, stride, padding, activation='relu', dtype=policy
+      )
     )
   stack.append(keras.Flatten(dtype=policy))
   stack.append(keras.Dense(units, activation='relu', dtype=policy))

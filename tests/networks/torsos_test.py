@@ -329,3 +329,14 @@ def test_bfloat16_gradients_reach_float32_weights(torso_fn):
   gradients = tape.gradient(loss, torso.trainable_variables)
   assert all(g.dtype == tf.float32 for g in gradients)
   assert all(np.any(g != 0) for g in gradients)
+
+
+@pytest.mark.parametrize('side', [16, 40, 64, 84, 97])
+def test_image_torso_sees_every_pixel(side):
+  tf.keras.utils.set_random_seed(0)
+  torso = torsos.image_torso((side, side, 3))
+  images = tf.Variable(tf.random.uniform([8, side, side, 3], 0, 255))
+  with tf.GradientTape() as tape:
+    loss = tf.reduce_sum(torso(images) ** 2)
+  gradient = np.abs(tape.gradient(loss, images)).sum(axis=(0, 3))
+  assert np.all(gradient > 0)
