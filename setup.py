@@ -16,7 +16,7 @@ _VERSION = re.search(
 # Two stacks, by the version of Python. Up to 3.11: TensorFlow 2.15, to which
 # TF-Agents 0.19 and Reverb 0.14 are tied by their bounds. From 3.12 on: today's
 # TensorFlow, beside which TF-Agents and gym are installed with --no-deps
-# (README); what they import is listed here.
+# (docs/how-to/install.md); what they import is listed here.
 # `tensorflow-cpu` of the same version is a drop-in.
 _OLD, _NEW = 'python_version < "3.12"', 'python_version >= "3.12"'
 
