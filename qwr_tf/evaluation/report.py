@@ -104,14 +104,10 @@ class Report(NamedTuple):
 
   def picture(self) -> bytes:
     """Intervals beside each other, and TD errors over advantages; a PNG."""
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use('Agg')
-    from matplotlib import pyplot
-
-    figure, (left, right) = pyplot.subplots(
-      1, 2, figsize=(9, 3.4), layout='constrained'
-    )
+    figure = Figure(figsize=(9, 3.4), layout='constrained')
+    left, right = figure.subplots(1, 2)
     drawn = [r for r in self.rows if r.name in (DATA, FQE, WIS, DR)]
     drawn = [r for r in drawn if not math.isnan(r.value)][::-1]
     for place, row in enumerate(drawn):
@@ -126,7 +122,6 @@ class Report(NamedTuple):
     figure.suptitle(f'{self.policy} on {self.data}', fontsize=10)
     content = io.BytesIO()
     figure.savefig(content, format='png', dpi=150)
-    pyplot.close(figure)
     return content.getvalue()
 
   def write(self, folder: pathlib.Path) -> None:

@@ -28,30 +28,22 @@ def draw(rows: Rows, title: str, data_return: float | None = None) -> bytes:
   Returns:
     A PNG.
   """
-  # Only here, as it takes a second to import and needs no screen.
-  import matplotlib
-
-  matplotlib.use('Agg')
-  from matplotlib import pyplot
+  # Only here, as it takes a second to import. Without pyplot, whose backend is
+  # the program's: a notebook goes on to show figures.
+  from matplotlib.figure import Figure
 
   played = any(_points(rows, column) for column, *_ in _RETURNS)
   if played or not rows:
-    figure, axes = pyplot.subplots(figsize=(7, 4.2), layout='constrained')
-    _draw_returns(axes, rows, data_return)
+    figure = Figure(figsize=(7, 4.2), layout='constrained')
+    _draw_returns(figure.subplots(), rows, data_return)
   else:
     is_evaluated = bool(_points(rows, metrics.FQE_VALUE))
     learned = _LEARNED if is_evaluated else _LEARNED[1:]
-    figure, panels = pyplot.subplots(
-      len(learned),
-      sharex=True,
-      figsize=(7, 2.1 * len(learned)),
-      layout='constrained',
-    )
-    _draw_learned(panels, rows, learned)
+    figure = Figure(figsize=(7, 2.1 * len(learned)), layout='constrained')
+    _draw_learned(figure.subplots(len(learned), sharex=True), rows, learned)
   figure.axes[0].set(title=title)
   picture = io.BytesIO()
   figure.savefig(picture, format='png', dpi=150)
-  pyplot.close(figure)
   return picture.getvalue()
 
 

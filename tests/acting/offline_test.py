@@ -330,13 +330,10 @@ def test_normalised_scores():
 
 
 def test_learning_curve_shows_switch_and_data(monkeypatch):
-  import matplotlib
-
-  matplotlib.use('Agg')
-  from matplotlib import pyplot
+  from matplotlib.figure import Figure
 
   drawn = []
-  monkeypatch.setattr(pyplot, 'close', drawn.append)
+  monkeypatch.setattr(Figure, 'savefig', lambda f, *_, **__: drawn.append(f))
   rows = [
     {'interactions': i, 'offline_steps': o, 'eval_return_mode': r}
     for i, o, r in ((0, 1000, 1.0), (0, 2000, 2.0), (500, 2000, 3.0))
@@ -352,13 +349,10 @@ def test_learning_curve_shows_switch_and_data(monkeypatch):
 
 
 def test_learning_curve_without_returns_shows_what_was_learned(monkeypatch):
-  import matplotlib
-
-  matplotlib.use('Agg')
-  from matplotlib import pyplot
+  from matplotlib.figure import Figure
 
   drawn = []
-  monkeypatch.setattr(pyplot, 'close', drawn.append)
+  monkeypatch.setattr(Figure, 'savefig', lambda f, *_, **__: drawn.append(f))
   rows = [
     {'interactions': 0, 'offline_steps': n, 'q_mean': 2.0 * n, 'actor_loss': 1}
     for n in (10, 20)

@@ -6,6 +6,7 @@ import struct
 import types
 import warnings
 
+import matplotlib
 import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing import event_accumulator
@@ -287,3 +288,11 @@ def test_tensorboard_counts_offline_steps(tmp_path):
   board.write({'interactions': 0, 'offline_steps': 12, 'q_mean': 0.5})
   board.write({'interactions': 8, 'offline_steps': 18, 'q_mean': 0.5})
   assert _events(tmp_path) == {'train/q_mean': [12, 26]}
+
+
+def test_a_learning_curve_leaves_the_programs_figures_alone():
+  # As in a notebook, whose backend shows figures.
+  before = matplotlib.get_backend(auto_select=False)
+  row = {'interactions': 1000, 'train_return': 1.0}
+  assert learning_curve.draw([row], 'title').startswith(b'\x89PNG')
+  assert matplotlib.get_backend(auto_select=False) == before
