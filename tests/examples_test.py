@@ -109,11 +109,12 @@ def test_going_on_is_in_the_environment_of_the_run(run, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_training_goes_on_from_a_checkpoint(run, tmp_path):
-  for _ in range(2):  # Again from the run, not from where the first one ended.
+  # Again from the run, not from where the first one ended.
+  for iterations in (1, 2):
     version = continue_training.run(
       run.folder,
       tmp_path / 'next',
-      iterations=2,
+      iterations=iterations,
       env_steps=40,
       train_steps=3,
       batch_size=8,

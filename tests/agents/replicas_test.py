@@ -88,6 +88,7 @@ def test_replicas_stay_equal_bit_by_bit(case):
   assert found['critic_steps'] == [_STEPS, _STEPS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('case', _EXACT)
 def test_replicas_report_the_losses_of_one_device(case):
   one, two = _checked(case)['scalars']
@@ -95,6 +96,7 @@ def test_replicas_report_the_losses_of_one_device(case):
     assert two[name] == pytest.approx(value, rel=1e-2, abs=1e-3), name
 
 
+@pytest.mark.slow
 def test_a_stock_learner_trains_on_replicas():
   found = _checked('stock')
   one, two = found['losses']
@@ -105,6 +107,7 @@ def test_a_stock_learner_trains_on_replicas():
   assert found['train_steps'] == [_STEPS, _STEPS]
 
 
+@pytest.mark.slow
 def test_the_table_is_on_the_host_outside_the_strategy():
   found = _checked('gaussian')
   assert found['devices_of_table'] == ['CPU:0']
@@ -123,6 +126,7 @@ def test_a_batch_that_replicas_cannot_share_is_refused():
 
 
 # 1 in one replica and 3 in the other; by hand.
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('name', 'expected'),
   [
@@ -143,6 +147,7 @@ def test_what_replicas_know_of_each_other(name, expected):
     np.testing.assert_allclose(found, wanted, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'name', ['own_seed', 'policy_actions', 'target_policy_actions']
 )

@@ -569,6 +569,7 @@ def test_scores_are_the_game_s_own():
     [
       'load_environment.terminal_on_life_loss = True',
       'run.replay_capacity = 100',
+      'run.eval_environments = 1',
     ],
   )
   try:

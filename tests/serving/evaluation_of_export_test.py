@@ -54,6 +54,7 @@ def _export(path, observation=decisions.OBSERVATION, **facts):
   return path
 
 
+@pytest.mark.slow
 def test_the_command(run_program, tmp_path):
   _export(tmp_path / 'policy')
   decisions.write(tmp_path / 'set', 40)
@@ -80,6 +81,7 @@ except SystemExit as ended:
   assert '40 episodes' in page
 
 
+@pytest.mark.slow
 def test_the_episodes_of_training_are_left_out(tmp_path):
   _export(tmp_path / 'policy', dataset='set', held_out=[0.25, 0])
   decisions.write(tmp_path / 'set', 40)
