@@ -61,9 +61,9 @@ TASKS = {
   'Blackjack': Task('Blackjack-v1', 3_000, 0.15, episodes=1000),
   'PointMaze': Task('gymnasium_robotics:PointMaze_UMaze-v3', 20_000, 50),
   'FetchReach': Task('gymnasium_robotics:FetchReach-v4', 20_000, 20),
-  'Catch': Task('examples.small_tasks:Catch-v0', 7_000, 0.7, 'pixels', 100),
+  'Catch': Task('examples.small_tasks:Catch-v0', 3_000, 1.2, 'pixels', 100),
   'CatchDict': Task(
-    'examples.small_tasks:CatchDict-v0', 7_000, 0.7, 'pixels', 100
+    'examples.small_tasks:CatchDict-v0', 3_000, 1.2, 'pixels', 100
   ),
   'Dials': Task('examples.small_tasks:Dials-v0', 6_000, 10, episodes=100),
 }

@@ -1,7 +1,7 @@
 """Environments of one's own: images, images beside vectors, several actions.
 
     python -m qwr_tf train --gin_file=pixels \
-        --env=examples.small_tasks:Catch-v0 --interactions=8000
+        --env=examples.small_tasks:Catch-v0 --interactions=3000
 
 Installed, the module is `qwr_tf.examples.small_tasks`. Catch's episodes
 end by themselves, so that it needs no time limit.
