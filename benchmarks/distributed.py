@@ -466,7 +466,8 @@ def _faults() -> None:
     command = _command('qwr_tf.launch', folder, _COUNTED) + _launch(2)
     command.append('--collector_seconds=60')
     where = 'two collectors'
-    faults = ['collector', 'learner'] * _KILLS.value + ['hang']
+    faults = ['collector', 'learner'] * _KILLS.value
+    faults += ['hang'] * bool(_KILLS.value)
     if _NAMESPACES.value:
       prefix, address, cut = stack.enter_context(_two_nodes(folder))
       command = [*prefix, *command, f'--address={address}']
