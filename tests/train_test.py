@@ -1031,6 +1031,24 @@ def test_the_checkpoint_comes_before_the_evaluation(cli, tmp_path):
   ]
 
 
+def test_an_interruption_after_the_checkpoint_is_saved_as_well(cli, tmp_path):
+  def hook(phase, run):
+    if (phase, run.iteration) == ('iterated', 1):
+      signal.raise_signal(signal.SIGINT)
+
+  config = training_command.configuration
+  code, _, err = cli(
+    '--gin_file=bitflip.gin',
+    '--root_dir=run',
+    *_bindings(*_TINY),
+    main=lambda: training_command.run(config(), serving.export, hook=hook),
+  )
+  assert code == 1, err
+  assert 'interrupted' in err
+  *_, newest = sorted((tmp_path / 'run' / 'checkpoints').glob('0*'))
+  assert int(newest.name) == 1
+
+
 def _filmed(cli, *bindings):
   return cli(
     '--gin_file=mujoco_100k.gin',

@@ -227,8 +227,10 @@ def _suggestion(name: str) -> str:
     if not near:
       return f'{module} registers no environment (gymnasium.register)'
     return f'{module} registers {", ".join(near)}'
+  if games := atari.suggest(name):
+    return f'near it: {", ".join(games)}'
   ids = [i for i in gymnasium.registry if not atari.is_other_id(i)]
-  near = atari.suggest(name) or difflib.get_close_matches(env_id, ids, n=3)
+  near = difflib.get_close_matches(env_id, ids, n=3)
   hint = f'near it: {", ".join(near)}' if near else 'try BitFlip-20'
   return f'{hint}; ids of other packages are written package:{name}'
 

@@ -193,10 +193,11 @@ class Run:
           self.checkpoint()
         self._report()
         self._hook('iterated', self)
-        if self._is_stopped:
+        is_interrupted = interrupted.requested  # Also since the checkpoint.
+        if is_interrupted or self._is_stopped:
           self.checkpoint()
         bar.set_postfix(self._recorder.returns(), refresh=False)
-        if interrupted.requested and not self._is_over():
+        if is_interrupted and not self._is_over():
           raise KeyboardInterrupt
 
   def _iterate(self) -> int:

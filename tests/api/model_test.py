@@ -23,7 +23,8 @@ from qwr_tf.config import command
 from qwr_tf.config.errors import ConfigError
 from qwr_tf.runs import run_json
 
-_PAGE = pathlib.Path(__file__).resolve().parents[2] / 'docs' / 'python.md'
+_ROOT = pathlib.Path(__file__).resolve().parents[2]
+_PAGE = _ROOT / 'docs' / 'how-to' / 'python.md'
 _TINY = {
   'run.interactions': 40,
   'run.eval_every_env_steps': 20,

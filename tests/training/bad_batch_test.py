@@ -55,14 +55,14 @@ def _stopped(parts):
 
 def _poison(parts, column, row):
   """Lets collecting write NaN into a column of a row."""
-  append = parts.table.append
+  append = parts.table.append_frames
 
   def poisoned(rows):
     values = np.array(getattr(rows, column))
     values[row] = np.nan
     append(rows._replace(**{column: tf.constant(values)}))
 
-  parts.table.append = poisoned
+  parts.table.append_frames = poisoned
 
 
 @pytest.mark.slow
