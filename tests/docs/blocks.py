@@ -8,7 +8,8 @@ on where the block above it stopped. A comment above a block shortens it:
     <!-- test: skip, needs GPUs -->                         and says why
 
 A block with a title is a file, which is written before the first block runs.
-Runs of `qwr_tf train` make `SHORT` gradient steps.
+Runs of `qwr_tf train` make `SHORT` gradient steps; `+ --whole` makes all of
+them.
 """
 
 import contextlib
@@ -183,8 +184,9 @@ def _module(words: list[str]) -> tuple[str, list[str]]:
   """The module or script that a command runs, and its arguments."""
   name = pathlib.Path(words[0]).name
   if name == 'qwr_tf':
-    more = SHORT if words[1] == 'train' else ()
-    return 'qwr_tf', [*words[1:], *more]
+    arguments = [word for word in words[1:] if word != '--whole']
+    is_short = words[1] == 'train' and '--whole' not in words
+    return 'qwr_tf', [*arguments, *(SHORT if is_short else ())]
   if name == 'python' and words[1] == '-m':
     return words[2], words[3:]
   if name == 'python':
