@@ -398,7 +398,7 @@ def _processes(pattern: str, folder: pathlib.Path) -> list[int]:
 
 
 def _is_marked(number: int, mark: bytes) -> bool:
-  """Whether its environment has the mark; Ray's workers overwrite theirs."""
+  """True if its environment has the mark; Ray's workers overwrite theirs."""
   while number > 1:
     path = pathlib.Path('/proc', str(number))
     if mark in (path / 'environ').read_bytes().split(b'\0'):

@@ -50,6 +50,7 @@ from qwr_tf.config.ranges import PositiveFloat
 from qwr_tf.config.ranges import PositiveInt
 from qwr_tf.config.ranges import Steps
 from qwr_tf.networks import critic_wrappers
+from qwr_tf.networks import torsos
 from qwr_tf.ops import averages
 from qwr_tf.ops import backups
 from qwr_tf.ops import regression
@@ -223,9 +224,13 @@ class QwrAgent(tf_agent.TFAgent):
     """
     if horizon < 1:
       raise ValueError(f'horizon must be 1 or more, not {horizon}.')
-    if getattr(critic_network, 'joint_batch', False) and horizon > 1:
+    if horizon > 1 and torsos.has_batch_norm(critic_network):
       raise ValueError(
         f'A critic with BatchNorm needs horizon 1, not {horizon}.'
+      )
+    if torsos.has_batch_norm(actor_network):
+      raise ValueError(
+        'BatchNorm is for critics: an actor plays one observation at a time.'
       )
     tf.Module.__init__(self, name=name)
     default_actions = slots.default(action_spec)
@@ -307,14 +312,16 @@ class QwrAgent(tf_agent.TFAgent):
     """
     steps = returns.first_steps(experience)
     mask = returns.transition_mask(steps)
-    if self._critic_network.joint_batch:
+    if self._critic_network.has_batch_norm:
       if q_vectors is not None or td_targets is not None:
         raise ValueError(
           'A critic with BatchNorm makes its own targets; use '
           'iterate.minibatches_fn = @PerMinibatch.'
         )
-      inputs, td_targets = self.joint_batch(experience, seed)
-      return self._step_critic(mask, steps, td_targets, weights, inputs)
+      inputs, td_targets = self.joint_batch(experience, seed)  # Lines 12-13
+      return self._step_critic(  # Line 14
+        mask, steps, td_targets, weights, inputs
+      )
     if td_targets is None:  # Lines 12-13
       td_targets = self.td_targets(experience, seed, q_vectors)[:, 0]
     return self._step_critic(mask, steps, td_targets, weights)  # Line 14

@@ -39,7 +39,7 @@ def prepare_imports() -> None:
 
 
 def problem() -> str:
-  """What a command cannot work with, in a line; '' if there is nothing."""
+  """A setting that no command works with, in a line; '' without one."""
   if LACKS_TF_AGENTS:
     return INSTALL_TF_AGENTS
   legacy = os.environ.get('TF_USE_LEGACY_KERAS')

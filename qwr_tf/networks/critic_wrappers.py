@@ -26,7 +26,6 @@ class _Wrapper(critics.Critic):
     super().__init__((observation_spec, action_spec), state_spec=(), name=name)
     self.members = members
     self.is_action_value = members[0].is_action_value
-    self.joint_batch = members[0].joint_batch
 
   @property
   def normalizer(self):

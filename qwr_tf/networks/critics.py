@@ -48,11 +48,13 @@ class Critic(network.Network):
   # True: the values are Q(s, a). False: V(s).
   is_action_value = True
 
-  # True: layers with BatchNorm, trained on s and s' in one batch.
-  joint_batch = False
-
   # The arithmetic on outputs, see `ops.returns`.
   representation = returns.Numbers()
+
+  @property
+  def has_batch_norm(self) -> bool:
+    """True if a layer is BatchNorm; `QwrAgent.joint_batch` then trains it."""
+    return torsos.has_batch_norm(self)
 
   @property
   def normalizer(self):

@@ -30,7 +30,7 @@ def batch_norm_torso(
 ) -> tf.keras.Sequential:
   """ReLU layers over flat observations, BatchNorm after each (CrossQ).
 
-  For `JointQNetwork` with `batch_norm`.
+  For critics: an actor plays one observation at a time.
 
   Args:
     units: width of each layer.
@@ -126,7 +126,6 @@ class JointQNetwork(critics.Critic):
       layers.append(tf.keras.layers.LayerNormalization(epsilon=1e-5))
     self.joint_layers = tf.keras.Sequential(layers)
     self.head = critics.value_head(num_outputs, output_limit)
-    self.joint_batch = batch_norm
     self._clips = clip_actions and action_spec.dtype.is_floating
     self._num_outputs = num_outputs
     self.representation = returns.Numbers(value_scale)

@@ -109,6 +109,12 @@ def is_convolution(torso: tf.keras.Sequential) -> bool:
   return any(isinstance(x, tf.keras.layers.Conv2D) for x in torso.layers)
 
 
+def has_batch_norm(network: tf.Module) -> bool:
+  """True if a layer of a network is BatchNorm."""
+  batch_norm = tf.keras.layers.BatchNormalization
+  return any(isinstance(x, batch_norm) for x in network.submodules)
+
+
 @gin.configurable(denylist=['shape'])
 def image_torso(
   shape: Sequence[int],

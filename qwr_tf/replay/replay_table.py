@@ -224,7 +224,7 @@ class ReplayTable(stock_interface.StockInterface):
   # Reading.
 
   def _newest_is(self, is_last: bool) -> tf.Tensor:
-    """Whether there is a newest row, and its step type is LAST, or is not."""
+    """True if there is a newest row whose step type is LAST, or is not."""
     slot = tf.maximum(self._rows_written - 1, 0) % self._num_rows
     same = tf.equal(self._rows.step_type.sparse_read(slot), ts.StepType.LAST)
     return tf.logical_and(self._rows_written > 0, tf.equal(same, is_last))

@@ -63,7 +63,7 @@ def write(experiment: Experiment, folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _has_headline(experiment: Experiment) -> bool:
-  """Whether others have published scores that a preset stands beside."""
+  """True if others have published scores that a preset stands beside."""
   return experiment.of_a_preset and bool(experiment.rivals)
 
 

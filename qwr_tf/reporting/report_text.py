@@ -188,7 +188,7 @@ def rewritten_page(
 
 
 def is_marked(text: str) -> bool:
-  """Whether a page has a section that `rewritten_page` writes."""
+  """True if a page has a section that `rewritten_page` writes."""
   return any(f'<!-- {k}:' in text for k in ('results', 'scores', 'factors'))
 
 

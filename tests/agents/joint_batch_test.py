@@ -10,6 +10,7 @@ from tf_agents.trajectories import trajectory
 from qwr_tf import networks
 from qwr_tf.agents import qwr_agent
 from qwr_tf.agents import slots
+from qwr_tf.networks import joint_critics
 from qwr_tf.ops import backups
 from qwr_tf.ops import returns
 from qwr_tf.runs import checkpoints
@@ -25,7 +26,7 @@ def _torso():
   return tf.keras.Sequential([tf.keras.layers.Flatten()])
 
 
-def _agent(action_spec=_CONTINUOUS, twin=False, **kwargs):
+def _agent(action_spec=_CONTINUOUS, twin=False, torso=_torso, **kwargs):
   tf.keras.utils.set_random_seed(1)
 
   def critic(observation_spec, action_spec, normalizer=None):
@@ -46,7 +47,7 @@ def _agent(action_spec=_CONTINUOUS, twin=False, **kwargs):
   return qwr_agent.QwrAgent(
     ts.time_step_spec(_OBSERVATION),
     action_spec,
-    networks.ActorNetwork(_OBSERVATION, action_spec, torso_fn=_torso),
+    networks.ActorNetwork(_OBSERVATION, action_spec, torso_fn=torso),
     network,
     actor_optimizer=sgd(0.1),
     critic_optimizer=sgd(0.1),
@@ -184,6 +185,15 @@ def test_a_step_moves_the_running_averages_and_a_checkpoint_has_them(tmp_path):
   before = values(agent)
   agent.loss(windows)
   np.testing.assert_array_equal(values(agent), before)
+
+
+def test_the_torso_counts_and_an_actor_has_none():
+  torso = joint_critics.batch_norm_torso
+  critic = networks.GatedQNetwork(_OBSERVATION, _CONTINUOUS, torso_fn=torso)
+  assert critic.has_batch_norm
+  assert not networks.GatedQNetwork(_OBSERVATION, _CONTINUOUS).has_batch_norm
+  with pytest.raises(ValueError, match='BatchNorm is for critics'):
+    _agent(torso=torso)
 
 
 def test_discrete_actions():

@@ -63,7 +63,7 @@ class Block(NamedTuple):
 
   @property
   def is_skipped(self) -> bool:
-    """Whether the comment says so."""
+    """True if the comment begins with skip."""
     return self.test.startswith('skip')
 
   @property

@@ -50,7 +50,7 @@ def test_batch_norm_torso_ignores_scale_and_shift():
 
 def test_batch_norm_is_of_the_batch_in_training_alone():
   critic = _critic(_CONTINUOUS, layer_norm=False, batch_norm=True)
-  assert critic.joint_batch
+  assert critic.has_batch_norm
   observation, actions = _inputs(_CONTINUOUS)
 
   def first_row(rows, training):
