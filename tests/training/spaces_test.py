@@ -2,6 +2,7 @@
 
 import importlib.util
 import pathlib
+import re
 import typing
 
 import gin
@@ -50,6 +51,19 @@ _SMALL = (
   'QwrAgent.backup_actions = None',
   'QwrAgent.regression_actions = None',
 )
+
+
+def test_the_page_names_every_kind_and_every_test():
+  path = pathlib.Path(__file__).parents[2] / 'docs/reference/spaces.md'
+  page, _, refused = path.read_text('utf-8').partition('## Spaces that')
+  rows = re.findall(r'^\| (.+?) \|( yes \|)+$', page, re.MULTILINE)
+  assert [kind for kind, _ in rows] == [*any_space.KINDS]
+  named = set(re.findall(r'\| `(test_\w+)` \|', page))
+  present = {name for name in globals() if name.startswith('test_')}
+  assert named == present - {'test_the_page_names_every_kind_and_every_test'}
+  other = path.parents[2] / 'tests/environments/environments_test.py'
+  for name in re.findall(r'`(test_\w+)`', refused):
+    assert f'def {name}(' in other.read_text('utf-8')
 
 
 @pytest.fixture(autouse=True)
