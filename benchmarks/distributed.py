@@ -504,6 +504,8 @@ def _faults() -> None:
     rows = _rows(folder)
     facts = json.loads((folder / 'run' / 'run.json').read_text())
     made = counted_environment.counted(folder / 'steps')
+  if 'interactions' not in facts:
+    raise SystemExit(f'The run ended early:\n{log[-6000:]}')
   lost = sum(float(row['lost_interactions']) for row in rows)
   for kind in dict.fromkeys(faults):
     _note(f'ray: fault, {kind}', where, done.count(kind), 'times')

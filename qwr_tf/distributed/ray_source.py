@@ -1,5 +1,6 @@
 """The learner's source of experience: segments from actors of Ray."""
 
+import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -307,11 +308,15 @@ class RaySource:
     """As in `segments.Source`; collectors without a state begin episodes."""
     self._surplus = state['surplus']
     states = [*state['collectors'], *([None] * len(self._handles))]
-    restored = [
-      handle.restore.remote(s)
-      for handle, s in zip(self._handles, states, strict=False)
-    ]
-    ray.get(restored, timeout=self._task.wait_seconds)
+    todo = dict(zip(self._handles, states, strict=False))
+    for _ in self._waiting(lambda: not todo):
+      calls = [(handle, handle.restore.remote(todo[handle])) for handle in todo]
+      for handle, restored in calls:
+        # Ray may be starting it again, after what the learner died of.
+        with contextlib.suppress(exceptions.ActorUnavailableError):
+          ray.get(restored, timeout=self._task.wait_seconds)
+          del todo[handle]
+      time.sleep(_SECONDS_BETWEEN_STARTS if todo else 0.0)
 
   def finish(self) -> None:
     """Ends the collectors."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import time
 
 import numpy as np
@@ -143,6 +144,16 @@ def test_a_learner_that_was_started_again_finds_its_collectors(tmp_path):
     second.source.restore(state)
     assert second.source.state() == state  # Processes, too.
     assert second.collect(6).interactions == 6
+
+
+def test_a_collector_that_died_with_the_learner_gets_its_state(tmp_path):
+  with _Setup(tmp_path) as first:
+    first.collect(6)
+    state = first.source.state()
+    os.kill(state['collectors'][1]['process'], signal.SIGKILL)
+    second = _Setup(tmp_path)
+    second.source.restore(state)
+    assert [s['count'] for s in second.source.state()['collectors']] == [2] * 3
 
 
 def test_an_error_of_an_environment_ends_the_run(tmp_path):
