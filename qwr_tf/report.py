@@ -27,7 +27,7 @@ _PAGES = flags.DEFINE_multi_string(
   'readme',
   None,
   'Page whose sections between results:begin, scores:begin or factors:begin '
-  'and their ends are rewritten; default README.md and docs/explanation/*.md '
+  'and their ends are rewritten; default README.md and docs/**/*.md '
   'in this folder, as far as they have some, if --output is the default.',
 )
 _PUBLISHED = flags.DEFINE_string(
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str]) -> None:
   _refuse_a_part(paths, output)
   pages = [pathlib.Path(page) for page in _PAGES.value or ()]
   if not pages and _OUTPUT.value == _OUTPUT.default:
-    there = sorted(pathlib.Path().glob('docs/explanation/*.md'))
+    there = sorted(pathlib.Path().glob('docs/**/*.md'))
     pages = [pathlib.Path('README.md'), *there]
     pages = [p for p in pages if p.exists() and report_text.is_marked(_text(p))]
   numbers = published.DEFAULT_PATH if published.DEFAULT_PATH.exists() else None

@@ -9,12 +9,13 @@ from matplotlib.figure import Figure
 from qwr_tf.environments import env_names
 from qwr_tf.reporting import published
 from qwr_tf.reporting import score_figures
+from qwr_tf.reporting import scores
 from qwr_tf.reporting.published import Number
 from qwr_tf.reporting.report_data import Experiment
 
 # Where the learning curve ends and names of others begin, in an axis' width.
 _CURVE_SHARE = 0.6
-_LINE = 0.062  # Least distance of two names, in an axis' height.
+_LINE = 0.058  # Least distance of two names, in an axis' height.
 
 
 def headline(experiment: Experiment) -> Figure:
@@ -22,21 +23,41 @@ def headline(experiment: Experiment) -> Figure:
   environments = experiment.environments
   rows, columns = score_figures.panel_grid(len(environments))
   figure = Figure(
-    figsize=(4.1 * columns, 2.9 * rows + 0.5), layout='constrained'
+    figsize=(max(4.1 * columns, 8), 3.4 * rows + 0.5), layout='constrained'
   )
   axes = list(figure.subplots(rows, columns, squeeze=False).flat)
   for axis, environment in zip(axes, environments, strict=False):
     _panel(axis, experiment, environment)
   for axis in axes[len(environments) :]:
     axis.set_axis_off()
-  setting = experiment.settings[0]
   figure.suptitle(
-    f'{setting.algorithm}, {setting.preset}: return over interactions (median '
-    'and quartiles of the seeds,\nmode action), and final scores that others '
-    f'published for {experiment.budget:,} interactions',
+    f'{_message(experiment)}\n'
+    'Median and quartiles of the seeds, mode action; on the right, scores that '
+    f'others published for {experiment.budget:,} interactions',
     fontsize='medium',
   )
   return figure
+
+
+def _message(experiment: Experiment) -> str:
+  """In how many tasks the setting is above its paper, and above the best."""
+  setting = experiment.settings[0]
+  above = {'its paper': 0, 'the best of the others': 0}
+  played = 0
+  for environment in experiment.environments:
+    task = env_names.task(environment)
+    others = published.medians([n for n in experiment.rivals if n.task == task])
+    finals = experiment.finals(setting, environment, 'mode')
+    same = [n.score for n in others if n.algorithm == setting.algorithm]
+    if finals and same:
+      score = scores.median(finals)
+      played += 1
+      above['its paper'] += score > max(same)
+      above['the best of the others'] += score > max(n.score for n in others)
+  text = ', '.join(
+    f'above {k} in {n} of {played} tasks' for k, n in above.items()
+  )
+  return f'{setting.algorithm}, {setting.preset}: {text}'
 
 
 def _panel(axis, experiment: Experiment, environment: str) -> None:
@@ -64,6 +85,7 @@ def _panel(axis, experiment: Experiment, environment: str) -> None:
   )
   axis.set_xlabel('interactions', loc='left')
   axis.grid(alpha=0.25)
+  axis.spines['bottom'].set_bounds(0, budget)  # Names have no interactions.
   _write_names(axis, sorted(entries), budget, high - low)
 
 
@@ -113,7 +135,7 @@ def _write_names(axis, entries, budget: float, height: float) -> None:
       y,
       f'{name} {score:,.0f}' if abs(score) >= 100 else f'{name} {score:.3g}',
       color=colour,
-      fontsize=6.5,
+      fontsize=7.5,
       va='center',
       weight=weight,
     )

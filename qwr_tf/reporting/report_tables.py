@@ -6,6 +6,7 @@ anywhere but raw rows and the table of published numbers.
 
 from collections.abc import Iterable, Sequence
 
+from qwr_tf.config.errors import ConfigError
 from qwr_tf.environments import env_names
 from qwr_tf.reporting import published
 from qwr_tf.reporting import scores
@@ -136,25 +137,45 @@ def overview(experiment: Experiment) -> str:
   return '\n'.join([table(header, rows), *lines])
 
 
-def summary(experiment: Experiment) -> str:
-  """Medians of the first setting, mode action, and published ones below.
+def summary(experiment: Experiment, algorithms: Sequence[str] = ()) -> str:
+  """Medians of the first setting, and published scores below.
 
   Of a paper that has the same algorithm, its other algorithms are left out.
+
+  Args:
+    experiment: what was measured.
+    algorithms: others' to show; () for all.
+
+  Raises:
+    ConfigError: if nobody published one of them for this budget.
   """
   setting = experiment.settings[0]
-  medians = _counted_medians(experiment, setting, 'mode')
-  rows = [[f'**{setting.markdown}**', *medians.values()]]
+  rows = [
+    [
+      f'**{setting.markdown}**, {action}',
+      *_counted_medians(experiment, setting, action).values(),
+    ]
+    for action in ('mode', 'sampled')
+  ]
   numbers = published.medians(experiment.rivals)
+  if missing := {*algorithms} - {n.algorithm for n in numbers}:
+    raise ConfigError(
+      f'published.csv has no {", ".join(sorted(missing))} at '
+      f'{experiment.budget} interactions.'
+    )
   same = [n for n in numbers if n.algorithm == setting.algorithm]
   papers = {n.source for n in same}
-  numbers = [*same, *(n for n in numbers if n.source not in papers)]
-  for label, by_task in _by_method(numbers).items():
+  others = [n for n in numbers if n.source not in papers]
+  if algorithms:
+    others = [n for n in others if n.algorithm in algorithms]
+  for label, by_task in _by_method([*same, *others]).items():
     cells = [_as_printed(by_task.get(task)) for task in experiment.tasks]
     rows.append([label, *cells])
   about = (
-    f'Final return after {experiment.budget:,} interactions: median ± half the '
-    'interquartile range (number of seeds), mode action. In *italics*: '
-    'published medians for the same number of interactions, with their source.'
+    f'Final return after {experiment.budget:,} interactions, with the mode of '
+    'the policy and with samples: median ± half the interquartile range '
+    '(number of seeds). In *italics*: published scores for the same number of '
+    'interactions, with source and statistic.'
   )
   return f'{about}\n\n{table(["", *experiment.environments], rows)}'
 

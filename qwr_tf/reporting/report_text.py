@@ -159,7 +159,8 @@ def rewritten_page(
   Args:
     text: the page. Between `BEGIN` and `END` comes the overview, between
       <!-- scores:begin experiment --> and its end the first setting of an
-      experiment beside published scores, and between
+      experiment beside published scores (of some algorithms alone:
+      <!-- scores:begin experiment: SAC, REDQ -->), and between
       <!-- factors:begin ablation, another --> and its end the factors of
       these experiments.
     experiments: what was measured. Experiments without a published rival, and
@@ -180,8 +181,8 @@ def rewritten_page(
   by_name = {e.name: e for e in experiments}
   centred = {e.name: e for e in experiments if e.centre}
   for kind, named, table_fn in (
-    ('scores', by_name, lambda chosen: report_tables.summary(chosen[0])),
-    ('factors', centred, report_tables.factors_side_by_side),
+    ('scores', by_name, lambda e, chosen: report_tables.summary(e[0], chosen)),
+    ('factors', centred, lambda e, _: report_tables.factors_side_by_side(e)),
   ):
     text = _named_section(text, kind, named, table_fn)
   return text
@@ -196,7 +197,7 @@ def _named_section(
   text: str,
   kind: str,
   experiments: Mapping[str, Experiment],
-  table_fn: Callable[[Sequence[Experiment]], str],
+  table_fn: Callable[[Sequence[Experiment], list[str]], str],
 ) -> str:
   """The page with the section of a kind, which names its experiments."""
   if f'<!-- {kind}:' not in text:
@@ -207,7 +208,8 @@ def _named_section(
     raise ConfigError(
       f'the page has {end} without <!-- {kind}:begin <experiment>, … -->.'
     )
-  names = [name.strip() for name in begin[1].split(',')]
+  before, _, after = begin[1].partition(':')
+  names = [name.strip() for name in before.split(',')]
   for name in names:
     if name not in experiments:
       needs = ' or has no centre: settings that all vary one'
@@ -215,7 +217,9 @@ def _named_section(
         f'the page wants the {kind} of {name!r}, which is not among the rows'
         f'{needs if kind == "factors" else ""}.'
       )
-  table = table_fn([experiments[name] for name in names])
+  table = table_fn(
+    [experiments[name] for name in names], after.replace(',', ' ').split()
+  )
   return _replace_section(text, begin[0], end, table)
 
 

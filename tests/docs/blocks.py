@@ -8,8 +8,7 @@ on where the block above it stopped. A comment above a block shortens it:
     <!-- test: skip, needs GPUs -->                         and says why
 
 A block with a title is a file, which is written before the first block runs.
-Runs of `qwr_tf train` make `SHORT` gradient steps; `+ --whole` makes all of
-them.
+Runs of `qwr_tf train` are `SHORT`; with `+ --whole` they make all steps.
 """
 
 import contextlib
@@ -31,6 +30,7 @@ SHOWN = {'text', 'math', 'json', 'csv', 'bibtex'}
 EXECUTED = {'python', 'bash'}
 
 SHORT = (
+  '--gin_bindings=iterate.rounds = 1',
   '--gin_bindings=iterate.critic_steps = 10',
   '--gin_bindings=iterate.actor_steps = 10',
   '--gin_bindings=run.eval_episodes = 1',

@@ -184,6 +184,24 @@ def test_factors_beside_the_centre(tmp_path):
   assert '*QWR-LSE*, QWR paper Table 1' in text.partition('### HalfCheetah')[2]
 
 
+def test_scores_beside_chosen_algorithms(tmp_path):
+  experiment = rows.experiment_of(
+    tmp_path, *rows.five_runs(), numbers=rows.NUMBERS
+  )
+  name = experiment.name
+
+  def page(chosen):
+    text = f'<!-- scores:begin {name}{chosen} -->\n<!-- scores:end -->\n'
+    return report_text.rewritten_page(text, [experiment], 'results')
+
+  assert '*DroQ*' in page('') and '2400 ± 300 (5)' in page('')
+  text = page(': REDQ, CrossQ')
+  assert '*REDQ*' in text and '*CrossQ*' in text and '*QWR-LSE*' in text
+  assert '*DroQ*' not in text and '*SAC*' not in text
+  with pytest.raises(ConfigError, match='NoSuchAgent'):
+    page(': NoSuchAgent')
+
+
 def _factors(names):
   return f'<!-- factors:begin {names} -->\nold\n<!-- factors:end -->\n'
 
