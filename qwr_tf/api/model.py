@@ -40,10 +40,10 @@ Callback = Callable[['QWR', dict[str, Any]], bool | None]
 class QWR:
   """An agent that learns in an environment, or from logged data.
 
-  The engine is that of `python -m qwr_tf.train`, with the same presets, and a
-  run's folder can be gone on with by either. gin's bindings are the model's
-  own: those of the program, or of another model, neither change it nor are
-  changed. One model learns at a time; threads do not share gin.
+  Engine and presets are those of `python -m qwr_tf.train`; either can continue a
+  run of the other. Each model has gin bindings of its own, apart from those of
+  the program and of other models. Only one model may learn at a time, because
+  gin is one for all threads.
   """
 
   def __init__(
@@ -65,7 +65,7 @@ class QWR:
         the spaces of a data set of arrays.
       preset: a gin file or several; `qwr_tf presets` lists the package's. None:
         'vector', or 'pixels' for images; with a dataset 'offline_vector'.
-      seed: of everything random.
+      seed: of all random numbers.
       folder: of the run, which goes on if it is there; None: a temporary one.
       dataset: logged steps to begin with: a path, as `run.dataset`, or arrays
         `observations` (one, or a dictionary of them), `actions`, `rewards`,

@@ -69,17 +69,9 @@ class Block(NamedTuple):
   @property
   def shortened(self) -> str:
     """The text that is executed."""
-    text = self.text
     if self.is_skipped:
-      return text
-    for rule in filter(None, self.test.split('; ')):
-      if rule.startswith('+'):
-        continue
-      old, arrow, new = rule.partition(' => ')
-      if not arrow or old not in text:
-        raise ValueError(f'{self.place}: {rule!r} replaces nothing.')
-      text = text.replace(old, new)
-    return text
+      return self.text
+    return shortened(self.text, self.test, self.place)
 
   def commands(self) -> Iterator[list[str]]:
     """Words of each command of a block of bash, with what is appended."""
@@ -89,6 +81,18 @@ class Block(NamedTuple):
       words = shlex.split(line, comments=True)
       if words:
         yield words + shlex.split(' '.join(more))
+
+
+def shortened(text: str, test: str, place: str) -> str:
+  """A text after the replacements of a comment `old => new; …`."""
+  for rule in filter(None, test.split('; ')):
+    if rule.startswith('+'):
+      continue
+    old, arrow, new = rule.partition(' => ')
+    if not arrow or old not in text:
+      raise ValueError(f'{place}: {rule!r} replaces nothing.')
+    text = text.replace(old, new)
+  return text
 
 
 def _statements(text: str) -> Iterator[str]:
@@ -223,7 +227,9 @@ def _forked(place: str, run, folder: pathlib.Path) -> list[str]:
       sys.stdout.flush()
       sys.stderr.flush()
     os._exit(code)
-  _, status = os.waitpid(child, 0)
+  _, status, usage = os.wait4(child, 0)
+  with open(log, 'a') as out:
+    out.write(f'<<< {usage.ru_utime + usage.ru_stime:.0f} s of CPU time\n')
   code = os.waitstatus_to_exitcode(status)
   if not code:
     return []
