@@ -378,7 +378,11 @@ def _conclusions(
     if doubtful:
       claim = f'It looks {better} than the policy that acted'
   else:
-    claim = 'The data cannot tell it from the policy that acted'
+    claim = (
+      'The data do not say whether it is better than the policy that acted'
+    )
+    if not doubtful:
+      return text, f'{claim}.'
   return text, f'{claim}, as far as ' + (
     'the estimate can be trusted; try it before relying on it.'
     if doubtful

@@ -21,7 +21,8 @@ _LINE = 0.058  # Least distance of two names, in an axis' height.
 def headline(experiment: Experiment) -> Figure:
   """A panel per environment: learning curve, others' final scores beside it."""
   environments = experiment.environments
-  rows, columns = score_figures.panel_grid(len(environments))
+  columns = min(2, len(environments))  # More are too small beside text.
+  rows = -(-len(environments) // columns)
   figure = Figure(
     figsize=(max(4.1 * columns, 8), 3.4 * rows + 0.5), layout='constrained'
   )
