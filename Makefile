@@ -28,7 +28,7 @@ SMOKE := $(patsubst %,tests/%,ops networks config replay serving) \
 LINTED := setup.py $(wildcard qwr_tf export tests benchmarks examples)
 
 .PHONY: help setup train test test-fast test-numerics test-smoke audit format \
-  lint docs docs-test notebooks serving-check dist
+  lint docs docs-test docs-test-fast notebooks serving-check dist
 
 help:
 	@echo 'make setup                      environment only (.venv)'
@@ -39,6 +39,7 @@ help:
 	@echo 'make STACK=reverb test-smoke    the older stack: its set-up, a sample'
 	@echo 'make docs                       the site, in build/site'
 	@echo 'make docs-test                  execute every block of the site'
+	@echo 'make docs-test-fast             those of README and the tutorials'
 	@echo 'make serving-check              exports under KServe, Triton, Node'
 	@echo 'make dist                       wheel and sdist, checked'
 	@echo 'make audit                      known vulnerabilities of the locks'
@@ -111,6 +112,10 @@ notebooks: setup $(DOCS)
 
 docs-test: setup $(DOCS)
 	@$(ONE_THREAD) $(PYTEST) tests/docs/whole_pages.py
+
+docs-test-fast: setup $(DOCS)
+	@$(ONE_THREAD) $(PYTEST) tests/docs/whole_pages.py \
+	  -k 'README or tutorials or notebooks'
 
 # Other projects' servers, from PyPI and npm, into build/serving. Two versions
 # of one policy: as it was after 1000 interactions, and trained.

@@ -40,10 +40,10 @@ Callback = Callable[['QWR', dict[str, Any]], bool | None]
 class QWR:
   """An agent that learns in an environment, or from logged data.
 
-  Engine and presets are those of `python -m qwr_tf.train`; either can continue a
-  run of the other. Each model has gin bindings of its own, apart from those of
-  the program and of other models. Only one model may learn at a time, because
-  gin is one for all threads.
+  Engine and presets are those of `python -m qwr_tf.train`, and either can
+  continue a run of the other. Each model has gin bindings of its own, apart
+  from those of the program and of other models. Only one model may learn at a
+  time, because gin is one for all threads.
   """
 
   def __init__(
