@@ -52,9 +52,9 @@ class Task(NamedTuple):
 
 
 TASKS = {
-  'CartPole': Task('CartPole-v1', 10_000, 450),
+  'CartPole': Task('CartPole-v1', 8_000, 450),
   'FrozenLake': Task('FrozenLake-v1', 10_000, 0.4, episodes=100),
-  'Taxi': Task('Taxi-v4', 20_000, 400, episodes=100),
+  'Taxi': Task('Taxi-v4', 10_000, 400, episodes=100),
   'CliffWalking': Task(
     'CliffWalking-v1', 3_000, 500, settings={'max_episode_steps': 200}
   ),
