@@ -108,7 +108,9 @@ def _make(
   if spec:
     gymnasium.registry.setdefault(spec.id, spec)
   with _quiet(), _errors_as_value_errors(name):
-    env = wrapping.wrap(factory(name)(name, **gym_kwargs), wrappers)
+    env = factory(name)(name, **gym_kwargs)
+    wrapping.follow(env)
+    env = wrapping.wrap(env, wrappers)
     env = wrapping.lay_out(env, channels_last, frame_stack)
     return (
       wrapping.BoundedActions(env, *action_bounds) if action_bounds else env

@@ -31,6 +31,19 @@ def wrap(env: gymnasium.Env, chosen: Sequence[Wrapper]) -> gymnasium.Env:
   return env
 
 
+def follow(env: gymnasium.Env) -> None:
+  """Draws with MuJoCo's camera 'track' where no camera follows the body.
+
+  From gymnasium 1.4 on HalfCheetah and Ant run out of the picture.
+  """
+  renderer = getattr(env.unwrapped, 'mujoco_renderer', None)
+  if renderer and renderer.camera_id == -1:
+    cameras = range(renderer.model.ncam)
+    names = {renderer.model.camera(i).name: i for i in cameras}
+    if 'trackbodyid' not in (renderer.default_cam_config or {}):
+      renderer.camera_id = names.get('track', -1)
+
+
 def _parts(entry: Wrapper) -> tuple[str | Callable, Mapping[str, Any]]:
   if isinstance(entry, str) or callable(entry):
     return entry, {}

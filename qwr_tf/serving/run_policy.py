@@ -251,11 +251,22 @@ def _make(
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
   kwargs: dict = {'render_mode': render_mode} if render_mode else {}
   env = gymnasium.make(spec, disable_env_checker=True, **kwargs)
+  _follow(env)
   for wrapper in metadata['wrappers'] or ():
     # Another environment has a time limit of its own.
     if not (name and wrapper['name'] == 'TimeLimit'):
       env = _wrap(env, wrapper, trusted)
   return env
+
+
+def _follow(env: gymnasium.Env) -> None:
+  """As `environments.wrapping.follow`, without the package."""
+  renderer = getattr(env.unwrapped, 'mujoco_renderer', None)
+  if renderer and renderer.camera_id == -1:
+    cameras = range(renderer.model.ncam)
+    names = {renderer.model.camera(i).name: i for i in cameras}
+    if 'trackbodyid' not in (renderer.default_cam_config or {}):
+      renderer.camera_id = names.get('track', -1)
 
 
 def _wrap(

@@ -136,3 +136,14 @@ def test_a_wrapped_environment_is_made_again_from_its_description():
     'FrameStackObservation',
     'ChannelsLast',
   ]
+
+
+@pytest.mark.parametrize(
+  'name, camera', [('HalfCheetah-v4', 0), ('Ant-v4', 0), ('Hopper-v4', -1)]
+)
+def test_a_camera_follows_the_body(name, camera):
+  # Hopper's free camera follows by itself.
+  with environments.load(name) as env:
+    renderer = env.env.unwrapped.mujoco_renderer
+    assert renderer.camera_id == camera
+    assert camera == 0 or 'trackbodyid' in renderer.default_cam_config

@@ -160,6 +160,9 @@ def test_the_environment_is_made_again(name):
   with environments.load(name, seed=3, **settings) as env:
     described = json.loads(json.dumps(_metadata(env.env)))
     again = run_policy.make_environment(described, None, None)
+    if name.startswith('HalfCheetah'):  # Both cameras follow it.
+      for made in (env.env, again):
+        assert made.unwrapped.mujoco_renderer.camera_id == 0
     step = env.reset()
     np.testing.assert_array_equal(
       again.reset(seed=3)[0].astype(step.observation.dtype), step.observation
