@@ -29,10 +29,10 @@ from tf_agents.trajectories import trajectory
 
 from benchmarks import raw_rows
 from qwr_tf.acting import collect
-from qwr_tf.agents import exact_reuse
-from qwr_tf.agents import minibatches
 from qwr_tf.agents import qwr_agent
 from qwr_tf.config import gin_files
+from qwr_tf.minibatches import exact_reuse
+from qwr_tf.minibatches import minibatches
 from qwr_tf.replay import ReplayTable
 from qwr_tf.runs import provenance
 from qwr_tf.training import experiment

@@ -26,9 +26,9 @@ from absl import app
 from absl import flags
 
 from benchmarks import raw_rows
-from qwr_tf.agents import minibatches
 from qwr_tf.config import effective
 from qwr_tf.config import gin_files
+from qwr_tf.minibatches import minibatches
 from qwr_tf.runs import provenance
 
 _PYTHONS = flags.DEFINE_list(

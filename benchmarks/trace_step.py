@@ -22,12 +22,10 @@ from absl import app
 from absl import flags
 
 import qwr_tf
-from qwr_tf.agents import minibatches
 from qwr_tf.config import gin_files
+from qwr_tf.minibatches import minibatches
 from qwr_tf.training import experiment
 
-_GIN_FILE = flags.DEFINE_string('gin_file', 'mujoco_100k.gin', 'Preset.')
-_ENVIRONMENT = flags.DEFINE_string('environment', 'HalfCheetah-v4', 'Shapes.')
 _VERBOSE = flags.DEFINE_bool('verbose', False, 'Also print each function.')
 
 _PACKAGE = os.path.join(os.path.dirname(qwr_tf.__file__), '')
@@ -67,13 +65,15 @@ def calls_of(step: Callable[[], object]) -> Calls:
   return calls
 
 
-def steps() -> dict[str, Callable[[], object]]:
-  """The eager steps of the preset by name, with and without the draw."""
+def steps(
+  gin_file: str = 'mujoco_100k.gin', environment: str = 'HalfCheetah-v4'
+) -> dict[str, Callable[[], object]]:
+  """The eager steps of a preset by name, with and without the draw."""
   bindings = [
-    f'run.environment = "{_ENVIRONMENT.value}"',
+    f'run.environment = "{environment}"',
     f'Collector.env_steps = {_ENV_STEPS}',
   ]
-  gin_files.parse([_GIN_FILE.value], bindings)
+  gin_files.parse([gin_file], bindings)
   parts = experiment.build(experiment.settings(), seed=0)
   parts.collector()
   agent = parts.agent
@@ -95,7 +95,6 @@ def main(_):
   for name, step in steps().items():
     step()  # What only a first step does.
     calls = calls_of(step)
-    # The lambda of `steps` is outside the package.
     files = {file for file, _ in calls}
     totals.append(f'{name}: {calls.total()} calls in {len(files)} files')
     if _VERBOSE.value:

@@ -13,6 +13,7 @@ from tf_agents.trajectories import trajectory
 from benchmarks import ablation
 from benchmarks import advantage_calibration
 from benchmarks import bitflip
+from benchmarks import trace_step
 from qwr_tf.config import gin_files
 from qwr_tf.config.errors import ConfigError
 from qwr_tf.sweeping import run_rows
@@ -161,3 +162,13 @@ def test_sac_acts_with_its_mode_where_it_should():
     timeout=300,
   )
   assert done.returncode == 0, done.stderr
+
+
+def test_a_gradient_step_is_short_to_read():
+  limits = {'critic step': 45, 'actor step': 50}
+  steps = trace_step.steps()
+  for name, most in limits.items():
+    steps[name]()  # What only a first step does.
+    calls = trace_step.calls_of(steps[name])
+    assert 0 < calls.total() <= most, (name, calls)
+    assert len({file for file, _ in calls}) <= 8, (name, calls)

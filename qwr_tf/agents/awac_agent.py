@@ -27,8 +27,8 @@ class AwacAgent(qwr_agent.QwrAgent):
   def __init__(
     self,
     *args: Any,
-    backup_actions: slots.ActionSource = (slots.sampled_policy_actions),
-    baseline_actions: slots.ActionSource = (slots.sampled_policy_actions),
+    backup_actions: slots.ActionSource = slots.sampled_policy_actions,
+    baseline_actions: slots.ActionSource = slots.sampled_policy_actions,
     target_update_fn: Callable = target_updates.polyak_update,
     weight_fn: regression.WeightFn = regression.softmax_weights,
     max_weight: PositiveFloat = 1e30,
@@ -38,15 +38,12 @@ class AwacAgent(qwr_agent.QwrAgent):
     """Fills the slots; all other arguments are `QwrAgent`'s.
 
     Args:
-      *args: specs, actor network and critic network.
       backup_actions: line 12, of the policy.
       baseline_actions: line 19, likewise.
       target_update_fn: lines 8-9.
       weight_fn: line 20; the published code's softmax over the batch, or
         @exp_weights, the paper's.
       max_weight: clips the weights; neither paper nor code does.
-      name: of the agent.
-      **kwargs: of `QwrAgent`.
     """
     super().__init__(
       *args,

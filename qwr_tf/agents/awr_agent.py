@@ -38,12 +38,9 @@ class AwrAgent(qwr_agent.QwrAgent):
     """Fills the slots; all other arguments are `QwrAgent`'s.
 
     Args:
-      *args: specs, actor network, and a `networks.ValueNetwork` as the critic.
       horizon: steps after which `train` bootstraps; it neglects terms of
         size (gamma lambda)^horizon.
       baseline_fn: line 19.
-      name: of the agent.
-      **kwargs: of `QwrAgent`.
     """
     super().__init__(
       *args,

@@ -1,7 +1,8 @@
 """Terms that line 21 adds to the regression's loss.
 
 A penalty is a function (policy, states) -> [B] or scalar: of the distribution
-being trained at the states of a minibatch, and of the states themselves.
+being trained at the states of a minibatch, and of the states themselves. It
+raises ValueError for actions it does not fit.
 """
 
 import math
@@ -27,12 +28,7 @@ def action_bound_penalty(
   """Half the squared distance of the mean from the bounds +-1, [B] (AWR).
 
   Args:
-    policy: over action vectors.
-    states: not used.
     coefficient: factor; larger keeps the mean inside.
-
-  Raises:
-    ValueError: for a policy over discrete actions.
   """
   if hasattr(policy, 'logits'):
     raise ValueError(
@@ -50,12 +46,7 @@ def logits_penalty(
   """Half the squared norm of the logits, [B] (AWR on LunarLander).
 
   Args:
-    policy: over discrete actions.
-    states: not used.
     coefficient: factor; larger keeps the policy random.
-
-  Raises:
-    ValueError: for a policy over action vectors.
   """
   if not hasattr(policy, 'logits'):
     raise ValueError(
@@ -80,8 +71,6 @@ def weight_decay(
   step size, which is next to nothing.
 
   Args:
-    policy: not used.
-    states: of the actor whose variables count.
     coefficient: factor; larger keeps the variables small.
   """
   return coefficient * tf.add_n(

@@ -24,7 +24,9 @@ there.
 """
 
 import copy
-from collections.abc import Callable, Iterator
+import functools
+import operator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import gin
@@ -36,20 +38,18 @@ from tf_agents.typing import types
 from tf_agents.utils import common
 
 from qwr_tf import replay
-from qwr_tf.agents import minibatches
 from qwr_tf.agents import penalties  # noqa: F401, gin files name them.
 from qwr_tf.agents import slots
 from qwr_tf.agents import target_updates
 from qwr_tf.agents.slots import ActionSet
-from qwr_tf.agents.slots import Networks
 from qwr_tf.agents.slots import States
-from qwr_tf.agents.slots import distribution
-from qwr_tf.agents.streams import Stream
 from qwr_tf.config.ranges import Fraction
 from qwr_tf.config.ranges import PositiveFloat
 from qwr_tf.config.ranges import PositiveInt
 from qwr_tf.config.ranges import Steps
+from qwr_tf.minibatches import minibatches
 from qwr_tf.networks import critic_wrappers
+from qwr_tf.networks import critics
 from qwr_tf.networks import torsos
 from qwr_tf.ops import averages
 from qwr_tf.ops import backups
@@ -57,6 +57,7 @@ from qwr_tf.ops import regression
 from qwr_tf.ops import returns
 from qwr_tf.ops import step_counts
 from qwr_tf.ops.regression import Batch
+from qwr_tf.ops.streams import Stream
 from qwr_tf.policies import behavior_policy
 from qwr_tf.replicas import replicas
 
@@ -125,7 +126,8 @@ def iterate(
       )
       metrics = dict(zip(names, tf.unstack(phases), strict=True))
       totals = averages.add(totals, metrics, names)
-    agent.count_train_steps(rounds * (critic_steps + actor_steps))
+    steps = rounds * (critic_steps + actor_steps)
+    agent.train_step_counter.assign_add(tf.cast(steps, tf.int64))
     means = averages.averages(totals, rounds, names)
     result.phase = 'training'  # Runs while the function is traced.
     return dict(zip(names, tf.unstack(means), strict=True))
@@ -136,14 +138,44 @@ def iterate(
       result.phase = 'collecting'
       collected = collect()  # Line 5
       result.phase, phase = phase, 'training'
-      steps = [
-        steps_fn(collected.interactions, n) for n in (critic_steps, actor_steps)
-      ]
-      result.begin(steps)
+      num_steps = functools.partial(steps_fn, collected.interactions)
+      steps = num_steps(critic_steps), num_steps(actor_steps)
+      result.begin(steps, agent.critic_steps, agent.actor_steps)
       yield collected, train_phases(*steps)  # Lines 6-22
 
-  result = Iterations(agent, source, iterations())
+  result = Iterations(source, iterations())
   return result
+
+
+class Iterations:
+  """The iterations of Algorithm 2, and what reports of a bad step need.
+
+  Attributes:
+    source: of the minibatches.
+    phase: 'collecting', 'compiling' or 'training'.
+    steps_before: critic and actor steps made before the newest iteration.
+    steps: of its critic and of its actor phase.
+  """
+
+  phase = 'collecting'
+  steps_before: Sequence[int] = (0, 0)
+  steps: Sequence[int] = (0, 0)
+
+  def __init__(self, source, iterator: Iterator):
+    """Wraps an iterator of (what line 5 collected, metrics by name)."""
+    self.source = source
+    self._iterator = iterator
+
+  def __iter__(self) -> 'Iterations':
+    return self
+
+  def __next__(self) -> tuple[Any, dict[str, tf.Tensor]]:
+    return next(self._iterator)
+
+  def begin(self, steps, *counts: tf.Variable) -> None:
+    """Notes the steps made so far and those to make."""
+    self.steps_before = [int(count.read_value()) for count in counts]
+    self.steps = [int(n) for n in steps]
 
 
 @gin.configurable
@@ -224,14 +256,6 @@ class QwrAgent(tf_agent.TFAgent):
     """
     if horizon < 1:
       raise ValueError(f'horizon must be 1 or more, not {horizon}.')
-    if horizon > 1 and torsos.has_batch_norm(critic_network):
-      raise ValueError(
-        f'A critic with BatchNorm needs horizon 1, not {horizon}.'
-      )
-    if torsos.has_batch_norm(actor_network):
-      raise ValueError(
-        'BatchNorm is for critics: an actor plays one observation at a time.'
-      )
     tf.Module.__init__(self, name=name)
     default_actions = slots.default(action_spec)
     self.gamma = gamma
@@ -247,19 +271,9 @@ class QwrAgent(tf_agent.TFAgent):
     self._weight_fn = weight_fn
     self._penalty_fn = penalty_fn
     self._seed = tf.constant([seed, 0], tf.int32)
-    self.replicas = replicas.Replicas()
-    self.critic_steps = _counter('critic_steps')
-    self.actor_steps = _counter('actor_steps')
-    self.target_updates = _counter('target_updates')
-    observation_spec = time_step_spec.observation
-    self._make_networks(actor_network, critic_network, observation_spec)
-    self._actor_optimizer = actor_optimizer
-    self._critic_optimizer = critic_optimizer
-    actors = behavior_policy.Actors(
-      actor_network, self._critic_network, self.critic_steps
+    policy, collect_policy = self._make_networks(
+      actor_network, critic_network, policies_fn, time_step_spec, action_spec
     )
-    policy, collect_policy = policies_fn(actors, time_step_spec, action_spec)
-    self._make_target_actor(observation_spec)
     super().__init__(
       time_step_spec,
       action_spec,
@@ -270,15 +284,16 @@ class QwrAgent(tf_agent.TFAgent):
       summarize_grads_and_vars=summarize_grads_and_vars,
       train_step_counter=train_step_counter,
     )
-    self._make_gradient_steps()
-    self._try_slots()
+    self._make_gradient_steps(actor_optimizer, critic_optimizer)
 
   # Lines 8-14: the critic.
 
   def update_target(self, step: tf.Tensor) -> None:
     """Lines 8-9; step is the index of the coming critic step in its phase."""
-    online, target = self._online_and_target_variables()
-    changed = self._target_update_fn(online, target, step, self.critic_steps)
+    online = _trainable(self._critic_network, self._actor_network)
+    changed = self._target_update_fn(
+      online, self.target_variables, step, self.critic_steps
+    )
     self.target_updates.assign_add(tf.cast(changed, tf.int64))
 
   def train_critic(self, **minibatch: Any) -> dict[str, tf.Tensor]:
@@ -295,36 +310,25 @@ class QwrAgent(tf_agent.TFAgent):
     td_targets: tf.Tensor | None = None,
     weights: tf.Tensor | None = None,
   ) -> dict[str, tf.Tensor]:
-    """Lines 12-14: one gradient step of the critic.
+    """Lines 12-14: one gradient step of the critic; scalars by name.
 
     Args:
       experience: windows [B, T + 1].
       seed: stateless seed, int [2].
-      q_vectors: cached outputs of the target network for all actions, [B, T,
-        actions] and the critic's own axes; None computes them.
-      td_targets: known targets of the first steps, [B] and the critic's own
-        axes (heads of an ensemble, atoms of a distribution); None computes
-        them.
+      q_vectors: outputs of the target network for all actions, [B, T, actions]
+        and the critic's own axes (heads of an ensemble, atoms of a
+        distribution), where a cache has them.
+      td_targets: of the first steps, [B] and the critic's own axes, likewise.
       weights: importance weight of each window, float [B].
-
-    Returns:
-      Scalars by name.
     """
-    steps = returns.first_steps(experience)
-    mask = returns.transition_mask(steps)
-    if self._critic_network.has_batch_norm:
-      if q_vectors is not None or td_targets is not None:
-        raise ValueError(
-          'A critic with BatchNorm makes its own targets; use '
-          'iterate.minibatches_fn = @PerMinibatch.'
-        )
-      inputs, td_targets = self.joint_batch(experience, seed)  # Lines 12-13
-      return self._step_critic(  # Line 14
-        mask, steps, td_targets, weights, inputs
-      )
+    steps, next_rows = returns.first_steps(experience), None
     if td_targets is None:  # Lines 12-13
-      td_targets = self.td_targets(experience, seed, q_vectors)[:, 0]
-    return self._step_critic(mask, steps, td_targets, weights)  # Line 14
+      td_targets, next_rows = self._backup(experience, seed, q_vectors, steps)
+      td_targets = td_targets[:, 0]
+    batch = replicas.batch(returns.transition_mask(steps))
+    return self._step_critic(  # Line 14
+      batch, steps, td_targets, weights, next_rows
+    )
 
   def td_targets(
     self,
@@ -333,19 +337,25 @@ class QwrAgent(tf_agent.TFAgent):
     q_vectors: tf.Tensor | None = None,
   ) -> tf.Tensor:
     """Lines 12-13: targets of windows, [B, T] and the critic's own axes."""
+    return self._backup(experience, seed, q_vectors)[0]
+
+  def _backup(
+    self, experience, seed, q_vectors=None, steps=None
+  ) -> tuple[tf.Tensor, critics.Rows]:
+    """Lines 12-13: (targets, next states and the actions there).
+
+    Given the first steps, a critic with BatchNorm sees them beside the next.
+    """
+    next_steps = returns.next_steps(experience)
     states = self.states(
-      returns.next_steps(experience),
+      next_steps,
       seed,
       q_vectors=q_vectors,
       q_vectors_of=self._target_network,
+      previous=steps,
     )
     batch = replicas.batch(returns.bootstrap_mask(experience))
-    return self._lambda_returns(experience, self.state_values(states, batch))
-
-  def _lambda_returns(
-    self, experience: trajectory.Trajectory, values: tf.Tensor
-  ) -> tf.Tensor:
-    """Line 13: targets [B, T] of the values of the next states [B, T]."""
+    values, actions = self.state_values(states, batch)
     targets = returns.lambda_returns(
       experience.reward[:, :-1],
       self.gamma * experience.discount[:, :-1],
@@ -354,87 +364,40 @@ class QwrAgent(tf_agent.TFAgent):
       self.td_lambda,
       self._critic_network.representation.bellman,
     )
-    return tf.stop_gradient(targets)
+    return tf.stop_gradient(targets), (next_steps.observation, actions)
 
-  def state_values(self, states: States, batch: Batch) -> tf.Tensor:
-    """Lines 12-13, F: states [...] -> values, [...] and own axes."""
+  def state_values(
+    self, states: States, batch: Batch
+  ) -> tuple[tf.Tensor, tf.Tensor]:
+    """Lines 12-13, F: (values [...] and own axes, actions [n, ...])."""
     # Line 12: n actions for each state, from the policy stored with it.
-    actions = self._backup_actions(states)  # [n, ...]
+    actions, log_weights = self._backup_actions(states)  # [n, ...]
     # Line 13: F over the target network's values.
-    outputs = states.target_outputs(actions.actions)
-    return self._critic_network.representation.backup(
-      self._backup_fn, outputs, actions.log_weights, batch, states.seed
-    )
-
-  def joint_batch(
-    self, experience: trajectory.Trajectory, seed: types.Seed
-  ) -> tuple[tuple[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """Lines 12-13 for critics with BatchNorm, which see s and s' together.
-
-    Both then have the same statistics. Of batches of their own (s, a) and
-    (s', a') would each be centred, and the difference between them, which is
-    the policy's distance from the data, would be lost (CrossQ, Bhatt et al.
-    2024).
-
-    Args:
-      experience: windows [B, 2].
-      seed: stateless seed, int [2].
-
-    Returns:
-      The critic's inputs, observations [2 B] and actions [n, 2 B], s first;
-      and the targets, [B] and the critic's own axes.
-    """
-    steps = returns.first_steps(experience)
-    next_steps = returns.next_steps(experience)  # [B, 1]
-    states = self.states(next_steps, seed)
-    actions = self._backup_actions(states)  # Line 12
-    observation = tf.nest.map_structure(
-      lambda now, then: tf.concat([now, then[:, 0]], axis=0),
-      steps.observation,
-      next_steps.observation,
-    )
-    n = tf.shape(actions.actions)[:1]
-    shape = tf.concat([n, tf.shape(steps.action)], axis=0)  # [n, B]
-    taken = tf.broadcast_to(steps.action, shape)
-    drawn = tf.broadcast_to(actions.actions[:, :, 0], shape)
-    inputs = observation, tf.concat([taken, drawn], axis=1)
-    outputs, _ = self._target_network(inputs, training=True)
-    outputs = tf.split(outputs, 2, axis=1)[1][:, :, tf.newaxis]  # [n, B, 1]
-    batch = replicas.batch(returns.bootstrap_mask(experience))
+    outputs = states.target_outputs(actions)
     values = self._critic_network.representation.backup(
-      self._backup_fn, outputs, actions.log_weights, batch, states.seed
+      self._backup_fn, outputs, log_weights, batch, states.seed
     )
-    return inputs, self._lambda_returns(experience, values)[:, 0]
+    return values, actions
 
   def critic_loss(
     self,
     steps: trajectory.Trajectory,
     td_targets: tf.Tensor,
     weights: tf.Tensor | None = None,
-    joint_inputs: tuple[tf.Tensor, tf.Tensor] | None = None,
+    next_rows: critics.Rows | None = None,
   ) -> dict[str, tf.Tensor]:
-    """Line 14 for steps [B], scalars by name.
+    """Line 14 for steps [B], scalars by name; arguments as above.
 
-    Args:
-      steps: one time step for each state.
-      td_targets: as in `critic_update`.
-      weights: likewise.
-      joint_inputs: of `joint_batch`, for critics with BatchNorm. None takes
-        running averages for the batch's.
+    With `next_rows` a critic with BatchNorm trains, see `Critic.taken_outputs`.
     """
     representation = self._critic_network.representation
-    taken = steps.action[tf.newaxis]
-    if joint_inputs is None:
-      outputs = self._critic_network.outputs(steps.observation, taken)  # [1, B]
-    else:
-      outputs, _ = self._critic_network(joint_inputs, training=True)
-      outputs = tf.split(outputs, 2, axis=1)[0][:1]
+    outputs = self._critic_network.taken_outputs(steps, next_rows)  # [1, B]
     errors = representation.losses(outputs, td_targets[tf.newaxis])[0]
     q_values = representation.values(outputs)[0]
-    mask = returns.transition_mask(steps)
+    batch = Batch(returns.transition_mask(steps))
     return {
-      'critic_loss': regression.masked_mean(errors, mask, weights),
-      'q_mean': regression.masked_mean(q_values, mask),
+      'critic_loss': batch.mean(errors, weights),
+      'q_mean': batch.mean(q_values),
     }
 
   # Lines 17-21: the actor.
@@ -453,26 +416,23 @@ class QwrAgent(tf_agent.TFAgent):
     regression: tuple[ActionSet, tf.Tensor, dict] | None = None,
     weights: tf.Tensor | None = None,
   ) -> dict[str, tf.Tensor]:
-    """Lines 18-21: one gradient step of the actor.
+    """Lines 18-21: one gradient step of the actor; scalars by name.
 
     Args:
       experience: windows [B, T + 1].
       seed: stateless seed, int [2].
-      q_vectors: cached outputs of the critic for all actions at the first
-        steps, [B, actions] and its own axes; None computes them.
-      regression: known result of `self.regression`; None computes it.
+      q_vectors: outputs of the critic for all actions at the first steps, [B,
+        actions] and its own axes, where a cache has them.
+      regression: result of `self.regression`, likewise.
       weights: importance weight of each window, float [B].
-
-    Returns:
-      Scalars by name.
     """
+    steps = returns.first_steps(experience)
     if regression is None:  # Lines 18-20
       regression = self.regression(experience, seed, q_vectors)
     actions, regression_weights, metrics = regression
-    steps = returns.first_steps(experience)
-    mask = returns.transition_mask(steps)
+    batch = replicas.batch(returns.transition_mask(steps))
     return metrics | self._step_actor(  # Line 21
-      mask, steps, actions, regression_weights, weights
+      batch, steps, actions, regression_weights, weights
     )
 
   def regression(
@@ -531,22 +491,15 @@ class QwrAgent(tf_agent.TFAgent):
     regression_weights: tf.Tensor,
     weights: tf.Tensor | None = None,
   ) -> dict[str, tf.Tensor]:
-    """Line 21 for steps [B], scalars by name.
-
-    Args:
-      steps: one time step for each state.
-      actions: onto which the policy regresses, [n, B].
-      regression_weights: of line 20, float [n, B].
-      weights: importance weight of each state, float [B].
-    """
-    policy = distribution(self._actor_network, steps.observation)
+    """Line 21 for steps [B], actions and their weights [n, B]; as above."""
+    policy = slots.distribution(self._actor_network, steps.observation)
     elements = regression.weighted_log_likelihood_losses(
       policy.log_prob(actions.actions), regression_weights, actions.log_weights
     )  # [B]
     if self._penalty_fn is not None:
       elements += self._penalty_fn(policy, self.states(steps, self._seed))
-    mask = returns.transition_mask(steps)
-    return {'actor_loss': regression.masked_mean(elements, mask, weights)}
+    batch = Batch(returns.transition_mask(steps))
+    return {'actor_loss': batch.mean(elements, weights)}
 
   # Networks and seeds.
 
@@ -567,14 +520,10 @@ class QwrAgent(tf_agent.TFAgent):
     step = tf.cast(step, tf.int32)  # Keeps the seed int32, as tfp requires.
     return fold_in(fold_in(self._seed, int(stream)), step)
 
-  def count_train_steps(self, steps: tf.Tensor) -> None:
-    """Adds to TF-Agents' own counter."""
-    self.train_step_counter.assign_add(tf.cast(steps, tf.int64))
-
-  @property
-  def actor_network(self):
-    """The network of line 21."""
-    return self._actor_network
+  # Attributes with an underscore are names in checkpoints.
+  actor_network = property(operator.attrgetter('_actor_network'))
+  critic_network = property(operator.attrgetter('_critic_network'))
+  target_network = property(operator.attrgetter('_target_network'))
 
   @property
   def acting_network(self):
@@ -582,115 +531,92 @@ class QwrAgent(tf_agent.TFAgent):
     return self._collect_policy.actor_network
 
   @property
-  def critic_network(self):
-    """The critic being trained."""
-    return self._critic_network
-
-  @property
-  def target_network(self):
-    """The critic's target network."""
-    return self._target_network
-
-  @property
   def target_variables(self) -> list[tf.Variable]:
     """Variables of both target networks, which lines 8-9 change."""
-    return self._online_and_target_variables()[1]
+    return _trainable(self._target_network, self._target_actor)
 
   def copy_targets(self) -> None:
     """Makes the target networks copies of the others."""
-    common.soft_variables_update(*self._online_and_target_variables())
+    online = _trainable(self._critic_network, self._actor_network)
+    common.soft_variables_update(online, self.target_variables)
 
-  def warm_start(self, prefix: str) -> None:
-    """Reads networks and normaliser of an agent's TensorFlow checkpoint.
-
-    Optimisers and counters stay as they are; targets become copies.
-
-    Raises:
-      ValueError, AssertionError, tf.errors.OpError: if they do not fit.
-    """
-    networks = tf.train.Checkpoint(
-      _actor_network=self._actor_network, _critic_network=self._critic_network
-    )
-    status = tf.train.Checkpoint(agent=networks).read(prefix)
-    status.expect_partial().assert_existing_objects_matched()
-    self.copy_targets()
-
-  def states(
-    self, steps: trajectory.Trajectory, seed: types.Seed, *args, **kwargs
-  ) -> States:
-    """States of steps [...] for the slots; further arguments go to `States`."""
-    networks = Networks(
-      self._actor_network,
-      self._critic_network,
-      self._target_actor,
-      self._target_network,
-      self._collect_policy.behavior_spec,
-      self.action_spec,
-    )
-    return States(networks, steps, seed, *args, **kwargs)
-
-  def _online_and_target_variables(self):
-    """Variables of critic and actor, and of their targets."""
-    online = self._critic_network, self._actor_network
-    targets = self._target_network, self._target_actor
-    return tuple(
-      sum([list(n.trainable_variables) for n in networks], [])
-      for networks in (online, targets)
-    )
-
-  def _make_networks(self, actor_network, critic_network, spec) -> None:
-    critic_network = critic_wrappers.as_critic(critic_network)
-    if actor_network.state_spec:
+  def _make_networks(
+    self, actor, critic, policies_fn, time_step_spec, action_spec
+  ) -> behavior_policy.Policies:
+    """Counts, networks and `states`; returns the policies."""
+    critic = critic_wrappers.as_critic(critic)
+    if self.horizon > 1 and critic.has_batch_norm:
+      raise ValueError(
+        f'A critic with BatchNorm needs horizon 1, not {self.horizon}.'
+      )
+    if torsos.has_batch_norm(actor):
+      raise ValueError(
+        'BatchNorm is for critics: an actor plays one observation at a time.'
+      )
+    if actor.state_spec:
       raise ValueError(
         'actor_network must not have a state; use a network without '
-        f'recurrent layers, not {type(actor_network).__name__}.'
+        f'recurrent layers, not {type(actor).__name__}.'
       )
-    self._actor_network = actor_network
-    self._critic_network = critic_network
-    self._target_network = critic_network.copy(name='TargetCritic')
-    actor_network.create_variables(spec)
-    critic_network.create_variables()
+    self.replicas = replicas.Replicas()
+    self.critic_steps = _counter('critic_steps')
+    self.actor_steps = _counter('actor_steps')
+    self.target_updates = _counter('target_updates')
+    self._actor_network = actor
+    self._critic_network = critic
+    self._target_network = critic.copy(name='TargetCritic')
+    actor.create_variables(time_step_spec.observation)
+    critic.create_variables()
     self._target_network.create_variables()
-
-  def _make_target_actor(self, spec) -> None:
-    self._target_actor = self._actor_network.copy(name='TargetActor')
-    self._target_actor.create_variables(spec)
+    actors = behavior_policy.Actors(actor, critic, self.critic_steps)
+    policy, collect_policy = policies_fn(actors, time_step_spec, action_spec)
+    self._target_actor = actor.copy(name='TargetActor')
+    self._target_actor.create_variables(time_step_spec.observation)
     self.copy_targets()
+    # (steps [...], seed) -> `States` for the slots.
+    self.states = functools.partial(
+      States,
+      slots.Networks(
+        actor,
+        critic,
+        self._target_actor,
+        self._target_network,
+        collect_policy.behavior_spec,
+        action_spec,
+      ),
+    )
+    return policy, collect_policy
 
-  def _make_gradient_steps(self) -> None:
-    counts = self.critic_steps, self.actor_steps
+  def _make_gradient_steps(self, actor_optimizer, critic_optimizer) -> None:
+    """Line 14 and line 21, and the names of their metrics."""
+    self._actor_optimizer = actor_optimizer
+    self._critic_optimizer = critic_optimizer
     writes = self.summarize_grads_and_vars
     shared = (
       self.replicas,
-      counts,
+      (self.critic_steps, self.actor_steps),
       self.train_step_counter if writes else None,
     )
     self._step_critic = replicas.GradientStep(
       self.critic_loss,
       'critic_loss',
       self._critic_network,
-      self._critic_optimizer,
+      critic_optimizer,
       *shared,
     )
     self._step_actor = replicas.GradientStep(
       self.actor_loss,
       'actor_loss',
       self._actor_network,
-      self._actor_optimizer,
+      actor_optimizer,
       *shared,
     )
-
-  def _try_slots(self) -> None:
-    """Names the metrics, which are the scalars of both losses.
-
-    Both are computed once, so that a slot that does not fit fails here.
-    """
+    # A slot that does not fit fails here.
     experience = tensor_spec.zero_spec_nest(
       self.collect_data_spec, outer_dims=[1, self.horizon + 1]
     )
-    critic, actor = self._losses(experience, self.seed_for(Stream.CHECK, 0))
-    self.critic_metrics = tuple(critic)
-    self.actor_metrics = tuple(actor)
+    losses = self._losses(experience, self.seed_for(Stream.CHECK, 0))
+    self.critic_metrics, self.actor_metrics = map(tuple, losses)
 
   # TF-Agents' interface.
 
@@ -699,10 +625,8 @@ class QwrAgent(tf_agent.TFAgent):
     steps = returns.first_steps(experience)
     td_targets = self.td_targets(experience, seed)[:, 0]
     actions, regression_weights, metrics = self.regression(experience, seed)
-    return self.critic_loss(steps, td_targets, weights), {
-      **metrics,
-      **self.actor_loss(steps, actions, regression_weights, weights),
-    }
+    actor = self.actor_loss(steps, actions, regression_weights, weights)
+    return self.critic_loss(steps, td_targets, weights), metrics | actor
 
   def _train(
     self,
@@ -748,51 +672,8 @@ class RegressionLossInfo(NamedTuple):
   actor_loss: tf.Tensor
 
 
-class Iterations:
-  """The iterations of Algorithm 2, one after the other.
-
-  Attributes:
-    phase: 'collecting', 'compiling' or 'training'.
-  """
-
-  def __init__(self, agent: QwrAgent, source, iterator: Iterator):
-    """Wraps an iterator of (what line 5 collected, metrics by name)."""
-    self._agent = agent
-    self._source = source
-    self._iterator = iterator
-    self.phase = 'collecting'
-
-  def __iter__(self) -> 'Iterations':
-    return self
-
-  def __next__(self) -> tuple[Any, dict[str, tf.Tensor]]:
-    return next(self._iterator)
-
-  def begin(self, steps) -> None:
-    """Remembers what `redraw` needs: steps made so far and steps to make."""
-    agent = self._agent
-    counts = agent.critic_steps, agent.actor_steps
-    self._before = [int(tf.convert_to_tensor(n)) for n in counts]
-    self._steps = [int(n) for n in steps]
-
-  def redraw(self, bad_step: replicas.BadStep) -> tuple[tf.Tensor, Any]:
-    """Redraws the windows of a gradient step that was rejected.
-
-    Args:
-      bad_step: of the newest iteration.
-
-    Returns:
-      (window starts [B], windows [B, T + 1]).
-    """
-    is_critic = bad_step.network == self._agent.critic_network.name
-    kind = 0 if is_critic else 1
-    counts = bad_step.critic_steps, bad_step.actor_steps
-    since = [n - before for n, before in zip(counts, self._before, strict=True)]
-    i = since[kind] % self._steps[kind]
-    stream = Stream.CRITIC_DRAWS if is_critic else Stream.ACTOR_DRAWS
-    # The draws of a phase depend on the steps made when it began.
-    steps_before = sum(counts) - i
-    return self._source.redraw(stream, steps_before, self._steps[kind], i)
+def _trainable(*networks) -> list[tf.Variable]:
+  return [v for network in networks for v in network.trainable_variables]
 
 
 def _counter(name: str) -> tf.Variable:
@@ -805,8 +686,9 @@ def _counter(name: str) -> tf.Variable:
 
 def _loss_info(critic: dict, actor: dict) -> tf_agent.LossInfo:
   # A stock Learner sums over replicas; the parts add up to the mean.
-  critic_loss = replicas.part(critic['critic_loss'])
-  actor_loss = replicas.part(actor['actor_loss'])
+  num_replicas = replicas.batch(None).num_replicas
+  critic_loss = critic['critic_loss'] / num_replicas
+  actor_loss = actor['actor_loss'] / num_replicas
   return tf_agent.LossInfo(
     critic_loss + actor_loss, RegressionLossInfo(critic_loss, actor_loss)
   )

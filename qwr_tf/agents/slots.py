@@ -12,6 +12,7 @@ Functions for other slots: `policies.behavior_policy` (line 5),
 (line 13), `ops.regression` (the weights of line 20), `penalties` (line 21).
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -27,6 +28,7 @@ from qwr_tf.config.ranges import Fraction
 from qwr_tf.config.ranges import PositiveInt
 from qwr_tf.networks import discrete_actions
 from qwr_tf.networks.discrete_actions import all_actions
+from qwr_tf.ops.regression import ActionSet
 from qwr_tf.policies import behavior_policy
 from qwr_tf.replicas import replicas
 
@@ -52,6 +54,8 @@ class States:
 
   Attributes:
     taken: the actions that were taken, [...] and the action's own axes.
+    policy_info: the parameters of mu, as stored.
+    behavior_spec: what they are parameters of.
     outer_rank: the number of leading axes [...].
     action_spec: of one action.
     seed: stateless seed of all draws of the current slot, int [2].
@@ -65,24 +69,27 @@ class States:
     returns_fn: Callable[[types.Seed], tf.Tensor] | None = None,
     q_vectors: tf.Tensor | None = None,
     q_vectors_of: Any = None,
+    previous: trajectory.Trajectory | None = None,
   ):
     """Wraps one time step of experience for each state.
 
     Args:
-      networks: of the agent.
       steps: outer shape [...].
-      seed: int [2].
       returns_fn: seed -> lambda-returns of these states, [...].
       q_vectors: a critic's outputs for all discrete actions, [..., actions]
         and the critic's own axes.
       q_vectors_of: the network whose outputs they are.
+      previous: see `Critic.next_outputs`.
     """
     self._networks = networks
-    self._steps = steps
+    self._observation = steps.observation
     self._returns_fn = returns_fn
     self._q_vectors = q_vectors
     self._q_vectors_of = q_vectors_of
+    self._previous = previous
     self.taken = steps.action
+    self.policy_info = steps.policy_info
+    self.behavior_spec = networks.behavior_spec
     self.outer_rank = steps.step_type.shape.rank
     self.action_spec = networks.action_spec
     self.seed = seed
@@ -92,22 +99,21 @@ class States:
     """Weights of the network being regressed."""
     return self._networks.actor.trainable_variables
 
-  def behavior(self, tile_fn: Callable = lambda info: info) -> Distribution:
-    """The stored mu(.|s); replicas repeat its parameters with `tile_fn`."""
-    stored = tile_fn(self._steps.policy_info)
-    return restore_distribution(self._networks.behavior_spec, stored)
+  def behavior(self) -> Distribution:
+    """The stored mu(.|s)."""
+    return restore_distribution(self.behavior_spec, self.policy_info)
 
   def policy(self) -> Distribution:
     """pi(.|s), the policy being trained."""
-    return distribution(self._networks.actor, self._observations())
+    return self._policy(self._networks.actor)
 
   def target_policy(self) -> Distribution:
     """The distribution of the actor's target network at s."""
-    return distribution(self._networks.target_actor, self._observations())
+    return self._policy(self._networks.target_actor)
 
   def target_outputs(self, actions: tf.Tensor) -> tf.Tensor:
     """Outputs of the target network for actions [n, ...]."""
-    return self._outputs(self._networks.target_critic, actions)
+    return self._outputs(self._networks.target_critic, actions, self._previous)
 
   def q_values(self, actions: tf.Tensor) -> tf.Tensor:
     """Q(s, a) of the critic being trained, float [n, ...], no gradient."""
@@ -124,31 +130,27 @@ class States:
       )
     return self._returns_fn(self.seed)
 
-  def _observations(self) -> tf.Tensor:
+  def _policy(self, actor) -> Distribution:
     if self._q_vectors is not None:
       raise ValueError(
         'A slot needs the policy at s, for which ExactReuse has no '
         'observations; use iterate.minibatches_fn = @PerMinibatch.'
       )
-    return self._steps.observation
+    return distribution(actor, self._observation)
 
-  def _outputs(self, critic, actions: tf.Tensor) -> tf.Tensor:
+  def _outputs(self, critic, actions: tf.Tensor, previous=None) -> tf.Tensor:
     """Outputs of a critic, [n, ...] and its own axes."""
     if self._q_vectors is None:
-      return critic.outputs(self._steps.observation, actions)
+      return critic.next_outputs((self._observation, actions), previous)
     if critic is not self._q_vectors_of:
       raise ValueError(
         'A slot needs the critic that ExactReuse has not cached (the target '
         'network while the critic learns, the critic while the actor does); '
         'use iterate.minibatches_fn = @PerMinibatch.'
       )
-    num_axes = self._q_vectors.shape.rank - self.outer_rank - 1
-    axis = -1 - num_axes
-    places = discrete_actions.indices(actions, self.action_spec)
-    chosen = tf.one_hot(places, self._q_vectors.shape[axis])
-    for _ in range(num_axes):
-      chosen = chosen[..., tf.newaxis]
-    return tf.reduce_sum(chosen * self._q_vectors, axis=axis)
+    return discrete_actions.chosen_outputs(
+      self._q_vectors, actions, self.action_spec, self.outer_rank
+    )
 
 
 def restore_distribution(
@@ -170,19 +172,6 @@ def distribution(network, observation) -> Distribution:
 # Action sources (lines 12 and 18).
 
 
-class ActionSet(NamedTuple):
-  """n actions per state and their weights.
-
-  Attributes:
-    actions: [n, ..., *action shape]; [n, 1, ...] are the same n actions for
-      all states.
-    log_weights: float, [n, ...] or broadcasting to it.
-  """
-
-  actions: tf.Tensor
-  log_weights: tf.Tensor
-
-
 ActionSource = Callable[[States], ActionSet]
 
 
@@ -193,14 +182,11 @@ def sampled_behavior_actions(
   """N fresh samples from the stored mu(.|s); the taken action is not used.
 
   Args:
-    states: the states.
     num_actions: k, samples per state; 1 clones what was done.
   """
-  # Each replica draws for the whole minibatch with one seed and keeps its own
-  # rows, so that the samples are those of one device.
-  mu = states.behavior(replicas.tiled)
-  samples = _samples(mu, num_actions, states, states.seed)
-  return samples._replace(actions=replicas.own(samples.actions))
+  mu = functools.partial(restore_distribution, states.behavior_spec)
+  samples = replicas.sample(mu, states.policy_info, num_actions, states.seed)
+  return _equally_weighted(samples, states)
 
 
 @gin.configurable
@@ -210,11 +196,10 @@ def sampled_policy_actions(
   """N samples from the policy being trained (AWAC, CRR).
 
   Args:
-    states: the states.
     num_actions: samples per state.
   """
   seed = replicas.own_seed(states.seed)
-  return _samples(states.policy(), num_actions, states, seed)
+  return _equally_weighted(states.policy().sample(num_actions, seed), states)
 
 
 @gin.configurable
@@ -224,11 +209,11 @@ def sampled_target_policy_actions(
   """N samples from the target network of the policy (CRR's backup).
 
   Args:
-    states: the states.
     num_actions: samples per state.
   """
   seed = replicas.own_seed(states.seed)
-  return _samples(states.target_policy(), num_actions, states, seed)
+  samples = states.target_policy().sample(num_actions, seed)
+  return _equally_weighted(samples, states)
 
 
 @gin.configurable
@@ -243,7 +228,6 @@ def mirrored_target_policy_actions(
   Hammersley and Morton 1956; in evolution strategies, Salimans et al. 2017).
 
   Args:
-    states: [...].
     num_actions: n, an even number.
 
   Raises:
@@ -260,24 +244,15 @@ def mirrored_target_policy_actions(
       '@enumerated_target_policy_actions.'
     )
   policy = states.target_policy()
-  seed = replicas.own_seed(states.seed)
-  samples = policy.sample(num_actions // 2, seed=seed)
+  samples = policy.sample(num_actions // 2, replicas.own_seed(states.seed))
   mirrored = 2.0 * policy.mean() - samples
-  actions = tf.concat([samples, mirrored], axis=0)
-  return _equally_weighted(actions, num_actions, states)
+  return _equally_weighted(tf.concat([samples, mirrored], axis=0), states)
 
 
-def _samples(distribution, num_actions: int, states: States, seed) -> ActionSet:
-  actions = distribution.sample(num_actions, seed=seed)
-  return _equally_weighted(actions, num_actions, states)
-
-
-def _equally_weighted(
-  actions: tf.Tensor, num_actions: int, states: States
-) -> ActionSet:
+def _equally_weighted(actions: tf.Tensor, states: States) -> ActionSet:
+  n = actions.shape[0]
   log_weights = tf.fill(
-    [num_actions] + [1] * states.outer_rank,
-    -tf.math.log(tf.cast(num_actions, tf.float32)),
+    [n] + [1] * states.outer_rank, -tf.math.log(tf.cast(n, tf.float32))
   )
   # No gradient to the distribution. The new tensor also misses tfp's cache of
   # samples, through which log_prob would differentiate.
@@ -336,7 +311,6 @@ def smoothed_actions(
   probabilities, an action that an early critic undervalued can come back.
 
   Args:
-    states: [...].
     candidates: source of p; all actions.
     uniform_share: of the uniform distribution in the mixture.
   """
@@ -357,7 +331,6 @@ def greedy_actions(
   every F returns its value (van Hasselt et al. 2016).
 
   Args:
-    states: [...].
     candidates: source of the set; default all actions, or 4 samples from mu.
   """
   options = (candidates or default(states.action_spec))(states)
@@ -419,9 +392,6 @@ def critic_baseline(
   `baseline_actions` = @sampled_policy_actions (AWAC, CRR).
 
   Args:
-    states: the states, B.
-    actions: not used.
-    estimates: not used.
     baseline_actions: the actions whose values are averaged.
   """
   baseline_set = baseline_actions(states)

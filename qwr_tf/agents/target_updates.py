@@ -1,7 +1,9 @@
 """Updates of the target networks (Algorithm 2, lines 8-9).
 
-Each returns whether the target changed, bool scalar: values computed with the
-target stay valid until it does.
+Functions of the variables of critic and actor (source), those of their target
+networks in the same order, `step`, the critic steps since the phase began, and
+`critic_steps`, those since training began. They return whether the target
+changed, bool scalar: values computed with the target stay valid until it does.
 """
 
 from collections.abc import Sequence
@@ -14,22 +16,20 @@ from qwr_tf.config.ranges import Fraction
 from qwr_tf.config.ranges import PositiveInt
 from qwr_tf.replicas import replicas
 
+Variables = Sequence[tf.Variable]
+
 
 @gin.configurable
 def hard_update(
-  source: Sequence[tf.Variable],
-  target: Sequence[tf.Variable],
+  source: Variables,
+  target: Variables,
   step: tf.Tensor,
   critic_steps: tf.Tensor,
   period_train_steps: PositiveInt = 100,
 ) -> tf.Tensor:
-  """Copies source to target when step is a multiple of the period.
+  """Copies source to target when step is a multiple of the period, as 0 is.
 
   Args:
-    source: variables of the critic and the actor.
-    target: variables of their target networks, in the same order.
-    step: critic steps since the phase began; step 0 copies (line 6).
-    critic_steps: critic steps since training began.
     period_train_steps: critic steps between copies.
   """
   return _copy_every(period_train_steps, source, target, step)
@@ -37,8 +37,8 @@ def hard_update(
 
 @gin.configurable
 def periodic_update(
-  source: Sequence[tf.Variable],
-  target: Sequence[tf.Variable],
+  source: Variables,
+  target: Variables,
   step: tf.Tensor,
   critic_steps: tf.Tensor,
   period_train_steps: PositiveInt = 100,
@@ -60,8 +60,8 @@ def _copy_every(period: int, source, target, step) -> tf.Tensor:
 
 @gin.configurable
 def polyak_update(
-  source: Sequence[tf.Variable],
-  target: Sequence[tf.Variable],
+  source: Variables,
+  target: Variables,
   step: tf.Tensor,
   critic_steps: tf.Tensor,
   target_update_tau: Fraction = 5e-3,
@@ -69,14 +69,7 @@ def polyak_update(
   """Moves the target by tau towards the source at every step (AWAC).
 
   Args:
-    source: variables of the trained network.
-    target: variables of the target network.
-    step: not used.
-    critic_steps: not used.
     target_update_tau: share of the way per critic step; larger follows faster.
-
-  Returns:
-    True, as the target changes.
   """
   replicas.together(
     lambda: common.soft_variables_update(source, target, tau=target_update_tau)

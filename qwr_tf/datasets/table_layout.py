@@ -4,6 +4,7 @@ Parquet, CSV and Arrow files (or folders of them), pandas frames, npz files and
 dictionaries of arrays. `TableColumns` says what the columns are called.
 """
 
+import functools
 import itertools
 import json
 import pathlib
@@ -210,15 +211,7 @@ class TableSource:
       def locate(row: int, first=first) -> str:
         return f'{self.path}: row {first + row}'
 
-      def read(field: columns.Field, name: str, batch=batch, locate=locate):
-        values = batch[name]
-        if values.ndim == 2 and values.shape[1] == 1 and not field.shape:
-          values = values[:, 0]
-        if values.ndim == 1 and field.shape == (1,):
-          values = values[:, np.newaxis]
-        group, field = {name: values}, field._replace(name=name)
-        column = columns.Column(group, field, str(self.path))
-        return column.read(0, len(values), locate)
+      read = functools.partial(self._read, batch, locate)
 
       def flags(name: str, missing: np.ndarray, batch=batch, read=read):
         if name not in batch:
@@ -239,7 +232,7 @@ class TableSource:
           )
       timeout = (timeout if 'timeout' in batch else ends) & ~terminal
       arrays = {name: read(field, name) for name, field in wanted.items()}
-      observation = {entry: arrays[kind] for entry, kind in kinds.items()}
+      observation: Any = {e: arrays[kind] for e, kind in kinds.items()}
       if '' in observation:
         observation = observation['']
       yield Steps(
@@ -253,6 +246,23 @@ class TableSource:
         {name: arrays[name] for name in fields.dist_params},
       )
       first, batch = first + count, following
+
+  def _read(
+    self,
+    batch: dict[str, np.ndarray],
+    locate: Callable[[int], str],
+    field: columns.Field,
+    name: str,
+  ) -> np.ndarray:
+    """A column of a batch as its field wants it."""
+    values = batch[name]
+    if values.ndim == 2 and values.shape[1] == 1 and not field.shape:
+      values = values[:, 0]
+    if values.ndim == 1 and field.shape == (1,):
+      values = values[:, np.newaxis]
+    group, field = {name: values}, field._replace(name=name)
+    column = columns.Column(group, field, str(self.path))
+    return column.read(0, len(values), locate)
 
 
 class _Seen:

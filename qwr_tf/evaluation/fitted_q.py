@@ -22,11 +22,11 @@ from qwr_tf import replay
 from qwr_tf.agents import qwr_agent
 from qwr_tf.agents import slots
 from qwr_tf.agents import target_updates
-from qwr_tf.agents.streams import Stream
 from qwr_tf.evaluation import estimators
 from qwr_tf.evaluation import policies
 from qwr_tf.networks import torsos
 from qwr_tf.ops import backups
+from qwr_tf.ops.streams import Stream
 from qwr_tf.policies import behavior_policy
 
 _CHUNK = 4096  # Rows through the networks at once.
@@ -165,6 +165,16 @@ class FittedQ:
       reward, self.gamma * discount, step_type == ts.StepType.LAST
     )
     scale = float(np.sqrt(np.mean(returns[is_transition] ** 2))) or 1.0
+    self._make_agent(scale)
+    self._returns = tf.constant(returns, tf.float32)
+    self._first = first
+    self._drawn = tf.Variable(
+      self._transitions, shape=[None], trainable=False, dtype=tf.int64
+    )
+    self._train = self.agent.replicas.function(self._fit_phase)
+    self._initial = self._weights()
+
+  def _make_agent(self, value_scale: float) -> None:
     time_step_spec, action_spec = self._specs
     options = self.options
     self._optimizer = _adam(
@@ -184,7 +194,7 @@ class FittedQ:
         action_spec,
         options,
         normalizer=self.normalizer,
-        value_scale=scale,
+        value_scale=value_scale,
       ),
       actor_optimizer=_adam(options.learning_rate),
       critic_optimizer=self._optimizer,
@@ -203,13 +213,6 @@ class FittedQ:
       baseline_fn=slots.mean_estimate,
       seed=options.seed,
     )
-    self._returns = tf.constant(returns, tf.float32)
-    self._first = first
-    self._drawn = tf.Variable(
-      self._transitions, shape=[None], trainable=False, dtype=tf.int64
-    )
-    self._train = self.agent.replicas.function(self._fit_phase)
-    self._initial = self._weights()
 
   @property
   def episodes(self) -> int:

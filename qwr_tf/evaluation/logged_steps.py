@@ -1,7 +1,7 @@
 """Logged steps beside what the evaluated policy would have done."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -76,31 +76,9 @@ def read(
   stride = max(1, data.steps // _SAMPLE)
   chunks, count = [], 0
   for chunk in data.logged(data_spec, bounds, names, keep):
-    distribution = actor(tf.constant(chunk.observation))[0]
-    pi = policies.parameters(distribution)
-    taken = distribution.sample(seed=[seed, count]).numpy()
-    if taken.dtype.kind == 'f':
-      taken = np.clip(taken, -1.0, 1.0)
-    mu = chunk.dist_params
-    rows = np.arange(-count % stride, len(taken), stride)
-    chunks.append(
-      {
-        'reward': chunk.reward.astype(np.float64),
-        'terminal': chunk.terminal,
-        'ends': chunk.terminal | chunk.timeout | chunk.cut,
-        'log_pi': policies.log_probs(pi, chunk.action),
-        'log_mu': policies.log_probs(mu, chunk.action) if names else (),
-        'sample': support.Sample(
-          chunk.observation[rows],
-          chunk.action[rows],
-          taken[rows],
-          pi['logits'][rows] if 'logits' in pi else np.zeros([len(rows), 0]),
-          count + rows,
-        ),
-        'mu': {name: x[rows] for name, x in mu.items()},
-      }
-    )
-    count += len(taken)
+    rows = np.arange(-count % stride, len(chunk.reward), stride)
+    chunks.append(_arrays(chunk, actor, [seed, count], rows))
+    count += len(chunk.reward)
   data.close()
   if not count:
     raise ConfigError(
@@ -129,6 +107,36 @@ def read(
     support.hardly_taken(sample, arrays['mu'] if names else None),
     reason,
   )
+
+
+def _arrays(
+  chunk, actor: policies.EvaluatedActor, seed: list[int], rows: np.ndarray
+) -> dict[str, Any]:
+  """What the policy says of a chunk's steps; `sample` and `mu` of some rows.
+
+  seed[1] is the number of steps before the chunk.
+  """
+  distribution = actor(tf.constant(chunk.observation))[0]
+  pi = policies.parameters(distribution)
+  taken = distribution.sample(seed=seed).numpy()
+  if taken.dtype.kind == 'f':
+    taken = np.clip(taken, -1.0, 1.0)
+  mu = chunk.dist_params
+  return {
+    'reward': chunk.reward.astype(np.float64),
+    'terminal': chunk.terminal,
+    'ends': chunk.terminal | chunk.timeout | chunk.cut,
+    'log_pi': policies.log_probs(pi, chunk.action),
+    'log_mu': policies.log_probs(mu, chunk.action) if mu else (),
+    'sample': support.Sample(
+      chunk.observation[rows],
+      chunk.action[rows],
+      taken[rows],
+      pi['logits'][rows] if 'logits' in pi else np.zeros([len(rows), 0]),
+      seed[1] + rows,
+    ),
+    'mu': {name: x[rows] for name, x in mu.items()},
+  }
 
 
 def _mu_names(recorded: set[str]) -> tuple[set[str], str]:

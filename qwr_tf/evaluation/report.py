@@ -186,6 +186,24 @@ def make(
     Row(FQE, *estimate, f'{len(counts)} critics, each of a resample'),
     Row(GAIN, *gain),
     *weighing,
+    *_checks(logged, far, slope, error, bias),
+  )
+  doubts = (
+    *caveats,
+    *_doubts(rows, estimate, far, logged, slope + 2 * error, bias, size),
+  )
+  gains: list[Interval | Row] = [gain]
+  if size >= MIN_SAMPLE_SIZE:
+    gains.append(next(row for row in rows if row.name == DR_GAIN))
+  conclusions = _conclusions(estimate, gains, mean_return, bool(doubts))
+  return Report(policy, data, gamma, rows, conclusions, doubts, calibration)
+
+
+def _checks(
+  logged: Logged, far: float | None, slope: float, error: float, bias: float
+) -> tuple[Row, ...]:
+  """Rows on whether data and critics can carry the conclusions."""
+  return (
     Row(
       'states off support',
       math.nan if far is None else far,
@@ -216,15 +234,6 @@ def make(
       note='discounted sum of TD errors of Q on episodes held out',
     ),
   )
-  doubts = (
-    *caveats,
-    *_doubts(rows, estimate, far, logged, slope + 2 * error, bias, size),
-  )
-  gains: list[Interval | Row] = [gain]
-  if size >= MIN_SAMPLE_SIZE:
-    gains.append(next(row for row in rows if row.name == DR_GAIN))
-  conclusions = _conclusions(estimate, gains, mean_return, bool(doubts))
-  return Report(policy, data, gamma, rows, conclusions, doubts, calibration)
 
 
 def _counts(

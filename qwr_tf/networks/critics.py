@@ -13,6 +13,7 @@ import tensorflow as tf
 from tf_agents.networks import network
 from tf_agents.networks import utils as network_utils
 from tf_agents.specs import tensor_spec
+from tf_agents.trajectories import trajectory
 from tf_agents.typing import types
 
 from qwr_tf.config.ranges import PositiveFloat
@@ -23,6 +24,9 @@ from qwr_tf.networks import encoders
 from qwr_tf.networks import observations
 from qwr_tf.networks import torsos
 from qwr_tf.ops import returns
+
+# Observation and actions, the arguments of `Critic.outputs`.
+Rows = tuple[types.NestedTensor, tf.Tensor]
 
 
 class Critic(network.Network):
@@ -51,9 +55,9 @@ class Critic(network.Network):
   # The arithmetic on outputs, see `ops.returns`.
   representation = returns.Numbers()
 
-  @property
+  @functools.cached_property
   def has_batch_norm(self) -> bool:
-    """True if a layer is BatchNorm; `QwrAgent.joint_batch` then trains it."""
+    """True if a layer is BatchNorm: s and s' are then one batch (CrossQ)."""
     return torsos.has_batch_norm(self)
 
   @property
@@ -75,6 +79,53 @@ class Critic(network.Network):
       Float, [n, ...] and the critic's own axes.
     """
     raise NotImplementedError
+
+  # With BatchNorm, a training step sees (s, a) and (s', a') in one batch. Both
+  # then have the same statistics. Of batches of their own each would be
+  # centred, and the difference between them, which is the policy's distance
+  # from the data, would be lost (CrossQ, Bhatt et al. 2024).
+
+  def taken_outputs(
+    self, steps: trajectory.Trajectory, next_rows: Rows | None = None
+  ) -> tf.Tensor:
+    """Outputs for the actions taken at steps [B], [1, B] and own axes.
+
+    Args:
+      steps: s and a.
+      next_rows: s' and a' of the step. None: with BatchNorm, running averages
+        stand for the batch's.
+    """
+    if next_rows is None or not self.has_batch_norm:
+      return self.outputs(steps.observation, steps.action[tf.newaxis])
+    return self._joint_outputs(steps, next_rows)[0][:1]
+
+  def next_outputs(
+    self, next_rows: Rows, steps: trajectory.Trajectory | None = None
+  ) -> tf.Tensor:
+    """Outputs at s', [n, B, T] and own axes; the other way round.
+
+    Args:
+      next_rows: observation [B, T] and actions [n, B, T].
+      steps: s and a of the step, T = 1; None as above.
+    """
+    if steps is None or not self.has_batch_norm:
+      return self.outputs(*next_rows)
+    return self._joint_outputs(steps, next_rows)[1][:, :, tf.newaxis]
+
+  def _joint_outputs(self, steps, next_rows: Rows) -> list[tf.Tensor]:
+    """Outputs at s and at s', [n, B] each: s once for each action at s'."""
+    observation, actions = next_rows
+    observation = tf.nest.map_structure(
+      lambda now, then: tf.concat([now, then[:, 0]], axis=0),
+      steps.observation,
+      observation,
+    )
+    n = tf.shape(actions)[:1]
+    shape = tf.concat([n, tf.shape(steps.action)], axis=0)  # [n, B]
+    taken = tf.broadcast_to(steps.action, shape)
+    drawn = tf.broadcast_to(actions[:, :, 0], shape)
+    inputs = observation, tf.concat([taken, drawn], axis=1)
+    return tf.split(self(inputs, training=True)[0], 2, axis=1)
 
   def call(
     self,

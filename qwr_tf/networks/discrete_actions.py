@@ -94,3 +94,28 @@ def indices(
   sizes = categories.sizes(action_spec)
   steps = np.cumprod([1, *sizes[:0:-1]])[::-1]
   return tf.reduce_sum(actions * steps.astype(np.int32), axis=-1)
+
+
+def chosen_outputs(
+  q_vectors: tf.Tensor,
+  actions: tf.Tensor,
+  action_spec: types.BoundedTensorSpec,
+  outer_rank: int,
+) -> tf.Tensor:
+  """A critic's outputs for actions [n, ...], of those for all actions.
+
+  Args:
+    q_vectors: [..., actions] and the critic's own axes.
+    actions: [n, ...] and the action's own axes.
+    action_spec: of the actions.
+    outer_rank: number of the axes [...].
+
+  Returns:
+    [n, ...] and the critic's own axes.
+  """
+  num_axes = q_vectors.shape.rank - outer_rank - 1
+  axis = -1 - num_axes
+  chosen = tf.one_hot(indices(actions, action_spec), q_vectors.shape[axis])
+  for _ in range(num_axes):
+    chosen = chosen[..., tf.newaxis]
+  return tf.reduce_sum(chosen * q_vectors, axis=axis)

@@ -204,7 +204,7 @@ class Encoder(tf.Module):
         images and gets others.
     """
     super().__init__(name='Encoder')
-    self._spec = observation_spec
+    self._rank = tf.nest.flatten(observation_spec)[0].shape.rank
     self.observations = observations.Features(observation_spec)
     self.normalizer = normalizer
     self.torso = torso_fn()
@@ -238,22 +238,25 @@ class Encoder(tf.Module):
 
   def __call__(self, observation: types.NestedTensor) -> tf.Tensor:
     """Features of observations with any outer shape."""
+    outer_rank = len(tf.nest.flatten(observation)[0].shape) - self._rank
     # Keras' layers want one batch axis.
-    squash = network_utils.BatchSquash(
-      observations.outer_rank(observation, self._spec)
-    )
-    observation = tf.nest.map_structure(squash.flatten, observation)
-    return squash.unflatten(self.torso(self._inputs(observation)))
-
-  def _inputs(self, observation: types.NestedTensor) -> tf.Tensor:
-    """Inputs of the last torso, [B, ...]."""
-    images = self.observations.image_entries(observation)
+    squash = network_utils.BatchSquash(outer_rank)
+    inputs = tf.nest.map_structure(squash.flatten, observation)
     if self._is_single:
-      return images[0]
+      (inputs,) = tf.nest.flatten(inputs)
+    elif not self.observations.is_vector:
+      inputs = self._joined(inputs)
+    elif self.normalizer is not None:
+      inputs = self.normalizer(inputs)
+    return squash.unflatten(self.torso(inputs))
+
+  def _joined(self, observation: types.NestedTensor) -> tf.Tensor:
+    """Numbers, categories and features of images side by side, [B, d]."""
     parts = []
     if self.observations.size:
       parts.append(self.observations.vector(observation, self.normalizer))
-    if images:
+    if self.observations.images:
+      images = self.observations.image_entries(observation)
       pairs = zip(self.image_torsos, images, strict=True)
       parts += [torso(image) for torso, image in pairs]
     return parts[0] if len(parts) == 1 else tf.concat(parts, axis=-1)

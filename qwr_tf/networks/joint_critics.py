@@ -88,7 +88,7 @@ class JointQNetwork(critics.Critic):
         first is the sum of the two linear ones.
       layer_norm: normalise the output of each of these after its ReLU.
       batch_norm: likewise with BatchNorm: the batch's statistics while the
-        critic learns, from s and s' in one batch (`QwrAgent.joint_batch`),
+        critic learns, from s and s' in one batch (`Critic.taken_outputs`),
         running averages elsewhere.
       residual: add its input to each layer but the first, and normalise the
         last output with LayerNorm.

@@ -25,66 +25,50 @@ class Batch(NamedTuple):
     mask: True or 1 for the states that count, False or 0 for the others, [...];
       None counts all.
     num_replicas: R, replicas with an equal share of the minibatch each.
-    sum_fn: a nest of tensors -> their sums over all replicas.
-    gather_fn: a scalar -> the scalars of all replicas, [R].
+    sum: a nest of tensors -> their sums over all replicas.
+    gather: a scalar -> the scalars of all replicas, [R].
   """
 
   mask: tf.Tensor | None = None
   num_replicas: int = 1
-  sum_fn: Callable[[Any], Any] | None = None
-  gather_fn: Callable[[tf.Tensor], tf.Tensor] | None = None
+  sum: Callable[[Any], Any] = lambda values: values
+  gather: Callable[[tf.Tensor], tf.Tensor] = lambda value: value[tf.newaxis]
 
-  def sum(self, values: Any) -> Any:
-    """Sums of a nest of tensors over all replicas."""
-    return values if self.sum_fn is None else self.sum_fn(values)
+  def mean(
+    self, values: tf.Tensor, weights: tf.Tensor | None = None
+  ) -> tf.Tensor:
+    """Mean over the states that count, float [...] -> scalar; 0 if none do.
 
-  def mean(self, values: tf.Tensor) -> tf.Tensor:
-    """Mean over the states that count, float [...] -> scalar; 0 if none do."""
+    Weights, a scalar or like the values, multiply the values; the mean is not
+    divided by their sum.
+    """
+    if weights is not None:
+      values *= weights
     if self.mask is None:
-      mean = tf.reduce_mean(values)
-      if self.sum_fn is None:
-        return mean
-      return self.sum_fn(mean / self.num_replicas)
+      return self.sum(tf.reduce_mean(values) / self.num_replicas)
     counts = tf.cast(self.mask, tf.bool)
     total = tf.reduce_sum(tf.where(counts, values, 0.0))
     count = tf.reduce_sum(tf.cast(counts, values.dtype))
-    if self.sum_fn is not None:
-      total, count = self.sum_fn((total, count))
+    if self.num_replicas > 1:
+      total, count = self.sum((total, count))
     return tf.math.divide_no_nan(total, count)
-
-  def reduce(self, reduce_fn: Callable, value: tf.Tensor) -> tf.Tensor:
-    """Reduces one scalar of each replica, for instance to the maximum."""
-    if self.gather_fn is None:
-      return value
-    return reduce_fn(self.gather_fn(value))
 
 
 # One device, every state counts.
 WHOLE = Batch()
 
 
-def masked_mean(
-  values: tf.Tensor,
-  mask: tf.Tensor | None = None,
-  weights: tf.Tensor | None = None,
-) -> tf.Tensor:
-  """Mean of weights * values over the entries whose mask is 1, on one replica.
+class ActionSet(NamedTuple):
+  """n actions per state and their weights.
 
-  Args:
-    values: float [B].
-    mask: 1 for the entries that count, float [B]; None counts all.
-    weights: float [B] or scalar; the mean is not divided by their sum.
-
-  Returns:
-    Float scalar, 0 where nothing counts.
+  Attributes:
+    actions: [n, ..., *action shape]; [n, 1, ...] are the same n actions for
+      all states.
+    log_weights: float, [n, ...] or broadcasting to it.
   """
-  if weights is not None:
-    values *= weights
-  if mask is None:
-    return tf.reduce_mean(values)
-  return tf.math.divide_no_nan(
-    tf.reduce_sum(mask * values), tf.reduce_sum(mask)
-  )
+
+  actions: tf.Tensor
+  log_weights: tf.Tensor
 
 
 NORMALIZATION_EPSILON = 1e-5
@@ -236,7 +220,7 @@ def softmax_weights(
   if batch.mask is not None:
     log_weights += tf.math.log(batch.mask)  # -inf leaves a state out.
   total, count = (
-    batch.reduce(tf.reduce_logsumexp, tf.reduce_logsumexp(x))
+    tf.reduce_logsumexp(batch.gather(tf.reduce_logsumexp(x)))
     for x in (advantages / beta + log_weights, log_weights)
   )
   weights = tf.exp(advantages / beta - total + count)
@@ -297,7 +281,7 @@ def weight_metrics(
     'q_scale': tf.abs(advantages),
   }
   return {
-    'weight_max': batch.reduce(tf.reduce_max, tf.reduce_max(counted)),
+    'weight_max': tf.reduce_max(batch.gather(tf.reduce_max(counted))),
     **{
       name: batch.mean(tf.reduce_sum(shares * values, axis=0))
       for name, values in means.items()

@@ -87,6 +87,43 @@ def bootstrap_mask(experience: trajectory.Trajectory) -> tf.Tensor:
   return in_episode & (experience.discount[:, :-1] > 0)
 
 
+def n_step_transitions(
+  steps: trajectory.Trajectory, gamma: float
+) -> tuple[trajectory.Trajectory, tf.Tensor]:
+  """Windows of T + 1 steps as windows of two with the same target, lambda 1.
+
+  Args:
+    steps: windows [B, T + 1]; observations are not used.
+    gamma: discount per step.
+
+  Returns:
+    (windows [B, 2] without observations, places [B, 2]). A window holds the
+    first step, with the reward and the discount of all steps up to the end of
+    the episode or of the window, and the step after those; the places are
+    theirs in the window of T + 1.
+  """
+  is_last = tf.cast(steps.is_boundary()[:, 1:], tf.int32)  # [B, T]
+  # The first step, and all others before a final observation.
+  counts = tf.equal(tf.cumsum(is_last, axis=1, exclusive=True), 0)
+  ends = tf.reduce_sum(tf.cast(counts, tf.int32), axis=1)  # [B], 1 ... T
+  past = tf.where(counts, gamma * steps.discount[:, :-1], 1.0)
+  before = tf.math.cumprod(past, axis=1, exclusive=True)
+  rewards = tf.where(counts, before * steps.reward[:, :-1], 0.0)
+  reward = tf.reduce_sum(rewards, axis=1)
+  # The agent multiplies by gamma once more.
+  discount = tf.math.divide_no_nan(tf.reduce_prod(past, axis=1), gamma)
+  places = tf.stack([tf.zeros_like(ends), ends], axis=1)  # [B, 2]
+  pairs = tf.nest.map_structure(
+    lambda x: tf.gather(x, places, axis=1, batch_dims=1),
+    steps._replace(observation=()),
+  )
+  pairs = pairs._replace(
+    reward=tf.stack([reward, pairs.reward[:, 1]], axis=1),
+    discount=tf.stack([discount, pairs.discount[:, 1]], axis=1),
+  )
+  return pairs, places
+
+
 # Returns.
 
 

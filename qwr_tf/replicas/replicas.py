@@ -4,7 +4,7 @@ The table, the loops and the counts of Algorithm 2 stay on the host; targets,
 weights and gradient steps go to the replicas, each with its share of the
 minibatch. `Replicas` is for the host; `GradientStep` and the functions are for
 code that runs in a replica. With one replica, and outside `strategy.run`,
-`total`, `part`, `tiled`, `own` and `own_seed` return their argument.
+`batch` has no reductions and `own_seed` returns its argument.
 """
 
 import re
@@ -140,14 +140,6 @@ def _share(x: tf.Tensor, axis: int, context) -> tf.Tensor:
 # For code that runs in a replica.
 
 
-def _context() -> tf.distribute.ReplicaContext | None:
-  """The context of a replica among others, else None."""
-  context = tf.distribute.get_replica_context()
-  if context is None or context.num_replicas_in_sync == 1:
-    return None
-  return context
-
-
 def together(fn: Callable[[], Any]) -> Any:
   """Calls fn once, in cross-replica context, to change variables of all."""
   if _is_in_replica():
@@ -156,75 +148,53 @@ def together(fn: Callable[[], Any]) -> Any:
   return fn()
 
 
-def total(values: Any) -> Any:
-  """Sums over the replicas, of a nest of tensors."""
-  context = _context()
-  return context.all_reduce(_SUM, values) if context else values
-
-
 def batch(mask: tf.Tensor | None) -> regression.Batch:
   """The `Batch` of this replica's share of a minibatch, with its mask."""
-  context = tf.distribute.has_strategy() and _context()
-  if not context:
+  context = tf.distribute.get_replica_context()
+  if context is None or context.num_replicas_in_sync == 1:
     return regression.Batch(mask)
   return regression.Batch(
     mask,
     context.num_replicas_in_sync,
-    total,
+    lambda values: context.all_reduce(_SUM, values),
     lambda value: context.all_gather(value[tf.newaxis], axis=0),
   )
 
 
-def part(value: tf.Tensor) -> tf.Tensor:
-  """A value divided by R: the parts of R replicas add up to their mean."""
-  context = _context()
-  return value / context.num_replicas_in_sync if context else value
+def sample(
+  distribution_fn: Callable, parameters: Any, num_samples: int, seed: types.Seed
+) -> tf.Tensor:
+  """Samples for this replica's rows: those of one device.
 
-
-def share(mask: tf.Tensor) -> tf.Tensor | None:
-  """Entries that count in this replica, divided by those in all replicas.
-
-  A mean over the whole minibatch is the sum over replicas of the share times
-  the mean over the entries of each.
+  Every replica samples for R times its rows with one seed and keeps the block
+  in its place: together they hold what one device would have drawn for the
+  whole minibatch.
 
   Args:
-    mask: 1 for the entries that count, float [B].
+    distribution_fn: parameters -> distribution.
+    parameters: of this replica's rows, a nest of [B, ...].
+    num_samples: n.
+    seed: int [2], the same in all replicas.
 
   Returns:
-    float scalar; None if there is one replica.
+    [n, B, ...].
   """
-  if not (tf.distribute.has_strategy() and _context()):
-    return None
-  count = tf.reduce_sum(mask)
-  return tf.math.divide_no_nan(count, total(count))
-
-
-def tiled(values: Any) -> Any:
-  """This replica's rows [B, ...], repeated R times, [R * B, ...].
-
-  Every replica draws for all these rows, with one seed, and takes its `own`:
-  together they hold what one device would have drawn for the whole minibatch.
-  """
-  context = tf.distribute.has_strategy() and _context()
-  if not context:
-    return values
+  context = tf.distribute.get_replica_context()
+  if context is None or context.num_replicas_in_sync == 1:
+    return distribution_fn(parameters).sample(num_samples, seed=seed)
   copies = context.num_replicas_in_sync
-  return tf.nest.map_structure(lambda x: tf.concat([x] * copies, 0), values)
-
-
-def own(values: tf.Tensor) -> tf.Tensor:
-  """[n, R * B, ...] -> the block [n, B, ...] of this replica."""
-  context = tf.distribute.has_strategy() and _context()
-  if not context:
-    return values
-  of_each = tf.stack(tf.split(values, context.num_replicas_in_sync, axis=1))
-  return tf.gather(of_each, context.replica_id_in_sync_group)
+  tiled = tf.nest.map_structure(
+    lambda x: tf.concat([x] * copies, 0), parameters
+  )
+  samples = distribution_fn(tiled).sample(num_samples, seed=seed)
+  blocks = tf.stack(tf.split(samples, copies, axis=1))
+  return tf.gather(blocks, context.replica_id_in_sync_group)
 
 
 def own_seed(seed: types.Seed) -> types.Seed:
   """A seed for numbers that no other replica draws."""
-  context = tf.distribute.has_strategy() and _context()
-  if not context:
+  context = tf.distribute.get_replica_context()
+  if context is None or context.num_replicas_in_sync == 1:
     return seed
   number = tf.cast(context.replica_id_in_sync_group, tf.int32)
   return tf.random.experimental.stateless_fold_in(seed, number)
@@ -251,7 +221,8 @@ class GradientStep:
   """Steps of an optimiser down the mean of a loss over a minibatch.
 
   Where replicas hold shares of the minibatch, scalars and gradients are sums
-  over replicas of `share` times the local ones; so scalars must be means.
+  over replicas of the local ones, each times the share of the entries that
+  count and that this replica holds; so scalars must be means.
   """
 
   def __init__(
@@ -298,11 +269,13 @@ class GradientStep:
     # repeat, so that its norm would be wrong.
     return scalars, list(map(tf.convert_to_tensor, gradients))
 
-  def __call__(self, mask: tf.Tensor, *arguments: Any) -> dict[str, tf.Tensor]:
+  def __call__(
+    self, batch: regression.Batch, *arguments: Any
+  ) -> dict[str, tf.Tensor]:
     """Takes a step.
 
     Args:
-      mask: 1 for the entries that count, float [B].
+      batch: its mask is 1 for the entries that count, float [B].
       *arguments: of the loss function.
 
     Returns:
@@ -311,11 +284,12 @@ class GradientStep:
     jit_compile = self._replicas.jit_compile
     function = self._by_xla if jit_compile else self.loss_and_gradients
     scalars, gradients = function(*arguments)
-    fraction = share(mask)
     aggregation = {}
-    if fraction is not None:
-      scalars, gradients = total(
-        tf.nest.map_structure(lambda x: fraction * x, (scalars, gradients))
+    if batch.num_replicas > 1:
+      count = tf.reduce_sum(batch.mask)
+      share = tf.math.divide_no_nan(count, batch.sum(count))
+      scalars, gradients = batch.sum(
+        tf.nest.map_structure(lambda x: share * x, (scalars, gradients))
       )
       aggregation = {'experimental_aggregate_gradients': False}
     pairs = list(zip(gradients, self._network.trainable_variables, strict=True))

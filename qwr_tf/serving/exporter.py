@@ -161,6 +161,8 @@ def load_agent(
 def warm_start(agent, path: pathlib.Path, environment: str) -> None:
   """Reads networks and normaliser of a run or a SavedModel into an agent.
 
+  Optimisers and counters stay as they are; target networks become copies.
+
   Args:
     agent: a `QwrAgent` with the same networks.
     path: folder of a run, of an export or of its versions.
@@ -172,9 +174,15 @@ def warm_start(agent, path: pathlib.Path, environment: str) -> None:
   try:
     if run_json.read(path):
       folder = checkpoints.weights_of_run(path)
-      agent.warm_start(str(checkpoints.prefix(folder)))
+      networks = tf.train.Checkpoint(
+        _actor_network=agent.actor_network, _critic_network=agent.critic_network
+      )
+      run = tf.train.Checkpoint(agent=networks)
+      status = run.read(str(checkpoints.prefix(folder)))
     else:
-      _read_export(agent, path, environment)
+      status = _read_export(agent, path, environment)
+    status.expect_partial().assert_existing_objects_matched()
+    agent.copy_targets()
   except (tf.errors.OpError, AssertionError, ValueError) as error:
     raise ConfigError(
       f'run.warm_start: {path} has no weights for these networks '
@@ -183,15 +191,14 @@ def warm_start(agent, path: pathlib.Path, environment: str) -> None:
     ) from error
 
 
-def _read_export(agent, path: pathlib.Path, environment: str) -> None:
+def _read_export(agent, path: pathlib.Path, environment: str):
+  """The status of reading an export's variables."""
   version = versions.newest(path)
   with experiment.load_environment(environment) as env:
     functions = signatures.signatures(agent, env.env.action_space)
   # As `save_signatures` wrote them.
   variables = tf.train.Checkpoint(policy_variables=_variables(functions))
-  status = variables.read(str(version / 'variables' / 'variables'))
-  status.expect_partial().assert_existing_objects_matched()
-  agent.copy_targets()
+  return variables.read(str(version / 'variables' / 'variables'))
 
 
 def _config(facts: Mapping[str, Any], float32: bool) -> str:

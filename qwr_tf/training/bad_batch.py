@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from qwr_tf.agents.streams import Stream
 from qwr_tf.ops import returns
+from qwr_tf.ops.streams import Stream
 from qwr_tf.replicas import replicas
 from qwr_tf.runs import atomic_files
 
@@ -69,9 +69,9 @@ def of_step(agent, iterations, step: replicas.BadStep) -> dict[str, np.ndarray]:
   Returns:
     Arrays by name: weights, windows [B, T + 1, ...], and what became of them.
   """
-  starts, experience = iterations.redraw(step)
-  tensors = {'window_starts': starts}
   is_critic = _is_critic(agent, step)
+  starts, experience = _redraw(iterations, step, is_critic)
+  tensors = {'window_starts': starts}
   network = agent.critic_network if is_critic else agent.actor_network
   tensors |= {f'{network.name}/{v.name}': v.value() for v in network.variables}
   for name in experience._fields:
@@ -80,6 +80,17 @@ def of_step(agent, iterations, step: replicas.BadStep) -> dict[str, np.ndarray]:
   numbers = _critic_numbers if is_critic else _actor_numbers
   tensors |= numbers(agent, experience, step)
   return {name: np.asarray(tensor) for name, tensor in tensors.items()}
+
+
+def _redraw(iterations, step: replicas.BadStep, is_critic: bool):
+  """(Window starts [B], windows [B, T + 1]) of the newest iteration's step."""
+  phase = 0 if is_critic else 1
+  counts = step.critic_steps, step.actor_steps
+  num_steps = iterations.steps[phase]
+  i = (counts[phase] - iterations.steps_before[phase]) % num_steps
+  stream = Stream.CRITIC_DRAWS if is_critic else Stream.ACTOR_DRAWS
+  # The draws of a phase depend on the steps made when it began.
+  return iterations.source.redraw(stream, sum(counts) - i, num_steps, i)
 
 
 def _critic_numbers(agent, experience, step) -> dict[str, tf.Tensor]:

@@ -24,10 +24,7 @@ from qwr_tf.acting import segments
 from qwr_tf.acting import sources
 from qwr_tf.agents import awac_agent  # noqa: F401, gin files name it.
 from qwr_tf.agents import awr_agent  # noqa: F401, gin files name it.
-from qwr_tf.agents import exact_reuse  # noqa: F401, gin files name it.
-from qwr_tf.agents import n_step  # noqa: F401, gin files name it.
 from qwr_tf.agents import qwr_agent
-from qwr_tf.agents import whole_table  # noqa: F401, gin files name it.
 from qwr_tf.config import effective
 from qwr_tf.config import gin_files
 from qwr_tf.config import gin_values
@@ -37,6 +34,9 @@ from qwr_tf.config.ranges import Fraction
 from qwr_tf.config.ranges import PositiveFloat
 from qwr_tf.config.ranges import PositiveInt
 from qwr_tf.config.ranges import Range
+from qwr_tf.minibatches import exact_reuse  # noqa: F401, gin files name it.
+from qwr_tf.minibatches import n_step  # noqa: F401, gin files name it.
+from qwr_tf.minibatches import whole_table  # noqa: F401, gin files name it.
 from qwr_tf.networks import observations
 from qwr_tf.ops import augmentation  # noqa: F401, gin files name it.
 from qwr_tf.training import off_policy as off_policy_lib

@@ -10,6 +10,8 @@ from tf_agents.trajectories import trajectory
 from qwr_tf import networks
 from qwr_tf.agents import qwr_agent
 from qwr_tf.agents import slots
+from qwr_tf.minibatches import exact_reuse
+from qwr_tf.minibatches import whole_table
 from qwr_tf.networks import joint_critics
 from qwr_tf.ops import backups
 from qwr_tf.ops import returns
@@ -110,28 +112,27 @@ def test_targets_and_loss_by_numpy():
   _randomize(agent.critic_network, 1)
   _randomize(agent.target_network, 2)
   windows, seed = _windows(agent), tf.constant([1, 2])
-  inputs, targets = agent.joint_batch(windows, seed)
+  following = agent.states(returns.next_steps(windows), seed)
+  drawn = slots.sampled_behavior_actions(following).actions  # [4, 6, 1, 2]
+  # Every row of the batch: s once for each of the 4 actions at s'.
   states = np.concatenate(
     [windows.observation[:, 0], windows.observation[:, 1]]
   )
-  np.testing.assert_array_equal(inputs[0], states)
-  assert inputs[1].shape == [4, 12, 2]  # 4 samples of mu at s'.
-  for taken in inputs[1][:, :_BATCH]:
-    np.testing.assert_array_equal(taken, windows.action[:, 0])
-  # Every row of the batch: s once for each of the 4 actions at s'.
-  rows = np.concatenate([states] * 4), np.concatenate(list(inputs[1]))
+  taken = [windows.action[:, 0]] * 4
+  actions = np.concatenate([np.stack(taken), drawn[:, :, 0]], axis=1)
+  rows = np.concatenate([states] * 4), np.concatenate(actions)
   next_q = _values_by_numpy(agent.target_network, *rows)
   next_q = next_q.reshape(4, 2, _BATCH)[:, 1].mean(axis=0)
   discounts = 0.9 * windows.discount[:, 0].numpy()
   expected = windows.reward[:, 0] + discounts * next_q
-  np.testing.assert_allclose(targets, expected, rtol=1e-4, atol=1e-5)
-  steps = returns.first_steps(windows)
-  loss = agent.critic_loss(steps, targets, joint_inputs=inputs)
   q = _values_by_numpy(agent.critic_network, *rows)[:_BATCH]
+  scalars = agent.critic_update(windows, seed)
   np.testing.assert_allclose(
-    loss['critic_loss'], np.mean((q - expected) ** 2), rtol=1e-4
+    scalars['critic_loss'], np.mean((q - expected) ** 2), rtol=1e-4
   )
-  np.testing.assert_allclose(loss['q_mean'], np.mean(q), rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(
+    scalars['q_mean'], np.mean(q), rtol=1e-4, atol=1e-5
+  )
 
 
 @pytest.mark.parametrize('twin', [False, True])
@@ -153,14 +154,11 @@ def test_with_fixed_statistics_it_is_the_usual_step(
     assert len(layers) == (2 if twin else 1)
     for layer in layers:
       layer.trainable = False  # Keras then ignores `training`.
-  inputs, targets = agent.joint_batch(windows, seed)
-  usual = agent.td_targets(windows, seed)[:, 0]
-  np.testing.assert_allclose(targets, usual, rtol=1e-4, atol=1e-5)
-  steps = returns.first_steps(windows)
+  targets = agent.td_targets(windows, seed)[:, 0]
+  usual = agent.critic_loss(returns.first_steps(windows), targets)
+  joint = agent.critic_update(windows, seed)
   np.testing.assert_allclose(
-    agent.critic_loss(steps, usual, joint_inputs=inputs)['critic_loss'],
-    agent.critic_loss(steps, usual)['critic_loss'],
-    rtol=1e-4,
+    joint['critic_loss'], usual['critic_loss'], rtol=1e-4
   )
 
 
@@ -204,8 +202,6 @@ def test_discrete_actions():
 def test_it_looks_one_step_ahead_and_makes_its_own_targets():
   with pytest.raises(ValueError, match='horizon 1'):
     _agent(horizon=3)
-  agent = _agent()
-  with pytest.raises(ValueError, match='@PerMinibatch'):
-    agent.critic_update(
-      _windows(agent), tf.constant([1, 2]), td_targets=tf.zeros([_BATCH])
-    )
+  for kind in (whole_table.WholeTable, exact_reuse.ExactReuse):
+    with pytest.raises(ValueError, match='@PerMinibatch'):
+      kind(_agent(), None, _BATCH)

@@ -21,15 +21,15 @@ from tf_agents.trajectories import trajectory
 from tf_agents.utils import common
 
 from qwr_tf import networks
-from qwr_tf.agents import minibatches
 from qwr_tf.agents import qwr_agent
 from qwr_tf.agents import slots
 from qwr_tf.agents import target_updates
-from qwr_tf.agents.streams import Stream
+from qwr_tf.minibatches import minibatches
 from qwr_tf.networks import discrete_actions
 from qwr_tf.networks import torsos
 from qwr_tf.ops import backups
 from qwr_tf.ops import regression
+from qwr_tf.ops.streams import Stream
 from qwr_tf.replay import ReplayTable
 
 _OBSERVATION = tensor_spec.TensorSpec([3], tf.float32, 'observation')

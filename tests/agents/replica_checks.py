@@ -26,11 +26,11 @@ from tf_agents.trajectories import trajectory
 from qwr_tf import networks
 from qwr_tf.agents import awac_agent
 from qwr_tf.agents import awr_agent
-from qwr_tf.agents import exact_reuse
-from qwr_tf.agents import minibatches
 from qwr_tf.agents import qwr_agent
 from qwr_tf.agents import slots
-from qwr_tf.agents import whole_table
+from qwr_tf.minibatches import exact_reuse
+from qwr_tf.minibatches import minibatches
+from qwr_tf.minibatches import whole_table
 from qwr_tf.networks import torsos
 from qwr_tf.ops import backups
 from qwr_tf.ops import regression
@@ -301,23 +301,23 @@ def ops(mirrored) -> dict[str, list]:
     seed=seed,
   )
 
+  def numbered(x):
+    return tfp.distributions.Deterministic(x + 10.0 * tf.range(4.0))
+
   @tf.function
   def in_each():
     number = tf.distribute.get_replica_context().replica_id_in_sync_group
     value = tf.constant([1.0, 3.0])[number]
     whole = replicas.batch(None)
     return {
-      'total': replicas.total(value),
+      'sum': whole.sum(value),
       'mean': whole.mean(value),
       'masked_mean': replicas.batch(mask[number]).mean(entries[number]),
-      'part': replicas.part(value),
-      'maximum': whole.reduce(tf.reduce_max, value),
+      'maximum': tf.reduce_max(whole.gather(value)),
       'exp_of_log_sum_exp': tf.exp(
-        whole.reduce(tf.reduce_logsumexp, tf.math.log(value))
+        tf.reduce_logsumexp(whole.gather(tf.math.log(value)))
       ),
-      'share': replicas.share(mask[number]),
-      'tiled': replicas.tiled(rows[number]),
-      'own': replicas.own(tf.constant([[1.0, 2.0, 3.0, 4.0]])),
+      'sample': replicas.sample(numbered, rows[number], 1, seed),
       'own_seed': replicas.own_seed(seed),
       'softmax_weights': regression.softmax_weights(
         tf.math.log(value)[tf.newaxis, tf.newaxis], tf.zeros([1, 1]), whole

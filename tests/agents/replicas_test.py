@@ -130,15 +130,13 @@ def test_a_batch_that_replicas_cannot_share_is_refused():
 @pytest.mark.parametrize(
   ('name', 'expected'),
   [
-    ('total', [4, 4]),
+    ('sum', [4, 4]),
     ('mean', [2, 2]),
     ('masked_mean', [2.5, 2.5]),  # (1 + 2 + 3 + 4) / 4, not (2 + 4) / 2.
-    ('part', [0.5, 1.5]),
     ('maximum', [3, 3]),
     ('exp_of_log_sum_exp', [4, 4]),  # Of log 1 and log 3.
-    ('share', [0.75, 0.25]),  # Three entries that count, and one.
-    ('tiled', [[1, 2, 1, 2], [3, 4, 3, 4]]),
-    ('own', [[[1, 2]], [[3, 4]]]),
+    # Rows 1, 2 and 3, 4, where the device adds 0, 10, 20, 30 to its four.
+    ('sample', [[[1, 12]], [[23, 34]]]),
     ('softmax_weights', [[[0.5]], [[1.5]]]),  # 1 and 3 over their mean, 2.
   ],
 )
@@ -162,15 +160,7 @@ def test_one_device_is_left_alone():
   assert shared.split(x) is x
   assert shared.run(lambda y: y, y=x) is x
   assert replicas.together(lambda: x) is x
-  for fn in (
-    replicas.total,
-    replicas.part,
-    replicas.tiled,
-    replicas.own,
-    replicas.own_seed,
-  ):
-    assert fn(x) is x
-  assert replicas.share(x) is None
+  assert replicas.own_seed(x) is x
   assert replicas.batch(None) == regression.WHOLE
 
 
@@ -238,7 +228,7 @@ def test_the_switch_compiles():
     switch,
     counts=(tf.Variable(0), tf.Variable(0)),
   )
-  assert step(tf.ones([1]))['is_eager'] == 1.0
+  assert step(regression.Batch(tf.ones([1])))['is_eager'] == 1.0
   switch.jit_compile = True
-  assert step(tf.ones([1]))['is_eager'] == 0.0
+  assert step(regression.Batch(tf.ones([1])))['is_eager'] == 0.0
   assert variable == 0.25  # Two steps that halve it.

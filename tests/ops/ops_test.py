@@ -807,7 +807,7 @@ def test_binary_weights_keep_what_is_better():
 def test_masked_mean_by_hand(mask, weights_, expected):
   mask = None if mask is None else _tensor(mask)
   weights_ = None if weights_ is None else _tensor(weights_)
-  actual = regression.masked_mean(_tensor([1.0, 3.0, 8.0]), mask, weights_)
+  actual = regression.Batch(mask).mean(_tensor([1.0, 3.0, 8.0]), weights_)
   _close(actual, expected)
   assert actual.shape == ()
 
@@ -821,9 +821,8 @@ def test_gradient_of_masked_mean(mask, expected):
   values = _tensor([1.0, 3.0, 8.0])
   with tf.GradientTape() as tape:
     tape.watch(values)
-    mean = regression.masked_mean(
-      values, _tensor(mask), _tensor([2.0, 0.5, 1.0])
-    )
+    batch = regression.Batch(_tensor(mask))
+    mean = batch.mean(values, _tensor([2.0, 0.5, 1.0]))
   _close(tape.gradient(mean, values), expected)
 
 
@@ -866,7 +865,7 @@ def test_the_tilted_policy_is_the_fixed_point_of_the_regression():
       log_probs = tf.nn.log_softmax(logits, axis=0)
       elements = regression.weighted_log_likelihood_losses(log_probs, f, log_mu)
       # Each state by the size of its weights, which the clip keeps small.
-      loss = regression.masked_mean(elements / tf.reduce_max(f, axis=0))
+      loss = tf.reduce_mean(elements / tf.reduce_max(f, axis=0))
     return tape.gradient(loss, logits)
 
   _close(gradient(log_mu + q_values / beta), np.zeros((3, 5)), atol=1e-6)

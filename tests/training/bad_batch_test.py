@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from qwr_tf.agents.streams import Stream
 from qwr_tf.config import gin_files
+from qwr_tf.ops.streams import Stream
 from qwr_tf.replicas import replicas
 from qwr_tf.training import bad_batch
 from qwr_tf.training import experiment

@@ -5,12 +5,12 @@ import tensorflow as tf
 from tf_agents.typing import types
 
 from qwr_tf import replay
-from qwr_tf.agents import minibatches
-from qwr_tf.agents.slots import ActionSet
-from qwr_tf.agents.streams import Stream
 from qwr_tf.config.ranges import PositiveInt
+from qwr_tf.minibatches import minibatches
 from qwr_tf.ops import regression
 from qwr_tf.ops import returns as returns_lib
+from qwr_tf.ops.regression import ActionSet
+from qwr_tf.ops.streams import Stream
 from qwr_tf.replicas import replicas
 
 
@@ -25,6 +25,7 @@ class WholeTable(minibatches.PerMinibatch):
   """
 
   _table: replay.ReplayTable
+  _is_cache = True
 
   def __init__(
     self,
@@ -36,9 +37,6 @@ class WholeTable(minibatches.PerMinibatch):
     """Prepares draws from a table.
 
     Args:
-      agent: to be trained.
-      table: its rows have an order.
-      batch_size: steps in a minibatch.
       chunk_rows: rows that go through a network at once; fewer need less
         memory. A backup whose scale is a minibatch's takes it over a chunk.
     """
@@ -106,8 +104,9 @@ class WholeTable(minibatches.PerMinibatch):
       batch = replicas.batch(returns_lib.bootstrap_mask(pairs)[:, 0])
       next_steps = tf.nest.map_structure(lambda x: x[:, 1], pairs)
       states = agent.states(next_steps, _folded_in(seed, numbers))
-      values = representation.means(agent.state_values(states, batch))
+      values, _ = agent.state_values(states, batch)
       steps = returns_lib.first_steps(pairs)
+      values = representation.means(values)
       return steps.reward, steps.discount, values, steps.is_last()
 
     rows = self._by_chunks(

@@ -7,7 +7,7 @@ import gin
 import tensorflow as tf
 
 from qwr_tf import replay
-from qwr_tf.agents.streams import Stream
+from qwr_tf.ops.streams import Stream
 
 # Step i of a phase -> keyword arguments of `QwrAgent.train_critic` or
 # `train_actor`.
@@ -22,6 +22,9 @@ class PerMinibatch:
   steps the agent has made, nothing else.
   """
 
+  # Whether targets or Q-values are computed before their minibatch.
+  _is_cache = False
+
   def __init__(
     self,
     agent,
@@ -29,12 +32,9 @@ class PerMinibatch:
     batch_size: int,
     augment_fn: Callable | None = None,
   ):
-    """Prepares draws from a table.
+    """Prepares draws of minibatches of batch_size windows from a table.
 
     Args:
-      agent: to be trained.
-      table: windows are drawn from it.
-      batch_size: windows in a minibatch.
       augment_fn: (observations [B, T + 1, ...], seed) -> observations, applied
         to each minibatch before targets and weights are computed; for instance
         `random_shifts`. Of several entries only to images. None keeps
@@ -44,6 +44,11 @@ class PerMinibatch:
       ValueError: if replicas cannot share a minibatch equally.
     """
     agent.replicas.check_batch_size(batch_size)
+    if self._is_cache and agent.critic_network.has_batch_norm:
+      raise ValueError(
+        'A critic with BatchNorm makes its own targets; use '
+        'iterate.minibatches_fn = @PerMinibatch.'
+      )
     self._agent = agent
     self._table: Any = table
     self._batch_size = batch_size
@@ -52,26 +57,26 @@ class PerMinibatch:
   def critic_phase(self, num_steps: tf.Tensor) -> Minibatches:
     """Minibatches of lines 7-14."""
     windows = self._windows(Stream.CRITIC_DRAWS, num_steps)
-    return lambda i: {'experience': windows(i), 'seed': self._critic_seed()}
+    return lambda i: {
+      'experience': windows(i),
+      'seed': self._step_seed(Stream.CRITIC),
+    }
 
   def actor_phase(self, num_steps: tf.Tensor) -> Minibatches:
     """Minibatches of lines 16-21."""
     windows = self._windows(Stream.ACTOR_DRAWS, num_steps)
-    return lambda i: {'experience': windows(i), 'seed': self._actor_seed()}
+    return lambda i: {
+      'experience': windows(i),
+      'seed': self._step_seed(Stream.ACTOR),
+    }
 
   def redraw(
     self, stream: Stream, steps_before: int, num_steps: int, i: int
   ) -> tuple[tf.Tensor, Any]:
-    """The windows of step i of a phase again; valid until the table changes.
+    """(Starts [B], windows [B, T + 1]) of step i of a phase again.
 
-    Args:
-      stream: of the phase's draws.
-      steps_before: critic and actor steps made before the phase.
-      num_steps: of the phase.
-      i: number of the step in the phase.
-
-    Returns:
-      (window starts [B], windows [B, T + 1]).
+    Valid until the table changes. `steps_before` are the critic and actor steps
+    made before the phase.
     """
     seed = self._agent.seed_for(stream, steps_before)
     shape = [num_steps, self._batch_size]
@@ -112,13 +117,12 @@ class PerMinibatch:
     agent = self._agent
     return agent.seed_for(stream, agent.critic_steps + agent.actor_steps)
 
-  def _critic_seed(self) -> tf.Tensor:
+  def _step_seed(self, stream: Stream) -> tf.Tensor:
+    """The seed of the next critic or actor step."""
     agent = self._agent
-    return agent.seed_for(Stream.CRITIC, agent.critic_steps.read_value())
-
-  def _actor_seed(self) -> tf.Tensor:
-    agent = self._agent
-    return agent.seed_for(Stream.ACTOR, agent.actor_steps.read_value())
+    is_critic = stream == Stream.CRITIC
+    count = agent.critic_steps if is_critic else agent.actor_steps
+    return agent.seed_for(stream, count.read_value())
 
 
 def _is_image(entry: tf.Tensor) -> bool:

@@ -14,7 +14,7 @@ from qwr_tf.agents import awr_agent
 from qwr_tf.agents import qwr_agent
 from qwr_tf.agents import slots
 from qwr_tf.agents import target_updates
-from qwr_tf.agents import whole_table
+from qwr_tf.minibatches import whole_table
 from qwr_tf.networks import torsos
 from qwr_tf.ops import regression
 from qwr_tf.ops import returns

@@ -10,11 +10,11 @@ from tf_agents.trajectories import time_step as ts
 from tf_agents.trajectories import trajectory
 
 from qwr_tf import networks
-from qwr_tf.agents import exact_reuse
-from qwr_tf.agents import minibatches
 from qwr_tf.agents import qwr_agent
 from qwr_tf.agents import slots
 from qwr_tf.agents import target_updates
+from qwr_tf.minibatches import exact_reuse
+from qwr_tf.minibatches import minibatches
 from qwr_tf.networks import torsos
 from qwr_tf.ops import backups
 from qwr_tf.replay import ReplayTable

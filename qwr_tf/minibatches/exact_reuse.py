@@ -11,14 +11,14 @@ torso is nearly the whole cost of a phase.
 import gin
 import tensorflow as tf
 from tf_agents.specs import tensor_spec
-from tf_agents.typing import types
 
 from qwr_tf import replay
-from qwr_tf.agents import minibatches
-from qwr_tf.agents.streams import Stream
 from qwr_tf.config.ranges import PositiveInt
+from qwr_tf.minibatches import minibatches
 from qwr_tf.networks import discrete_actions
 from qwr_tf.networks.discrete_actions import all_actions
+from qwr_tf.ops import returns
+from qwr_tf.ops.streams import Stream
 
 # Rows that go through the torso at once.
 _CHUNK_ROWS = 256
@@ -34,6 +34,7 @@ class ExactReuse(minibatches.PerMinibatch):
   """
 
   _table: replay.ReplayTable
+  _is_cache = True
 
   def __init__(
     self,
@@ -45,9 +46,6 @@ class ExactReuse(minibatches.PerMinibatch):
     """Allocates a Q-vector for each row of the table.
 
     Args:
-      agent: to be trained.
-      table: windows are drawn from it.
-      batch_size: windows in a minibatch.
       reuse_train_steps: critic steps whose rows are computed together; best
         the period of the target's copies. If a target changes earlier, the
         next ones are taken to stay as long as it did.
@@ -65,9 +63,18 @@ class ExactReuse(minibatches.PerMinibatch):
         f'{discrete_actions.MAX_COMBINATIONS} combinations.'
       )
     self._reuse_train_steps = reuse_train_steps
-    outputs = agent.critic_network.outputs(*_example_inputs(agent))
+    experience = tensor_spec.zero_spec_nest(
+      agent.collect_data_spec, outer_dims=[1, agent.horizon + 1]
+    )
+    outputs = agent.critic_network.outputs(
+      returns.first_steps(experience).observation, all_actions(spec, 1)
+    )
     # Most critics have one number per action; others have axes of their own.
     shape = [outputs.shape[0], *outputs.shape[2:]]
+    # A slot that does not fit fails here.
+    seed = agent.seed_for(Stream.CHECK, 0)
+    agent.td_targets(experience, seed, tf.zeros([1, agent.horizon, *shape]))
+    agent.regression(experience, seed, tf.zeros([1, *shape]))
     with tf.device('/cpu:0'):
       self._q_vectors = _variable([table.num_slots, *shape], tf.float32)
     # `target_updates` when the cache was filled, the steps [begin, end) of the
@@ -76,18 +83,6 @@ class ExactReuse(minibatches.PerMinibatch):
     self._begin, self._end, self._ahead = (
       _variable([], tf.int32) for _ in range(3)
     )
-    self._try_slots()
-
-  def _try_slots(self) -> None:
-    """Makes targets and weights once: a slot that does not fit fails here."""
-    agent = self._agent
-    seed = agent.seed_for(Stream.CHECK, 0)
-    experience = tensor_spec.zero_spec_nest(
-      agent.collect_data_spec, outer_dims=[1, agent.horizon + 1]
-    )
-    axes = self._q_vectors.shape[1:]
-    agent.td_targets(experience, seed, tf.zeros([1, agent.horizon, *axes]))
-    agent.regression(experience, seed, tf.zeros([1, *axes]))
 
   def critic_phase(self, num_steps: tf.Tensor) -> minibatches.Minibatches:
     """As in `PerMinibatch`; observations of the windows' first rows only."""
@@ -110,9 +105,7 @@ class ExactReuse(minibatches.PerMinibatch):
         self._end.assign(end)
       slots = self._table.window_slots(starts[i], window_rows)
       q_vectors = self._q_vectors.sparse_read(slots[:, 1:])
-      return self._minibatch(
-        starts[i], window_rows, q_vectors, self._critic_seed()
-      )
+      return self._minibatch(starts[i], window_rows, q_vectors, Stream.CRITIC)
 
     return minibatch
 
@@ -124,11 +117,11 @@ class ExactReuse(minibatches.PerMinibatch):
 
     def minibatch(i):
       q_vectors = self._q_vectors.sparse_read(slots[i, :, 0])
-      return self._minibatch(starts[i], 1, q_vectors, self._actor_seed())
+      return self._minibatch(starts[i], 1, q_vectors, Stream.ACTOR)
 
     return minibatch
 
-  def _minibatch(self, starts, window_rows: int, q_vectors, seed) -> dict:
+  def _minibatch(self, starts, window_rows: int, q_vectors, stream) -> dict:
     """Windows, the observation of their first step, and Q-vectors."""
     windows = self._table.gather(starts, window_rows, observations=False)
     first = self._table.window_slots(starts, 1)
@@ -136,7 +129,7 @@ class ExactReuse(minibatches.PerMinibatch):
     split = self._agent.replicas.split
     return {
       'experience': split(experience),
-      'seed': seed,
+      'seed': self._step_seed(stream),
       'q_vectors': split(q_vectors),
     }
 
@@ -163,13 +156,6 @@ class ExactReuse(minibatches.PerMinibatch):
       self._q_vectors.scatter_nd_update(
         rows[:, tf.newaxis], tf.transpose(outputs, rows_first)
       )
-
-
-def _example_inputs(agent) -> tuple[types.NestedTensor, tf.Tensor]:
-  """One observation [1] and all actions [n, 1]."""
-  spec = agent.collect_data_spec.observation
-  actions = all_actions(agent.action_spec, 1)
-  return tensor_spec.zero_spec_nest(spec, outer_dims=[1]), actions
 
 
 def _variable(shape, dtype: tf.DType) -> tf.Variable:

@@ -1,0 +1,1 @@
+"""How minibatches of lines 11 and 17 are drawn and prepared."""

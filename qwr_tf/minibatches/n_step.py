@@ -1,0 +1,65 @@
+"""Minibatches of n-step transitions, for targets with lambda = 1.
+
+With td_lambda = 1 the target of a window's first step is the discounted sum of
+its rewards and the value of one state, the one after the last of them. The
+states in between need not be read or evaluated; with images those are most of
+the cost of a critic step.
+"""
+
+from collections.abc import Callable
+
+import gin
+import tensorflow as tf
+
+from qwr_tf import replay
+from qwr_tf.minibatches import minibatches
+from qwr_tf.ops import returns
+from qwr_tf.ops.streams import Stream
+
+
+@gin.configurable
+class NStepMinibatches(minibatches.PerMinibatch):
+  """`PerMinibatch` for td_lambda = 1, at a lower cost.
+
+  Draws are those of `PerMinibatch`, and so are targets but for rounding, unless
+  actions are sampled or the scale of F is the minibatch's. Windows have two
+  steps in the critic phase and one in the actor phase: slots there may use
+  first steps only.
+  """
+
+  _table: replay.ReplayTable
+
+  def __init__(
+    self,
+    agent,
+    table: replay.ReplayTable,
+    batch_size: int,
+    augment_fn: Callable | None = None,
+  ):
+    """As `PerMinibatch`; ValueError unless td_lambda is 1."""
+    if agent.td_lambda != 1.0:
+      raise ValueError(
+        'NStepMinibatches needs QwrAgent.td_lambda = 1.0, not '
+        f'{agent.td_lambda}; set it, or use @PerMinibatch.'
+      )
+    super().__init__(agent, table, batch_size, augment_fn=augment_fn)
+
+  def _windows(self, stream: Stream, num_steps: tf.Tensor) -> Callable:
+    """Step i -> windows [B, 2], or [B, 1] for the actor, split."""
+    agent, table = self._agent, self._table
+    starts = self._starts(stream, num_steps)
+    seed = self._phase_seed(stream)
+
+    def pairs(i):
+      steps = table.gather(starts[i], agent.horizon + 1, observations=False)
+      pairs, places = returns.n_step_transitions(steps, agent.gamma)
+      slots = table.window_slots(starts[i], agent.horizon + 1)
+      slots = tf.gather(slots, places, axis=1, batch_dims=1)
+      return pairs._replace(observation=table.observations(slots))
+
+    def windows(i):
+      is_critic = stream == Stream.CRITIC_DRAWS
+      steps = pairs(i) if is_critic else table.gather(starts[i], 1)
+      return agent.replicas.split(self._augmented(steps, seed, i))
+
+    return windows
