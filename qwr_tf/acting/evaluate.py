@@ -40,7 +40,6 @@ class Evaluator:
     `longest_episode` is stopped there, with a warning.
 
     Args:
-      episodes: number of episodes.
       sampled: whether actions are samples; else they are the distribution's
         mode.
       number: of the evaluation. Random numbers depend on it and the seed, not

@@ -21,10 +21,6 @@ def random_policy(action_space, seed: int) -> Policy:
   """A policy of uniformly random actions.
 
   Only for discrete actions does it have parameters of mu.
-
-  Args:
-    action_space: of a gymnasium environment.
-    seed: of the actions.
   """
   action_space.seed(seed)
   params = {}
@@ -41,12 +37,6 @@ def play(
   env, policy: Policy, seed: int, max_steps: int = 100_000
 ) -> Iterator[datasets.Episode]:
   """Yields episodes forever; episode i is reset with seed + i.
-
-  Args:
-    env: a gymnasium environment.
-    policy: acts.
-    seed: of the first reset.
-    max_steps: of an episode.
 
   Raises:
     FloatingPointError: for NaN or Inf in a step.

@@ -34,8 +34,6 @@ class EnvironmentSource:
 
     Args:
       env: a PyEnvironment.
-      network: the acting network.
-      seed: of the sampled actions.
       has_frames: as in `ReplayTable`; (): whole stacks are in the rows.
       whole_episodes: whether a call goes on to the end of the episode.
       is_alone: whether segments go on where the one before stopped; they are
@@ -151,8 +149,6 @@ class VectorSource:
 
     Args:
       env: a `VectorEnvironment`.
-      network: the acting network.
-      seed: of the sampled actions.
       has_frames: as in `ReplayTable`; (): whole stacks are in the rows.
       whole_episodes: whether a call goes on to the end of all N episodes.
         Environments that wait for others are stepped on; these steps are

@@ -47,7 +47,6 @@ def find(name: str, folders: Sequence[pathlib.Path] = ()) -> pathlib.Path:
   """Path of a gin file given by path or by bare name.
 
   Args:
-    name: path or bare name.
     folders: searched before the current folder and the package's.
 
   Raises:
@@ -111,7 +110,6 @@ def parse(files: Sequence[str], bindings: Sequence[str]) -> str:
   Args:
     files: paths or bare names; later ones override. They may include files
       that stand beside them.
-    bindings: override the files.
 
   Returns:
     The configuration as sorted text, so that the order of files and bindings
@@ -184,7 +182,6 @@ def _parse_text(
   not know which file includes.
 
   Args:
-    text: of a gin file.
     path: of the file; None for a binding.
     including: the files that include it, itself among them.
     label: source of the values where there is no file.

@@ -47,7 +47,6 @@ def unclipped_samples(
     actions: [N, A] in [-1, 1].
     loc: mean [N, A] of mu.
     scale: deviation [A] or [N, A] of mu.
-    rng: of the draws.
 
   Returns:
     [N, A] in the actions' dtype; inside the bounds the actions themselves.

@@ -79,8 +79,6 @@ def member(
   """An object of the same file by its path from a group; None if missing.
 
   Args:
-    group: of the file.
-    name: path.
     place: of the object, for errors.
     links: soft links that may be followed.
 

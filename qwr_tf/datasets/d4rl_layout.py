@@ -137,7 +137,6 @@ def _locator(path: pathlib.Path, ends: np.ndarray, episode: int, age: int):
   """A function from a step of a chunk to its place in words.
 
   Args:
-    path: of the file.
     ends: whether a step of the chunk ends an episode, bool [n].
     episode: number of the chunk's first episode.
     age: steps of that episode before the chunk.

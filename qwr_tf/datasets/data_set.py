@@ -307,7 +307,6 @@ class DataSet:
     has none: of tables, and of D4RL's layout unless the state was terminal.
 
     Args:
-      observation_spec: a tensor spec.
       action_spec: of the agent, a tensor spec.
       action_bounds: as in `fill`.
 

@@ -53,7 +53,6 @@ def select(
 
   Args:
     chunks: consecutive steps from the first episode on.
-    keep: selects episodes.
     num_steps: of a chunk but the last one. TensorFlow traces a function for
       each length.
   """

@@ -66,7 +66,6 @@ def fields(
   """Columns that fit the rows of a replay table.
 
   Args:
-    spec: of the rows.
     bounds: of actions, in the environment's units.
     recorded: names of the parameters to read.
     clip_actions: whether float actions may be out of bounds.

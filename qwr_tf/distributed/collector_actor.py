@@ -36,7 +36,6 @@ class CollectorActor:
     """Builds environments and the acting network.
 
     Args:
-      task: of the run.
       number: of the collector. Its environments' numbers and seeds follow from
         it; a collector that was started anew draws other seeds.
     """

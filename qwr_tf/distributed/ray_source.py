@@ -336,7 +336,6 @@ def from_flags(network, folder: str, config: str) -> RaySource:
   """The source that the flags describe.
 
   Args:
-    network: acts.
     folder: of the run; with config and seed it names the collectors, which a
       learner that was started again finds.
     config: text of gin's configuration.

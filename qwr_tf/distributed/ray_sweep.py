@@ -24,7 +24,6 @@ def run(
 
   Args:
     jobs: their folders are on a disk that all nodes share.
-    processes: not used.
     ended: as in `grid.run`.
     progress: as in `grid.run`.
     trainer: as in `grid.run`, on every node.

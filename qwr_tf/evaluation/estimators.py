@@ -79,7 +79,6 @@ def importance_sampling(
 
   Args:
     episodes: with `log_ratios`.
-    gamma: discount per step.
     weighted: whether weights are normalised at each t.
     counts: how often each episode is in a resample, [E]; None: once.
   """
@@ -171,9 +170,6 @@ def bootstrap(
   Args:
     estimate: counts of the episodes in a resample [E] to an estimate.
     episodes: E.
-    repeats: number of resamples.
-    level: of confidence.
-    seed: of the resamples.
   """
   rng = np.random.default_rng(seed)
   resampled = [

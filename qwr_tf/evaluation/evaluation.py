@@ -63,10 +63,7 @@ def evaluate(
   Args:
     policy: in the agent's units.
     open_data: opens the data set, which is read three times.
-    spaces: of the policy.
     split: which episodes are held out; default all.
-    gamma: discount per step.
-    fit: of the critics.
     max_steps: of larger data sets some episodes are left out.
     caveats: sentences for the report, for instance on the split.
     progress: called after each member of the ensemble.

@@ -119,7 +119,6 @@ class FittedQ:
       policy: to evaluate.
       time_step_spec: of the environment, tensors.
       action_spec: of the agent, tensors.
-      gamma: discount per step.
       fit: how critics are fitted.
       critic_fn: (observation spec, action spec, fit, normalizer=,
         value_scale=) to a critic.

@@ -63,11 +63,7 @@ def read(
 
   Args:
     data: is closed in the end.
-    actor: the evaluated policy.
-    data_spec: of rows of a table.
     bounds: of actions in the environment's units.
-    keep: selects episodes by number.
-    seed: of the policy's samples.
 
   Raises:
     ConfigError: if nothing is left to evaluate on, or nothing to learn.

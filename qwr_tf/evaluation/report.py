@@ -149,9 +149,6 @@ def make(
   """Draws the conclusions.
 
   Args:
-    policy: its name.
-    data: name of the data set.
-    logged: steps [N].
     model: after `fit_ensemble`.
     state_values: V of each member, twice from other samples, [K, 2, N].
     q_values: Q of the logged actions, [K, N].
@@ -286,8 +283,6 @@ def _calibration(
   """TD errors of members that have not seen an episode.
 
   Args:
-    logged: steps [N].
-    gamma: discount.
     is_out: whether a member has not seen an episode, [K, E].
     state_values: [K, 2, N].
     q_values: [K, N].

@@ -39,7 +39,6 @@ def hardly_taken(
   """Share of states whose action a recorded mu would hardly take.
 
   Args:
-    sample: of steps.
     mu: parameters there; None, or of logged actions alone: returns None.
   """
   if mu and 'logits' in mu:

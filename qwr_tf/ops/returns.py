@@ -94,7 +94,6 @@ def n_step_transitions(
 
   Args:
     steps: windows [B, T + 1]; observations are not used.
-    gamma: discount per step.
 
   Returns:
     (windows [B, 2] without observations, places [B, 2]). A window holds the

@@ -58,7 +58,6 @@ class TableFiles:
     """Writes the table.
 
     Args:
-      folder: gets the files.
       before: folder of the checkpoint before.
 
     Returns:

@@ -84,7 +84,6 @@ class Replicas:
     Args:
       batch: tensors whose size is known along the axis; those of size 1 are
         not split and go to all replicas.
-      axis: the batch axis.
     """
     if self.count == 1 or _is_in_replica():
       return batch
@@ -276,7 +275,6 @@ class GradientStep:
 
     Args:
       batch: its mask is 1 for the entries that count, float [B].
-      *arguments: of the loss function.
 
     Returns:
       The loss function's scalars, of the whole minibatch.

@@ -30,7 +30,6 @@ def normalised(
 
   Args:
     environment: its name; the version does not count.
-    score: the return.
     reference: returns that are 0 and 100 (Minari's ref_min_score and
       ref_max_score) in place of D4RL's.
 
@@ -50,7 +49,6 @@ def data_set_lines(
 
   Args:
     results: of run.json.
-    environment: its name.
     score: the run's own, if it has one.
 
   Returns:

@@ -139,7 +139,6 @@ def beside(
   Args:
     environment: as gymnasium names it.
     interactions: that were made.
-    score: the run's.
     dataset: what it learned from first, or alone; '' for none.
   """
   if not DEFAULT_PATH.exists():

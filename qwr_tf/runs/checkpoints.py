@@ -26,7 +26,6 @@ def save(agent, path: pathlib.Path) -> None:
   """Writes an agent's networks, optimisers and counters into a folder.
 
   Args:
-    agent: a `QwrAgent`.
     path: a folder; it appears, or is replaced, complete or not at all.
   """
   with atomic_files.new_folder(path) as folder:

@@ -122,7 +122,6 @@ def signature_outputs(
 
   Args:
     agent: with the checkpoint's weights.
-    action_space: of the gymnasium environment.
     exported: `signatures` of the loaded SavedModel.
     observations: [B, ...], an array or a nest.
 

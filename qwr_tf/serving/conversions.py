@@ -33,9 +33,6 @@ def write_tflite(
   """Writes a float32 model and one with int8 weights.
 
   Args:
-    agent: a `QwrAgent`.
-    action_space: of the gymnasium environment.
-    folder: to write to.
     observations: [N, ...] or a nest, visited; the int8 model is fit to them.
 
   Raises:

@@ -34,8 +34,6 @@ def evaluate(
     held_out_share: of the episodes to evaluate on, 0.5 or less; 1: all of them.
       None: those that the training run held out, or all of other data.
     split_seed: of `held_out_share`.
-    gamma: discount per step.
-    fit: of the critics.
     max_steps: of larger data sets some episodes are left out.
     progress: called after each critic.
 

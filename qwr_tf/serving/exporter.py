@@ -51,8 +51,6 @@ def export(
   """Writes the next version of an agent's policy, complete or not at all.
 
   Args:
-    agent: a `QwrAgent`.
-    facts: run.json of its run.
     output: folder of the versions, whose names are increasing integers.
     kind: 'saved_model', 'tflite' or 'onnx'.
 
@@ -132,7 +130,6 @@ def load_agent(
 
   Args:
     root_dir: folder of a run, finished or not.
-    facts: its run.json.
     float32: whether a run with bfloat16 calculates in float32, as LiteRT and
       ONNX do. Weights are float32 in any case.
     trusted: modules that run.json may name beside `trust.MODULES`.

@@ -27,7 +27,6 @@ def refit(
 
   Args:
     rounded: from `int8_weights.with_int8_weights`.
-    exact: the float32 model.
     observations: [N, ...] by input, visited.
   """
   model = flatbuffer_utils.convert_bytearray_to_object(bytearray(rounded))

@@ -59,8 +59,6 @@ def metadata(facts: Mapping[str, Any], agent, env) -> dict[str, Any]:
   """The content of metadata.json.
 
   Args:
-    facts: run.json.
-    agent: the exported one.
     env: a `GymnasiumWrapper`.
   """
   return {

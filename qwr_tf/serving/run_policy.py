@@ -200,10 +200,8 @@ def make_environment(
   """Makes the export's environment, or another one with the same wrappers.
 
   Args:
-    metadata: of the export.
     name: a gymnasium id, `module:id` if a module has to register it; None is
       the environment the policy was trained in.
-    render_mode: for gymnasium.
     trusted: modules whose code the metadata may name.
 
   Raises:
@@ -392,10 +390,8 @@ def returns(
   Args:
     env: to play in.
     act: one observation to one action.
-    episodes: how many.
     seed: of the first reset; later ones continue its random numbers.
     show: is given what each state looks like.
-    max_steps: of an episode.
 
   Raises:
     InputError: if the environment fails, or an episode does not end.

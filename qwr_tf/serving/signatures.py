@@ -222,7 +222,6 @@ def with_entries(
   """(a signature's function with an input for each entry, specs of inputs).
 
   Args:
-    agent: the exported one.
     method: of `PolicyFunctions`.
     *others: inputs after the observation.
   """

@@ -27,9 +27,6 @@ def collect(
   """Adds the rows of the finished runs in a folder to a CSV.
 
   Args:
-    path: the CSV.
-    runs_dir: parent of the runs' folders.
-    wanted: selects runs, by their run.json.
     algorithm: name in the rows; None derives it.
     replace: whether rows of the same runs in the CSV are replaced.
 
@@ -93,7 +90,6 @@ def refuse_changed(
   Rows without a folder are trusted.
 
   Args:
-    path: the CSV.
     folders: where its runs may be.
     configs: the present ones, of the groups that will get runs.
     algorithm: name in the rows; None derives it.

@@ -94,7 +94,6 @@ def run(
   """Runs all jobs; an exception, Ctrl-C for instance, ends the running ones.
 
   Args:
-    jobs: in the order they start.
     processes: runs at a time; pinned to a core each if that fills the cores.
     ended: called with a job and an error in one line, or None.
     progress: called with the interactions of running and waiting jobs, and the

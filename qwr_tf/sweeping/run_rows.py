@@ -68,8 +68,6 @@ def rows(
   """A finished run's rows, the final evaluation last.
 
   Args:
-    folder: of the run.
-    experiment: the name of the CSV.
     algorithm: None derives it from the configuration.
 
   Raises:

@@ -34,10 +34,6 @@ def rank(
 ) -> list[Candidate]:
   """Finished runs with an evaluation, the highest value first.
 
-  Args:
-    runs_dir: parent of the runs' folders.
-    wanted: selects runs, by their run.json.
-
   Raises:
     ConfigError: if there are none, or they were evaluated on other episodes.
   """

@@ -22,10 +22,6 @@ from qwr_tf.training import experiment
 def still_gives(gin_file: str, facts: Mapping[str, Any]) -> bool:
   """True if a gin file still gives the configuration of an earlier run.
 
-  Args:
-    gin_file: path or bare name.
-    facts: the run's run.json.
-
   Raises:
     ConfigError: if there is no such file.
   """

@@ -132,7 +132,6 @@ def run(
     recipes: each is run in every environment with every seed.
     envs: environments; none are the recipes' own.
     seeds: the first of all recipes, then the second.
-    processes: runs at a time.
     runner: `grid.run`, or a substitute.
 
   Raises:

@@ -24,9 +24,7 @@ def explain(error: Exception, parts, folder: pathlib.Path) -> str:
   """Writes the offending batch; returns what to tell of it.
 
   Args:
-    error: one of `ERRORS`.
     parts: the run's `agent` and `iterations`.
-    folder: of the run.
 
   Raises:
     Exception: the error itself, if it is about something else.
@@ -63,7 +61,6 @@ def of_step(agent, iterations, step: replicas.BadStep) -> dict[str, np.ndarray]:
 
   Args:
     agent: with the weights it had before the step.
-    iterations: which the step belongs to.
     step: from `replicas.bad_step`.
 
   Returns:

@@ -42,7 +42,6 @@ def check_reachable(address: str, seconds: float, name: str) -> None:
 
   Args:
     address: host:port.
-    seconds: to wait for an answer.
     name: of the server, for the message.
 
   Raises:

@@ -412,8 +412,6 @@ def build(
   """Builds everything for one run from the settings and gin.
 
   Args:
-    settings: of the run.
-    seed: of everything random.
     strategy: the agent is made in its scope, the table is not; default
       TensorFlow's own.
     jit: whether loss and gradients are compiled with XLA.
@@ -459,10 +457,7 @@ def own_experience(
   """A table that this process fills: with the data set, and by acting.
 
   Args:
-    settings: of the run.
     env: a PyEnvironment.
-    agent: acts.
-    seed: of the run.
     source_fn: makes the source of experience that comes from elsewhere, given
       the acting network.
   """
@@ -494,9 +489,7 @@ def _collecting_environment(
   """The environment to collect in: env, or a vector of its like.
 
   Args:
-    settings: of the run.
     env: a PyEnvironment.
-    seed: of the run.
     first_number: of the environments among all that collect for the run.
   """
   count = effective.value('Collector', 'num_environments')
@@ -519,8 +512,6 @@ def collecting_source(
   """(acting network, source) of one of several collecting processes.
 
   Args:
-    settings: of the run.
-    seed: of the run.
     number: of the process. Number 0 acts as the run's own process would.
     is_alone: whether there is no other process.
   """

@@ -22,7 +22,6 @@ def draw(rows: Rows, title: str, data_return: float | None = None) -> bytes:
 
   Args:
     rows: of metrics.csv. Without any return, losses and values are drawn.
-    title: of the picture.
     data_return: mean return of the data set, drawn as a line.
 
   Returns:

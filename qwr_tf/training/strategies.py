@@ -117,7 +117,6 @@ def tpu(name: str, seconds: float) -> tf.distribute.Strategy:
 
   Args:
     name: local, a name that Google Cloud resolves, or grpc://host:port.
-    seconds: to wait for an answer.
 
   Raises:
     ConfigError: if there is no TPU, or it does not answer.

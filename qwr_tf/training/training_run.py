@@ -34,7 +34,6 @@ def evaluation(evaluator, episodes: int, number: int) -> dict[str, float]:
   """Plays an evaluation.
 
   Args:
-    evaluator: an `evaluate.Evaluator`.
     episodes: for the mode action, and as many for sampled actions.
     number: seeds the evaluation.
 
@@ -77,8 +76,6 @@ class Run:
     """Begins, or goes back to the newest checkpoint, and opens the logs.
 
     Args:
-      settings: of the run.
-      parts: of the run.
       folder: the run's folder, already claimed (`RunFolder.claimed`).
       export_fn: writes the final policy, (agent, facts, folder) -> None.
       screen: of `video.screen`; None makes no video.

@@ -29,7 +29,6 @@ def screen(settings: experiment.Settings, seed: int):
   """An environment that can be drawn, which is tried before it is needed.
 
   Args:
-    settings: of the run.
     seed: of the episode.
 
   Returns:
@@ -68,7 +67,6 @@ def record(
   """Plays an episode with the mode action and writes what it looks like.
 
   Args:
-    env: of `screen`.
     agent: its actor plays.
     path: of the mp4 file, written atomically.
     max_steps: steps of the episode that are shown.
