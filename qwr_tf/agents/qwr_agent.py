@@ -323,7 +323,7 @@ class QwrAgent(tf_agent.TFAgent):
     """
     steps, next_rows = returns.first_steps(experience), None
     if td_targets is None:  # Lines 12-13
-      td_targets, next_rows = self._backup(experience, seed, q_vectors, steps)
+      td_targets, next_rows = self._targets(experience, seed, q_vectors, steps)
       td_targets = td_targets[:, 0]
     batch = replicas.batch(returns.transition_mask(steps))
     return self._step_critic(  # Line 14
@@ -337,9 +337,9 @@ class QwrAgent(tf_agent.TFAgent):
     q_vectors: tf.Tensor | None = None,
   ) -> tf.Tensor:
     """Lines 12-13: targets of windows, [B, T] and the critic's own axes."""
-    return self._backup(experience, seed, q_vectors)[0]
+    return self._targets(experience, seed, q_vectors)[0]
 
-  def _backup(
+  def _targets(
     self, experience, seed, q_vectors=None, steps=None
   ) -> tuple[tf.Tensor, critics.Rows]:
     """Lines 12-13: (targets, next states and the actions there).

@@ -88,12 +88,12 @@ class Critic(network.Network):
   def taken_outputs(
     self, steps: trajectory.Trajectory, next_rows: Rows | None = None
   ) -> tf.Tensor:
-    """Outputs for the actions taken at steps [B], [1, B] and own axes.
+    """Outputs for the actions taken at s, [1, B] and own axes.
 
     Args:
-      steps: s and a.
-      next_rows: s' and a' of the step. None: with BatchNorm, running averages
-        stand for the batch's.
+      steps: s and a [B].
+      next_rows: s' and a' of the training step. None: running averages stand
+        for the batch's statistics.
     """
     if next_rows is None or not self.has_batch_norm:
       return self.outputs(steps.observation, steps.action[tf.newaxis])
@@ -102,11 +102,11 @@ class Critic(network.Network):
   def next_outputs(
     self, next_rows: Rows, steps: trajectory.Trajectory | None = None
   ) -> tf.Tensor:
-    """Outputs at s', [n, B, T] and own axes; the other way round.
+    """Outputs for actions at s', [n, B, T] and own axes.
 
     Args:
       next_rows: observation [B, T] and actions [n, B, T].
-      steps: s and a of the step, T = 1; None as above.
+      steps: s and a [B] of the training step, T = 1. None as above.
     """
     if steps is None or not self.has_batch_norm:
       return self.outputs(*next_rows)
