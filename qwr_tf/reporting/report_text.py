@@ -15,19 +15,19 @@ BEGIN, END = '<!-- results:begin -->', '<!-- results:end -->'
 
 _HEAD = """# Results
 
-Written by `python -m qwr_tf.report results/*.csv` from the raw rows beside
-this file; changes by hand are lost.
+Written by `qwr_tf report` from raw rows, the CSV that each section names;
+changes by hand are lost.
 
 * A score is the mean return of a run's final evaluation: the policy after the
   last interaction, never the best one on the way. *mode* acts with the mode
   of the policy, *sampled* with samples.
-* **median ± ½ IQR** over seeds is the paper's statistic, half the distance
-  between the quartiles. **IQM** is the mean of the middle half of the runs
+* **median ± ½ IQR** over seeds, as in the QWR paper: half the distance between
+  the quartiles. **IQM** is the mean of the middle half of the runs
   (of fewer than four runs: the mean), over several environments of all their
   runs together. In brackets a 95 % interval of the bootstrap, stratified by
   environment; with few seeds it is too narrow.
-* Versions are part of an environment's name. The paper's MuJoCo scores are of
-  gym's v2; v4 is the closest that runs today.
+* Versions are part of an environment's name. MuJoCo scores of the QWR paper are
+  of gym's v2; v4 is the closest that runs today.
 * Rows named *data* are no runs: the mean return of a data set's own episodes.
 * "–" was not measured, or not published.
 * Quoted lines below a heading say what was run where names do not. They are
