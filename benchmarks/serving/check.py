@@ -70,7 +70,8 @@ def _environment(folder: pathlib.Path, *packages: str) -> pathlib.Path:
     system = '/usr/bin/python3.11'
     wanted = system if pathlib.Path(system).exists() else '3.11'
     _run(uv, 'venv', '-q', '--clear', '--python', wanted, folder)
-    _run(uv, 'pip', 'install', '-q', '--python', python, *packages)
+    # Elsewhere: uv would take the versions that pyproject.toml here overrides.
+    _run(uv, 'pip', 'install', '-q', '--python', python, *packages, cwd='/')
     (folder / '.done').touch()
   return python
 
