@@ -141,7 +141,7 @@ def iterate(
       num_steps = functools.partial(steps_fn, collected.interactions)
       steps = num_steps(critic_steps), num_steps(actor_steps)
       result.begin(steps, agent.critic_steps, agent.actor_steps)
-      yield collected, train_phases(*steps)  # Lines 6-22
+      yield collected, train_phases(*steps)  # Lines 6-21
 
   result = Iterations(source, iterations())
   return result
@@ -257,7 +257,7 @@ class QwrAgent(tf_agent.TFAgent):
     if horizon < 1:
       raise ValueError(f'horizon must be 1 or more, not {horizon}.')
     tf.Module.__init__(self, name=name)
-    default_actions = slots.default(action_spec)
+    default_actions = slots.default_actions(action_spec)
     self.gamma = gamma
     self.td_lambda = td_lambda
     self.horizon = horizon
@@ -289,7 +289,7 @@ class QwrAgent(tf_agent.TFAgent):
   # Lines 8-14: the critic.
 
   def update_target(self, step: tf.Tensor) -> None:
-    """Lines 8-9; step is the index of the coming critic step in its phase."""
+    """Lines 6, 8-9; step counts the critic steps within the phase."""
     online = _trainable(self._critic_network, self._actor_network)
     changed = self._target_update_fn(
       online, self.target_variables, step, self.critic_steps
@@ -297,7 +297,7 @@ class QwrAgent(tf_agent.TFAgent):
     self.target_updates.assign_add(tf.cast(changed, tf.int64))
 
   def train_critic(self, **minibatch: Any) -> dict[str, tf.Tensor]:
-    """`critic_update` on all replicas: the same arguments and results."""
+    """`critic_update` on all replicas; counts the step."""
     metrics = self.replicas.run(self.critic_update, **minibatch)
     self.critic_steps.assign_add(1)
     return metrics
@@ -318,7 +318,7 @@ class QwrAgent(tf_agent.TFAgent):
       q_vectors: outputs of the target network for all actions, [B, T, actions]
         and the critic's own axes (heads of an ensemble, atoms of a
         distribution), where a cache has them.
-      td_targets: of the first steps, [B] and the critic's own axes, likewise.
+      td_targets: of the first steps, [B] and the critic's own axes, if cached.
       weights: importance weight of each window, float [B].
     """
     steps, next_rows = returns.first_steps(experience), None
@@ -386,7 +386,7 @@ class QwrAgent(tf_agent.TFAgent):
     weights: tf.Tensor | None = None,
     next_rows: critics.Rows | None = None,
   ) -> dict[str, tf.Tensor]:
-    """Line 14 for steps [B], scalars by name; arguments as above.
+    """Line 14 for steps [B], scalars by name; arguments as in `critic_update`.
 
     With `next_rows` a critic with BatchNorm trains, see `Critic.taken_outputs`.
     """
@@ -403,7 +403,7 @@ class QwrAgent(tf_agent.TFAgent):
   # Lines 17-21: the actor.
 
   def train_actor(self, **minibatch: Any) -> dict[str, tf.Tensor]:
-    """`actor_update` on all replicas: the same arguments and results."""
+    """`actor_update` on all replicas; counts the step."""
     metrics = self.replicas.run(self.actor_update, **minibatch)
     self.actor_steps.assign_add(1)
     return metrics
@@ -423,7 +423,7 @@ class QwrAgent(tf_agent.TFAgent):
       seed: stateless seed, int [2].
       q_vectors: outputs of the critic for all actions at the first steps, [B,
         actions] and its own axes, where a cache has them.
-      regression: result of `self.regression`, likewise.
+      regression: result of `self.regression`, if cached.
       weights: importance weight of each window, float [B].
     """
     steps = returns.first_steps(experience)
@@ -491,7 +491,7 @@ class QwrAgent(tf_agent.TFAgent):
     regression_weights: tf.Tensor,
     weights: tf.Tensor | None = None,
   ) -> dict[str, tf.Tensor]:
-    """Line 21 for steps [B], actions and their weights [n, B]; as above."""
+    """Line 21 for steps [B] and weighted actions [n, B]; scalars by name."""
     policy = slots.distribution(self._actor_network, steps.observation)
     elements = regression.weighted_log_likelihood_losses(
       policy.log_prob(actions.actions), regression_weights, actions.log_weights

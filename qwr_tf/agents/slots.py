@@ -49,8 +49,8 @@ class Networks(NamedTuple):
 class States:
   """A batch of states [...]: the stored mu, the policy and the critics there.
 
-  With `q_vectors` (`ExactReuse`) there are no observations: the policies and
-  the other critic raise ValueError.
+  With `q_vectors` (`ExactReuse`) there are no observations: the policies, and
+  the critic that `q_vectors` are not of, raise ValueError.
 
   Attributes:
     taken: the actions that were taken, [...] and the action's own axes.
@@ -179,10 +179,10 @@ ActionSource = Callable[[States], ActionSet]
 def sampled_behavior_actions(
   states: States, num_actions: PositiveInt = 4
 ) -> ActionSet:
-  """N fresh samples from the stored mu(.|s); the taken action is not used.
+  """New samples from the stored mu(.|s); the taken action is not used.
 
   Args:
-    num_actions: k, samples per state; 1 clones what was done.
+    num_actions: n, samples per state; with `mean_estimate`, 1 imitates mu.
   """
   mu = functools.partial(restore_distribution, states.behavior_spec)
   samples = replicas.sample(mu, states.policy_info, num_actions, states.seed)
@@ -254,8 +254,8 @@ def _equally_weighted(actions: tf.Tensor, states: States) -> ActionSet:
   log_weights = tf.fill(
     [n] + [1] * states.outer_rank, -tf.math.log(tf.cast(n, tf.float32))
   )
-  # No gradient to the distribution. The new tensor also misses tfp's cache of
-  # samples, through which log_prob would differentiate.
+  # Stops gradients to the distribution, also those of log_prob through tfp's
+  # cache of samples.
   return ActionSet(tf.stop_gradient(actions), log_weights)
 
 
@@ -307,8 +307,8 @@ def smoothed_actions(
 ) -> ActionSet:
   """All discrete actions, weighted by (1 - share) p(a|s) + share / n.
 
-  No weight falls to zero: where a regression is repeated on the policy's own
-  probabilities, an action that an early critic undervalued can come back.
+  Every weight stays positive: in repeated regressions, an action that an early
+  critic undervalued can come back.
 
   Args:
     candidates: source of p; all actions.
@@ -333,7 +333,7 @@ def greedy_actions(
   Args:
     candidates: source of the set; default all actions, or 4 samples from mu.
   """
-  options = (candidates or default(states.action_spec))(states)
+  options = (candidates or default_actions(states.action_spec))(states)
   best = tf.argmax(states.q_values(options.actions), axis=0)[tf.newaxis]
   for _ in states.action_spec.shape:
     best = best[..., tf.newaxis]
@@ -348,8 +348,8 @@ def stored_actions(states: States) -> ActionSet:
   return ActionSet(states.taken[tf.newaxis], log_weights)
 
 
-def default(action_spec: types.BoundedTensorSpec) -> ActionSource:
-  """All discrete actions, up to 64 combinations; else 4 samples from mu."""
+def default_actions(action_spec: types.BoundedTensorSpec) -> ActionSource:
+  """All discrete actions (vectors: up to 64); else 4 samples from mu."""
   if discrete_actions.is_enumerable(action_spec):
     return enumerated_behavior_actions
   return sampled_behavior_actions

@@ -18,11 +18,11 @@ Minibatches = Callable[[tf.Tensor], dict[str, Any]]
 class PerMinibatch:
   """Minibatches of windows; targets and weights are computed for each.
 
-  The draws of a phase depend on the agent's seed and on the number of gradient
-  steps the agent has made, nothing else.
+  The draws of a phase depend only on the table, the agent's seed and the
+  gradient steps it has made so far.
   """
 
-  # Whether targets or Q-values are computed before their minibatch.
+  # True: a phase computes targets or Q-values beforehand.
   _is_cache = False
 
   def __init__(
@@ -37,7 +37,7 @@ class PerMinibatch:
     Args:
       augment_fn: (observations [B, T + 1, ...], seed) -> observations, applied
         to each minibatch before targets and weights are computed; for instance
-        `random_shifts`. Of several entries only to images. None keeps
+        `random_shifts`. In nested observations to images only. None keeps
         observations as they are.
 
     Raises:
@@ -46,7 +46,7 @@ class PerMinibatch:
     agent.replicas.check_batch_size(batch_size)
     if self._is_cache and agent.critic_network.has_batch_norm:
       raise ValueError(
-        'A critic with BatchNorm makes its own targets; use '
+        'A critic with BatchNorm needs targets computed per minibatch; use '
         'iterate.minibatches_fn = @PerMinibatch.'
       )
     self._agent = agent

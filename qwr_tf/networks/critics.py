@@ -81,9 +81,8 @@ class Critic(network.Network):
     raise NotImplementedError
 
   # With BatchNorm, a training step sees (s, a) and (s', a') in one batch. Both
-  # then have the same statistics. Of batches of their own each would be
-  # centred, and the difference between them, which is the policy's distance
-  # from the data, would be lost (CrossQ, Bhatt et al. 2024).
+  # then have the same statistics. Separate batches would each be centred, which
+  # hides the policy's distance from the data (CrossQ, Bhatt et al. 2024).
 
   def taken_outputs(
     self, steps: trajectory.Trajectory, next_rows: Rows | None = None
@@ -102,21 +101,22 @@ class Critic(network.Network):
   def next_outputs(
     self, next_rows: Rows, steps: trajectory.Trajectory | None = None
   ) -> tf.Tensor:
-    """Outputs for actions at s', [n, B, T] and own axes.
+    """Outputs for actions [n, ...]; under BatchNorm jointly with `steps`.
 
     Args:
-      next_rows: observation [B, T] and actions [n, B, T].
-      steps: s and a [B] of the training step, T = 1. None as above.
+      next_rows: observation [...] and actions [n, ...].
+      steps: s and a [B] of the training step, beside s' [B, 1]. None: running
+        averages.
     """
     if steps is None or not self.has_batch_norm:
       return self.outputs(*next_rows)
     return self._joint_outputs(steps, next_rows)[1][:, :, tf.newaxis]
 
   def _joint_outputs(self, steps, next_rows: Rows) -> list[tf.Tensor]:
-    """Outputs at s and at s', [n, B] each: s once for each action at s'."""
+    """Outputs at s and s', [n, B] each; s repeats n times."""
     observation, actions = next_rows
     observation = tf.nest.map_structure(
-      lambda now, then: tf.concat([now, then[:, 0]], axis=0),
+      lambda now, later: tf.concat([now, later[:, 0]], axis=0),
       steps.observation,
       observation,
     )

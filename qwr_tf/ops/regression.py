@@ -1,4 +1,4 @@
-"""The two regressions of Algorithm 2: weights, losses, means (lines 14, 20-21).
+"""The actor's regression (lines 20-21), and means over minibatches.
 
 A weight function takes (advantages [n, B], log_weights [n, B], batch) and
 returns weights [n, B].
@@ -83,7 +83,7 @@ class WeightFn(Protocol):
     log_weights: tf.Tensor,
     batch: Batch = WHOLE,
   ) -> tf.Tensor:
-    """Arguments as in the first function below."""
+    """Arguments as in `exp_weights`."""
     ...
 
 
@@ -94,16 +94,15 @@ def standardize(
   batch: Batch = WHOLE,
   min_deviation: float = 0.0,
 ) -> tf.Tensor:
-  """Zero mean and unit deviation over the whole n x B array.
+  """Zero weighted mean and unit deviation, over the states that count.
 
   Args:
     advantages: float [n, B].
     log_weights: of the actions, broadcasts to [n, B]; the weights of a state's
       actions sum to 1.
     batch: the states that count, [B].
-    min_deviation: divides where the deviation is smaller, in units of return.
-      Otherwise small advantages, which are an early critic's noise, weigh as
-      much as large ones.
+    min_deviation: smallest divisor, in units of return; without it an early
+      critic's small, noisy advantages weigh as much as large ones.
 
   Returns:
     (A - mean) / (max(std, min_deviation) + 1e-5), float [n, B].
@@ -166,20 +165,18 @@ def holding_exp_weights(
 ) -> tf.Tensor:
   """`exp_weights` + hold: a penalty on KL(sampling policy || policy).
 
-  `hold` adds to line 21's loss hold times the cross entropy of the policy under
-  the one that the actions come from, which is that divergence up to a constant:
-  MPO's M-step with a fixed multiplier (Abdolmaleki et al. 2018). A policy of
-  constant scale then goes w / (w + hold) of the way to the weighted mean, where
-  w is the mean weight; exactly so if the mean of the actions is the sampling
-  policy's, as in `slots.mirrored_target_policy_actions`.
-
-  Other arguments as in `exp_weights`.
+  Adds hold * KL(sampling policy || policy) to line 21's loss, up to a constant:
+  MPO's M-step with a fixed multiplier (Abdolmaleki et al. 2018). The mean of a
+  Gaussian of constant scale then moves w / (w + hold) of the way to the
+  weighted mean, where w is the mean weight; exactly so if the mean of the
+  actions is the sampling policy's, as in
+  `slots.mirrored_target_policy_actions`. `QwrAgent.max_weight` clips the sum.
 
   Args:
-    advantages: as there.
-    log_weights: as there.
-    batch: as there.
-    hold: the multiplier, in units of a weight: an average action has 1.
+    advantages: as in `exp_weights`, whose beta gin sets.
+    log_weights: likewise.
+    batch: likewise.
+    hold: the multiplier; an action of mean advantage has weight 1.
   """
   return exp_weights(advantages, log_weights, batch) + hold
 
@@ -266,7 +263,7 @@ def weight_metrics(
     max_weight: the clip.
 
   Returns:
-    Means over states, actions weighted by log_weights: `weight_mean`,
+    Means over states, actions weighted by exp(log_weights): `weight_mean`,
     `weight_clipped` (the share at the clip) and `q_scale` (mean absolute
     advantage: how far the critic tells actions apart); and `weight_max`.
   """
@@ -292,12 +289,12 @@ def weight_metrics(
 def weighted_log_likelihood_losses(
   log_probs: tf.Tensor, weights: tf.Tensor, log_weights: tf.Tensor
 ) -> tf.Tensor:
-  """- sum_j w_j f(A_j) log pi(a_j | s), line 21; w_j = 1/n is the sample mean.
+  """- sum_j p_j w_j log pi(a_j | s), line 21; samples have p_j = 1/n.
 
   Args:
     log_probs: log pi(a_j | s), float [n, B].
-    weights: f(A_j), float [n, B].
-    log_weights: of the actions, log w_j, broadcasts to [n, B].
+    weights: w_j, float [n, B].
+    log_weights: of the actions, log p_j, broadcasts to [n, B].
 
   Returns:
     One loss per state, float [B].

@@ -72,7 +72,7 @@ def transition_mask(steps: trajectory.Trajectory) -> tf.Tensor:
 def bootstrap_mask(experience: trajectory.Trajectory) -> tf.Tensor:
   """True where the next state is in the window's first episode, not terminal.
 
-  The mask of F's scale over the minibatch. False for all of a window that
+  These states count in F's scale over the minibatch: none of a window that
   starts with a final observation.
 
   Args:
@@ -97,9 +97,9 @@ def n_step_transitions(
 
   Returns:
     (windows [B, 2] without observations, places [B, 2]). A window holds the
-    first step, with the reward and the discount of all steps up to the end of
-    the episode or of the window, and the step after those; the places are
-    theirs in the window of T + 1.
+    first step, with the summed reward and the total discount until the episode
+    or the window ends, and the step after that; places index the window of
+    T + 1 steps.
   """
   is_last = tf.cast(steps.is_boundary()[:, 1:], tf.int32)  # [B, T]
   # The first step, and all others before a final observation.
@@ -166,6 +166,11 @@ def lambda_returns(
   horizon = rewards.shape[1]
   if horizon is None:
     raise ValueError('lambda_returns needs a static window length [B, T].')
+  if not rewards.shape.is_compatible_with(next_values.shape[:2]):
+    raise ValueError(
+      f'The backup returns values {next_values.shape} for states '
+      f'{rewards.shape}: it has to combine the first axis of [n, B, T] alone.'
+    )
   returns = [next_values[:, -1]]
   for j in reversed(range(horizon)):
     value = next_values[:, j]
@@ -253,7 +258,7 @@ class Numbers:
       seed: stateless seed, for representations that sample (REM).
 
     Returns:
-      State values as the critic learns them, [...] and its own axes.
+      State values in the format of targets, [...] and the critic's own axes.
     """
     return backup_fn(self.values(outputs), log_weights, batch)
 
@@ -264,7 +269,7 @@ class Numbers:
     return rewards + discounts * returns
 
   def means(self, td_targets: tf.Tensor) -> tf.Tensor:
-    """Targets as the critic learns them -> numbers, float [...]."""
+    """Targets -> their expected returns, float [...]."""
     return td_targets
 
   def losses(self, outputs: tf.Tensor, td_targets: tf.Tensor) -> tf.Tensor:
@@ -301,8 +306,8 @@ class RandomMixture(Numbers):
 
   A minibatch draws one combination: the same weights mix the target network's
   heads in F and the critic's heads in the loss. Values are the plain mean.
-  Targets have 1 + K numbers on their last axis: the number, and the K weights
-  it was made with.
+  Targets have 1 + K numbers on their last axis: the value, and the K weights
+  that mixed it.
 
   Attributes:
     num_heads: K.
@@ -339,7 +344,7 @@ class RandomMixture(Numbers):
   def losses(self, outputs: tf.Tensor, td_targets: tf.Tensor) -> tf.Tensor:
     """Squared errors of the mixture, float [n, ...].
 
-    Of the mean of the heads where targets are plain numbers.
+    Plain numbers as targets are compared with the heads' mean.
     """
     if td_targets.shape.rank < outputs.shape.rank:
       return super().losses(self.values(outputs), td_targets)

@@ -871,3 +871,11 @@ def test_the_tilted_policy_is_the_fixed_point_of_the_regression():
   _close(gradient(log_mu + q_values / beta), np.zeros((3, 5)), atol=1e-6)
   assert np.abs(gradient(log_mu)).max() > 0.01
   assert np.abs(gradient(q_values / beta)).max() > 0.01
+
+
+def test_values_of_other_states_are_refused():
+  rewards = tf.zeros([3, 1])
+  with pytest.raises(ValueError, match='first axis'):
+    returns.lambda_returns(
+      rewards, rewards, tf.zeros([1, 3]), tf.zeros([3, 1], tf.bool), 0.9
+    )
