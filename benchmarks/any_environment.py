@@ -60,7 +60,7 @@ TASKS = {
   ),
   'Blackjack': Task('Blackjack-v1', 3_000, 0.15, episodes=1000),
   'PointMaze': Task(
-    'gymnasium_robotics:PointMaze_UMaze-v3', 28_000, 50, episodes=100
+    'gymnasium_robotics:PointMaze_UMaze-v3', 60_000, 50, episodes=100
   ),
   'FetchReach': Task('gymnasium_robotics:FetchReach-v4', 20_000, 20),
   'Catch': Task('examples.small_tasks:Catch-v0', 2_000, 1, 'pixels', 100),
