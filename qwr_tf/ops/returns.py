@@ -166,7 +166,9 @@ def lambda_returns(
   horizon = rewards.shape[1]
   if horizon is None:
     raise ValueError('lambda_returns needs a static window length [B, T].')
-  if not rewards.shape.is_compatible_with(next_values.shape[:2]):
+  if not tf.TensorShape(rewards.shape).is_compatible_with(
+    next_values.shape[:2]
+  ):
     raise ValueError(
       f'The backup returns values {next_values.shape} for states '
       f'{rewards.shape}: it has to combine the first axis of [n, B, T] alone.'
