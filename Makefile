@@ -19,8 +19,8 @@ ONE_THREAD := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 \
 PYTEST := $(PYTHON_BIN) -m pytest -c tests/pytest.ini -n 2 --dist worksteal
 
 # Tests whose numbers come from the processor's kernels.
-NUMERIC := tests/ops tests/networks tests/training/bad_batch_test.py \
-  $(patsubst %,tests/agents/%_test.py,qwr_agent family exact_reuse whole_table)
+NUMERIC := $(patsubst %,tests/%,ops networks minibatches) \
+  $(patsubst %,tests/%_test.py,training/bad_batch agents/qwr_agent agents/family)
 
 SMOKE := $(patsubst %,tests/%,ops networks config replay serving) \
   $(patsubst %,tests/agents/%_test.py,qwr_agent tf_agents_integration)
