@@ -613,7 +613,7 @@ class QwrAgent(tf_agent.TFAgent):
     )
     # A slot that does not fit fails here.
     experience = tensor_spec.zero_spec_nest(
-      self.collect_data_spec, outer_dims=[1, self.horizon + 1]
+      self.collect_data_spec, outer_dims=[self.horizon + 1] * 2
     )
     losses = self._losses(experience, self.seed_for(Stream.CHECK, 0))
     self.critic_metrics, self.actor_metrics = map(tuple, losses)

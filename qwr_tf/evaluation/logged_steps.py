@@ -108,7 +108,7 @@ def read(
 def _arrays(
   chunk, actor: policies.EvaluatedActor, seed: list[int], rows: np.ndarray
 ) -> dict[str, Any]:
-  """What the policy says of a chunk's steps; `sample` and `mu` of some rows.
+  """The policy's answers at a chunk's steps; `sample` and `mu` of some rows.
 
   seed[1] is the number of steps before the chunk.
   """

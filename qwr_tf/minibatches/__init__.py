@@ -1,1 +1,1 @@
-"""How minibatches of lines 11 and 17 are drawn and prepared."""
+"""Minibatches of lines 11 and 17: draws, and values computed beforehand."""

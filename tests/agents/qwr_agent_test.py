@@ -1283,3 +1283,12 @@ def test_the_target_begins_as_a_copy():
   for one, other in zip(online, target, strict=True):
     assert one is not other
     np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize('horizon', [1, 3])
+def test_a_backup_that_mixes_states_is_refused(horizon):
+  def transposed(q_values, log_weights, batch=None):
+    return tf.reduce_mean(tf.transpose(q_values), axis=-1)  # [T, B]
+
+  with pytest.raises(ValueError, match='backup'):
+    _agent(horizon=horizon, backup_fn=transposed)

@@ -138,12 +138,10 @@ def test_a_wrapped_environment_is_made_again_from_its_description():
   ]
 
 
-@pytest.mark.parametrize(
-  'name, camera', [('HalfCheetah-v4', 0), ('Ant-v4', 0), ('Hopper-v4', -1)]
-)
-def test_a_camera_follows_the_body(name, camera):
-  # Hopper's free camera follows by itself.
+@pytest.mark.parametrize('name', ['HalfCheetah-v4', 'Ant-v4', 'Hopper-v4'])
+def test_a_camera_follows_the_body(name):
   with environments.load(name) as env:
     renderer = env.env.unwrapped.mujoco_renderer
-    assert renderer.camera_id == camera
-    assert camera == 0 or 'trackbodyid' in renderer.default_cam_config
+    # Camera 0 is 'track'; from gymnasium 1.4 on Hopper's free camera follows.
+    follows = 'trackbodyid' in renderer.default_cam_config
+    assert renderer.camera_id == 0 or (name == 'Hopper-v4' and follows)
