@@ -14,9 +14,10 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Interruption:
   """Handler of SIGINT and SIGTERM while it is entered.
 
-  A phase of training is one call into TensorFlow, during which Python handles
-  no signal. Hence a thread that reads their numbers from a pipe: the first
-  one sets `requested`, the second ends the process at once.
+  `requested` is True from the first signal on; the second ends the process
+  at once. A phase of training is one call into TensorFlow, during which Python
+  handles no signal. Hence a thread that reads their numbers from a pipe; the
+  handler is for code in Python, whose next line knows of the signal.
   """
 
   def __init__(self, stop_at_once=os._exit):
@@ -37,7 +38,7 @@ class Interruption:
     os.set_blocking(self._writer, False)
     self._fd_before = signal.set_wakeup_fd(self._writer)
     for number in _SIGNALS:
-      self._before[number] = signal.signal(number, lambda *_: None)
+      self._before[number] = signal.signal(number, self._request)
     self._thread = threading.Thread(target=self._watch, daemon=True)
     self._thread.start()
     return self
@@ -53,14 +54,19 @@ class Interruption:
     interrupts.clear()
     os.close(self._reader)
 
+  def _request(self, *_) -> None:
+    self.requested = True
+    interrupts.request()
+
   def _watch(self) -> None:
+    signals = 0
     while number := os.read(self._reader, 1):
       if number[0] not in _SIGNALS:
         continue
-      if self.requested:
+      signals += 1
+      if signals > 1:
         self._stop_at_once(1)
-      self.requested = True
-      interrupts.request()
+      self._request()
       print(
         '\ninterrupted: the run ends after this iteration and is saved; once '
         'more ends it at once.',

@@ -35,6 +35,16 @@ def test_the_first_signal_is_noted_the_second_ends(number, capsys):
 
 
 @pytest.mark.parametrize('number', _SIGNALS)
+def test_the_next_line_knows_of_a_signal(number):
+  codes = []
+  for _ in range(20):
+    with interruption.Interruption(codes.append) as interrupted:
+      signal.raise_signal(number)
+      assert interrupted.requested
+  assert not codes
+
+
+@pytest.mark.parametrize('number', _SIGNALS)
 def test_where_it_is_told_to_a_signal_raises_at_once(number):
   codes = []
   with interruption.Interruption(codes.append) as interrupted:
