@@ -23,7 +23,6 @@ sets. Related algorithms (AWR, RWR, AWAC, CRR, BC, DQN) put other functions
 there.
 """
 
-import copy
 import functools
 import operator
 from collections.abc import Callable, Iterator, Sequence
@@ -48,6 +47,7 @@ from qwr_tf.config.ranges import PositiveFloat
 from qwr_tf.config.ranges import PositiveInt
 from qwr_tf.config.ranges import Steps
 from qwr_tf.minibatches import minibatches
+from qwr_tf.minibatches import windows
 from qwr_tf.networks import critic_wrappers
 from qwr_tf.networks import critics
 from qwr_tf.networks import torsos
@@ -308,7 +308,7 @@ class QwrAgent(tf_agent.TFAgent):
     seed: types.Seed,
     q_vectors: tf.Tensor | None = None,
     td_targets: tf.Tensor | None = None,
-    weights: tf.Tensor | None = None,
+    sample_weights: tf.Tensor | None = None,
   ) -> dict[str, tf.Tensor]:
     """Lines 12-14: one gradient step of the critic; scalars by name.
 
@@ -319,15 +319,15 @@ class QwrAgent(tf_agent.TFAgent):
         and the critic's own axes (heads of an ensemble, atoms of a
         distribution), where a cache has them.
       td_targets: of the first steps, [B] and the critic's own axes, if cached.
-      weights: importance weight of each window, float [B].
+      sample_weights: importance weight of each window, float [B].
     """
-    steps, next_rows = returns.first_steps(experience), None
+    steps, next_rows = windows.first_steps(experience), None
     if td_targets is None:  # Lines 12-13
       td_targets, next_rows = self._targets(experience, seed, q_vectors, steps)
       td_targets = td_targets[:, 0]
-    batch = replicas.batch(returns.transition_mask(steps))
+    batch = replicas.batch(windows.transition_mask(steps))
     return self._step_critic(  # Line 14
-      batch, steps, td_targets, weights, next_rows
+      batch, steps, td_targets, sample_weights, next_rows
     )
 
   def td_targets(
@@ -346,7 +346,7 @@ class QwrAgent(tf_agent.TFAgent):
 
     Given the first steps, a critic with BatchNorm sees them beside the next.
     """
-    next_steps = returns.next_steps(experience)
+    next_steps = windows.next_steps(experience)
     states = self.states(
       next_steps,
       seed,
@@ -354,7 +354,7 @@ class QwrAgent(tf_agent.TFAgent):
       q_vectors_of=self._target_network,
       previous=steps,
     )
-    batch = replicas.batch(returns.bootstrap_mask(experience))
+    batch = replicas.batch(windows.bootstrap_mask(experience))
     values, actions = self.state_values(states, batch)
     targets = returns.lambda_returns(
       experience.reward[:, :-1],
@@ -383,7 +383,7 @@ class QwrAgent(tf_agent.TFAgent):
     self,
     steps: trajectory.Trajectory,
     td_targets: tf.Tensor,
-    weights: tf.Tensor | None = None,
+    sample_weights: tf.Tensor | None = None,
     next_rows: critics.Rows | None = None,
   ) -> dict[str, tf.Tensor]:
     """Line 14 for steps [B], scalars by name; arguments as in `critic_update`.
@@ -394,9 +394,9 @@ class QwrAgent(tf_agent.TFAgent):
     outputs = self._critic_network.taken_outputs(steps, next_rows)  # [1, B]
     errors = representation.losses(outputs, td_targets[tf.newaxis])[0]
     q_values = representation.values(outputs)[0]
-    batch = Batch(returns.transition_mask(steps))
+    batch = Batch(windows.transition_mask(steps))
     return {
-      'critic_loss': batch.mean(errors, weights),
+      'critic_loss': batch.mean(errors, sample_weights),
       'q_mean': batch.mean(q_values),
     }
 
@@ -414,7 +414,7 @@ class QwrAgent(tf_agent.TFAgent):
     seed: types.Seed,
     q_vectors: tf.Tensor | None = None,
     regression: tuple[ActionSet, tf.Tensor, dict] | None = None,
-    weights: tf.Tensor | None = None,
+    sample_weights: tf.Tensor | None = None,
   ) -> dict[str, tf.Tensor]:
     """Lines 18-21: one gradient step of the actor; scalars by name.
 
@@ -424,15 +424,15 @@ class QwrAgent(tf_agent.TFAgent):
       q_vectors: outputs of the critic for all actions at the first steps, [B,
         actions] and its own axes, where a cache has them.
       regression: result of `self.regression`, if cached.
-      weights: importance weight of each window, float [B].
+      sample_weights: importance weight of each window, float [B].
     """
-    steps = returns.first_steps(experience)
+    steps = windows.first_steps(experience)
     if regression is None:  # Lines 18-20
       regression = self.regression(experience, seed, q_vectors)
-    actions, regression_weights, metrics = regression
-    batch = replicas.batch(returns.transition_mask(steps))
+    actions, weights, metrics = regression
+    batch = replicas.batch(windows.transition_mask(steps))
     return metrics | self._step_actor(  # Line 21
-      batch, steps, actions, regression_weights, weights
+      batch, steps, actions, weights, sample_weights
     )
 
   def regression(
@@ -447,7 +447,7 @@ class QwrAgent(tf_agent.TFAgent):
       targets = self.td_targets(experience, seed)[:, 0]
       return self._critic_network.representation.means(targets)
 
-    steps = returns.first_steps(experience)
+    steps = windows.first_steps(experience)
     states = self.states(
       steps,
       seed,
@@ -456,22 +456,18 @@ class QwrAgent(tf_agent.TFAgent):
       q_vectors_of=self._critic_network,
     )
     actions, advantages = self.advantages(states)
-    batch = replicas.batch(returns.transition_mask(steps))
+    batch = replicas.batch(windows.transition_mask(steps))
     weights, metrics = self.weigh(advantages, actions.log_weights, batch)
     return actions, weights, metrics
 
   def advantages(self, states: States) -> tuple[ActionSet, tf.Tensor]:
     """Lines 18-20: (actions, their advantages [n, B]) at states [B]."""
-    seeds = tf.random.experimental.stateless_split(states.seed, 3)
-    states = copy.copy(states)  # Each slot has a seed of its own.
+    for_actions, for_estimates, for_baseline = states.split_seed(3)
     # Line 18: n actions from the policy stored with the state.
-    states.seed = seeds[0]
-    actions = self._regression_actions(states)  # [n, B]
+    actions = self._regression_actions(for_actions)  # [n, B]
     # Lines 19-20: their advantages.
-    states.seed = seeds[1]
-    estimates = self._estimate_fn(states, actions)  # [n, B]
-    states.seed = seeds[2]
-    baseline = self._baseline_fn(states, actions, estimates)  # [B]
+    estimates = self._estimate_fn(for_estimates, actions)  # [n, B]
+    baseline = self._baseline_fn(for_baseline, actions, estimates)  # [B]
     return actions, estimates - baseline
 
   def weigh(
@@ -488,18 +484,18 @@ class QwrAgent(tf_agent.TFAgent):
     self,
     steps: trajectory.Trajectory,
     actions: ActionSet,
-    regression_weights: tf.Tensor,
-    weights: tf.Tensor | None = None,
+    weights: tf.Tensor,
+    sample_weights: tf.Tensor | None = None,
   ) -> dict[str, tf.Tensor]:
     """Line 21 for steps [B] and weighted actions [n, B]; scalars by name."""
     policy = slots.distribution(self._actor_network, steps.observation)
     elements = regression.weighted_log_likelihood_losses(
-      policy.log_prob(actions.actions), regression_weights, actions.log_weights
+      policy.log_prob(actions.actions), weights, actions.log_weights
     )  # [B]
     if self._penalty_fn is not None:
       elements += self._penalty_fn(policy, self.states(steps, self._seed))
-    batch = Batch(returns.transition_mask(steps))
-    return {'actor_loss': batch.mean(elements, weights)}
+    batch = Batch(windows.transition_mask(steps))
+    return {'actor_loss': batch.mean(elements, sample_weights)}
 
   # Networks and seeds.
 
@@ -620,20 +616,20 @@ class QwrAgent(tf_agent.TFAgent):
 
   # TF-Agents' interface.
 
-  def _losses(self, experience, seed, weights=None):
+  def _losses(self, experience, seed, sample_weights=None):
     """Scalars of both losses, without a gradient step."""
-    steps = returns.first_steps(experience)
+    steps = windows.first_steps(experience)
     td_targets = self.td_targets(experience, seed)[:, 0]
-    actions, regression_weights, metrics = self.regression(experience, seed)
-    actor = self.actor_loss(steps, actions, regression_weights, weights)
-    return self.critic_loss(steps, td_targets, weights), metrics | actor
+    actions, weights, metrics = self.regression(experience, seed)
+    actor = self.actor_loss(steps, actions, weights, sample_weights)
+    return self.critic_loss(steps, td_targets, sample_weights), metrics | actor
 
   def _train(
     self,
     experience: trajectory.Trajectory,
     weights: tf.Tensor | None = None,
   ) -> tf_agent.LossInfo:
-    returns.check_windows(experience, self.horizon + 1, weights)
+    windows.check(experience, self.horizon + 1, weights)
     if normalizer := getattr(self.acting_network, 'normalizer', None):
       normalizer.warn_if_empty()
     step = self.critic_steps.read_value()
@@ -641,12 +637,12 @@ class QwrAgent(tf_agent.TFAgent):
     critic = self.train_critic(
       experience=experience,
       seed=self.seed_for(Stream.CRITIC, step),
-      weights=weights,
+      sample_weights=weights,
     )
     actor = self.train_actor(
       experience=experience,
       seed=self.seed_for(Stream.ACTOR, self.actor_steps),
-      weights=weights,
+      sample_weights=weights,
     )
     if self.debug_summaries:
       for name, value in {**critic, **actor}.items():
@@ -660,7 +656,7 @@ class QwrAgent(tf_agent.TFAgent):
     weights: tf.Tensor | None = None,
     training: bool = False,
   ) -> tf_agent.LossInfo:
-    returns.check_windows(experience, self.horizon + 1, weights)
+    windows.check(experience, self.horizon + 1, weights)
     seed = self.seed_for(Stream.CRITIC, self.critic_steps)
     return _loss_info(*self._losses(experience, seed, weights))
 

@@ -12,6 +12,7 @@ Functions for other slots: `policies.behavior_policy` (line 5),
 (line 13), `ops.regression` (the weights of line 20), `penalties` (line 21).
 """
 
+import copy
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
@@ -58,7 +59,7 @@ class States:
     behavior_spec: what they are parameters of.
     outer_rank: the number of leading axes [...].
     action_spec: of one action.
-    seed: stateless seed of all draws of the current slot, int [2].
+    seed: stateless seed of all draws of one slot, int [2].
   """
 
   def __init__(
@@ -93,6 +94,14 @@ class States:
     self.outer_rank = steps.step_type.shape.rank
     self.action_spec = networks.action_spec
     self.seed = seed
+
+  def split_seed(self, num: int) -> list['States']:
+    """The same states `num` times, each with a seed of its own."""
+    seeds = tf.random.experimental.stateless_split(self.seed, num)
+    result = [copy.copy(self) for _ in range(num)]
+    for states, seed in zip(result, tf.unstack(seeds), strict=True):
+      states.seed = seed
+    return result
 
   @property
   def actor_variables(self) -> list[tf.Variable]:

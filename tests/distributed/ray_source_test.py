@@ -96,7 +96,7 @@ def test_a_collector_that_is_lost_is_replaced_and_comes_back(tmp_path, what):
     assert experience.interactions == 9
     assert [rows[1] for rows in _rows(experience)] == [3, 3, 3]
     assert experience.metrics['lost_interactions'] == setup.source.lost == 3
-    for _ in range(60):
+    for _ in range(600):  # Ends when all are back.
       numbers = {rows[0] for rows in _rows(setup.collect(9))}
       if len(numbers) == 3:
         break
