@@ -53,7 +53,6 @@ class Collector:
     update_normalizer: bool = True,
     num_environments: Annotated[int, Range(1, 10_000)] = 1,
     vectorization_mode: Literal['async', 'sync'] = 'async',
-    staggered: bool = True,
     source: segments.Source | None = None,
   ):
     """Stores the arguments; environments are reset at the first call.
@@ -75,16 +74,13 @@ class Collector:
         where a step of the simulator takes longer than one of the policy.
       vectorization_mode: of several environments, as in `gymnasium.make_vec`:
         'async' steps each in a process of its own, 'sync' in this one.
-      staggered: whether the first episode of environment i of N is cut after
-        (i + 1) / N of the time limit, so that each iteration has all stages of
-        an episode. Does nothing with whole_episodes.
       source: of the experience, instead of env.
 
     Raises:
       ConfigError: for on_policy, if an iteration would not fit in the table;
         without a time limit a call raises it.
     """
-    del vectorization_mode, staggered  # `env` was made so.
+    del vectorization_mode  # `env` was made so.
     self._env = env
     self._agent = agent
     self._table = table

@@ -45,7 +45,7 @@ class CollectorActor:
     if context.was_current_actor_reconstructed:
       seed = int(np.random.SeedSequence().generate_state(1)[0]) >> 1
     network, self._source = experiment.collecting_source(
-      settings, seed, number, task.num_collectors, task.is_alone
+      settings, seed, number, task.is_alone
     )
     self._variables = acting_variables(network)
     self._begin = self._source.state()

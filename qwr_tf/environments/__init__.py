@@ -36,7 +36,6 @@ _MODULES = {
   'seed_of': 'vector',
   'space_of': 'description',
   'specs_of': 'spaces',
-  'stagger': 'vector',
   'task': 'env_names',
   'wrapper_names': 'wrapping',
 }

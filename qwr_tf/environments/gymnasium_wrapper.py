@@ -62,7 +62,6 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
   Attributes:
     env: the gymnasium environment.
     timeout_is_terminal: whether the discount is 0 at a time limit, too.
-    first_episode_steps: cuts the first episode after so many steps; None: no.
     episode_return: of the last episode, by gymnasium's RecordEpisodeStatistics
       (of unclipped rewards within a ClipReward); None without it.
   """
@@ -89,7 +88,6 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
     super().__init__(handle_auto_reset=True)
     self.env = env
     self.timeout_is_terminal = timeout_is_terminal
-    self.first_episode_steps: int | None = None
     self.episode_return: float | None = None
     self._name = env.spec.id if env.spec else type(env.unwrapped).__name__
     if seed is None:
@@ -286,10 +284,7 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
       reward = np.asarray(reward, np.float32)
       if reward.ndim:
         reward = _only_reward(reward)
-      is_cut = self._games == 1 and (
-        len(self._actions) == self.first_episode_steps
-      )
-      is_last = bool(terminated or truncated or is_cut)
+      is_last = bool(terminated or truncated)
     except Exception as error:
       raise self._fault(error, _STEP_RULE) from error
     if self._spreads:

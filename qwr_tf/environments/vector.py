@@ -26,18 +26,6 @@ def seed_of(seed: int, number: int) -> int:
   return int(word) >> 1
 
 
-def stagger(env: GymnasiumWrapper, number: int, count: int) -> None:
-  """Cuts the first episode of an environment, one of `count`.
-
-  After (number + 1) / count of the time limit. Otherwise environments whose
-  episodes are all as long as that stay at one stage of them, and so does what
-  each iteration learns from.
-  """
-  limit = env.max_episode_steps
-  if limit is not None and number + 1 < count:
-    env.first_episode_steps = max(1, limit * (number + 1) // count)
-
-
 class _Player(gymnasium.Env):
   """A GymnasiumWrapper, which seeds its games, with gymnasium's interface."""
 

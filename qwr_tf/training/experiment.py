@@ -467,12 +467,9 @@ def own_experience(
   table = replay.ReplayTable(
     agent.collect_data_spec, _capacity(settings, source), seed=seed
   )
-  count = effective.value('Collector', 'num_environments')
   elsewhere = source_fn(agent.acting_network) if source_fn else None
   acting = collect.Collector(
-    env
-    if elsewhere or count == 1
-    else _vector_environment(settings, seed, 0, count),
+    env if elsewhere else _collecting_environment(settings, env, seed),
     agent,
     table,
     seed=seed + ranges.ACTING_SEED,
@@ -486,50 +483,46 @@ def own_experience(
   return table, offline.OfflineFirst(acting, waits, data), data
 
 
-def _environment(settings: Settings, seed: int, number: int, total: int):
-  """The environment with a number, of all that collect for the run."""
-  env = load_environment(
-    settings.environment, seed=environments.seed_of(seed, number)
-  )
-  waits = effective.value('Collector', 'whole_episodes')
-  if effective.value('Collector', 'staggered') and not waits:
-    environments.stagger(env, number, total)
-  return env
+def _collecting_environment(
+  settings: Settings, env, seed: int, first_number: int = 0
+):
+  """The environment to collect in: env, or a vector of its like.
 
-
-def _vector_environment(settings: Settings, seed: int, first: int, total: int):
-  """The environments of one process, from number `first` on."""
+  Args:
+    env: a PyEnvironment.
+    first_number: of the environments among all that collect for the run.
+  """
   count = effective.value('Collector', 'num_environments')
+  if count == 1:
+    return env
+  numbers = range(first_number, first_number + count)
+  seeds = [environments.seed_of(seed, number) for number in numbers]
   return environments.VectorEnvironment(
     [
-      functools.partial(_environment, settings, seed, number, total)
-      for number in range(first, first + count)
+      functools.partial(load_environment, settings.environment, seed=s)
+      for s in seeds
     ],
     mode=effective.value('Collector', 'vectorization_mode'),
   )
 
 
 def collecting_source(
-  settings: Settings,
-  seed: int,
-  number: int,
-  num_collectors: int,
-  is_alone: bool,
+  settings: Settings, seed: int, number: int, is_alone: bool
 ) -> tuple[Any, segments.Source]:
   """(acting network, source) of one of several collecting processes.
 
   Args:
-    number: of the process. Number 0 of one acts as the run's own process would.
-    num_collectors: number of such processes.
-    is_alone: as in `sources.EnvironmentSource`.
+    number: of the process. Number 0 acts as the run's own process would.
+    is_alone: whether there is no other process.
   """
   count = effective.value('Collector', 'num_environments')
-  first, total = number * count, num_collectors * count
-  env = _environment(settings, seed, first, total)
+  first = number * count
+  seeds = environments.seed_of(seed, first), seed + ranges.ACTING_SEED
+  env = load_environment(settings.environment, seed=seeds[0])
   network = agent_for(env, seed=seed).acting_network
   single_frames = effective.value('ReplayTable', 'single_frames')
   options = {
-    'seed': environments.seed_of(seed + ranges.ACTING_SEED, number),
+    'seed': environments.seed_of(seeds[1], number),
     'has_frames': replay.has_frames(network.input_tensor_spec, single_frames),
     'whole_episodes': effective.value('Collector', 'whole_episodes'),
   }
@@ -537,7 +530,7 @@ def collecting_source(
     return network, sources.EnvironmentSource(
       env, network, is_alone=is_alone, **options
     )
-  vector = _vector_environment(settings, seed, first, total)
+  vector = _collecting_environment(settings, env, seed, first)
   return network, sources.VectorSource(vector, network, **options)
 
 

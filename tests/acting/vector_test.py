@@ -242,60 +242,6 @@ def test_the_table_takes_all_rows():
   )
 
 
-class _Twelve(_Countdown):
-  """Episodes of twelve steps."""
-
-  spec = gymnasium.envs.registration.EnvSpec('Twelve-v0', max_episode_steps=12)
-
-  def step(self, action):
-    self._t += 1
-    return self._observation(), 1.0, False, self._t == 12, {}
-
-
-def _staggered(number, count, timeout_is_terminal=False):
-  env = environments.GymnasiumWrapper(
-    _Twelve(number), seed=number, timeout_is_terminal=timeout_is_terminal
-  )
-  environments.stagger(env, number, count)
-  return env
-
-
-def test_first_episodes_are_cut_so_that_all_stages_are_there():
-  fns = [functools.partial(_staggered, i, 4) for i in range(4)]
-  vector = environments.VectorEnvironment(fns, mode='sync')
-  now, actions = vector.reset(), np.zeros([4, 2], np.float32)
-  stages = []
-  for _ in range(40):
-    now = vector.step(actions)
-    stages.append(now.observation[:, 2].astype(int))
-    np.testing.assert_array_equal(now.discount, 1.0)  # No cut is terminal.
-  assert stages[3].tolist() == [0, 4, 4, 4]  # The first one begins again.
-  for now in stages[13:]:  # Of steps 0 to 12.
-    assert set(np.diff(np.sort(now))) <= {3, 4}
-
-
-def test_a_first_episode_that_is_cut_is_bootstrapped_and_resumed():
-  env = _staggered(0, 4, timeout_is_terminal=True)
-  action = np.zeros(2, np.float32)
-
-  def steps(env, num):
-    results = [env.step(action) for _ in range(num)]
-    return [(int(s.step_type), float(s.discount)) for s in results]
-
-  begin = env.reset()
-  assert begin.is_first() and env.first_episode_steps == 3
-  episode = [(_FIRST, 1.0)] + [(_MID, 1.0)] * 11 + [(_LAST, 0.0)]
-  cut = [(_MID, 1.0)] * 2 + [(_LAST, 1.0)]
-  assert steps(env, 2) == cut[:2]
-  later = _staggered(0, 4, timeout_is_terminal=True)
-  later.set_state(env.get_state())
-  for each in (env, later):
-    assert steps(each, 1) + steps(each, 26) == cut[2:] + 2 * episode
-  # The last environment, or the only one, plays on.
-  assert [_staggered(i, 2).first_episode_steps for i in (0, 1)] == [6, None]
-  assert _staggered(0, 1).first_episode_steps is None
-
-
 class _Film(_Countdown):
   """A countdown that shows the newest four of its images."""
 
