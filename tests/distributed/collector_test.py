@@ -1,4 +1,4 @@
-"""One collector of Ray makes the rows that the run's own process would make."""
+"""Collectors of Ray make the rows that the run's own process would make."""
 
 import functools
 import os
@@ -7,7 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from qwr_tf import environments
+from qwr_tf.acting import segments
+from qwr_tf.acting import sources
 from qwr_tf.config import gin_files
+from qwr_tf.config import ranges
 from qwr_tf.distributed import cluster
 from qwr_tf.distributed import tasks
 from qwr_tf.training import experiment
@@ -26,6 +30,48 @@ _BINDINGS = [
 ]
 
 
+class _Together:
+  """The environments of three collectors, one after the other."""
+
+  def __init__(self, network, name, seed):
+    self._sources = [
+      sources.EnvironmentSource(
+        experiment.load_environment(
+          name, seed=environments.seed_of(seed, number)
+        ),
+        network,
+        seed=environments.seed_of(seed + ranges.ACTING_SEED, number),
+        is_alone=False,
+      )
+      for number in range(3)
+    ]
+
+  def collect(self, env_steps, check_fn):
+    shares = [-(-(env_steps - i) // 3) for i in range(3)]
+    parts = zip(self._sources, shares, strict=True)
+    return segments.join([s.collect(n, check_fn) for s, n in parts])
+
+
+@pytest.fixture(name='build', scope='module')
+def _build():
+  """(source of experience or None) -> parts of one and the same run."""
+  settings = experiment.settings
+  config = gin_files.parse(['bitflip.gin'], _BINDINGS)
+
+  def build(source=None, **task):
+    if task:
+      task = tasks.Task(config, 5, wait_seconds=300.0, **task)
+      name = f'collectors-{task.num_collectors}'
+      source = functools.partial(ray_source.RaySource, task=task, name=name)
+    experience = functools.partial(experiment.own_experience, source_fn=source)
+    return experiment.build(settings(), seed=5, experience_fn=experience)
+
+  cluster.start_local(num_cpus=4)
+  yield build
+  ray.shutdown()
+  os.environ.pop('RAY_ADDRESS')
+
+
 def _rows(parts, iterations):
   for _ in range(iterations):
     next(parts.iterations)
@@ -33,29 +79,21 @@ def _rows(parts, iterations):
 
 
 @pytest.mark.slow
-def test_one_collector_makes_the_rows_of_one_process():
-  config = gin_files.parse(['bitflip.gin'], _BINDINGS)
-  settings = experiment.settings()
-  expected = _rows(experiment.build(settings, seed=5), 4)
-  task = tasks.Task(config, 5, 1, is_alone=True, wait_seconds=300.0)
-  source = functools.partial(ray_source.RaySource, task=task, name='one')
-  cluster.start_local(num_cpus=2)
-  try:
-    parts = experiment.build(
-      settings,
-      seed=5,
-      experience_fn=functools.partial(
-        experiment.own_experience, source_fn=source
-      ),
-    )
-    for iteration in range(4):
-      if iteration == 2:  # A learner that dies, and resumes.
-        state = parts.collector.state()
-        parts.collector.restore(state)
-        assert parts.collector.state() == state
-      next(parts.iterations)
-    actual = _rows(parts, 0)
-  finally:
-    ray.shutdown()
-    os.environ.pop('RAY_ADDRESS')
+def test_one_collector_makes_the_rows_of_one_process(build):
+  expected = _rows(build(), 4)
+  parts = build(num_collectors=1, is_alone=True)
+  _rows(parts, 2)
+  # A learner that dies, and resumes.
+  state = parts.collector.state()
+  parts.collector.restore(state)
+  assert parts.collector.state() == state
+  actual = _rows(parts, 2)
+  tf.nest.map_structure(np.testing.assert_array_equal, actual, expected)
+
+
+@pytest.mark.slow
+def test_collectors_make_the_rows_of_their_environments_in_turn(build):
+  together = functools.partial(_Together, name='BitFlip-5', seed=5)
+  expected = _rows(build(together), 4)
+  actual = _rows(build(num_collectors=3, is_alone=False), 4)
   tf.nest.map_structure(np.testing.assert_array_equal, actual, expected)
