@@ -44,7 +44,11 @@ _REFUSALS |= {
   file: 'the torso takes images of uint8'
   for file in _PRESETS
   if file.startswith('atari')
-} | {'atari_100k_iclr.gin': "unexpected keyword argument 'max_training_steps'"}
+}
+_REFUSALS |= {
+  'atari_100k_iclr.gin': "unexpected keyword argument 'max_training_steps'",
+  'atari_100k_plus.gin': "unexpected keyword argument 'terminal_on_life_loss'",
+}
 
 _SMALL = (
   'run.replay_capacity = 60',
