@@ -47,7 +47,6 @@ from qwr_tf.config.ranges import PositiveFloat
 from qwr_tf.config.ranges import PositiveInt
 from qwr_tf.config.ranges import Steps
 from qwr_tf.minibatches import minibatches
-from qwr_tf.minibatches import windows
 from qwr_tf.networks import critic_wrappers
 from qwr_tf.networks import critics
 from qwr_tf.networks import torsos
@@ -321,11 +320,11 @@ class QwrAgent(tf_agent.TFAgent):
       td_targets: of the first steps, [B] and the critic's own axes, if cached.
       sample_weights: importance weight of each window, float [B].
     """
-    steps, next_rows = windows.first_steps(experience), None
+    steps, next_rows = returns.first_steps(experience), None
     if td_targets is None:  # Lines 12-13
       td_targets, next_rows = self._targets(experience, seed, q_vectors, steps)
       td_targets = td_targets[:, 0]
-    batch = replicas.batch(windows.transition_mask(steps))
+    batch = replicas.batch(returns.transition_mask(steps))
     return self._step_critic(  # Line 14
       batch, steps, td_targets, sample_weights, next_rows
     )
@@ -346,7 +345,7 @@ class QwrAgent(tf_agent.TFAgent):
 
     Given the first steps, a critic with BatchNorm sees them beside the next.
     """
-    next_steps = windows.next_steps(experience)
+    next_steps = returns.next_steps(experience)
     states = self.states(
       next_steps,
       seed,
@@ -354,7 +353,7 @@ class QwrAgent(tf_agent.TFAgent):
       q_vectors_of=self._target_network,
       previous=steps,
     )
-    batch = replicas.batch(windows.bootstrap_mask(experience))
+    batch = replicas.batch(returns.bootstrap_mask(experience))
     values, actions = self.state_values(states, batch)
     targets = returns.lambda_returns(
       experience.reward[:, :-1],
@@ -394,7 +393,7 @@ class QwrAgent(tf_agent.TFAgent):
     outputs = self._critic_network.taken_outputs(steps, next_rows)  # [1, B]
     errors = representation.losses(outputs, td_targets[tf.newaxis])[0]
     q_values = representation.values(outputs)[0]
-    batch = Batch(windows.transition_mask(steps))
+    batch = Batch(returns.transition_mask(steps))
     return {
       'critic_loss': batch.mean(errors, sample_weights),
       'q_mean': batch.mean(q_values),
@@ -426,11 +425,11 @@ class QwrAgent(tf_agent.TFAgent):
       regression: result of `self.regression`, if cached.
       sample_weights: importance weight of each window, float [B].
     """
-    steps = windows.first_steps(experience)
+    steps = returns.first_steps(experience)
     if regression is None:  # Lines 18-20
       regression = self.regression(experience, seed, q_vectors)
     actions, weights, metrics = regression
-    batch = replicas.batch(windows.transition_mask(steps))
+    batch = replicas.batch(returns.transition_mask(steps))
     return metrics | self._step_actor(  # Line 21
       batch, steps, actions, weights, sample_weights
     )
@@ -447,7 +446,7 @@ class QwrAgent(tf_agent.TFAgent):
       targets = self.td_targets(experience, seed)[:, 0]
       return self._critic_network.representation.means(targets)
 
-    steps = windows.first_steps(experience)
+    steps = returns.first_steps(experience)
     states = self.states(
       steps,
       seed,
@@ -456,7 +455,7 @@ class QwrAgent(tf_agent.TFAgent):
       q_vectors_of=self._critic_network,
     )
     actions, advantages = self.advantages(states)
-    batch = replicas.batch(windows.transition_mask(steps))
+    batch = replicas.batch(returns.transition_mask(steps))
     weights, metrics = self.weigh(advantages, actions.log_weights, batch)
     return actions, weights, metrics
 
@@ -494,7 +493,7 @@ class QwrAgent(tf_agent.TFAgent):
     )  # [B]
     if self._penalty_fn is not None:
       elements += self._penalty_fn(policy, self.states(steps, self._seed))
-    batch = Batch(windows.transition_mask(steps))
+    batch = Batch(returns.transition_mask(steps))
     return {'actor_loss': batch.mean(elements, sample_weights)}
 
   # Networks and seeds.
@@ -618,7 +617,7 @@ class QwrAgent(tf_agent.TFAgent):
 
   def _losses(self, experience, seed, sample_weights=None):
     """Scalars of both losses, without a gradient step."""
-    steps = windows.first_steps(experience)
+    steps = returns.first_steps(experience)
     td_targets = self.td_targets(experience, seed)[:, 0]
     actions, weights, metrics = self.regression(experience, seed)
     actor = self.actor_loss(steps, actions, weights, sample_weights)
@@ -629,7 +628,7 @@ class QwrAgent(tf_agent.TFAgent):
     experience: trajectory.Trajectory,
     weights: tf.Tensor | None = None,
   ) -> tf_agent.LossInfo:
-    windows.check(experience, self.horizon + 1, weights)
+    returns.check_windows(experience, self.horizon + 1, weights)
     if normalizer := getattr(self.acting_network, 'normalizer', None):
       normalizer.warn_if_empty()
     step = self.critic_steps.read_value()
@@ -656,7 +655,7 @@ class QwrAgent(tf_agent.TFAgent):
     weights: tf.Tensor | None = None,
     training: bool = False,
   ) -> tf_agent.LossInfo:
-    windows.check(experience, self.horizon + 1, weights)
+    returns.check_windows(experience, self.horizon + 1, weights)
     seed = self.seed_for(Stream.CRITIC, self.critic_steps)
     return _loss_info(*self._losses(experience, seed, weights))
 

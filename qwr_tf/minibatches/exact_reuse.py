@@ -15,9 +15,9 @@ from tf_agents.specs import tensor_spec
 from qwr_tf import replay
 from qwr_tf.config.ranges import PositiveInt
 from qwr_tf.minibatches import minibatches
-from qwr_tf.minibatches import windows
 from qwr_tf.networks import discrete_actions
 from qwr_tf.networks.discrete_actions import all_actions
+from qwr_tf.ops import returns
 from qwr_tf.ops.streams import Stream
 
 # Rows that go through the torso at once.
@@ -67,7 +67,7 @@ class ExactReuse(minibatches.PerMinibatch):
       agent.collect_data_spec, outer_dims=[1, agent.horizon + 1]
     )
     outputs = agent.critic_network.outputs(
-      windows.first_steps(experience).observation, all_actions(spec, 1)
+      returns.first_steps(experience).observation, all_actions(spec, 1)
     )
     # Most critics have one number per action; others have axes of their own.
     shape = [outputs.shape[0], *outputs.shape[2:]]
@@ -123,9 +123,9 @@ class ExactReuse(minibatches.PerMinibatch):
 
   def _minibatch(self, starts, window_rows: int, q_vectors, stream) -> dict:
     """Windows, the observation of their first step, and Q-vectors."""
-    steps = self._table.gather(starts, window_rows, observations=False)
+    windows = self._table.gather(starts, window_rows, observations=False)
     first = self._table.window_slots(starts, 1)
-    experience = steps._replace(observation=self._table.observations(first))
+    experience = windows._replace(observation=self._table.observations(first))
     split = self._agent.replicas.split
     return {
       'experience': split(experience),

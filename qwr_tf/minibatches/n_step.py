@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from qwr_tf import replay
 from qwr_tf.minibatches import minibatches
-from qwr_tf.minibatches import windows
+from qwr_tf.ops import returns
 from qwr_tf.ops.streams import Stream
 
 
@@ -52,14 +52,14 @@ class NStepMinibatches(minibatches.PerMinibatch):
 
     def pairs(i):
       steps = table.gather(starts[i], agent.horizon + 1, observations=False)
-      pairs, places = windows.n_step_transitions(steps, agent.gamma)
+      pairs, places = returns.n_step_transitions(steps, agent.gamma)
       slots = table.window_slots(starts[i], agent.horizon + 1)
       slots = tf.gather(slots, places, axis=1, batch_dims=1)
       return pairs._replace(observation=table.observations(slots))
 
-    def minibatch(i):
+    def windows(i):
       is_critic = stream == Stream.CRITIC_DRAWS
       steps = pairs(i) if is_critic else table.gather(starts[i], 1)
       return agent.replicas.split(self._augmented(steps, seed, i))
 
-    return minibatch
+    return windows

@@ -7,7 +7,6 @@ from tf_agents.typing import types
 from qwr_tf import replay
 from qwr_tf.config.ranges import PositiveInt
 from qwr_tf.minibatches import minibatches
-from qwr_tf.minibatches import windows
 from qwr_tf.ops import regression
 from qwr_tf.ops import returns as returns_lib
 from qwr_tf.ops.regression import ActionSet
@@ -102,11 +101,11 @@ class WholeTable(minibatches.PerMinibatch):
 
     def chunk(numbers):
       pairs = self._table.gather(numbers, 2)
-      batch = replicas.batch(windows.bootstrap_mask(pairs)[:, 0])
+      batch = replicas.batch(returns_lib.bootstrap_mask(pairs)[:, 0])
       next_steps = tf.nest.map_structure(lambda x: x[:, 1], pairs)
       states = agent.states(next_steps, _folded_in(seed, numbers))
       values, _ = agent.state_values(states, batch)
-      steps = windows.first_steps(pairs)
+      steps = returns_lib.first_steps(pairs)
       values = representation.means(values)
       return steps.reward, steps.discount, values, steps.is_last()
 
@@ -125,7 +124,7 @@ class WholeTable(minibatches.PerMinibatch):
     agent = self._agent
 
     def chunk(numbers):
-      steps = windows.first_steps(self._table.gather(numbers, 2))
+      steps = returns_lib.first_steps(self._table.gather(numbers, 2))
       chunk_returns = tf.gather(returns, numbers - first)
       states = agent.states(
         steps, _folded_in(seed, numbers), lambda seed: chunk_returns

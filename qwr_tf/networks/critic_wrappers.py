@@ -16,7 +16,7 @@ from qwr_tf.config.ranges import PositiveInt
 from qwr_tf.config.ranges import SignedFloat
 from qwr_tf.networks import critics
 from qwr_tf.networks import observations
-from qwr_tf.ops import representations
+from qwr_tf.ops import returns
 
 
 class _Wrapper(critics.Critic):
@@ -63,7 +63,7 @@ class TwinCritic(_Wrapper):
     ]
     super().__init__(observation_spec, action_spec, members, name)
     value_scale = members[0].representation.value_scale
-    self.representation = representations.Minimum(value_scale)
+    self.representation = returns.Minimum(value_scale)
 
   def outputs(self, observation: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
     """Values of each critic, float [n, ..., critics]."""
@@ -77,7 +77,7 @@ class RemCritic(_Wrapper):
 
   K heads share a torso. Each minibatch draws one convex combination and applies
   it to the target network's heads in F and to the critic's heads in the loss.
-  Acting and advantages use the plain mean; see `representations.RandomMixture`.
+  Acting and advantages use the plain mean. See `ops.returns.RandomMixture`.
   """
 
   def __init__(
@@ -105,7 +105,7 @@ class RemCritic(_Wrapper):
       )
     ]
     super().__init__(observation_spec, action_spec, members, name)
-    self.representation = representations.RandomMixture(
+    self.representation = returns.RandomMixture(
       members[0].representation.value_scale, num_heads
     )
 
@@ -117,7 +117,7 @@ class DistributionalCritic(_Wrapper):
   A state's distribution mixes those of its n actions with weights dF / dQ: 1
   for the best action (maximum), the actions' weights (mean), a softmax
   (log-sum-exp). The mixture is then shifted so that its mean is F. See
-  `ops.representations.Categorical`.
+  `ops.returns.Categorical`.
   """
 
   def __init__(
@@ -165,7 +165,7 @@ class DistributionalCritic(_Wrapper):
     ]
     super().__init__(observation_spec, action_spec, members, name)
     atoms = tf.linspace(float(min_value), float(max_value), num_atoms)
-    self.representation = representations.Categorical(atoms=atoms)
+    self.representation = returns.Categorical(atoms=atoms)
 
 
 class TfAgentsCritic(critics.Critic):

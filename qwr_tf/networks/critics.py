@@ -23,7 +23,7 @@ from qwr_tf.networks import discrete_actions
 from qwr_tf.networks import encoders
 from qwr_tf.networks import observations
 from qwr_tf.networks import torsos
-from qwr_tf.ops import representations
+from qwr_tf.ops import returns
 
 # Observation and actions, the arguments of `Critic.outputs`.
 Rows = tuple[types.NestedTensor, tf.Tensor]
@@ -52,8 +52,8 @@ class Critic(network.Network):
   # True: the values are Q(s, a). False: V(s).
   is_action_value = True
 
-  # The arithmetic on outputs, see `ops.representations`.
-  representation = representations.Numbers()
+  # The arithmetic on outputs, see `ops.returns`.
+  representation = returns.Numbers()
 
   @functools.cached_property
   def has_batch_norm(self) -> bool:
@@ -232,7 +232,7 @@ class GatedQNetwork(Critic):
       )
     self._head = value_head(num_outputs, output_limit)
     self._num_outputs = num_outputs
-    self.representation = representations.Numbers(value_scale)
+    self.representation = returns.Numbers(value_scale)
 
   def outputs(self, observation: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
     """Values, float [n, ...]."""
@@ -274,7 +274,7 @@ class ValueNetwork(Critic):
     self.encoder = encoders.Encoder(observation_spec, torso_fn, normalizer)
     self._head = value_head(num_outputs, output_limit)
     self._num_outputs = num_outputs
-    self.representation = representations.Numbers(value_scale)
+    self.representation = returns.Numbers(value_scale)
     self._action_rank = action_spec.shape.rank
 
   def outputs(self, observation: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
@@ -292,7 +292,7 @@ class ValueNetwork(Critic):
 class NoCritic(Critic):
   """A critic of zeros, which learns nothing (RWR, BC)."""
 
-  representation = representations.Nothing()
+  representation = returns.Nothing()
 
   def __init__(
     self,

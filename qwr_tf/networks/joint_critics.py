@@ -17,7 +17,7 @@ from qwr_tf.config.ranges import PositiveFloat
 from qwr_tf.networks import critics
 from qwr_tf.networks import encoders
 from qwr_tf.networks import torsos
-from qwr_tf.ops import representations
+from qwr_tf.ops import returns
 
 _batch_norm = functools.partial(
   tf.keras.layers.BatchNormalization, epsilon=1e-3, momentum=0.99
@@ -128,7 +128,7 @@ class JointQNetwork(critics.Critic):
     self.head = critics.value_head(num_outputs, output_limit)
     self._clips = clip_actions and action_spec.dtype.is_floating
     self._num_outputs = num_outputs
-    self.representation = representations.Numbers(value_scale)
+    self.representation = returns.Numbers(value_scale)
 
   def outputs(self, observation: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
     """Values, float [n, ...]; the torso runs once per state."""

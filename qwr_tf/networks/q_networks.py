@@ -15,7 +15,7 @@ from qwr_tf.networks import discrete_actions
 from qwr_tf.networks import encoders
 from qwr_tf.networks import observations
 from qwr_tf.networks import torsos
-from qwr_tf.ops import representations
+from qwr_tf.ops import returns
 
 
 @gin.configurable
@@ -54,7 +54,7 @@ class ConcatQNetwork(critics.Critic):
     self._torso = torso_fn()
     self._head = critics.value_head(num_outputs, output_limit)
     self._num_outputs = num_outputs
-    self.representation = representations.Numbers(value_scale)
+    self.representation = returns.Numbers(value_scale)
 
   @property
   def normalizer(self):
@@ -114,7 +114,7 @@ class DiscreteQNetwork(critics.Critic):
       self.num_actions * (num_outputs or 1), output_limit
     )
     self._num_outputs = num_outputs
-    self.representation = representations.Numbers(value_scale)
+    self.representation = returns.Numbers(value_scale)
 
   @property
   def is_plain(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from qwr_tf.minibatches import windows
+from qwr_tf.ops import returns
 from qwr_tf.ops.streams import Stream
 from qwr_tf.replicas import replicas
 from qwr_tf.runs import atomic_files
@@ -93,14 +93,14 @@ def _redraw(iterations, step: replicas.BadStep, is_critic: bool):
 def _critic_numbers(agent, experience, step) -> dict[str, tf.Tensor]:
   seed = agent.seed_for(Stream.CRITIC, step.critic_steps)
   targets = agent.td_targets(experience, seed)
-  first = windows.first_steps(experience)
+  first = returns.first_steps(experience)
   return {'td_targets': targets, **agent.critic_loss(first, targets[:, 0])}
 
 
 def _actor_numbers(agent, experience, step) -> dict[str, tf.Tensor]:
   seed = agent.seed_for(Stream.ACTOR, step.actor_steps)
   actions, weights, scalars = agent.regression(experience, seed)
-  first = windows.first_steps(experience)
+  first = returns.first_steps(experience)
   loss = agent.actor_loss(first, actions, weights)
   return {'actions': actions.actions, 'weights': weights, **scalars, **loss}
 

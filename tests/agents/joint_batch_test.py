@@ -12,9 +12,9 @@ from qwr_tf.agents import qwr_agent
 from qwr_tf.agents import slots
 from qwr_tf.minibatches import exact_reuse
 from qwr_tf.minibatches import whole_table
-from qwr_tf.minibatches import windows
 from qwr_tf.networks import joint_critics
 from qwr_tf.ops import backups
+from qwr_tf.ops import returns
 from qwr_tf.runs import checkpoints
 
 _OBSERVATION = tensor_spec.TensorSpec([3], tf.float32, 'observation')
@@ -111,22 +111,22 @@ def test_targets_and_loss_by_numpy():
   agent = _agent(backup_fn=backups.mean_backup)
   _randomize(agent.critic_network, 1)
   _randomize(agent.target_network, 2)
-  experience, seed = _windows(agent), tf.constant([1, 2])
-  following = agent.states(windows.next_steps(experience), seed)
+  windows, seed = _windows(agent), tf.constant([1, 2])
+  following = agent.states(returns.next_steps(windows), seed)
   drawn = slots.sampled_behavior_actions(following).actions  # [4, 6, 1, 2]
   # Every row of the batch: s once for each of the 4 actions at s'.
   states = np.concatenate(
-    [experience.observation[:, 0], experience.observation[:, 1]]
+    [windows.observation[:, 0], windows.observation[:, 1]]
   )
-  taken = [experience.action[:, 0]] * 4
+  taken = [windows.action[:, 0]] * 4
   actions = np.concatenate([np.stack(taken), drawn[:, :, 0]], axis=1)
   rows = np.concatenate([states] * 4), np.concatenate(actions)
   next_q = _values_by_numpy(agent.target_network, *rows)
   next_q = next_q.reshape(4, 2, _BATCH)[:, 1].mean(axis=0)
-  discounts = 0.9 * experience.discount[:, 0].numpy()
-  expected = experience.reward[:, 0] + discounts * next_q
+  discounts = 0.9 * windows.discount[:, 0].numpy()
+  expected = windows.reward[:, 0] + discounts * next_q
   q = _values_by_numpy(agent.critic_network, *rows)[:_BATCH]
-  scalars = agent.critic_update(experience, seed)
+  scalars = agent.critic_update(windows, seed)
   np.testing.assert_allclose(
     scalars['critic_loss'], np.mean((q - expected) ** 2), rtol=1e-4
   )
@@ -148,15 +148,15 @@ def test_with_fixed_statistics_it_is_the_usual_step(
 
   agent = _agent(twin=twin, backup_fn=backup_fn, backup_actions=sample)
   _randomize(agent.target_network, 2)
-  experience, seed = _windows(agent), tf.constant([1, 2])
+  windows, seed = _windows(agent), tf.constant([1, 2])
   for network in (agent.critic_network, agent.target_network):
     layers = [m for m in network.submodules if 'BatchNorm' in type(m).__name__]
     assert len(layers) == (2 if twin else 1)
     for layer in layers:
       layer.trainable = False  # Keras then ignores `training`.
-  targets = agent.td_targets(experience, seed)[:, 0]
-  usual = agent.critic_loss(windows.first_steps(experience), targets)
-  joint = agent.critic_update(experience, seed)
+  targets = agent.td_targets(windows, seed)[:, 0]
+  usual = agent.critic_loss(returns.first_steps(windows), targets)
+  joint = agent.critic_update(windows, seed)
   np.testing.assert_allclose(
     joint['critic_loss'], usual['critic_loss'], rtol=1e-4
   )
@@ -164,24 +164,24 @@ def test_with_fixed_statistics_it_is_the_usual_step(
 
 def test_a_step_moves_the_running_averages_and_a_checkpoint_has_them(tmp_path):
   agent, other = _agent(twin=True), _agent(twin=True)
-  experience = _windows(agent)
-  observation, action = experience.observation[:, 0], experience.action[:, 0]
+  windows = _windows(agent)
+  observation, action = windows.observation[:, 0], windows.action[:, 0]
 
   def values(agent):
     return agent.q_values(observation, action[tf.newaxis]).numpy()
 
   before = values(agent)
   for _ in range(3):
-    agent.train(experience)
+    agent.train(windows)
   assert np.all(values(agent) != before)
   checkpoints.save(agent, tmp_path / 'checkpoint')
   checkpoints.restore(other, tmp_path / 'checkpoint')
   np.testing.assert_array_equal(values(other), values(agent))
-  losses = [a.train(experience).loss for a in (agent, other)]
+  losses = [a.train(windows).loss for a in (agent, other)]
   np.testing.assert_array_equal(*losses)
   # The loss alone changes nothing.
   before = values(agent)
-  agent.loss(experience)
+  agent.loss(windows)
   np.testing.assert_array_equal(values(agent), before)
 
 

@@ -7,8 +7,8 @@ from tf_agents.trajectories import trajectory
 
 from qwr_tf.minibatches import minibatches
 from qwr_tf.minibatches import n_step
-from qwr_tf.minibatches import windows
 from qwr_tf.ops import augmentation
+from qwr_tf.ops import returns
 from tests.minibatches import exact_reuse_test as images
 
 _FIRST, _MID, _LAST = 0, 1, 2
@@ -44,7 +44,7 @@ def _steps(step_types, rewards, discounts):
 def test_by_hand(step_types, discounts, end, reward, discount):
   """Rewards 1, 2, 4 and gamma 1 / 2."""
   steps = _steps(step_types, (1, 2, 4, 8), discounts)
-  pairs, places = windows.n_step_transitions(steps, 0.5)
+  pairs, places = returns.n_step_transitions(steps, 0.5)
   assert places.numpy().tolist() == [[0, end]]
   assert pairs.action.numpy().tolist() == [[0, end]]
   assert pairs.step_type.numpy().tolist() == [[step_types[0], step_types[end]]]
