@@ -606,7 +606,8 @@ class QwrAgent(tf_agent.TFAgent):
       actor_optimizer,
       *shared,
     )
-    # A slot that does not fit fails here.
+    # A slot that does not fit fails here. B = T + 1 is not T, so that a backup
+    # that mixes up the axes of [n, B, T] fails, too.
     experience = tensor_spec.zero_spec_nest(
       self.collect_data_spec, outer_dims=[self.horizon + 1] * 2
     )

@@ -14,10 +14,11 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Interruption:
   """Handler of SIGINT and SIGTERM while it is entered.
 
-  `requested` is True from the first signal on; the second ends the process
-  at once. A phase of training is one call into TensorFlow, during which Python
-  handles no signal. Hence a thread that reads their numbers from a pipe; the
-  handler is for code in Python, whose next line knows of the signal.
+  `requested` is True from the first signal on; the second signal ends the
+  process at once. A phase of training is one call into TensorFlow, during which
+  Python runs no signal handler: a thread reads the signals' numbers from a pipe
+  then. While Python code runs, the handler sets `requested` before the next
+  line.
   """
 
   def __init__(self, stop_at_once=os._exit):
