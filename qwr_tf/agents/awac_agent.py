@@ -16,7 +16,7 @@ from qwr_tf.ops import regression
 
 @gin.configurable
 class AwacAgent(qwr_agent.QwrAgent):
-  """Off-policy Q-learning for the policy, and regression onto actions taken.
+  """Q of the current policy, and weighted regression onto the taken actions.
 
   The backup uses one action of the current policy, and so does the baseline;
   an action from the table weighs exp((Q(s, a) - Q(s, a~pi)) / beta). Give it a

@@ -78,7 +78,7 @@ def iterate(
 
   Args:
     agent: with its networks.
-    table: the replay table; some `minibatches_fn` need a `replay.ReplayTable`.
+    table: the replay table.
     collect: line 5, adds to the table; returns an object that has
       `interactions`, their number, and is passed on to the caller.
     minibatches_fn: lines 11 and 17, (agent, table, batch_size) ->
@@ -128,7 +128,7 @@ def iterate(
     steps = rounds * (critic_steps + actor_steps)
     agent.train_step_counter.assign_add(tf.cast(steps, tf.int64))
     means = averages.averages(totals, rounds, names)
-    result.phase = 'training'  # Runs while the function is traced.
+    result.phase = 'training'  # Python, so only at the end of a trace.
     return dict(zip(names, tf.unstack(means), strict=True))
 
   def iterations():
@@ -147,7 +147,7 @@ def iterate(
 
 
 class Iterations:
-  """The iterations of Algorithm 2, and what reports of a bad step need.
+  """An iterator over Algorithm 2's iterations, and what it is doing now.
 
   Attributes:
     source: of the minibatches.
@@ -343,7 +343,8 @@ class QwrAgent(tf_agent.TFAgent):
   ) -> tuple[tf.Tensor, critics.Rows]:
     """Lines 12-13: (targets, next states and the actions there).
 
-    Given the first steps, a critic with BatchNorm sees them beside the next.
+    A critic with BatchNorm needs `steps`, the first ones, to normalise them in
+    one batch with the next states.
     """
     next_steps = returns.next_steps(experience)
     states = self.states(
@@ -393,6 +394,7 @@ class QwrAgent(tf_agent.TFAgent):
     outputs = self._critic_network.taken_outputs(steps, next_rows)  # [1, B]
     errors = representation.losses(outputs, td_targets[tf.newaxis])[0]
     q_values = representation.values(outputs)[0]
+    # Means of this replica; `GradientStep` adds those of the others.
     batch = Batch(returns.transition_mask(steps))
     return {
       'critic_loss': batch.mean(errors, sample_weights),
@@ -447,10 +449,12 @@ class QwrAgent(tf_agent.TFAgent):
       return self._critic_network.representation.means(targets)
 
     steps = returns.first_steps(experience)
+    # Cached outputs and `NStepMinibatches` come without the next steps.
+    has_next = q_vectors is None and experience.reward.shape[1] > 1
     states = self.states(
       steps,
       seed,
-      window_returns if q_vectors is None else None,
+      window_returns if has_next else None,
       q_vectors=q_vectors,
       q_vectors_of=self._critic_network,
     )
@@ -493,6 +497,7 @@ class QwrAgent(tf_agent.TFAgent):
     )  # [B]
     if self._penalty_fn is not None:
       elements += self._penalty_fn(policy, self.states(steps, self._seed))
+    # Of this replica, as in `critic_loss`.
     batch = Batch(returns.transition_mask(steps))
     return {'actor_loss': batch.mean(elements, sample_weights)}
 
@@ -515,7 +520,7 @@ class QwrAgent(tf_agent.TFAgent):
     step = tf.cast(step, tf.int32)  # Keeps the seed int32, as tfp requires.
     return fold_in(fold_in(self._seed, int(stream)), step)
 
-  # Attributes with an underscore are names in checkpoints.
+  # Checkpoints have the names with an underscore, which must therefore stay.
   actor_network = property(operator.attrgetter('_actor_network'))
   critic_network = property(operator.attrgetter('_critic_network'))
   target_network = property(operator.attrgetter('_target_network'))

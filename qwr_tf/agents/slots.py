@@ -202,7 +202,7 @@ def sampled_behavior_actions(
 def sampled_policy_actions(
   states: States, num_actions: PositiveInt = 1
 ) -> ActionSet:
-  """N samples from the policy being trained (AWAC, CRR).
+  """Samples from the policy being trained (AWAC, CRR).
 
   Args:
     num_actions: samples per state.
@@ -215,7 +215,7 @@ def sampled_policy_actions(
 def sampled_target_policy_actions(
   states: States, num_actions: PositiveInt = 1
 ) -> ActionSet:
-  """N samples from the target network of the policy (CRR's backup).
+  """Samples from the target network of the policy (CRR's backup).
 
   Args:
     num_actions: samples per state.

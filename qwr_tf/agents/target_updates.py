@@ -43,7 +43,7 @@ def periodic_update(
   critic_steps: tf.Tensor,
   period_train_steps: PositiveInt = 100,
 ) -> tf.Tensor:
-  """As `hard_update`, counted over all phases (DQN, CRR: phases of a step)."""
+  """`hard_update` by the count of all critic steps (DQN, CRR)."""
   return _copy_every(period_train_steps, source, target, critic_steps)
 
 

@@ -47,8 +47,8 @@ class ExactReuse(minibatches.PerMinibatch):
 
     Args:
       reuse_train_steps: critic steps whose rows are computed together; best
-        the period of the target's copies. If a target changes earlier, the
-        next ones are taken to stay as long as it did.
+        the period of the target's copies. If the target changes earlier, later
+        fills are for that shorter period.
 
     Raises:
       ValueError: for continuous actions, and for a slot that needs the

@@ -93,8 +93,8 @@ class WholeTable(minibatches.PerMinibatch):
     """Lambda-returns of rows first ... end - 1 in time order, [N]."""
     agent = self._agent
     representation = agent.critic_network.representation
-    # The critic's steps move the target, once for each of them. The values are
-    # those after the first move, which is then taken back.
+    # Values are those of the target as `update_target` makes it at the phase's
+    # first step. It is restored here, as the loop makes that update itself.
     target = agent.target_variables
     before = [variable.read_value() for variable in target]
     agent.update_target(tf.constant(0))

@@ -19,7 +19,7 @@ from qwr_tf.networks import encoders
 from qwr_tf.networks import observations
 from qwr_tf.networks import torsos
 
-# At most this is the logit of a value that a number of an action has not.
+# Logits of values that a component of an action cannot have are at most this.
 NO_LOGIT = -1e8
 
 

@@ -1,7 +1,6 @@
 """Critics: values of (observation, action) pairs.
 
-A critic takes observations [...] and n actions per state [n, ...]. The torso
-runs once per state; only gate and head run n times.
+A critic takes observations [...] and n actions per state [n, ...].
 """
 
 import functools

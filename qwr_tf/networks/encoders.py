@@ -195,8 +195,9 @@ class Encoder(tf.Module):
 
     Args:
       observation_spec: see `observations`.
-      torso_fn: if it makes convolutions, of each image, and `mlp_torso` is
-        over all entries; else over all entries, and `image_torso` of images.
+      torso_fn: a convolutional torso encodes each image, and `mlp_torso` then
+        joins the features of all entries. Any other torso joins them, and
+        `image_torso` encodes each image.
       normalizer: of the numbers.
 
     Raises:

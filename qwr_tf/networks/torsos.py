@@ -18,11 +18,11 @@ def uniform_initializer(limit: float | None):
   return tf.keras.initializers.RandomUniform(-limit, limit)
 
 
-# A layer's. More do not fit in any memory.
+# Of a layer, in units.
 Width = Annotated[int, Range(1, 1_000_000)]
 
 
-_LARGE = 36  # Pixels of a side that every torso for images takes.
+_LARGE = 36  # Pixels; every torso for images takes images of this side.
 
 
 @gin.configurable

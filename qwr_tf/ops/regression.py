@@ -22,8 +22,8 @@ class Batch(NamedTuple):
   The defaults are one device and no mask.
 
   Attributes:
-    mask: True or 1 for the states that count, False or 0 for the others, [...];
-      None counts all.
+    mask: 1 for the states that count, 0 for the others, float [...]; None
+      counts all.
     num_replicas: R, replicas with an equal share of the minibatch each.
     sum: a nest of tensors -> their sums over all replicas.
     gather: a scalar -> the scalars of all replicas, [R].
@@ -163,10 +163,9 @@ def holding_exp_weights(
   batch: Batch = WHOLE,
   hold: float = 1.0,
 ) -> tf.Tensor:
-  """`exp_weights` + hold: a penalty on KL(sampling policy || policy).
+  """`exp_weights` + hold, which adds a penalty to line 21's loss.
 
-  Adds hold * KL(sampling policy || policy) to line 21's loss, up to a constant:
-  MPO's M-step with a fixed multiplier (Abdolmaleki et al. 2018). The mean of a
+  The penalty is hold * KL(sampling policy || policy), up to a constant: MPO's M-step with a fixed multiplier (Abdolmaleki et al. 2018). The mean of a
   Gaussian of constant scale then moves w / (w + hold) of the way to the
   weighted mean, where w is the mean weight; exactly so if the mean of the
   actions is the sampling policy's, as in
@@ -176,7 +175,8 @@ def holding_exp_weights(
     advantages: as in `exp_weights`, whose beta gin sets.
     log_weights: likewise.
     batch: likewise.
-    hold: the multiplier; an action of mean advantage has weight 1.
+    hold: the multiplier, added to every weight; `exp_weights` gives an action
+      of mean advantage a weight of 1.
   """
   return exp_weights(advantages, log_weights, batch) + hold
 
@@ -191,9 +191,11 @@ def state_softmax_weights(
 ) -> tf.Tensor:
   """exp(A / beta), divided by its mean over the actions of each state.
 
-  Cannot overflow. With all actions enumerated the actor is fitted to the
-  distribution mu exp(A / beta) / Z, and all states weigh the same (MPO,
-  Abdolmaleki et al. 2018). Arguments as in `exp_weights`.
+  With all actions enumerated the actor is fitted to p exp(A / beta) / Z, where
+  p are the probabilities of the set, and all states weigh the same (MPO,
+  Abdolmaleki et al. 2018); but for weights that `QwrAgent.max_weight` clips.
+  Set that to the number of actions, or higher, for a uniform p. Arguments as in
+  `exp_weights`.
   """
   scaled = normalize_fn(advantages, log_weights, batch) / beta
   mean = tf.reduce_logsumexp(scaled + log_weights, axis=0, keepdims=True)

@@ -21,7 +21,7 @@ def proportional_steps(
   Args:
     interactions: collected in this iteration; 0 (offline) makes `steps`.
     steps: gradient steps for `env_steps` interactions.
-    env_steps: interactions.
+    env_steps: the interactions for which `steps` are meant.
 
   Returns:
     int32 scalar; a tensor, so that a new number compiles nothing anew.

@@ -4,9 +4,9 @@ import enum
 
 
 class Stream(enum.IntEnum):
-  """Streams of an agent's seed; other values would change every run."""
+  """Streams of an agent's seed. New numbers would change the draws of all runs."""
 
-  CHECK = 0
+  CHECK = 0  # The trial of the slots in the constructor.
   CRITIC = 1
   ACTOR = 2
   CRITIC_DRAWS = 3

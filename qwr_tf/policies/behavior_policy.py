@@ -1,6 +1,6 @@
 """Policies that act; the one that collects stores mu beside each action.
 
-In training runs `acting/collect.py` writes mu (`NumpyActor` computes it); the
+In training runs `acting/sources.py` writes mu (`NumpyActor` computes it); the
 policies here are for TF-Agents programs and exports.
 """
 

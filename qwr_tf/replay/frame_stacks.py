@@ -10,7 +10,7 @@ from tf_agents.typing import types
 
 from qwr_tf.config.errors import ConfigError
 
-# What `check` says of rows that would come back as others.
+# Error of `check`: these stacks cannot be rebuilt exactly.
 OTHER_STACKS = (
   'not image stacks, newest last, that begin an episode with its first frame '
   'repeated and go on by one frame a step; set ReplayTable.single_frames = '
@@ -42,8 +42,8 @@ class FrameStacks(tf.Module):
     self.frames = tf.Variable(
       tf.zeros(shape, observation_spec.dtype), trainable=False, name='frames'
     )
-    # Rows of the same episode before a row, at most `history`. The row before
-    # the first one ever written counts as -1, whatever episode it is in.
+    # Rows of the same episode before a row, at most `history`. -1: not written
+    # yet, so that the first row written has an age of 0.
     self.ages = tf.Variable(
       -tf.ones([num_rows], tf.int64), trainable=False, name='ages'
     )
@@ -91,7 +91,7 @@ class FrameStacks(tf.Module):
 def has_frames(
   observation_spec: types.NestedTensorSpec, single_frames: bool
 ) -> list[bool]:
-  """Of each entry, whether rows on their way have single frames of it."""
+  """Of each entry, whether the table keeps single frames of it."""
   return [
     single_frames and s.shape.rank == 3 and s.dtype == tf.uint8
     for s in tf.nest.flatten(observation_spec)

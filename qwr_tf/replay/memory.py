@@ -18,7 +18,7 @@ def row_size(spec: types.NestedTensorSpec) -> int:
 
 
 def total_memory() -> int:
-  """Bytes that this process may use at most; no limit that is known: 2**63."""
+  """Bytes that this process may use at most; 2**63 if no limit is known."""
   try:
     limit = int(_CONTAINER_LIMIT.read_text())
   except (OSError, ValueError):  # None, or 'max'.

@@ -1,4 +1,4 @@
-"""TF-Agents' own face of the replay table, for stock drivers and learners."""
+"""TF-Agents' interface of the replay table, for stock drivers and learners."""
 
 import tensorflow as tf
 from tf_agents.replay_buffers import replay_buffer

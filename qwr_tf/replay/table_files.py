@@ -66,7 +66,7 @@ class TableFiles:
     end = self._rows_written()
     first = max(0, end - self._num_rows)
     linked = []
-    # A cleared table numbers other rows alike.
+    # After `clear`, the same row numbers stand for other rows.
     is_shared = self._is_shared and not self._table.was_cleared
     if before is not None and is_shared:
       linked = _reusable(before, first)
@@ -112,7 +112,7 @@ def _reusable(before: pathlib.Path, first: int) -> list[str]:
   newest = max([_range(name)[1] for name in names], default=0)
   if len(names) >= _MAX_FILES:
     return []
-  # A file of changing rows alone would be written under the same name.
+  # Not a file of changing rows alone: its name is needed for their new values.
   return [n for n in names if _range(n)[0] < newest - _NUM_CHANGING_ROWS]
 
 
@@ -122,7 +122,7 @@ def _assign(
   slots: Sequence[int] | None = None,
 ) -> None:
   with np.load(path, allow_pickle=False) as values:
-    # Version 0.1 kept the windows read last.
+    # Tables of version 0.1 have `_latest_starts`, too.
     names = {name for name in values if not name.endswith('_latest_starts')}
     if names != set(variables):
       raise ValueError(f'{path} is of a table with other columns')

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 from tf_agents.trajectories import trajectory
 
+from qwr_tf.agents import slots
 from qwr_tf.minibatches import minibatches
 from qwr_tf.minibatches import n_step
 from qwr_tf.ops import augmentation
@@ -93,6 +94,15 @@ def test_other_lambdas_are_refused():
   agent = images._agent(td_lambda=0.95)
   with pytest.raises(ValueError, match='td_lambda'):
     n_step.NStepMinibatches(agent, images._table(agent), 16)
+
+
+def test_returns_are_refused():
+  """The actor's minibatches have no next steps, of which returns are made."""
+  agent = images._agent(td_lambda=1.0, estimate_fn=slots.return_estimates)
+  source = n_step.NStepMinibatches(agent, images._table(agent), 16)
+  minibatch = source.actor_phase(tf.constant(1))(tf.constant(0))
+  with pytest.raises(ValueError, match='PerMinibatch'):
+    agent.regression(**minibatch)
 
 
 def test_augmentation_is_part_of_observations_and_targets():
