@@ -112,7 +112,7 @@ def _record(environment: str) -> None:
     if not output.exists():
       _run(
         'qwr_tf.record',
-        f'--saved_model={_policy(environment, dataset) / "policy"}',
+        f'--policy={_policy(environment, dataset) / "policy"}',
         f'--env={environment}',
         f'--steps={_STEPS.value}',
         f'--dataset={output}',

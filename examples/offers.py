@@ -18,7 +18,7 @@ shop's policy gave to its action:
 
 On a command line the same is, with the table's columns in columns.gin,
 
-    python -m qwr_tf.sweep --gin_file=vector.gin --select ...
+    python -m qwr_tf.sweep --gin_file=columns.gin --select ...
 """
 
 import argparse

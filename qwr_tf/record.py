@@ -1,6 +1,6 @@
 """Records a data set in Minari's layout.
 
-    python -m qwr_tf.record --saved_model=runs/.../policy --episodes=50
+    python -m qwr_tf.record --policy=runs/.../policy --episodes=50
     python -m qwr_tf.record --policy=random --env=HalfCheetah-v4 --steps=50000
 
 Writes datasets/<environment>/<policy>-v<number> unless --dataset says
@@ -29,12 +29,12 @@ from qwr_tf.config import command
 from qwr_tf.serving import trust_flag
 
 flags.adopt_module_key_flags(trust_flag)
-_SAVED_MODEL = flags.DEFINE_string(
-  'saved_model', None, 'Policy to record: a version, or a folder of versions.'
+_POLICY = flags.DEFINE_string(
+  'policy',
+  None,
+  "Policy to record: an exported version, a folder of versions, or 'random'.",
 )
-_POLICY = flags.DEFINE_enum(
-  'policy', None, ['random'], 'Policy to record instead: uniformly random.'
-)
+flags.DEFINE_alias('saved_model', 'policy')  # Its name in version 0.1.
 flags.declare_key_flag('env')
 _EPISODES = flags.DEFINE_integer(
   'episodes', None, 'Episodes to record; default 50.', lower_bound=1
@@ -172,13 +172,13 @@ def _metadata(env, path: pathlib.Path, environment: str, policy: str):
 
 def _arguments() -> tuple[saved_policy.SavedPolicy | None, str]:
   """The policy, None for the random one, and the environment's name."""
-  if bool(_SAVED_MODEL.value) == bool(_POLICY.value):
-    raise ConfigError('give either --saved_model or --policy=random.')
+  if not _POLICY.value:
+    raise ConfigError('--policy is missing: an exported policy, or random.')
   if _EPISODES.value and _STEPS.value:
     raise ConfigError('give either --episodes or --steps.')
   saved = None
-  if _SAVED_MODEL.value:
-    saved = saved_policy.SavedPolicy(pathlib.Path(_SAVED_MODEL.value))
+  if _POLICY.value != 'random':
+    saved = saved_policy.SavedPolicy(pathlib.Path(_POLICY.value))
   environment = command.ENV.value or (
     saved and saved.metadata.get('environment')
   )

@@ -31,11 +31,8 @@ flags.adopt_module_key_flags(sweep_flags)
 _ENVS = flags.DEFINE_list(
   'envs', [], "Environments, with commas; default the gin file's own."
 )
-_ALGORITHM = flags.DEFINE_enum(
-  'algorithm',
-  None,
-  results.ALGORITHMS,
-  'Name in the rows; default what the configuration says.',
+_ALGORITHM = flags.DEFINE_string(
+  'algorithm', None, 'Name in the rows; default what the configuration says.'
 )
 _REPLACE = flags.DEFINE_bool(
   'replace', False, "Rows of these runs replace the CSV's of the same runs."

@@ -59,7 +59,9 @@ def test_the_documentation_names_the_rooms_in_their_order():
   layers.read(_ROOT / '.ci' / 'importlinter.ini')
   order = layers['importlinter:contract:rooms']['layers'].split('\n')
   page = (_ROOT / 'docs/explanation/structure.md').read_text('utf-8')
-  page = page[page.index('room of `qwr_tf/`') : page.index('folder beside')]
+  page = page[
+    page.index('subpackage of `qwr_tf/`') : page.index('folder beside')
+  ]
   rooms = re.findall(r'^\| `(\w+)/` \|', page, re.MULTILINE)
   # Commands are the first layer.
   assert rooms == [x.strip() for x in order if x.strip() in _ROOMS][::-1]

@@ -135,7 +135,7 @@ def test_the_policys_own_environment_is_that_of_its_run(cli, tmp_path):
   facts = json.loads(path.read_text())
   facts['config'] = 'load_environment.max_episode_steps = 7'
   path.write_text(json.dumps(facts))
-  own = (f'--saved_model={saved}', '--episodes=1', '--dataset=own')
+  own = (f'--policy={saved}', '--episodes=1', '--dataset=own')
   assert cli(*own)[0] == 0
   assert len(_episodes(tmp_path / 'own')[0]['rewards']) == 7
   other = ('--env=Pendulum-v1', *own[:2], '--dataset=other')
@@ -189,7 +189,7 @@ def test_random_episodes_are_the_environments_own(cli, tmp_path):
 def test_a_saved_model_is_recorded_with_its_mu(cli, tmp_path):
   policy = _saved(tmp_path / 'policy')
   code, out, err = cli(
-    f'--saved_model={policy}', '--steps=201', '--dataset=sets/one'
+    f'--policy={policy}', '--steps=201', '--dataset=sets/one'
   )
   assert code == 0, err
   episodes = _episodes(tmp_path / 'sets' / 'one')
@@ -213,11 +213,11 @@ def test_a_saved_model_is_recorded_with_its_mu(cli, tmp_path):
 
 def test_the_mode_action_has_no_mu(cli, tmp_path):
   policy = _saved(tmp_path / 'policy', has_samples=False)
-  code, _, err = cli(f'--saved_model={policy}', '--episodes=1')
+  code, _, err = cli(f'--policy={policy}', '--episodes=1')
   assert code == 2
   assert "has no signature 'sample'" in err
   arguments = ('--episodes=1', '--mode_action')
-  assert cli(f'--saved_model={policy}/3', *arguments)[0] == 0
+  assert cli(f'--policy={policy}/3', *arguments)[0] == 0
   path = tmp_path / 'datasets' / 'Pendulum-v1' / 'qwr-lse-v0'
   (episode,) = _episodes(path)
   assert episode['params'] is None
@@ -229,7 +229,7 @@ def test_the_mode_action_has_no_mu(cli, tmp_path):
 @pytest.mark.slow
 def test_a_recorded_set_reads_back_equal(cli, tmp_path):
   policy = _saved(tmp_path / 'policy')
-  cli(f'--saved_model={policy}', '--episodes=2', '--dataset=one')
+  cli(f'--policy={policy}', '--episodes=2', '--dataset=one')
   gin_files.parse(
     ['offline_mujoco.gin'],
     ["run.environment = 'Pendulum-v1'", "run.dataset = 'one'"],
@@ -291,16 +291,15 @@ def test_scores_are_recorded_and_clipped_rewards_learned_from(cli, tmp_path):
 @pytest.mark.parametrize(
   ('arguments', 'fix'),
   [
-    ((), 'either --saved_model or --policy=random'),
-    (('--policy=random', '--saved_model=x'), 'either --saved_model'),
-    (('--policy=expert',), 'value should be one of <random>'),
+    ((), '--policy is missing'),
+    (('--policy=expert',), 'expert holds no exported policy'),
     (('--policy=random',), '--env is missing'),
     (('--policy=random', '--env=NoSimulator'), '--env is missing'),
     (('--policy=random', '--env=HalfCheeta-v4'), 'near it: HalfCheetah-v4'),
     (('--policy=random', '--env=BitFlip-5', '--episodes=0'), 'episodes=0'),
     (('--policy=random', '--env=BitFlip-5', '--episodes=1', '--steps=2'),
      'either --episodes or --steps'),
-    (('--saved_model=nope',), 'nope holds no exported policy'),
+    (('--saved_model=nope',), 'nope holds no exported policy'),  # Its old name.
     (('--policy=random', '--env=BitFlip-5', '--dataset=there'), 'there exists'),
     (('--policy=random', '--env=BitFlip-5', '--dataset=file/x'),
      'cannot be written'),
@@ -325,7 +324,7 @@ def test_a_place_where_nothing_can_be_written(cli, tmp_path):
 
 def test_policy_for_other_observations(cli, tmp_path):
   policy = _saved(tmp_path / 'policy', environment=None)
-  code, _, err = cli(f'--saved_model={policy}', '--env=Hopper-v4')
+  code, _, err = cli(f'--policy={policy}', '--env=Hopper-v4')
   assert code == 2
   assert 'is for observations (3,), Hopper-v4 has (11,)' in err
   assert not (tmp_path / 'datasets').exists()
@@ -342,7 +341,7 @@ def test_policy_for_other_observations(cli, tmp_path):
 def test_policy_for_other_actions(space, cli, tmp_path):
   bounds = {name: [space[name]] for name in ('low', 'high') if name in space}
   policy = _saved(tmp_path / 'policy', action_space=space | bounds)
-  code, _, err = cli(f'--saved_model={policy}', '--env=Pendulum-v1')
+  code, _, err = cli(f'--policy={policy}', '--env=Pendulum-v1')
   assert code == 2
   assert 'is for the action_space' in err.splitlines()[-1]
   assert 'choose another --env' in err.splitlines()[-1]
@@ -366,7 +365,7 @@ def test_a_damaged_policy(name, kept, cli, tmp_path):
     file.unlink()
   else:
     file.write_bytes(whole[:kept])
-  code, out, err = cli(f'--saved_model={policy}', '--episodes=1')
+  code, out, err = cli(f'--policy={policy}', '--episodes=1')
   assert (code, out) == (2, '')
   assert err.splitlines()[-1].startswith(
     f'error: {policy / "3"} cannot be read'

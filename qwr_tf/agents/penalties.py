@@ -67,8 +67,8 @@ def weight_decay(
   """Half the squared norm of the actor's variables, scalar (AWAC).
 
   Its gradient is what the `weight_decay` of PyTorch's Adam adds, which AWAC's
-  code uses. Keras' AdamW has decoupled weight decay: 1e-4 times the step size,
-  which is next to nothing.
+  code uses. Keras' AdamW has decoupled weight decay: 1e-4 times the
+  learning rate, which is next to nothing.
 
   Args:
     coefficient: factor; larger keeps the variables small.

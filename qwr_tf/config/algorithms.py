@@ -42,7 +42,7 @@ def algorithm_of(config: str) -> str:
     return 'CRR'
   if not is_qwr or copies or backup not in _BACKUPS:
     raise ConfigError(
-      'the configuration is no known algorithm; name it with --algorithm.'
+      "the configuration has no algorithm's name; give one with --algorithm."
     )
   return _BACKUPS[backup]
 

@@ -34,7 +34,7 @@ def load(
   timeout_is_terminal: bool = False,
   render_mode: str | None = None,
   wrappers: Sequence[Any] = (),
-  channels_last: bool | None = None,
+  channels_first: bool | None = None,
   frame_stack: PositiveInt = 1,
   action_bounds: tuple[float, float] | None = None,
   **gym_kwargs: Any,
@@ -53,7 +53,7 @@ def load(
       gymnasium.wrappers, 'my_module:MyWrapper', or pairs of a name and
       arguments, ('ResizeObservation', {'shape': (84, 84)}). Scores are of the
       rewards they return.
-    channels_last: whether images are [channels, height, width] and are
+    channels_first: whether images are [channels, height, width] and are
       transposed, since the torsos take [height, width, channels]; None: if
       they are uint8 and the first axis is the shortest.
     frame_stack: images in an observation, of a single image's channels each,
@@ -71,7 +71,7 @@ def load(
   """
   from qwr_tf.environments.gymnasium_wrapper import GymnasiumWrapper
 
-  layout = wrappers, channels_last, frame_stack, action_bounds
+  layout = wrappers, channels_first, frame_stack, action_bounds
   if render_mode is None:
     env = _make(name, gym_kwargs, *layout)
   else:
@@ -99,7 +99,7 @@ def _make(
   name: str,
   gym_kwargs: dict[str, Any],
   wrappers: Sequence[Any],
-  channels_last: bool | None,
+  channels_first: bool | None,
   frame_stack: int,
   action_bounds: tuple[float, float] | None,
   spec: EnvSpec | None = None,
@@ -111,7 +111,7 @@ def _make(
     env = factory(name)(name, **gym_kwargs)
     wrapping.follow(env)
     env = wrapping.wrap(env, wrappers)
-    env = wrapping.lay_out(env, channels_last, frame_stack)
+    env = wrapping.lay_out(env, channels_first, frame_stack)
     return (
       wrapping.BoundedActions(env, *action_bounds) if action_bounds else env
     )

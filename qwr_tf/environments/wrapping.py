@@ -76,21 +76,21 @@ def wrapper_names(chosen: Sequence[Wrapper]) -> list[str]:
 
 
 def lay_out(
-  env: gymnasium.Env, channels_last: bool | None, frame_stack: int
+  env: gymnasium.Env, channels_first: bool | None, frame_stack: int
 ) -> gymnasium.Env:
   """Images as [height, width, channels], the newest `frame_stack` of them.
 
   Args:
     env: with any observations; only images are changed.
-    channels_last: whether images are [channels, height, width] and are
-      transposed; None: if their first axis is the shortest.
+    channels_first: whether images are [channels, height, width] and are
+      transposed; None: if they are uint8 and their first axis is the shortest.
     frame_stack: images in an observation, oldest first; the first image of an
       episode is repeated.
 
   Raises:
     ValueError: for other observations, where an argument asks for images.
   """
-  if channels_last or (channels_last is None and _is_channels_first(env)):
+  if channels_first or (channels_first is None and _is_channels_first(env)):
     env = ChannelsLast(env)
   if frame_stack > 1:
     if len(env.observation_space.shape or ()) not in (2, 3):
@@ -134,7 +134,7 @@ class ChannelsLast(wrappers.TransformObservation):
       4,
     ):
       raise ValueError(
-        'load_environment.channels_last is for observations [channels, '
+        'load_environment.channels_first is for observations [channels, '
         f'height, width], not {box.shape}'
       )
     dtype: Any = box.dtype

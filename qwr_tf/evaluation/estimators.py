@@ -189,8 +189,8 @@ def resample(episodes: int, rng: np.random.Generator) -> np.ndarray:
 def of_resamples(values: np.ndarray, level: float = 0.95) -> Interval:
   """The interval of a few estimates [K], each of a resample of the episodes.
 
-  Their deviation is the standard error itself; with K of them its quantile is
-  Student's, and the mean adds 1 / K.
+  Their standard deviation estimates the standard error. With K resamples the
+  quantile is Student's with K - 1 degrees of freedom, times sqrt(1 + 1 / K).
   """
   count = len(values)
   mean = float(np.mean(values))

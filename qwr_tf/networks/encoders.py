@@ -31,7 +31,7 @@ _FIXES = {
 
 @gin.configurable
 class ObservationNormalizer(tf.Module):
-  """Whitens observations: (s - mean) / (deviation + 1e-5), then clips.
+  """Standardises observations: (s - mean) / (deviation + 1e-5), then clips.
 
   A departure from the QWR paper's text, taken from its code and from AWR. The
   statistics are the identity until the first update, no gradient reaches them,
@@ -295,7 +295,7 @@ def _check_channels(shape: tf.TensorShape) -> None:
   if shape[0] < min(shape[1:]):
     raise ValueError(
       f'the torso does not take observations {tuple(shape)}; images need their '
-      'channels in the last axis; set load_environment.channels_last = True.'
+      'channels in the last axis; set load_environment.channels_first = True.'
     )
 
 

@@ -165,7 +165,8 @@ def holding_exp_weights(
 ) -> tf.Tensor:
   """`exp_weights` + hold, which adds a penalty to line 21's loss.
 
-  The penalty is hold * KL(sampling policy || policy), up to a constant: MPO's M-step with a fixed multiplier (Abdolmaleki et al. 2018). The mean of a
+  The penalty is hold * KL(sampling policy || policy), up to a constant: MPO's
+  M-step with a fixed multiplier (Abdolmaleki et al. 2018). The mean of a
   Gaussian of constant scale then moves w / (w + hold) of the way to the
   weighted mean, where w is the mean weight; exactly so if the mean of the
   actions is the sampling policy's, as in

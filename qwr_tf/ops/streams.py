@@ -4,7 +4,7 @@ import enum
 
 
 class Stream(enum.IntEnum):
-  """Streams of an agent's seed. New numbers would change the draws of all runs."""
+  """Streams of an agent's seed; other numbers would change all runs."""
 
   CHECK = 0  # The trial of the slots in the constructor.
   CRITIC = 1

@@ -24,7 +24,7 @@ SHARED_FROM_BYTES = 64 * 2**20
 
 
 class TableFiles:
-  """Writes a table's variables to files and reads them back, bit by bit."""
+  """Writes a table's variables to files and reads them back, bit for bit."""
 
   def __init__(self, table, shared_from_bytes: int = SHARED_FROM_BYTES):
     """Finds the table's variables: those of a row each, and the cursors.

@@ -58,7 +58,7 @@ def data_set_lines(
   if data is None:
     return []
   mean = data['mean_return']
-  mean_return = '-' if mean is None else f'{mean:.1f}'
+  mean_return = '-' if mean is None else f'{mean:.4g}'
   lines = [
     f'data    {data["name"]}: mean return {mean_return} of '
     f'{data["episodes"]} episodes, {data["transitions"]} transitions, '

@@ -1,7 +1,7 @@
 """Plays an exported policy: needs TensorFlow and gymnasium, nothing else.
 
     python export/run_policy.py --policy=runs/.../policy [--episodes=10]
-        [--sample] [--seed=0] [--environment=ID] [--video=out.mp4]
+        [--sample] [--seed=0] [--env=ID] [--video=out.mp4]
         [--trust_module=my_envs]
 
 The environment and its preprocessing are made again from the export's
@@ -210,7 +210,7 @@ def make_environment(
   if not name and not metadata['gymnasium_spec']:
     raise InputError(
       f'{metadata["environment"]} cannot be made again '
-      f'({metadata.get("not_described")}); name one with --environment.'
+      f'({metadata.get("not_described")}); name one with --env.'
     )
   try:
     env = _make(metadata, name, render_mode, trusted)
@@ -465,7 +465,9 @@ class _Parser(argparse.ArgumentParser):
 def _arguments() -> argparse.Namespace:
   parser = _Parser(description=__doc__, allow_abbrev=False)
   parser.add_argument('--policy', required=True, type=pathlib.Path)
-  parser.add_argument('--environment', help='ID or module:ID, if another one')
+  parser.add_argument(
+    '--env', '--environment', help='ID or module:ID, if another one'
+  )
   parser.add_argument('--episodes', type=int, default=10)
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument(
@@ -505,7 +507,7 @@ def main() -> None:
 
   def environment(render_mode: str | None) -> gymnasium.Env:
     return make_environment(
-      policy.metadata, flags.environment, render_mode, flags.trust_module
+      policy.metadata, flags.env, render_mode, flags.trust_module
     )
 
   env, limit = environment(None), flags.max_episode_steps

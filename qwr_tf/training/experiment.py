@@ -203,7 +203,7 @@ def settings() -> Settings:
   ):
     raise ConfigError(
       'NoSimulator needs run.interactions = 0 and run.offline_iterations of 1 '
-      'or more; offline_mujoco.gin and its like learn from run.dataset alone.'
+      'or more; offline_vector.gin, for example, learns from run.dataset alone.'
     )
   if bound.dataset is None and (
     bound.offline_iterations or bound.replay_capacity is None
@@ -236,7 +236,7 @@ def prolongs(recorded: str, config: str) -> bool:
 
 @gin.configurable
 def by_environment(values: dict, default: Any) -> Any:
-  """The value for the run's environment, from a table such as of step sizes.
+  """The value for the run's environment, from a table, of learning rates say.
 
   Args:
     values: by task, 'Ant' for any version of it.

@@ -802,7 +802,7 @@ def test_channels_may_be_moved_last(channels, dtype, monkeypatch):
   del gymnasium.registry['Camera-v0']
   camera = _Camera(channels, dtype)
   gymnasium.register('Camera-v0', lambda: camera, max_episode_steps=5)
-  env = environments.load('Camera-v0', channels_last=True)
+  env = environments.load('Camera-v0', channels_first=True)
   assert env.observation_spec().shape == (40, 50, channels)
   assert env.observation_spec().dtype == dtype
   expected = np.moveaxis(camera.image, 0, -1)
@@ -813,9 +813,9 @@ def test_channels_may_be_moved_last(channels, dtype, monkeypatch):
 
 def test_only_images_have_channels():
   message = _one_line_error(
-    environments.load, 'CartPole-v1', channels_last=True
+    environments.load, 'CartPole-v1', channels_first=True
   )
-  assert 'channels_last' in message and '(4,)' in message
+  assert 'channels_first' in message and '(4,)' in message
 
 
 def test_rendering_needs_its_mode():

@@ -73,7 +73,7 @@ def test_images_have_their_channels_last(shape, expected):
 
 
 def test_axes_stay_where_the_user_says_so():
-  env = _load((3, 20, 30), channels_last=False)
+  env = _load((3, 20, 30), channels_first=False)
   assert env.observation_spec().shape == (3, 20, 30)
 
 

@@ -287,7 +287,7 @@ def test_gin_knows_the_torsos(name, width):
     ([16, 16, 4], torsos.dqn_2013_torso, 'images, of 36 x 36 pixels or more'),
     ([32, 32, 4], torsos.nature_torso, 'images, of 36 x 36 pixels or more'),
     ([9], torsos.dqn_2013_torso, 'GatedQNetwork.torso_fn to @mlp_torso'),
-    ([4, 84, 84], torsos.dqn_2013_torso, 'load_environment.channels_last'),
+    ([4, 84, 84], torsos.dqn_2013_torso, 'load_environment.channels_first'),
   ],
 )
 def test_a_torso_that_does_not_fit_names_the_one_that_does(

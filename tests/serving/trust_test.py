@@ -271,7 +271,7 @@ def test_recording_takes_metadata_as_data(
 
   monkeypatch.setattr(saved_policy, 'SavedPolicy', lambda path: Saved)
   monkeypatch.chdir(tmp_path)
-  code, err = _cli(record.main, monkeypatch, capsys, '--saved_model=policy')
+  code, err = _cli(record.main, monkeypatch, capsys, '--policy=policy')
   assert code == 2
   assert err.count('\n') == 1 and '--trust_module=my_envs' in err
   assert not trace.exists()

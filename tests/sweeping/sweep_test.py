@@ -454,7 +454,7 @@ def test_a_run_that_has_no_rows_has_nothing_to_do_with_others(tmp_path):
   results.add(recipe.path, run_rows.rows(job.folder, 'table'))
   nameless = job.folder.with_name(job.folder.name[:-8] + '0' * 8)
   _run_folder(nameless, config='QwrAgent.regression_actions = @stored_actions')
-  with pytest.raises(ConfigError, match='no known algorithm'):
+  with pytest.raises(ConfigError, match='--algorithm'):
     run_rows.rows(nameless, 'table')
   ((_, planned),) = sweep_plan.plan(recipe, [], [1])
   assert planned[:-1] == identity[:-1]
