@@ -414,7 +414,7 @@ class QwrAgent(tf_agent.TFAgent):
     experience: trajectory.Trajectory,
     seed: types.Seed,
     q_vectors: tf.Tensor | None = None,
-    regression: tuple[ActionSet, tf.Tensor, dict] | None = None,
+    weighted_actions: tuple[ActionSet, tf.Tensor, dict] | None = None,
     sample_weights: tf.Tensor | None = None,
   ) -> dict[str, tf.Tensor]:
     """Lines 18-21: one gradient step of the actor; scalars by name.
@@ -424,19 +424,19 @@ class QwrAgent(tf_agent.TFAgent):
       seed: stateless seed, int [2].
       q_vectors: outputs of the critic for all actions at the first steps, [B,
         actions] and its own axes, where a cache has them.
-      regression: result of `self.regression`, if cached.
+      weighted_actions: result of `self.weighted_actions`, if cached.
       sample_weights: importance weight of each window, float [B].
     """
     steps = returns.first_steps(experience)
-    if regression is None:  # Lines 18-20
-      regression = self.regression(experience, seed, q_vectors)
-    actions, weights, metrics = regression
+    if weighted_actions is None:  # Lines 18-20
+      weighted_actions = self.weighted_actions(experience, seed, q_vectors)
+    actions, weights, metrics = weighted_actions
     batch = replicas.batch(returns.transition_mask(steps))
     return metrics | self._step_actor(  # Line 21
       batch, steps, actions, weights, sample_weights
     )
 
-  def regression(
+  def weighted_actions(
     self,
     experience: trajectory.Trajectory,
     seed: types.Seed,
@@ -625,7 +625,7 @@ class QwrAgent(tf_agent.TFAgent):
     """Scalars of both losses, without a gradient step."""
     steps = returns.first_steps(experience)
     td_targets = self.td_targets(experience, seed)[:, 0]
-    actions, weights, metrics = self.regression(experience, seed)
+    actions, weights, metrics = self.weighted_actions(experience, seed)
     actor = self.actor_loss(steps, actions, weights, sample_weights)
     return self.critic_loss(steps, td_targets, sample_weights), metrics | actor
 

@@ -74,7 +74,7 @@ class ExactReuse(minibatches.PerMinibatch):
     # A slot that does not fit fails here.
     seed = agent.seed_for(Stream.CHECK, 0)
     agent.td_targets(experience, seed, tf.zeros([1, agent.horizon, *shape]))
-    agent.regression(experience, seed, tf.zeros([1, *shape]))
+    agent.weighted_actions(experience, seed, tf.zeros([1, *shape]))
     with tf.device('/cpu:0'):
       self._q_vectors = _variable([table.num_slots, *shape], tf.float32)
     # `target_updates` when the cache was filled, the steps [begin, end) of the

@@ -80,8 +80,10 @@ class WholeTable(minibatches.PerMinibatch):
       chosen = tf.nest.map_structure(
         lambda x: tf.gather(x, places, axis=1), (actions, weights)
       )
-      regression = *self._agent.replicas.split(chosen, axis=1), dict(metrics)
-      return self._minibatch(starts[i], seed) | {'regression': regression}
+      split = self._agent.replicas.split(chosen, axis=1)
+      return self._minibatch(starts[i], seed) | {
+        'weighted_actions': (*split, dict(metrics))
+      }
 
     return minibatch
 

@@ -99,7 +99,7 @@ def _critic_numbers(agent, experience, step) -> dict[str, tf.Tensor]:
 
 def _actor_numbers(agent, experience, step) -> dict[str, tf.Tensor]:
   seed = agent.seed_for(Stream.ACTOR, step.actor_steps)
-  actions, weights, scalars = agent.regression(experience, seed)
+  actions, weights, scalars = agent.weighted_actions(experience, seed)
   first = returns.first_steps(experience)
   loss = agent.actor_loss(first, actions, weights)
   return {'actions': actions.actions, 'weights': weights, **scalars, **loss}

@@ -282,7 +282,7 @@ def test_equal_weights_turn_qwr_into_cloning_in_expectation():
     ]
     expected += np.mean(mu.prob(tf.fill([32], action))[:4] * elements)
   some = tf.nest.map_structure(lambda x: x[:4], windows)
-  actions, weights, _ = qwr.regression(some, _seed())
+  actions, weights, _ = qwr.weighted_actions(some, _seed())
   actual = qwr.actor_loss(_first(some), actions, weights)['actor_loss']
   np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
@@ -380,7 +380,7 @@ def test_crr_weighs_what_is_better_than_the_policy(file, weights_of):
   pi = _policy_probabilities(agent.states(first, _seed()).policy())
   taken = values[first.action, np.arange(32)]
   expected = weights_of(taken - (pi * values).sum(0))
-  _, weights, _ = agent.regression(windows, _seed())
+  _, weights, _ = agent.weighted_actions(windows, _seed())
   np.testing.assert_allclose(weights[0], expected, rtol=1e-3, atol=1e-4)
   assert expected.min() < 1 and expected.max() > 0
 
@@ -468,7 +468,7 @@ def test_awac_actor_loss_and_gradients_equal_numpy():
   )
   parameters = [np.array(v, np.float64) for v in variables]
   with tf.GradientTape() as tape:
-    actions, weights, _ = agent.regression(windows, _seed())
+    actions, weights, _ = agent.weighted_actions(windows, _seed())
     loss = agent.actor_loss(first, actions, weights)['actor_loss']
   np.testing.assert_allclose(weights[0], loss_of.weights, rtol=1e-3)
   np.testing.assert_allclose(loss, loss_of(*parameters), rtol=1e-4)
@@ -508,7 +508,7 @@ def test_awr_advantage_is_the_return_minus_the_value():
   returns = agent.td_targets(windows, _seed())[:, 0]
   values = _every_value(agent.critic_network, first.observation)
   np.testing.assert_allclose(values, np.tile(values[:1], [4, 1]))
-  actions, found, _ = agent.regression(windows, _seed())
+  actions, found, _ = agent.weighted_actions(windows, _seed())
   np.testing.assert_array_equal(actions.actions[0], first.action)
   np.testing.assert_allclose(found[0], returns - values[0], rtol=1e-4)
 
@@ -516,7 +516,7 @@ def test_awr_advantage_is_the_return_minus_the_value():
 def test_rwr_has_no_baseline_and_nothing_to_bootstrap_from():
   agent = _preset('rwr_bitflip.gin', _DISCRETE, *_AWR)
   windows = _windows(agent)
-  _, found, _ = agent.regression(windows, _seed())
+  _, found, _ = agent.weighted_actions(windows, _seed())
   alive, expected = np.ones(32), np.zeros(32)
   for j in range(3):
     expected += alive * _GAMMA**j * windows.reward[:, j]
@@ -649,7 +649,7 @@ def test_the_penalty_is_added_to_the_actors_loss():
   # In AWAC's loss above, of some hundreds, a small one hides.
   agent = _preset('bitflip.gin', _DISCRETE)
   windows = _windows(agent)
-  actions, weights, _ = agent.regression(windows, _seed())
+  actions, weights, _ = agent.weighted_actions(windows, _seed())
   steps = _first(windows)
   before = agent.actor_loss(steps, actions, weights)['actor_loss']
   agent._penalty_fn = lambda *_: tf.range(32.0)  # 15.5 in the mean.

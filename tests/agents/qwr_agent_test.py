@@ -378,7 +378,7 @@ def test_regression_weights_equal_the_oracle():
   raw = np.exp((advantages - mean) / (deviation + 1e-5) / 0.4)
   assert (raw > 25).any() and (raw < 15).any()
 
-  actions, weights, scalars = agent.regression(windows, _seed())
+  actions, weights, scalars = agent.weighted_actions(windows, _seed())
   np.testing.assert_array_equal(actions.actions, np.arange(4)[:, None])
   np.testing.assert_allclose(np.exp(actions.log_weights), mu, rtol=1e-5)
   np.testing.assert_allclose(weights, np.minimum(raw, 20.0), rtol=1e-3)
@@ -426,7 +426,7 @@ def test_actor_loss_equals_the_oracle():
   agent = _agent()
   windows = _windows(agent, batch=16)
   first = _select_first(windows)
-  actions, weights, _ = agent.regression(windows, _seed())
+  actions, weights, _ = agent.weighted_actions(windows, _seed())
   logits = agent.actor_network(first.observation)[0].logits.numpy()
   log_pi = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
   expected = -(_mu(first) * weights.numpy() * log_pi.T).sum(0).mean()
@@ -468,7 +468,7 @@ def _train_critic(agent, windows, targets):
 
 def _train_actor(agent, windows, actions, weights):
   return agent.train_actor(
-    experience=windows, seed=_seed(), regression=(actions, weights, {})
+    experience=windows, seed=_seed(), weighted_actions=(actions, weights, {})
   )
 
 
@@ -503,7 +503,7 @@ def test_each_loss_reaches_its_own_network_only(action_spec, slots):
   with tf.GradientTape(persistent=True) as tape:
     targets = agent.td_targets(windows, _seed())
     critic_loss = agent.critic_loss(first, targets[:, 0])['critic_loss']
-    actions, weights, _ = agent.regression(windows, _seed())
+    actions, weights, _ = agent.weighted_actions(windows, _seed())
     actor_loss = agent.actor_loss(first, actions, weights)['actor_loss']
   actor, critic, target = _networks_of(agent)
   everything = actor + critic + target
@@ -525,7 +525,7 @@ def test_samples_of_the_policy_are_constants_of_the_actor_loss():
 
   def gradients(actions_of):
     with tf.GradientTape() as tape:
-      actions, weights, _ = agent.regression(windows, _seed())
+      actions, weights, _ = agent.weighted_actions(windows, _seed())
       actions = actions_of(actions)
       first = _select_first(windows)
       loss = agent.actor_loss(first, actions, weights)['actor_loss']
@@ -582,7 +582,7 @@ def test_steps_change_their_own_network_only():
     )
 
   targets = agent.td_targets(windows, _seed())[:, 0]
-  actions, weights, _ = agent.regression(windows, _seed())
+  actions, weights, _ = agent.weighted_actions(windows, _seed())
   assert changed(lambda: _train_critic(agent, windows, targets)) == (
     (False, True, False)
   )
@@ -663,7 +663,7 @@ def test_enumerating_converges_to_mu_times_exp_of_the_advantage():
   )
   # The three states are the one-hot observations.
   windows = _bandit_windows(agent, np.eye(3), {'logits': np.log(mu)})
-  actions, weights, _ = agent.regression(windows, _seed())
+  actions, weights, _ = agent.weighted_actions(windows, _seed())
 
   @tf.function
   def train():
@@ -704,7 +704,7 @@ def _mean_actor_losses(agent, windows, biases, seeds=20):
     return agent.actor_loss(first, actions, weights)['actor_loss']
 
   for seed in range(seeds):
-    actions, weights, _ = agent.regression(windows, _seed(seed))
+    actions, weights, _ = agent.weighted_actions(windows, _seed(seed))
     for i, bias in enumerate(biases):
       _set_bias(agent, bias)
       losses[i] += loss(*actions, weights) / seeds
@@ -976,7 +976,7 @@ def test_train_is_a_critic_step_and_an_actor_step():
     targets = stepped.td_targets(windows, seed)[:, 0]
     critic = _train_critic(stepped, windows, targets)['critic_loss']
     seed = stepped.seed_for(Stream.ACTOR, i)
-    actions, weights, _ = stepped.regression(windows, seed)
+    actions, weights, _ = stepped.weighted_actions(windows, seed)
     actor = _train_actor(stepped, windows, actions, weights)['actor_loss']
     np.testing.assert_allclose(info.extra, [critic, actor], rtol=1e-5)
     np.testing.assert_allclose(info.loss, critic + actor, rtol=1e-5)
@@ -1184,11 +1184,11 @@ def test_minibatches_differ_between_steps_and_phases():
 
   draw = source.actor_phase(2)
   first = draw(0)
-  actions, _, _ = agent.regression(**first)
+  actions, _, _ = agent.weighted_actions(**first)
   agent.actor_steps.assign_add(1)
   later = draw(0)
   assert _same_windows(first, later)
-  assert np.any(actions.actions != agent.regression(**later)[0].actions)
+  assert np.any(actions.actions != agent.weighted_actions(**later)[0].actions)
   assert not _same_windows(first, source.actor_phase(2)(0))
 
 

@@ -176,11 +176,11 @@ def _programs(case):
   windows = training.table.sample(8, agent.horizon + 1, [0, 1])
   seed = tf.constant([1, 2])
   targets = agent.td_targets(windows, seed)[:, 0]
-  actions, weights, _ = agent.regression(windows, seed)
+  actions, weights, _ = agent.weighted_actions(windows, seed)
   critic, actor = agent._step_critic, agent._step_actor
   steps = tf.nest.map_structure(lambda x: x[:, 0], windows)
   yield 'targets', agent.td_targets, (windows, seed)
-  yield 'regression', agent.regression, (windows, seed)
+  yield 'weighted_actions', agent.weighted_actions, (windows, seed)
   yield 'critic', critic.loss_and_gradients, (steps, targets)
   yield 'actor', actor.loss_and_gradients, (steps, actions, weights)
 

@@ -216,7 +216,7 @@ def test_an_actor_network_of_tf_agents(name):
     mu.log_prob(first.action), pi.log_prob(first.action), rtol=1e-4, atol=1e-5
   )
   # It is regressed upon, and followed by its target.
-  actions, weights, _ = agent.regression(experience, [0, 1])
+  actions, weights, _ = agent.weighted_actions(experience, [0, 1])
   share = tf.exp(actions.log_weights)
   expected = -tf.reduce_sum(share * weights * pi.log_prob(actions.actions), 0)
   mask = tf.cast(~first.is_boundary(), tf.float32)

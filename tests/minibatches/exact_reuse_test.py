@@ -196,7 +196,7 @@ def test_weights_and_gradients_are_those_of_the_naive_way(actions):
       weights = tf.TensorArray(tf.float32, 5, infer_shape=False)
       for i in tf.range(5):
         minibatch = draw(i)
-        _, values, _ = agent.regression(**minibatch)
+        _, values, _ = agent.weighted_actions(**minibatch)
         weights = weights.write(i, values)
         agent.train_actor(**minibatch)
       return weights.stack()
@@ -222,7 +222,9 @@ def test_later_steps_draw_the_actions_of_the_naive_way():
     agent.actor_steps.assign(5)
     source = fn(agent, _table(agent), _BATCH)
     targets = _targets(agent, source.critic_phase(1)(tf.constant(0)))
-    actions, _, _ = agent.regression(**source.actor_phase(1)(tf.constant(0)))
+    actions, _, _ = agent.weighted_actions(
+      **source.actor_phase(1)(tf.constant(0))
+    )
     results.append((targets, actions.actions))
   (targets, actions), (reused_targets, reused_actions) = results
   np.testing.assert_allclose(reused_targets, targets, rtol=1e-5, atol=1e-6)

@@ -71,7 +71,7 @@ def _numbers(minibatches_class, **kwargs):
     draw = source.actor_phase(tf.constant(3))
     for i in range(3):
       minibatch = draw(tf.constant(i))
-      _, weights, _ = agent.regression(**minibatch)
+      _, weights, _ = agent.weighted_actions(**minibatch)
       numbers.append((weights, first(minibatch)))
     return numbers
 
@@ -102,7 +102,7 @@ def test_returns_are_refused():
   source = n_step.NStepMinibatches(agent, images._table(agent), 16)
   minibatch = source.actor_phase(tf.constant(1))(tf.constant(0))
   with pytest.raises(ValueError, match='PerMinibatch'):
-    agent.regression(**minibatch)
+    agent.weighted_actions(**minibatch)
 
 
 def test_augmentation_is_part_of_observations_and_targets():

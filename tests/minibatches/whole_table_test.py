@@ -225,7 +225,7 @@ def test_numbers_equal_the_oracle(action_spec, capacity, chunk_rows):
 
   minibatch = source.actor_phase(2)(1)
   places = _places(minibatch, observations)
-  actions, weights, scalars = minibatch['regression']
+  actions, weights, scalars = minibatch['weighted_actions']
   np.testing.assert_allclose(weights[0], expected_weights[places], rtol=1e-3)
   taken = minibatch['experience'].action[:, 0]
   np.testing.assert_array_equal(actions.actions[0], taken)
@@ -303,7 +303,7 @@ def test_numbers_are_those_of_the_target_at_step_0(
   np.testing.assert_allclose(targets, expected_returns[places], rtol=1e-3)
   minibatch = source.actor_phase(2)(1)
   places = _places(minibatch, observations)
-  _, weights, _ = minibatch['regression']
+  _, weights, _ = minibatch['weighted_actions']
   np.testing.assert_allclose(weights[0], expected_weights[places], rtol=1e-3)
   # Making numbers moves nothing: that is the critic steps'.
   _assert_gap(agent, 1.0)
@@ -363,7 +363,10 @@ def test_each_row_draws_actions_of_its_own():
   )
   source = whole_table.WholeTable(agent, _table(agent), 40, chunk_rows=3)
   minibatch = source.actor_phase(1)(0)
-  steps, (actions, _, _) = minibatch['experience'], minibatch['regression']
+  steps, (actions, _, _) = (
+    minibatch['experience'],
+    minibatch['weighted_actions'],
+  )
   means = steps.policy_info['dist_params']['loc'][:, 0]
   noise = np.round(actions.actions[0] - means, 4)
   rows = np.unique(steps.observation[:, 0], axis=0)
