@@ -7,7 +7,7 @@ from tf_agents.typing import types
 # Lowest and highest action, in the environment's units.
 Bounds = tuple[np.ndarray, np.ndarray]
 
-_AT_BOUND = 1.0 - 1e-6  # But for rounding.
+AT_BOUND = 1.0 - 1e-6  # Of the agent's actions; but for rounding.
 
 
 def to_agent(
@@ -57,5 +57,5 @@ def unclipped_samples(
   # z >= b has probability Phi(-b); in logarithms, as b may be large.
   log_tail = special.log_ndtr(-to_bound) + np.log(uniform)
   beyond = side * (side * loc - special.ndtri_exp(log_tail) * scale)
-  samples = np.where(np.abs(actions) >= _AT_BOUND, beyond, actions)
+  samples = np.where(np.abs(actions) >= AT_BOUND, beyond, actions)
   return samples.astype(actions.dtype)

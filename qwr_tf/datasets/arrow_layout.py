@@ -60,18 +60,19 @@ class MinariArrowSource(minari_layout.MinariSource):
 
   def _group(self, name: str) -> dict[str, np.ndarray]:
     """The episode's arrays; all but observations have a row of padding."""
+    episode = self._episode(name)
     with table_layout.readable(self.path / name):
-      table = self._episode(name).to_table().combine_chunks()
-    columns = {
-      column: table.column(column).chunk(0)
-      for column in table.column_names
-      if table.num_rows
-    }
-    infos = columns.pop('infos', None)
-    arrays = {
-      column: self._shaped(column, table_layout.to_numpy(values))
-      for column, values in columns.items()
-    }
+      table = episode.to_table().combine_chunks()
+      columns = {
+        column: table.column(column).chunk(0)
+        for column in table.column_names
+        if table.num_rows
+      }
+      infos = columns.pop('infos', None)
+      arrays = {
+        column: self._shaped(column, table_layout.to_numpy(values))
+        for column, values in columns.items()
+      }
     for column in ('actions', 'rewards', 'terminations', 'truncations'):
       if column in arrays:
         arrays[column] = arrays[column][:-1]

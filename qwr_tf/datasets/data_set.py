@@ -87,8 +87,8 @@ class DataSet:
       max_episode_steps: time limit at which episodes are cut, for files of
         D4RL's layout without `timeouts`.
       chunk_steps: steps in memory beside the table.
-      held_out_share: of the episodes, which a run does not learn from but
-        is evaluated on; None: 0.2 without a simulator, else 0.
+      held_out_share: of the episodes, 0 or 1 / n, which a run does not learn
+        from but is evaluated on; None: 0.2 without a simulator, else 0.
       split_seed: of the choice of these episodes.
       seed: of the samples that are drawn anew.
 
@@ -140,16 +140,15 @@ class DataSet:
       ValueError: for metadata that describe no space.
     """
     described = {}
-    for kind in ('observation', 'action'):
-      content = table_layout.space_entry(self.metadata, f'{kind}_space')
-      if content is not None:
-        described[kind] = environments.space_of(content)
     try:
-      return environments.no_simulator_arguments(described) | (
-        {} if described else self._table_spaces()
-      )
+      for kind in ('observation', 'action'):
+        content = table_layout.space_entry(self.metadata, f'{kind}_space')
+        if content is not None:
+          described[kind] = environments.space_of(content)
+      arguments = environments.no_simulator_arguments(described)
     except ValueError as error:
       raise ValueError(f'{self.path}: {error}') from error
+    return arguments if described else self._table_spaces()
 
   def _table_spaces(self) -> dict[str, Any]:
     if not hasattr(self._source, 'shapes'):
@@ -167,6 +166,8 @@ class DataSet:
     arguments: dict[str, Any] = {}
     if '' in boxes:
       arguments['observation_shape'] = boxes['']['shape']
+      if boxes['']['dtype'] == 'uint8' and len(boxes['']['shape']) == 3:
+        arguments['observation_dtype'] = 'uint8'
     else:
       arguments['observation_space'] = environments.dict_content(boxes)
     if action.dtype.kind == 'f':

@@ -66,15 +66,12 @@ class MinariSource:
     Raises:
       ValueError: for the first episode that is not as it should be.
     """
-    waiting: list[Steps] = []
-    for name, group in self._groups():
-      for piece in self._pieces(name, group, fields, num_steps):
-        waiting.append(piece)
-        if sum(len(w.reward) for w in waiting) >= num_steps:
-          yield steps_lib.joined(waiting)
-          waiting = []
-    if waiting:
-      yield steps_lib.joined(waiting)
+    pieces = (
+      piece
+      for name, group in self._groups()
+      for piece in self._pieces(name, group, fields, num_steps)
+    )
+    return steps_lib.regrouped(pieces, num_steps)
 
   def _groups(self) -> Iterator[tuple[str, Any]]:
     """Name and arrays of each episode."""

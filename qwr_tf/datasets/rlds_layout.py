@@ -21,7 +21,11 @@ _NEEDED = 'observation', 'action', 'reward', 'is_last', 'is_terminal'
 
 def folder_of(path: pathlib.Path) -> pathlib.Path | None:
   """The folder of the data set, or of its last version; None if it is none."""
-  files = [*sorted(path.glob('*/features.json')), path / 'features.json']
+  versions = sorted(
+    path.glob('*/features.json'),
+    key=lambda f: [int(n) for n in re.findall(r'\d+', f.parent.name)],
+  )
+  files = [*versions, path / 'features.json']
   return next((f.parent for f in files[::-1] if f.is_file()), None)
 
 

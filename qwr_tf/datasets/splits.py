@@ -40,6 +40,23 @@ class Split(NamedTuple):
     return not self.is_held_out(episode)
 
 
+def checked_split(share: float, seed: int = 0) -> Split:
+  """A split whose blocks hold out the share that it says, within 2 %.
+
+  Raises:
+    ValueError: for a share that is neither 0 nor 1 nor 1 / n with n of 2 or
+      more.
+  """
+  if share in (0, 1) or (
+    0 < share <= 0.5 and abs(share * round(1 / share) - 1) < 0.02
+  ):
+    return Split(share, seed)
+  raise ValueError(
+    f'held_out_share is {share:g} and must be 0, 1 or 1 / n: 0.5, 0.333, 0.25, '
+    '0.2 and so on.'
+  )
+
+
 @functools.lru_cache(maxsize=1024)
 def _chosen(seed: int, block: int, size: int) -> int:
   first = 1 if block == 0 else 0
@@ -49,21 +66,14 @@ def _chosen(seed: int, block: int, size: int) -> int:
 def select(
   chunks: Iterable[Steps], keep: Keep, num_steps: int = 1
 ) -> Iterator[Steps]:
-  """Yields the steps of some episodes, at least num_steps at once.
+  """The steps of some episodes, at least num_steps at once.
 
   Args:
     chunks: consecutive steps from the first episode on.
     num_steps: of a chunk but the last one. TensorFlow traces a function for
       each length.
   """
-  waiting: list[Steps] = []
-  for piece in _selected(chunks, keep):
-    waiting.append(piece)
-    if sum(len(w.reward) for w in waiting) >= num_steps:
-      yield steps_lib.joined(waiting)
-      waiting = []
-  if waiting:
-    yield steps_lib.joined(waiting)
+  return steps_lib.regrouped(_selected(chunks, keep), num_steps)
 
 
 def _selected(chunks: Iterable[Steps], keep: Keep) -> Iterator[Steps]:

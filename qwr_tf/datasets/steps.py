@@ -1,6 +1,6 @@
 """Logged steps in memory, of either layout."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -117,6 +117,18 @@ def observation(fields: Fields, read: Callable[[columns.Field], Any]) -> Any:
 def joined(parts: list[Steps]) -> Steps:
   """Consecutive chunks as one."""
   return tf.nest.map_structure(lambda *x: np.concatenate(x), *parts)
+
+
+def regrouped(chunks: Iterable[Steps], num_steps: int) -> Iterator[Steps]:
+  """Yields consecutive chunks, at least num_steps at once but for the last."""
+  waiting: list[Steps] = []
+  for chunk in chunks:
+    waiting.append(chunk)
+    if sum(len(w.reward) for w in waiting) >= num_steps:
+      yield joined(waiting)
+      waiting = []
+  if waiting:
+    yield joined(waiting)
 
 
 def selected(nest: Any, rows: Any) -> Any:

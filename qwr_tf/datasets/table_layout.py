@@ -9,6 +9,8 @@ import itertools
 import json
 import pathlib
 import re
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -29,6 +31,7 @@ FORMATS = {
   '.feather': 'ipc',
 }
 _SPACES = 'observation_space', 'action_space'
+_WITHOUT_NULLS = {'episode', 'step', 'terminal', 'timeout', 'action'}
 
 _Names = str | Sequence[str]
 _NamesByEntry = _Names | Mapping[str, _Names]
@@ -53,9 +56,10 @@ class TableColumns:
   ):
     """Names the columns.
 
-    A name stands for a column of this name (with or without an s), or for all
-    that begin with it and go on with a number or `_`, `.`, `[`: in the order of
-    their numbers if they end in one, else as in the table.
+    A name stands for a column of this name (with or without an s). One of
+    observations or actions also stands for all that begin with it and go on
+    with a number or `_`, `.`, `[`: in the order of their numbers if they end in
+    one, else as in the table.
 
     Args:
       episode: whose values change between episodes. Without it episodes end at
@@ -84,7 +88,10 @@ class TableColumns:
 
   def find(self, there: Sequence[str]) -> dict[str, list[str]]:
     """The table's columns of each kind; [] if there are none."""
-    return {kind: _matches(name, there) for kind, name in self.names.items()}
+    return {
+      kind: _matches(name, there, kind.startswith(('observation', 'action')))
+      for kind, name in self.names.items()
+    }
 
 
 def _kind(entry: str) -> str:
@@ -92,7 +99,7 @@ def _kind(entry: str) -> str:
   return f'observation/{entry}'.rstrip('/')
 
 
-def _matches(name: _Names, there: Sequence[str]) -> list[str]:
+def _matches(name: _Names, there: Sequence[str], is_wide: bool) -> list[str]:
   if not isinstance(name, str):
     missing = sorted(set(name) - set(there))
     if missing:
@@ -101,6 +108,8 @@ def _matches(name: _Names, there: Sequence[str]) -> list[str]:
   for exact in (name, f'{name}s'):
     if exact in there:
       return [exact]
+  if not is_wide:
+    return []
   begins = [c for c in there if re.match(rf'{re.escape(name)}s?[\d_.\[]', c)]
   numbers = [re.search(r'(\d+)\]?$', c) for c in begins]
   if begins and all(numbers):
@@ -200,9 +209,10 @@ class TableSource:
       'reward': columns.REWARD,
       **fields.dist_params,
     }
-    first, seen = 0, _Seen(str(self.path))
+    first, seen = 0, _Seen()
+    checked = _without_nulls(self.path, self._arrays(num_steps))
     # The end of a batch is known with the next one.
-    batches = itertools.chain(self._arrays(num_steps), [None])
+    batches = itertools.chain(checked, [None])
     batch = next(batches)
     for following in batches:
       assert batch is not None
@@ -230,6 +240,9 @@ class TableSource:
             f'{locate(int(np.argmax(misplaced)))}, terminal: the episode goes '
             'on; sort the rows by episode and step.'
           )
+      if 'step' in batch:
+        over = ends if 'episode' in batch else terminal | timeout
+        _check_order(batch, following, over, locate)
       timeout = (timeout if 'timeout' in batch else ends) & ~terminal
       arrays = {name: read(field, name) for name, field in wanted.items()}
       observation: Any = {e: arrays[kind] for e, kind in kinds.items()}
@@ -265,11 +278,47 @@ class TableSource:
     return column.read(0, len(values), locate)
 
 
-class _Seen:
-  """Finds the ends of episodes by their column; checks the order of rows."""
+def _without_nulls(
+  place: pathlib.Path, batches: Iterator[dict[str, np.ndarray]]
+) -> Iterator[dict[str, np.ndarray]]:
+  """The batches; ValueError for a null that could pass for a value."""
+  import pandas
 
-  def __init__(self, place: str):
-    self._place = place
+  first = 0
+  for batch in batches:
+    for kind in _WITHOUT_NULLS & batch.keys():
+      is_null = pandas.isna(batch[kind]).reshape(len(batch['reward']), -1)
+      rows = np.flatnonzero(is_null.any(axis=1))
+      if len(rows):
+        raise ValueError(
+          f'{place}: row {first + rows[0]}, {kind}: null; leave this episode '
+          'out of the data set.'
+        )
+    yield batch
+    first += len(batch['reward'])
+
+
+def _check_order(batch, following, over: np.ndarray, locate) -> None:
+  """Raises ValueError for a step that is not later than the one before.
+
+  Args:
+    over: whether a row is the last of its episode, bool [n].
+  """
+  step = batch['step']
+  if following is not None:
+    step = np.concatenate([step, following['step'][:1]])
+  wrong = ~over[: len(step) - 1] & (step[1:] <= step[:-1])
+  if wrong.any():
+    raise ValueError(
+      f'{locate(int(np.argmax(wrong)) + 1)}, step: not later than the row '
+      'before; sort the rows by episode and step.'
+    )
+
+
+class _Seen:
+  """Finds the ends of episodes by their column; no episode comes twice."""
+
+  def __init__(self):
     self._before: set[Any] = set()
 
   def ends(self, batch, following, locate) -> np.ndarray:
@@ -288,13 +337,6 @@ class _Seen:
           'rows by episode and step.'
         )
       self._before.add(name)
-    if 'step' in batch:
-      wrong = ~ends[:-1] & (batch['step'][1:] <= batch['step'][:-1])
-      if wrong.any():
-        raise ValueError(
-          f'{locate(int(np.argmax(wrong)) + 1)}, step: not later than the row '
-          'before; sort the rows by episode and step.'
-        )
     return ends
 
 
@@ -320,9 +362,14 @@ def npz_source(path: pathlib.Path) -> TableSource:
   """A file of `numpy.savez`; objects are refused."""
   try:
     with np.load(path, allow_pickle=False) as file:
-      return array_source({name: file[name] for name in file.files}, str(path))
-  except (OSError, EOFError, KeyError) as error:
-    raise ValueError(f'{path}: cannot be read ({error}).') from error
+      arrays = {name: file[name] for name in file.files}
+  except (
+    OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile,
+    zlib.error,
+  ) as error:  # fmt: skip
+    reason = ' '.join(str(error).split())
+    raise ValueError(f'{path}: cannot be read ({reason}).') from error
+  return array_source(arrays, str(path))
 
 
 def arrow_source(path: pathlib.Path, kind: str) -> TableSource:
@@ -361,7 +408,7 @@ def import_arrow(path: pathlib.Path):
 
 
 class readable:  # noqa: N801, a context manager.
-  """Turns Arrow's errors into a ValueError of one line."""
+  """Turns errors of Arrow and `to_numpy` into a ValueError of one line."""
 
   def __init__(self, path: pathlib.Path):
     self._path = path
@@ -372,7 +419,7 @@ class readable:  # noqa: N801, a context manager.
   def __exit__(self, kind, error, traceback) -> None:
     from pyarrow import lib
 
-    if isinstance(error, lib.ArrowException | OSError):
+    if isinstance(error, lib.ArrowException | OSError | ValueError):
       reason = ' '.join(str(error).split())[:200]
       raise ValueError(
         f'{self._path}: cannot be read ({reason}); write it anew.'
@@ -392,7 +439,7 @@ def to_numpy(column) -> np.ndarray:
     size, rest = divmod(len(inner), max(len(column), 1))
     lengths = np.asarray(column.value_lengths())
     if rest or (lengths != size).any():
-      raise ValueError('a column of lists has lists of several lengths.')
+      raise ValueError('a column of lists has lists of several lengths')
     return inner.reshape([len(column), size, *inner.shape[1:]])
   if types.is_binary(kind) or types.is_large_binary(kind):  # JPEG files.
     import io

@@ -10,9 +10,9 @@ from scipy import special
 from tf_agents.networks import utils as network_utils
 from tf_agents.typing import types
 
+from qwr_tf.datasets import actions as actions_lib
 from qwr_tf.networks import actors
 
-_AT_BOUND = 1.0 - 1e-6  # But for rounding.
 _MODE_SCALE = 1e-3  # Deviation that stands for none.
 
 
@@ -107,7 +107,7 @@ def log_probs(
   z = (actions - loc) / scale
   density = -0.5 * z**2 - np.log(scale) - 0.5 * np.log(2.0 * np.pi)
   beyond = special.log_ndtr((side * loc - 1.0) / scale)
-  at_bound = np.abs(actions) >= _AT_BOUND
+  at_bound = np.abs(actions) >= actions_lib.AT_BOUND
   return np.where(at_bound, beyond, density).sum(axis=-1)
 
 

@@ -1,6 +1,7 @@
 """Splits by episode."""
 
 import numpy as np
+import pytest
 
 from qwr_tf.datasets import splits
 from qwr_tf.datasets.steps import Steps
@@ -20,6 +21,14 @@ def test_one_of_every_block_is_held_out():
 def test_shares_at_the_ends():
   assert not any(splits.Split(0.0).is_held_out(e) for e in range(9))
   assert all(splits.Split(1.0).is_held_out(e) for e in range(9))
+
+
+def test_shares_that_no_blocks_have_are_refused():
+  for share in (0.0, 0.05, 0.2, 0.33, 1 / 3, 0.5, 1.0):
+    assert splits.checked_split(share, 3) == splits.Split(share, 3)
+  for share in (-0.1, 0.3, 0.4, 0.45, 0.7, float('nan')):
+    with pytest.raises(ValueError, match='held_out_share'):
+      splits.checked_split(share)
 
 
 def test_select_keeps_whole_episodes_across_chunks():

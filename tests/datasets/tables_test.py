@@ -18,6 +18,7 @@ from qwr_tf import environments
 from qwr_tf.acting import offline
 from qwr_tf.config import gin_files
 from qwr_tf.config.errors import ConfigError
+from qwr_tf.datasets import rlds_layout
 from qwr_tf.environments import description
 from qwr_tf.training import experiment
 
@@ -190,6 +191,13 @@ def test_entries_that_no_columns_are_named_for(tmp_path):
     ({'reward': [0, np.nan, 0, 0, 0, 0, 0, 0]}, 'row 1, reward: NaN'),
     ({'action': [0, 1, 2, 3, 0, 0, 0, 0]}, r'row 3, action: outside of \[0, 2'),
     ({'action': list('abcabcab')}, 'action: has dtype'),
+    ({'episode': [0, 0, None, None, 1, 1, 1, 1]}, 'row 2, episode: null'),
+    ({'episode': ['a', 'a', 'b', None, None, *'ccc']}, 'row 3, episode: null'),
+    ({'step': [0, 1, 2, 0, 0, None, 2, 3]}, 'row 5, step: null'),
+    ({'step': ['a', 'b', 'c', 'a', 'a', 'b', None, 'd']}, 'row 6, step: null'),
+    ({'terminal': [False, None] + [False] * 6}, 'row 1, terminal: null'),
+    ({'timeout': [False, None] + [False] * 6}, 'row 1, timeout: null'),
+    ({'action': [0, 1, None, 0, 0, 0, 0, 0]}, 'row 2, action: null'),
   ],
 )
 @pytest.mark.parametrize('kind', ['parquet', 'arrays'])
@@ -198,6 +206,64 @@ def test_bad_tables(tmp_path, kind, change, problem):
   with pytest.raises(ValueError, match=problem) as caught:
     _episodes(datasets.DataSet(path, chunk_steps=3))
   assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize('chunk', [2, 3, 100])
+def test_the_order_of_steps_across_chunks(chunk):
+  frame = _frame(step=[0, 1, 2, 0, 0, 1, 2, 0])
+  with pytest.raises(ValueError, match='row 7, step'):
+    _episodes(datasets.DataSet(frame, chunk_steps=chunk))
+  # Without a column of episodes they end at the flags.
+  frame = frame.drop(columns='episode').assign(timeout=np.arange(8) == 2)
+  with pytest.raises(ValueError, match='row 7, step'):
+    _episodes(datasets.DataSet(frame, chunk_steps=chunk))
+  assert len(_episodes(datasets.DataSet(frame.assign(step=range(8))))) == 3
+
+
+def test_the_beginning_of_a_name_names_observations_and_actions_alone():
+  frame = _frame(episode_return=1.0, step_seconds=0.0, timeout_ms=5)
+  assert len(_episodes(datasets.DataSet(frame))) == 3
+  frame = frame.rename(columns={'episode': 'episode_id'})
+  with pytest.raises(ValueError, match='column for the episode.*episode_id'):
+    datasets.DataSet(frame)
+
+
+def test_files_of_numpy_that_cannot_be_read(tmp_path):
+  path = tmp_path / 'log.npz'
+  arrays = {name: x.to_numpy() for name, x in _frame().items()}
+  np.savez(path, **arrays)
+  whole = path.read_bytes()
+  np.savez(path, **arrays, names=np.array(['a', None] * 4, object))
+  with_objects = path.read_bytes()
+  for content in (whole[:-50], whole[:500], b'', b'text', with_objects):
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match='log.npz: cannot be read'):
+      datasets.DataSet(str(path))
+  np.save(tmp_path / 'one.npy', np.zeros(3))
+  (tmp_path / 'one.npy').rename(path)
+  with pytest.raises(ValueError, match='log.npz: cannot be read'):
+    datasets.DataSet(str(path))
+
+
+def test_faults_of_lists_and_metadata_name_the_file(tmp_path):
+  frame = _frame(observation=[[0.0]] * 7 + [[0.0, 1.0]])
+  path = _written(frame, tmp_path, 'parquet')
+  with pytest.raises(ValueError, match='log.parquet.*several lengths'):
+    _episodes(datasets.DataSet(path))
+  table = pyarrow.Table.from_pandas(_frame(), preserve_index=False)
+  table = table.replace_schema_metadata({'action_space': '{'})
+  pyarrow.parquet.write_table(table, path)
+  with pytest.raises(ValueError, match='log.parquet: action_space'):
+    datasets.DataSet(path).spaces()
+
+
+def test_images_in_a_table_stay_bytes(tmp_path):
+  columns = {name: x.to_numpy() for name, x in _frame().items()}
+  columns['observation'] = np.zeros([8, 4, 4, 3], np.uint8)
+  np.savez(tmp_path / 'log.npz', **columns)
+  _configure(tmp_path / 'log.npz', 'load_environment.num_actions = 3')
+  with experiment.load_environment('NoSimulator') as env:
+    assert env.env.observation_space.dtype == np.uint8
 
 
 def test_missing_columns(tmp_path):
@@ -430,6 +496,13 @@ def test_rlds_gives_the_same_episodes(tmp_path, has_ends):
       np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
     # Without its end an episode may have gone on.
     assert one.terminations[-1] == (has_ends and other.terminations[-1])
+
+
+def test_the_newest_version_of_rlds(tmp_path):
+  for version in ('1.9.0', '1.10.0', '1.2.0'):
+    (tmp_path / version).mkdir()
+    (tmp_path / version / 'features.json').touch()
+  assert rlds_layout.folder_of(tmp_path) == tmp_path / '1.10.0'
 
 
 def test_rlds_without_the_package(tmp_path, monkeypatch):
