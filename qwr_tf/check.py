@@ -196,7 +196,8 @@ def _check_converted(
 
 
 def _problems(version: pathlib.Path) -> Iterator[str]:
-  kind = metadata.read(version)['format']
+  recorded = metadata.read(version)
+  kind = recorded['format']
   root_dir = _root_dir(version)
   facts = _facts_of_the_run(version, root_dir)
   agent = serving.load_agent(
@@ -204,6 +205,7 @@ def _problems(version: pathlib.Path) -> Iterator[str]:
     facts,
     float32=kind != 'saved_model',
     trusted=trust_flag.TRUST_MODULE.value,
+    best=recorded.get('weights') == 'best',
   )
   with experiment.load_environment(facts['environment']) as env:
     space = env.env.action_space

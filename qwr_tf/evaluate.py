@@ -6,8 +6,8 @@
 --policy is a run's folder, or an exported policy. Writes a page
 (evaluation.md), its table (.csv) and picture (.png) and prints what can be
 concluded. Episodes that the policy was trained on are left out. Columns of a
-table are named with --gin_bindings, as for training. Exit codes: 0 done, 2 bad
-input, 1 anything else.
+table are named with --gin_file or --gin_bindings, as for training. Exit codes:
+0 done, 2 bad input, 1 anything else.
 """
 
 from qwr_tf.config import startup  # noqa: F401, before TensorFlow.
@@ -31,12 +31,14 @@ _OUTPUT = flags.DEFINE_string(
 _MODE_ACTION = flags.DEFINE_bool(
   'mode_action', False, 'Evaluate the policy that takes its most likely action.'
 )
-_GAMMA = flags.DEFINE_float('gamma', 0.99, 'Discount per step.')
+_GAMMA = flags.DEFINE_float(
+  'gamma', None, "Discount per step; default the run's QwrAgent.gamma."
+)
 _SHARE = flags.DEFINE_float(
   'held_out_share',
   None,
-  'Share of the episodes to evaluate on, 0.5 or less; 1: all of them. Default: '
-  'those that the training run held out, or all of other data.',
+  'Share of the episodes to evaluate on, 1 / n, such as 0.2; 1: all of them. '
+  'Default: those that the training run held out, or all of other data.',
 )
 _SPLIT_SEED = flags.DEFINE_integer('split_seed', 0, 'Of --held_out_share.')
 _MEMBERS = flags.DEFINE_integer(
@@ -58,6 +60,7 @@ from qwr_tf.config import gin_files
 from qwr_tf.config.errors import ConfigError
 from qwr_tf.runs import progress_bar
 from qwr_tf.serving import evaluation_of_export
+from qwr_tf.training import experiment  # noqa: F401, gin files name it.
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """Keyword arguments of a model's constructor, and their gin bindings."""
 
 import ast
+import contextlib
 import copy
 import itertools
 from collections.abc import Callable, Iterator, Mapping
@@ -94,26 +95,36 @@ def register(env_id: str, make: Callable) -> None:
   gymnasium.register(env_id, entry_point=make)
 
 
-def no_simulator(data: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def is_table(data: Mapping[str, Any]) -> bool:
+  """True of columns for `TableColumns`, False of arrays in D4RL's layout."""
+  is_d4rl = {'observations', 'actions'} <= set(data)
+  return not (is_d4rl and isinstance(data, Mapping))
+
+
+def no_simulator(data: Mapping[str, Any]) -> dict[str, Any]:
   """Bindings of an environment with the spaces of arrays.
 
   Args:
     data: `observations` [N, ...], an array or a dictionary of them, and
-      `actions` [N, ...]: numbers from 0, or vectors within ±1.
+      `actions` [N, ...]: numbers from 0, or vectors within ±1. Of a table, only
+      the number of actions is needed, if they are in the column `action`.
   """
-  actions = np.asarray(data['actions'])
   bindings: dict[str, Any] = {}
-  boxes = {
-    path.partition('/')[2]: {
-      'type': 'Box',
-      'shape': values.shape[1:],
-      'dtype': 'uint8' if values.dtype == np.uint8 else 'float32',
+  actions = np.asarray(data.get('actions', data.get('action', 0.0)))
+  if not is_table(data):
+    boxes = {
+      path.partition('/')[2]: {
+        'type': 'Box',
+        'shape': values.shape[1:],
+        'dtype': 'uint8' if values.dtype == np.uint8 else 'float32',
+      }
+      for path, values in flat({'observations': data['observations']})
     }
-    for path, values in flat({'observations': data['observations']})
-  }
-  bindings['observation_space'] = boxes.get('') or environments.dict_content(
-    boxes
-  )
+    bindings['observation_space'] = boxes.get('') or environments.dict_content(
+      boxes
+    )
+  elif actions.dtype.kind not in 'iu':
+    return {'run.environment': environments.NO_SIMULATOR}
   if not np.issubdtype(actions.dtype, np.integer):
     bindings['action_shape'] = actions.shape[1:]
   elif actions.ndim == 1:
@@ -127,6 +138,27 @@ def no_simulator(data: Mapping[str, np.ndarray]) -> dict[str, Any]:
   return {'run.environment': environments.NO_SIMULATOR} | {
     f'load_environment.{name}': value for name, value in bindings.items()
   }
+
+
+def columns(table: Mapping[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
+  """Yields a table's columns as arrays of numbers or texts.
+
+  Raises:
+    ConfigError: for nulls among texts, and other objects.
+  """
+  import pandas
+
+  for name, values in flat(table):
+    if values.dtype == object:
+      is_bad = pandas.isna(values).any()
+      with contextlib.suppress(ValueError):  # Lists of several lengths.
+        values = np.array(values.tolist())
+      if is_bad or values.dtype == object:
+        raise ConfigError(
+          f'dataset: column {name!r} holds nulls or objects; leave it out, or '
+          'convert it to numbers or texts.'
+        )
+    yield name, values
 
 
 def flat(arrays: Mapping[str, Any]) -> Iterator[tuple[str, np.ndarray]]:

@@ -1,6 +1,7 @@
 """A model: an agent, its environment and its run on disk."""
 
 import contextlib
+import os
 import pathlib
 import random
 import shutil
@@ -67,9 +68,11 @@ class QWR:
         'vector', or 'pixels' for images; with a dataset 'offline_vector'.
       seed: of all random numbers.
       folder: of the run, which goes on if it is there; None: a temporary one.
-      dataset: logged steps to begin with: a path, as `run.dataset`, or arrays
-        `observations` (one, or a dictionary of them), `actions`, `rewards`,
-        `terminals` and `timeouts` [N].
+      dataset: logged steps to begin with: a path, as `run.dataset`; or a table,
+        a pandas frame or arrays by column, named as `TableColumns` says
+        (`episode`, `observation`, `action`, `reward`, `terminal`, a row per
+        step); or arrays `observations` (one, or a dictionary of them),
+        `actions`, `rewards`, `terminals` and `timeouts` [N].
       bindings: values by their full names in gin, such as
         {'critic/Adam.learning_rate': 1e-3}; '@name' refers to a function.
       **overrides: values by the last part of these names, such as gamma=0.9,
@@ -80,14 +83,13 @@ class QWR:
     """
     self._state = gin_state.GinState()
     self._seed = seed
-    self._is_temporary = folder is None
     self._scratch: tempfile.TemporaryDirectory | None = None
     if folder is None:
       self._scratch = tempfile.TemporaryDirectory(prefix='qwr_tf-')
       folder = pathlib.Path(self._scratch.name, 'run')
     self.folder = pathlib.Path(folder)
     values: dict[str, Any] = {}
-    if isinstance(dataset, Mapping):
+    if dataset is not None and not isinstance(dataset, str | os.PathLike):
       if env is None:
         values |= arguments.no_simulator(dataset)
       dataset = _written(dataset, self.folder)
@@ -121,6 +123,7 @@ class QWR:
     self._run: training_run.Run | None = None
     self._env: Any = None
     self._evaluator: evaluate.Evaluator | None = None
+    self._act: numpy_actor.NumpyActor | None = None
     self._rng = np.random.default_rng(self._seed)
 
   @classmethod
@@ -287,11 +290,12 @@ class QWR:
     Returns:
       (action or batch of actions, None).
     """
-    agent = self.agent
-    act = numpy_actor.NumpyActor(agent.acting_network)
+    if self._act is None:  # One for all calls: it may trace a function.
+      self._act = numpy_actor.NumpyActor(self.agent.acting_network)
+    self._act.refresh()  # The agent may have learned since.
     played = self._played
     values, is_batch = played.batch(observation)
-    actions, _ = act(values, None if deterministic else self._rng)
+    actions, _ = self._act(values, None if deterministic else self._rng)
     taken = [played.to_env_action(action) for action in actions]
     return (np.stack(taken) if is_batch else taken[0]), None
 
@@ -449,11 +453,17 @@ def _full_names(overrides: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _written(arrays: Mapping[str, Any], folder: pathlib.Path) -> pathlib.Path:
-  """Writes arrays beside the run's folder, in D4RL's layout."""
-  path = folder.absolute().with_name(f'{folder.name}-data.hdf5')
+  """Writes arrays beside the run's folder: in D4RL's layout, or as a table."""
+  is_table = arguments.is_table(arrays)
+  ending = 'npz' if is_table else 'hdf5'
+  path = folder.absolute().with_name(f'{folder.name}-data.{ending}')
   path.parent.mkdir(parents=True, exist_ok=True)
   with atomic_files.new_file(path) as temporary:
-    with h5py.File(temporary, 'w') as file:
-      for name, values in arguments.flat(arrays):
-        file[name] = values
+    if is_table:
+      table: dict[str, Any] = dict(arguments.columns(arrays))
+      np.savez(temporary, **table)
+    else:
+      with h5py.File(temporary, 'w') as file:
+        for name, values in arguments.flat(arrays):
+          file[name] = values
   return path

@@ -1,6 +1,7 @@
 """A logged data set, and its way into a replay table."""
 
 import contextlib
+import hashlib
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any, NamedTuple
@@ -27,6 +28,7 @@ from qwr_tf.policies import behavior_policy
 
 # As in the policy_info of a table's rows.
 _LOC, _SCALE = 'loc', 'scale_diag'
+_DIGESTED = 100  # Steps.
 _ENDINGS = ('.hdf5', '.h5', '.npz', *table_layout.FORMATS)
 
 
@@ -275,6 +277,29 @@ class DataSet:
     joined = tf.nest.map_structure(lambda *x: np.concatenate(x), *sample)
     return _converted(joined, data_spec)
 
+  def digest(
+    self, observation_spec, action_spec, action_bounds: actions.Bounds
+  ) -> str:
+    """A hash of the first steps, the same in every layout; closes the file.
+
+    A log that has grown, or has been converted, is known by it.
+
+    Args:
+      action_spec: of the agent, a tensor spec.
+      action_bounds: as in `fill`.
+
+    Raises:
+      ValueError: as `fill`.
+    """
+    spec = _data_spec(observation_spec, action_spec, {})
+    fields = self._fields(spec, action_bounds, set())
+    with contextlib.closing(self):
+      chunks = self._source.chunks(fields, _DIGESTED)
+      first = next(steps.regrouped(chunks, _DIGESTED))
+    arrays = _converted(first.observation, spec), first.action, first.reward
+    values = [x[:_DIGESTED].tobytes() for x in tf.nest.flatten(arrays)]
+    return hashlib.sha256(b''.join(values)).hexdigest()[:16]
+
   def logged(
     self,
     data_spec: trajectory.Trajectory,
@@ -319,11 +344,7 @@ class DataSet:
     if 'logits' in names:
       shape = behavior.logits_shape(action_spec)
       params['logits'] = tf.TensorSpec(shape, tf.float32)
-    number = tf.TensorSpec([], tf.float32)
-    spec = trajectory.Trajectory(
-      (), observation_spec, action_spec,
-      {behavior_policy.DIST_PARAMS: params}, (), number, number,
-    )  # fmt: skip
+    spec = _data_spec(observation_spec, action_spec, params)
     fields = self._fields(spec, action_bounds, names)
     parts: list[steps.Steps] = []
     with contextlib.closing(self):
@@ -445,6 +466,14 @@ class DataSet:
         f'{self.path}: the table holds {starts} of {transitions} transitions; '
         'raise ReplayTable.rows_per_interaction (2 always suffices).'
       )
+
+
+def _data_spec(observation_spec, action_spec, params) -> trajectory.Trajectory:
+  number = tf.TensorSpec([], tf.float32)
+  return trajectory.Trajectory(
+    (), observation_spec, action_spec,
+    {behavior_policy.DIST_PARAMS: params}, (), number, number,
+  )  # fmt: skip
 
 
 def _episode(parts: list[steps.Steps]) -> writer.Episode:

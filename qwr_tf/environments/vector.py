@@ -14,8 +14,6 @@ from tf_agents.trajectories import time_step as ts
 from qwr_tf.environments import faults
 from qwr_tf.environments.gymnasium_wrapper import GymnasiumWrapper
 
-MODES = ('async', 'sync')
-
 
 def seed_of(seed: int, number: int) -> int:
   """The seed of the environment with a number; number 0 has `seed` itself."""

@@ -63,15 +63,16 @@ def _logged_observations(agent, action_space, number: int, seed: int) -> Any:
 
 
 def unusual_observations(observations: Any) -> Any:
-  """Observations [7, ...] that no policy visits, and that must not matter.
+  """Observations that no policy visits, and that must not matter.
 
   Args:
     observations: [B, ...], visited.
 
   Returns:
-    Zeros and ±1e30; three visited rows with a NaN or an Inf in one element;
-    and a visited row, which the others must not change. Of images: zeros,
-    255s, and a visited row. In a nest only the floats are unusual.
+    [7, ...]: zeros and ±1e30; three visited rows with a NaN or an Inf in one
+    element; and a visited row, which the others must not change. Of images
+    [3, ...]: zeros, 255s, and a visited row. In a nest only the floats are
+    unusual.
   """
   if tree.is_nested(observations):
     return tree.map_structure(

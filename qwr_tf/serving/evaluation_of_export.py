@@ -1,5 +1,6 @@
 """Evaluation of an exported policy on logged episodes."""
 
+import contextlib
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,7 +21,7 @@ def evaluate(
   mode_action: bool = False,
   held_out_share: float | None = None,
   split_seed: int = 0,
-  gamma: float = 0.99,
+  gamma: float | None = None,
   fit: evaluation.Fit = evaluation.DEFAULT_FIT,
   max_steps: int = 200_000,
   progress: Callable[[], Any] = lambda: None,
@@ -31,9 +32,10 @@ def evaluate(
     policy: folder of a run, or of an exported policy.
     dataset: path, id in Minari's local store, or arrays by column.
     mode_action: whether the most likely action is taken, no samples.
-    held_out_share: of the episodes to evaluate on, 0.5 or less; 1: all of them.
-      None: those that the training run held out, or all of other data.
+    held_out_share: of the episodes to evaluate on, 1 / n; 1: all of them. None:
+      those that the training run held out, or all of other data.
     split_seed: of `held_out_share`.
+    gamma: discount per step; None: the run's, 0.99 of exports of version 0.1.
     max_steps: of larger data sets some episodes are left out.
     progress: called after each critic.
 
@@ -52,18 +54,17 @@ def evaluate(
     return datasets.DataSet(dataset)
 
   try:
-    data = open_data()
-    data.close()
-    _check_spaces(saved, data)
+    with contextlib.closing(open_data()) as data:
+      _check_spaces(saved, data)
+      split, caveats = _split(saved, data, held_out_share, split_seed)
   except ValueError as error:
     raise ConfigError(gin_files.describe(error)) from error
-  split, caveats = _split(saved, data.name, held_out_share, split_seed)
   return evaluation.evaluate(
     evaluation.EvaluatedPolicy(saved.distribution, mode_action, path.name),
     open_data,
     saved.spaces(),
     split=split,
-    gamma=gamma,
+    gamma=saved.metadata.get('gamma', 0.99) if gamma is None else gamma,
     fit=fit,
     max_steps=max_steps,
     caveats=caveats,
@@ -97,23 +98,43 @@ def _check_spaces(
 
 
 def _split(
-  policy: saved_policy.SavedPolicy, data: str, share: float | None, seed: int
+  policy: saved_policy.SavedPolicy,
+  data: datasets.DataSet,
+  share: float | None,
+  seed: int,
 ) -> tuple[datasets.Split, tuple[str, ...]]:
-  """The episodes to evaluate on, and what speaks against them."""
-  was_learned_from = policy.metadata.get('dataset') == data
+  """The episodes to evaluate on, and what speaks against them.
+
+  Raises:
+    ValueError: if there are none, or the data cannot be read.
+  """
+  first_steps = policy.metadata.get('first_steps')
+  was_learned_from = policy.metadata.get('dataset') == data.name
+  caveats: tuple[str, ...] = ()
+  if first_steps:
+    specs = policy.spaces()
+    is_same = first_steps == data.digest(
+      specs.time_step_spec.observation, specs.action_spec, specs.action_bounds
+    )
+    if was_learned_from and not is_same:
+      caveats = (
+        'The policy was trained on other data of this name; episodes of theirs '
+        'that are among these count as new.',
+      )
+    was_learned_from = is_same
   held_out = datasets.Split(*(policy.metadata.get('held_out') or (0.0, 0)))
   if share is None:
     share = held_out.share if was_learned_from else 1.0
     if not share:
       raise ConfigError(
-        f'{policy.path} was trained on all episodes of {data}, which says '
+        f'{policy.path} was trained on all episodes of {data.name}, which says '
         'little about others; train with DataSet.held_out_share = 0.2, or '
         'evaluate on them all the same with --held_out_share=1.'
       )
-    return datasets.Split(share, held_out.seed), ()
-  if not (0 < share <= 0.5 or share == 1):
-    raise ConfigError(f'--held_out_share={share:g} must be 0 ... 0.5, or 1.')
-  split = datasets.Split(share, seed)
+    return datasets.Split(share, held_out.seed), caveats
+  if not share:
+    raise ConfigError('--held_out_share is 0 and must be 1 / n, or 1.')
+  split = datasets.checked_split(share, seed)
   if was_learned_from and split != held_out:
-    return split, ('The policy was trained on these episodes.',)
-  return split, ()
+    caveats = ('The policy was trained on these episodes.',)
+  return split, caveats

@@ -114,7 +114,7 @@ def export_run(
   )
   if best:
     evaluation = facts.get('best') or {}
-    facts = {**facts, **evaluation, 'scores': evaluation}
+    facts = {**facts, **evaluation, 'scores': evaluation, 'weights': 'best'}
   return export(agent, facts, output, kind)
 
 

@@ -19,6 +19,8 @@ _FACTS = (
   'seed',
   'dataset',
   'held_out',
+  'first_steps',
+  'weights',
   'interactions',
   'critic_steps',
   'actor_steps',
@@ -64,6 +66,7 @@ def metadata(facts: Mapping[str, Any], agent, env) -> dict[str, Any]:
   return {
     'algorithm': _algorithm(facts['config'], agent),
     'environment': facts['environment'],
+    'gamma': agent.gamma,
     **environments.describe(env.env),
     'signatures': {
       'critic': signatures.critic_signature(agent),

@@ -186,7 +186,8 @@ def _version(path: pathlib.Path) -> pathlib.Path:
   ]
   if not versions:
     raise InputError(
-      f'{path} holds no exported policy; give what export_policy.py wrote.'
+      f'{path} holds no exported policy; give <run>/policy, or make one with '
+      '`qwr_tf export`.'
     )
   return max(versions, key=lambda version: int(version.name))
 

@@ -72,7 +72,7 @@ class PolicyFunctions:
     """Wraps an agent.
 
     Args:
-      agent: a `RegressionAgent`.
+      agent: a `QwrAgent`.
       action_space: gymnasium's own, for its bounds or its first action.
     """
     self._agent = agent
@@ -191,7 +191,7 @@ def signatures(agent, action_space) -> dict[str, Any]:
   """Concrete functions by name, each of them `finite_rows_only`.
 
   Args:
-    agent: a `RegressionAgent`.
+    agent: a `QwrAgent`.
     action_space: gymnasium's own.
   """
   functions = PolicyFunctions(agent, action_space)

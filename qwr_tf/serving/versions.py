@@ -40,8 +40,8 @@ def newest(path: pathlib.Path) -> pathlib.Path:
   exports = versions(path)
   if not exports:
     raise ConfigError(
-      f'{path} holds no exported policy; give the folder that '
-      'export/export_policy.py has written.'
+      f'{path} holds no exported policy; give <run>/policy, or make one with '
+      '`qwr_tf export`.'
     )
   return exports[-1]
 

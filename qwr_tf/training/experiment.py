@@ -384,6 +384,7 @@ class RunParts(NamedTuple):
       simulator.
     data: the data set in the table; None if the table began empty.
     split: of its episodes.
+    first_steps: its `DataSet.digest`.
     off_policy: evaluates on those held out, without a simulator.
   """
 
@@ -394,6 +395,7 @@ class RunParts(NamedTuple):
   evaluator: evaluate.Evaluator | None
   data: datasets.Summary | None = None
   split: datasets.Split | None = None
+  first_steps: str | None = None
   off_policy: off_policy_lib.OffPolicyEvaluator | None = None
 
   @property
@@ -554,14 +556,18 @@ def _build(
   if settings.dataset is None:
     return parts
   source = offline.open_data_set(settings.dataset, settings.environment)
-  source.close()
   split = offline.split_of(source, settings.environment)
+  digest = source.digest(
+    agent.time_step_spec.observation,
+    agent.action_spec,
+    environments.action_bounds(env.env.action_space),
+  )
   instead = None
   if evaluator is None:
     instead = off_policy_lib.evaluator(
       agent, env, settings.dataset, split, seed
     )
-  return parts._replace(split=split, off_policy=instead)
+  return parts._replace(split=split, first_steps=digest, off_policy=instead)
 
 
 def _evaluator(settings: Settings, agent, seed: int):

@@ -386,6 +386,7 @@ class Run:
       best = {name: best.get(name) for name in names}
     else:
       best = {}
+    split, first_steps = self.parts.split, self.parts.first_steps
     return {
       'interactions': self.interactions,
       'critic_steps': int(self.parts.agent.critic_steps.numpy()),
@@ -395,7 +396,9 @@ class Run:
       **({'best': best} if best else {}),
       'finished': finished,
       **offline.facts(self.parts.data),
-      **({'held_out': list(self.parts.split)} if self.parts.split else {}),
+      **(
+        {'held_out': list(split), 'first_steps': first_steps} if split else {}
+      ),
       **_evaluation_facts(self._off_policy_report),
     }
 

@@ -9,6 +9,7 @@ import threading
 import gin
 import gymnasium
 import numpy as np
+import pandas
 import pytest
 import tensorflow as tf
 from absl.testing import flagsaver
@@ -16,6 +17,7 @@ from gymnasium import spaces
 
 import qwr_tf
 from qwr_tf import evaluation
+from qwr_tf import networks
 from qwr_tf import serving
 from qwr_tf import train
 from qwr_tf.api import model as api
@@ -199,6 +201,30 @@ def test_actions_are_those_of_a_run_that_was_loaded():
   assert {int(a) for batch in samples for a in batch} <= {0, 1}
 
 
+def test_predictions_trace_once_and_follow_the_weights(monkeypatch):
+  tf.config.run_functions_eagerly(False)
+  # No layers that NumPy has: TensorFlow computes the outputs.
+  monkeypatch.setattr(networks.ActorNetwork, 'chain', None)
+  traces = []
+  outputs = networks.ActorNetwork.outputs
+
+  def traced(network, observation):
+    if not tf.executing_eagerly():
+      traces.append(1)
+    return outputs(network, observation)
+
+  monkeypatch.setattr(networks.ActorNetwork, 'outputs', traced)
+  model = _model('Pendulum-v1')
+  before, _ = model.predict(np.ones(3))
+  count = len(traces)
+  assert count
+  assert model.predict(np.ones(3))[0] == before
+  for variable in model.agent.actor_network.trainable_variables:
+    variable.assign(variable + 0.1)
+  assert model.predict(np.ones(3))[0] != before
+  assert len(traces) == count
+
+
 def test_continuous_actions_are_in_the_environments_units():
   model = _model('Pendulum-v1')
   action, _ = model.predict(model.env.reset(seed=0)[0])
@@ -251,6 +277,8 @@ def test_an_environment_without_an_id_is_given_to_load():
   model = _model(MyEnv, folder='mine')
   model.learn(20, progress_bar=False)
   gymnasium.registry.pop(run_json.read(model.folder)['environment'])
+  with pytest.raises(ValueError, match=r'QWR.load\(folder, env=.*\)'):
+    qwr_tf.QWR.load('mine').predict(np.zeros(2))
   again = qwr_tf.QWR.load('mine', MyEnv)
   assert again.learn(40, progress_bar=False).metrics['interactions'] == 40
   _model('CartPole-v1', folder='other').learn(20, progress_bar=False)
@@ -311,6 +339,47 @@ def test_arrays_of_entries_are_learned_from(tmp_path):
     evaluation.check_spaces(model.agent.time_step_spec, model.agent.action_spec)
 
 
+@pytest.mark.parametrize('kind', [dict, pandas.DataFrame])
+def test_a_table_is_learned_from(kind):
+  step = np.arange(100)
+  columns = {
+    'session': np.array([f'customer {i // 10}' for i in step], object),
+    'observation_0': np.sin(step),
+    'observation_1': step / 100,
+    'action': step % 3,
+    'reward': step / 8,
+  }
+  bindings = {'TableColumns.episode': 'session', 'DataSet.held_out_share': 0.0}
+  model = qwr_tf.QWR(
+    preset='offline_vector',
+    dataset=kind(columns),
+    bindings=_TINY | _OFFLINE | bindings,
+  )
+  model.learn(progress_bar=False)
+  assert model.env.action_space.n == 3
+  assert run_json.read(model.folder)['data']['episodes'] == 10
+
+
+@pytest.mark.parametrize(
+  'change, problem',
+  [
+    ({'action': None}, 'action'),
+    ({'observation': None}, 'observation'),
+    ({'reward': None}, 'reward'),
+    ({'episode': [*'ab', None] + ['c'] * 97}, "'episode' holds"),
+  ],
+)
+def test_arrays_that_are_no_data_set(change, problem):
+  step = np.arange(100)
+  columns = {'episode': step // 10, 'observation': np.zeros([100, 2]),
+             'action': step % 3, 'reward': step} | change  # fmt: skip
+  columns = {name: x for name, x in columns.items() if x is not None}
+  with pytest.raises(ConfigError, match=problem):
+    qwr_tf.QWR(
+      preset='offline_vector', dataset=columns, bindings=_TINY | _OFFLINE
+    )
+
+
 def test_off_policy_evaluation_makes_a_page(tmp_path):
   log = _log(np.random.default_rng(0).normal(size=[100, 2]), np.arange(100) % 2)
   model = qwr_tf.QWR(
@@ -322,7 +391,12 @@ def test_off_policy_evaluation_makes_a_page(tmp_path):
   columns = {name.rstrip('s'): values for name, values in log.items()}
   columns['episode'] = np.arange(100) // 10
   fit = evaluation.Fit(steps=10, members=2)
-  report = model.evaluate_off_policy(columns, fit=fit, gamma=0.5)
+  # Arrays by column are known again, too.
+  with pytest.raises(ConfigError, match='trained on all episodes'):
+    model.evaluate_off_policy(columns)
+  report = model.evaluate_off_policy(
+    columns, fit=fit, gamma=0.5, held_out_share=1.0
+  )
   assert np.isfinite(report.value)
   report.write(tmp_path / 'page')
   assert (tmp_path / 'page' / 'evaluation.md').exists()

@@ -8,12 +8,19 @@ import pandas
 import pytest
 import tensorflow as tf
 
+from qwr_tf import datasets
 from qwr_tf.config.errors import ConfigError
 from qwr_tf.evaluation import Fit
 from qwr_tf.serving import evaluation_of_export
 from tests.evaluation import decisions
 
 _SHORT = Fit(steps=20, members=2, units=(16,))
+_SPACES = decisions.spaces()
+_SPECS = (
+  _SPACES.time_step_spec.observation,
+  _SPACES.action_spec,
+  _SPACES.action_bounds,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +65,14 @@ def _export(path, observation=decisions.OBSERVATION, **facts):
 def test_the_command(run_program, tmp_path):
   _export(tmp_path / 'policy')
   decisions.write(tmp_path / 'set', 40)
+  # The gin file of a run names what only training needs.
+  (tmp_path / 'columns.gin').write_text("""
+include 'qwr/offline_vector.gin'
+run.environment = 'NoSimulator'
+run.dataset = 'set'
+load_environment.num_actions = 2
+TableColumns.episode = 'session'
+""")
   ended = run_program("""
 import sys
 from qwr_tf.config import command
@@ -69,6 +84,8 @@ def run(*arguments):
   command.guarded(evaluate.main)
 
 run('--policy=policy', '--dataset=set', '--steps=20', '--members=2')
+run('--policy=policy', '--dataset=set', '--steps=20', '--members=2',
+    '--gin_file=columns.gin', '--output=again')
 try:
   run('--policy=policy', '--dataset=nowhere')
 except SystemExit as ended:
@@ -79,6 +96,7 @@ except SystemExit as ended:
   assert 'code 2' in ended.stdout
   page = (tmp_path / 'evaluations' / 'policy-set' / 'evaluation.md').read_text()
   assert '40 episodes' in page
+  assert (tmp_path / 'again' / 'evaluation.md').read_text() == page
 
 
 @pytest.mark.slow
@@ -87,6 +105,45 @@ def test_the_episodes_of_training_are_left_out(tmp_path):
   decisions.write(tmp_path / 'set', 40)
   found = evaluation_of_export.evaluate('policy', 'set', fit=_SHORT)
   assert found.row('logged return').note == '10 episodes'
+
+
+def test_other_data_of_the_same_name_are_evaluated_on_whole(tmp_path):
+  decisions.write(tmp_path / 'jan' / 'set', 40)
+  decisions.write(tmp_path / 'feb' / 'set', 40, slope=1.0)
+  digest = datasets.DataSet('jan/set').digest(*_SPECS)
+  facts = {'dataset': 'set', 'held_out': [0.25, 0], 'first_steps': digest}
+  _export(tmp_path / 'policy', **facts)
+
+  def evaluated(data, **kwargs):
+    found = evaluation_of_export.evaluate('policy', data, fit=_SHORT, **kwargs)
+    return found.row('logged return').note, found.doubts
+
+  note, doubts = evaluated('feb/set')
+  assert note == '40 episodes'
+  assert not any('was trained on these episodes' in d for d in doubts)
+  # The same data by another name; and a longer log that begins alike.
+  (tmp_path / 'jan' / 'set').rename(tmp_path / 'copy')
+  assert evaluated('copy')[0] == '10 episodes'
+  decisions.write(tmp_path / 'longer', 48)
+  assert evaluated('longer')[0] == '12 episodes'
+  doubts = evaluated('copy', held_out_share=1.0)[1]
+  assert any('was trained on these episodes' in d for d in doubts)
+
+
+def test_the_discount_is_that_of_the_run(tmp_path):
+  decisions.write(tmp_path / 'set', 40)
+  _export(tmp_path / 'one', gamma=0.5)
+  _export(tmp_path / 'other')
+  values = {
+    (policy, gamma): evaluation_of_export.evaluate(
+      policy, 'set', fit=_SHORT, **({'gamma': gamma} if gamma else {})
+    ).row('logged return').value
+    for policy, gamma in (
+      ('one', None), ('one', 0.5), ('one', 0.99), ('other', None),
+    )
+  }  # fmt: skip
+  assert values['one', None] == values['one', 0.5]
+  assert values['other', None] == values['one', 0.99] != values['one', 0.5]
 
 
 def _table(tmp_path, **columns):
@@ -111,6 +168,8 @@ def _table(tmp_path, **columns):
     ({}, {'dataset': 'nowhere'}, 'no such data set'),
     ({}, {'policy': 'nowhere'}, 'no exported policy'),
     ({}, {'held_out_share': 0.7}, 'held_out_share'),
+    ({}, {'held_out_share': 0.4}, 'held_out_share'),
+    ({}, {'held_out_share': 0.0}, 'held_out_share'),
     ({}, {'gamma': 1.0}, 'gamma'),
     ({'dataset': 'set'}, {}, 'trained on all episodes'),
     (

@@ -22,6 +22,7 @@ from export.serving import rest_client
 from qwr_tf import environments
 from qwr_tf import serving
 from qwr_tf.config.errors import ConfigError
+from qwr_tf.runs import checkpoints
 from qwr_tf.runs import run_json
 from qwr_tf.serving import exporter
 from qwr_tf.serving import metadata
@@ -455,8 +456,10 @@ run = pathlib.Path(sys.argv[1])
 for kind in ('tflite', 'onnx'):
   with flagsaver.flagsaver(root_dir=str(run), format=kind):
     export_policy.main()
-for kind in ('policy', 'tflite', 'onnx'):
-  with flagsaver.flagsaver(policy=str(run / kind), states=40):
+with flagsaver.flagsaver(root_dir=str(run), best=True, output=f'{run}/best'):
+  export_policy.main()
+for kind in ('policy', 'tflite', 'onnx', 'best'):
+  with flagsaver.flagsaver(policy=str(run / kind), run=str(run), states=40):
     check_policy.main()
 
 def refused(policy, **flags):
@@ -504,6 +507,11 @@ def test_bad_flags_of_the_check_are_one_line():
 def test_exporting_and_checking(bitflip, tmp_path):
   run = tmp_path / 'run'
   shutil.copytree(bitflip.folder, run)
+  # The best weights are others than the final ones.
+  other = policies.make_run(
+    tmp_path / 'other', 'bitflip.gin', environment='BitFlip-8', seed=4
+  )
+  checkpoints.save(other.agent, run / 'checkpoints' / 'best')
   done = subprocess.run(
     [sys.executable, '-c', _EXPORT_AND_CHECK, str(run)],
     capture_output=True,
@@ -511,13 +519,13 @@ def test_exporting_and_checking(bitflip, tmp_path):
     cwd=_ROOT,
   )
   lines = done.stdout.splitlines()
-  assert lines.count('the same policy as the checkpoint') == 3, done.stderr
+  assert lines.count('the same policy as the checkpoint') == 4, done.stderr
   assert lines[:2] == [f'policy  {run}/tflite/1', f'policy  {run}/onnx/1']
   assert f'policy  {run}/policy/1, saved_model' in lines
   for start, count in [
-    ('signature  q_values: observation float32 [B, 9]', 1),
-    ('latency  B = 64', 4),  # A SavedModel, two .tflite, an .onnx.
-    ('difference  serving_default action: 0.0e+00', 1),
+    ('signature  q_values: observation float32 [B, 9]', 2),
+    ('latency  B = 64', 5),  # Two SavedModels, two .tflite, an .onnx.
+    ('difference  serving_default action: 0.0e+00', 2),
     ('same action  100.00 %', 3),
   ]:
     assert sum(line.startswith(start) for line in lines) == count, start
