@@ -163,7 +163,7 @@ def test_presets_run(cli, tmp_path, file, monkeypatch):
   assert facts['dataset'] == 'set'
   assert facts['data']['mean_return'] == pytest.approx(3.0)
   assert facts['data']['transitions'] == 4 * 9
-  assert 'data    set: mean return 3.0 of 4 episodes, 36 transi' in out
+  assert 'data    set: mean return 3 of 4 episodes, 36 transi' in out
 
 
 @pytest.mark.slow
@@ -551,7 +551,7 @@ def test_a_run_without_a_simulator_ends_with_a_policy(cli, tmp_path):
   assert code == 0, err
   assert 'score   none, as there is no simulator' in out
   assert 'so      The policy is estimated at' in out
-  assert 'data    set: mean return 3.0 of 5 episodes' in out
+  assert 'data    set: mean return 3 of 5 episodes' in out
   assert 'd4rl' not in out
   rows = _rows(tmp_path / 'run')
   assert [row['offline_steps'] for row in rows] == ['2', '4', '6']
@@ -643,7 +643,7 @@ def test_lines_know_the_data_set_s_own_scale():
   }
   found = d4rl.data_set_lines({'data': data}, 'HalfCheetah-v4', 25.0)
   assert found[1].startswith('d4rl-normalised: 50.0, the data 20.0 (')
-  assert 'mean return 10.0 of 4 episodes, 80 transitions' in found[0]
+  assert 'mean return 10 of 4 episodes, 80 transitions' in found[0]
 
 
 def test_streams_of_one_seed_are_apart(monkeypatch):
