@@ -104,12 +104,12 @@ def split_of(data: datasets.DataSet, environment: str) -> datasets.Split:
   """The episodes that a run learns from, and those that are held out.
 
   Raises:
-    ValueError: as `datasets.checked_split`.
+    ValueError: as `datasets.Split.checked`.
   """
   share = data.held_out_share
   if share is None:
     share = 0.2 if environment == environments.NO_SIMULATOR else 0.0
-  return datasets.checked_split(share, data.split_seed)
+  return datasets.Split(share, data.split_seed).checked()
 
 
 def fill(

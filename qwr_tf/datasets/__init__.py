@@ -4,16 +4,7 @@ from qwr_tf.datasets.data_set import DataSet
 from qwr_tf.datasets.data_set import Summary
 from qwr_tf.datasets.splits import Keep
 from qwr_tf.datasets.splits import Split
-from qwr_tf.datasets.splits import checked_split
 from qwr_tf.datasets.writer import Episode
 from qwr_tf.datasets.writer import write
 
-__all__ = [
-  'DataSet',
-  'Episode',
-  'Keep',
-  'Split',
-  'Summary',
-  'checked_split',
-  'write',
-]
+__all__ = ['DataSet', 'Episode', 'Keep', 'Split', 'Summary', 'write']

@@ -28,6 +28,22 @@ class Split(NamedTuple):
   share: float
   seed: int = 0
 
+  def checked(self) -> 'Split':
+    """The split, if its blocks hold out its share, within 2 %.
+
+    Raises:
+      ValueError: for a share other than 0, 1 and 1 / n.
+    """
+    share = self.share
+    if share in (0, 1) or (
+      0 < share <= 0.5 and abs(share * round(1 / share) - 1) < 0.02
+    ):
+      return self
+    raise ValueError(
+      f'held_out_share is {share:g} and must be 0, 1 or 1 / n: 0.5, 0.333, '
+      '0.25, 0.2 and so on.'
+    )
+
   def is_held_out(self, episode: int) -> bool:
     """True for an episode, counted from 0, that is held out."""
     if not 0 < self.share < 1:
@@ -38,23 +54,6 @@ class Split(NamedTuple):
   def is_learned_from(self, episode: int) -> bool:
     """The opposite."""
     return not self.is_held_out(episode)
-
-
-def checked_split(share: float, seed: int = 0) -> Split:
-  """A split whose blocks hold out the share that it says, within 2 %.
-
-  Raises:
-    ValueError: for a share that is neither 0 nor 1 nor 1 / n with n of 2 or
-      more.
-  """
-  if share in (0, 1) or (
-    0 < share <= 0.5 and abs(share * round(1 / share) - 1) < 0.02
-  ):
-    return Split(share, seed)
-  raise ValueError(
-    f'held_out_share is {share:g} and must be 0, 1 or 1 / n: 0.5, 0.333, 0.25, '
-    '0.2 and so on.'
-  )
 
 
 @functools.lru_cache(maxsize=1024)

@@ -134,7 +134,7 @@ def _split(
     return datasets.Split(share, held_out.seed), caveats
   if not share:
     raise ConfigError('--held_out_share is 0 and must be 1 / n, or 1.')
-  split = datasets.checked_split(share, seed)
+  split = datasets.Split(share, seed).checked()
   if was_learned_from and split != held_out:
     caveats = ('The policy was trained on these episodes.',)
   return split, caveats

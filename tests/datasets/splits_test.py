@@ -25,10 +25,10 @@ def test_shares_at_the_ends():
 
 def test_shares_that_no_blocks_have_are_refused():
   for share in (0.0, 0.05, 0.2, 0.33, 1 / 3, 0.5, 1.0):
-    assert splits.checked_split(share, 3) == splits.Split(share, 3)
+    assert splits.Split(share).checked() == splits.Split(share)
   for share in (-0.1, 0.3, 0.4, 0.45, 0.7, float('nan')):
     with pytest.raises(ValueError, match='held_out_share'):
-      splits.checked_split(share)
+      splits.Split(share).checked()
 
 
 def test_select_keeps_whole_episodes_across_chunks():
