@@ -599,6 +599,7 @@ def test_metadata_says_where_the_policy_comes_from(exports):
     assert metadata[name] == facts[name]
   assert metadata['versions']['gymnasium']
   assert metadata['algorithm'] == 'QWR-LSE'
+  assert metadata['gamma'] == run.agent.gamma
   assert metadata['format'] == 'saved_model'
   assert metadata['environment'] == 'Pendulum-v1'
   assert metadata['observation_space']['shape'] == [3]
