@@ -55,7 +55,7 @@ RUNS = {
   ),
   # Iterations of 250 decisions end in the middle of games.
   'pong': (
-    'atari_100k.gin',
+    'atari_100k_paper.gin',
     (
       'run.interactions=3000',
       'run.replay_capacity=2000',

@@ -41,7 +41,7 @@ CASES = {
     ('run.interactions=2000', 'run.eval_every_env_steps=1000'),
   ),
   'pong': (
-    'atari_100k.gin',
+    'atari_100k_paper.gin',
     (
       'run.interactions=300',
       'run.log_every_env_steps=100',

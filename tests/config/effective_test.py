@@ -146,11 +146,15 @@ def test_step_sizes_fall_over_the_whole_run(preset, bindings, expected):
 @pytest.mark.parametrize(
   ('preset', 'bindings', 'expected'),
   [
-    ('atari_100k.gin', (), '100'),
+    ('atari_100k_paper.gin', (), '100'),
     ('atari_100k_authors_code.gin', (), '50'),
-    ('atari_100k.gin', ('hard_update.period_train_steps=7',), '7'),
-    ('atari_100k.gin', ('QwrAgent.target_update_fn=@polyak_update',), '1'),
-    ('atari_100k.gin', ('ExactReuse.reuse_train_steps=3',), '3'),
+    ('atari_100k_paper.gin', ('hard_update.period_train_steps=7',), '7'),
+    (
+      'atari_100k_paper.gin',
+      ('QwrAgent.target_update_fn=@polyak_update',),
+      '1',
+    ),
+    ('atari_100k_paper.gin', ('ExactReuse.reuse_train_steps=3',), '3'),
   ],
 )
 def test_reuse_lasts_as_long_as_a_target_network(preset, bindings, expected):

@@ -96,7 +96,10 @@ _RELATIVES = (
   ('dqn_bitflip.gin', ('Collector.first_env_steps=35',)),
   ('awr_mujoco_on_policy.gin', ('run.replay_capacity=69',)),
   ('awac_bitflip.gin', ('iterate.rounds=3',)),
-  ('atari_100k.gin', ('Collector.env_steps=6', 'run.eval_environments=1')),
+  (
+    'atari_100k_paper.gin',
+    ('Collector.env_steps=6', 'run.eval_environments=1'),
+  ),
 )
 
 
