@@ -393,7 +393,8 @@ def test_the_server_reads_models_config():
   config = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
   (model,) = config.model_config_list.config
   assert model.name == warmup.MODEL_NAME == rest_client.URL.split('/')[-1]
-  assert f'policy:{model.base_path}:ro' in (_CONFIGS / 'README.md').read_text()
+  page = _CONFIGS.parents[1] / 'docs/tutorials/serving.md'
+  assert f'policy:{model.base_path}:ro' in page.read_text('utf-8')
   assert model.model_version_policy.latest.num_versions == 2
 
 
