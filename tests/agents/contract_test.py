@@ -48,6 +48,7 @@ _REFUSALS |= {
 _REFUSALS |= {
   'atari_100k_iclr.gin': "unexpected keyword argument 'max_training_steps'",
   'atari_100k.gin': "unexpected keyword argument 'terminal_on_life_loss'",
+  'atari_100k_stored_mu.gin': "keyword argument 'terminal_on_life_loss'",
 }
 
 _SMALL = (
