@@ -164,6 +164,7 @@ def test_sac_acts_with_its_mode_where_it_should():
   assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_gradient_step_is_short_to_read():
   limits = {'critic step': 45, 'actor step': 50}
   steps = trace_step.steps()

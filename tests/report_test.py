@@ -43,6 +43,7 @@ def test_the_readme_is_that_of_the_default_output_alone(tmp_path, monkeypatch):
   assert 'old' not in text and '[results](results/README.md)' in text
 
 
+@pytest.mark.slow
 def test_report_is_deterministic(tmp_path):
   path = rows.write_csv(tmp_path / 'mujoco_100k.csv', *rows.five_runs())
   report.write([path], tmp_path, (), published.DEFAULT_PATH)

@@ -1058,6 +1058,7 @@ def _filmed(cli, *bindings):
   )
 
 
+@pytest.mark.slow
 def test_an_environment_without_frames_is_refused_before_the_run(cli, tmp_path):
   code, out, err = _filmed(cli)
   assert (code, out) == (2, '')

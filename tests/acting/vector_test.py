@@ -258,6 +258,7 @@ def _film(number):
   return environments.GymnasiumWrapper(_Film(number), seed=number)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('is_vector', [True, False])
 def test_single_frames_on_their_way_come_back_as_stacks(is_vector):
   actor = networks.ActorNetwork(

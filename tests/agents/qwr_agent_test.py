@@ -1145,6 +1145,7 @@ def test_an_iteration_collects_and_then_trains():
   assert all(np.isfinite(v) for v in scalars.values())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures('eagerly')
 def test_the_loop_is_a_function_of_the_seed():
   runs = [_Loop(seed, critic_steps=3, actor_steps=2) for seed in (0, 0, 1)]

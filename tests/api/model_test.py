@@ -186,6 +186,7 @@ def test_a_run_of_either_is_gone_on_with_by_the_other(monkeypatch, capsys):
   assert loaded.metrics['interactions'] == 80
 
 
+@pytest.mark.slow
 def test_actions_are_those_of_a_run_that_was_loaded():
   model = _model(folder='mine')
   model.learn(20, progress_bar=False)
@@ -273,6 +274,7 @@ def test_stable_baselines3_s_evaluation_takes_a_model():
   assert actions.shape == (2,) and state is None
 
 
+@pytest.mark.slow
 def test_an_environment_without_an_id_is_given_to_load():
   model = _model(MyEnv, folder='mine')
   model.learn(20, progress_bar=False)
@@ -339,6 +341,7 @@ def test_arrays_of_entries_are_learned_from(tmp_path):
     evaluation.check_spaces(model.agent.time_step_spec, model.agent.action_spec)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', [dict, pandas.DataFrame])
 def test_a_table_is_learned_from(kind):
   step = np.arange(100)
@@ -380,6 +383,7 @@ def test_arrays_that_are_no_data_set(change, problem):
     )
 
 
+@pytest.mark.slow
 def test_off_policy_evaluation_makes_a_page(tmp_path):
   log = _log(np.random.default_rng(0).normal(size=[100, 2]), np.arange(100) % 2)
   model = qwr_tf.QWR(

@@ -106,6 +106,7 @@ def test_unbiased_over_resamples_of_a_bandit():
     assert abs(np.mean(values) - truth) < 3 * error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'function', [estimators.importance_sampling, estimators.doubly_robust]
 )

@@ -52,6 +52,7 @@ def _better(discrete):
   return _evaluate(discrete, decisions.policy(2.0, name='better'))
 
 
+@pytest.mark.slow
 def test_all_estimates_are_near_the_truth(better):
   truth = _truth(2.0)
   for name in (report.FQE, report.WIS, report.DR):
@@ -65,6 +66,7 @@ def test_all_estimates_are_near_the_truth(better):
   assert better.row('states off support').value < 0.1
 
 
+@pytest.mark.slow
 def test_policies_are_ranked(discrete, better):
   worse = _evaluate(discrete, decisions.policy(-2.0))
   assert worse.value < better.value
@@ -83,6 +85,7 @@ def test_the_page(better, tmp_path):
   assert (tmp_path / 'page' / 'evaluation.png').read_bytes()[:4] == b'\x89PNG'
 
 
+@pytest.mark.slow
 def test_continuous_actions(tmp_path):
   path = decisions.write(tmp_path / 'set', 150, decisions.CONTINUOUS)
   good, bad = (

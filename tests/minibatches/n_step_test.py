@@ -61,7 +61,6 @@ def _numbers(minibatches_class, **kwargs):
   def first(minibatch):
     return minibatch['experience'].observation[:, 0]
 
-  @tf.function
   def phases():
     numbers = []
     draw = source.critic_phase(tf.constant(3))
@@ -78,6 +77,7 @@ def _numbers(minibatches_class, **kwargs):
   return phases()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('augment_fn', [None, augmentation.random_shifts])
 def test_same_numbers_as_per_minibatch(augment_fn):
   """The table has episodes of 1 to 6 steps, ended by time or by the game."""
@@ -105,6 +105,7 @@ def test_returns_are_refused():
     agent.weighted_actions(**minibatch)
 
 
+@pytest.mark.slow
 def test_augmentation_is_part_of_observations_and_targets():
   plain = _numbers(minibatches.PerMinibatch)
   black = _numbers(

@@ -242,6 +242,7 @@ def test_observations_that_are_no_images_are_refused():
     replay_table.ReplayTable(spec, 10, single_frames=True)
 
 
+@pytest.mark.slow
 def test_images_beside_others_are_kept_as_frames():
   rng = np.random.default_rng(3)
   entries = {

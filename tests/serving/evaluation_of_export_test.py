@@ -107,6 +107,7 @@ def test_the_episodes_of_training_are_left_out(tmp_path):
   assert found.row('logged return').note == '10 episodes'
 
 
+@pytest.mark.slow
 def test_other_data_of_the_same_name_are_evaluated_on_whole(tmp_path):
   decisions.write(tmp_path / 'jan' / 'set', 40)
   decisions.write(tmp_path / 'feb' / 'set', 40, slope=1.0)
@@ -130,6 +131,7 @@ def test_other_data_of_the_same_name_are_evaluated_on_whole(tmp_path):
   assert any('was trained on these episodes' in d for d in doubts)
 
 
+@pytest.mark.slow
 def test_the_discount_is_that_of_the_run(tmp_path):
   decisions.write(tmp_path / 'set', 40)
   _export(tmp_path / 'one', gamma=0.5)

@@ -412,6 +412,7 @@ def test_actions_that_are_not_as_many_as_observations_are_refused(exports):
       )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('preset', ['mujoco_100k.gin', 'bitflip.gin'])
 def test_an_agent_begins_with_the_weights_of_a_run_or_an_export(
   preset, tmp_path
