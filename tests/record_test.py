@@ -135,10 +135,10 @@ def test_the_policys_own_environment_is_that_of_its_run(cli, tmp_path):
   facts = json.loads(path.read_text())
   facts['config'] = 'load_environment.max_episode_steps = 7'
   path.write_text(json.dumps(facts))
-  own = (f'--policy={saved}', '--episodes=1', '--dataset=own')
-  assert cli(*own)[0] == 0
+  arguments = (f'--policy={saved}', '--episodes=1', '--dataset=own')
+  assert cli(*arguments)[0] == 0
   assert len(_episodes(tmp_path / 'own')[0]['rewards']) == 7
-  other = ('--env=Pendulum-v1', *own[:2], '--dataset=other')
+  other = ('--env=Pendulum-v1', *arguments[:2], '--dataset=other')
   assert cli(*other)[0] == 0
   assert len(_episodes(tmp_path / 'other')[0]['rewards']) == 200
 

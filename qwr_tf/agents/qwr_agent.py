@@ -128,7 +128,7 @@ def iterate(
     steps = rounds * (critic_steps + actor_steps)
     agent.train_step_counter.assign_add(tf.cast(steps, tf.int64))
     means = averages.averages(totals, rounds, names)
-    result.phase = 'training'  # Python, so only at the end of a trace.
+    result.phase = 'training'  # Runs in a trace, not in later calls.
     return dict(zip(names, tf.unstack(means), strict=True))
 
   def iterations():
@@ -147,7 +147,7 @@ def iterate(
 
 
 class Iterations:
-  """An iterator over Algorithm 2's iterations, and what it is doing now.
+  """Iterator over the iterations of Algorithm 2; attributes say what runs.
 
   Attributes:
     source: of the minibatches.
@@ -450,7 +450,7 @@ class QwrAgent(tf_agent.TFAgent):
 
     steps = returns.first_steps(experience)
     # Cached outputs and `NStepMinibatches` come without the next steps.
-    has_next = q_vectors is None and experience.reward.shape[1] > 1
+    has_next = q_vectors is None and experience.reward.shape[1] != 1
     states = self.states(
       steps,
       seed,

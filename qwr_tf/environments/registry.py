@@ -220,7 +220,7 @@ def _fault(name: str, error: Exception) -> faults.FaultyEnvironmentError:
 def _suggestion(name: str) -> str:
   """What to write instead of an unknown name."""
   if name.startswith('local/'):  # As `qwr_tf.QWR` names functions.
-    return 'a function makes it; give that: QWR.load(folder, env=function)'
+    return 'a function made this one; QWR.load(folder, env=function) takes it'
   module, _, env_id = name.rpartition(':')
   package = module.partition('.')[0]
   if package and package not in ('gymnasium', 'ale_py'):

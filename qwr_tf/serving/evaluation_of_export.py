@@ -118,8 +118,8 @@ def _split(
     )
     if was_learned_from and not is_same:
       caveats = (
-        'The policy was trained on other data of this name; episodes of theirs '
-        'that are among these count as new.',
+        'The policy was trained on other data with this name; episodes that '
+        'are in both count as held out.',
       )
     was_learned_from = is_same
   held_out = datasets.Split(*(policy.metadata.get('held_out') or (0.0, 0)))
