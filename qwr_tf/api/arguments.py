@@ -96,7 +96,7 @@ def register(env_id: str, make: Callable) -> None:
 
 
 def is_table(data: Mapping[str, Any]) -> bool:
-  """True of columns for `TableColumns`, False of arrays in D4RL's layout."""
+  """True for columns as `TableColumns` names them, False for D4RL's layout."""
   is_d4rl = {'observations', 'actions'} <= set(data)
   return not (is_d4rl and isinstance(data, Mapping))
 
@@ -106,12 +106,16 @@ def no_simulator(data: Mapping[str, Any]) -> dict[str, Any]:
 
   Args:
     data: `observations` [N, ...], an array or a dictionary of them, and
-      `actions` [N, ...]: numbers from 0, or vectors within ±1. Of a table, only
-      the number of actions is needed, if they are in the column `action`.
+      `actions` [N, ...]: numbers from 0, or vectors within ±1. Or a table, of
+      which only the number of discrete actions is taken (column `action`).
   """
   bindings: dict[str, Any] = {}
-  actions = np.asarray(data.get('actions', data.get('action', 0.0)))
-  if not is_table(data):
+  if is_table(data):
+    actions = np.asarray(data.get('action', 0.0))
+    if actions.dtype.kind not in 'iu':  # The data set has the shapes.
+      return {'run.environment': environments.NO_SIMULATOR}
+  else:
+    actions = np.asarray(data['actions'])
     boxes = {
       path.partition('/')[2]: {
         'type': 'Box',
@@ -123,8 +127,6 @@ def no_simulator(data: Mapping[str, Any]) -> dict[str, Any]:
     bindings['observation_space'] = boxes.get('') or environments.dict_content(
       boxes
     )
-  elif actions.dtype.kind not in 'iu':
-    return {'run.environment': environments.NO_SIMULATOR}
   if not np.issubdtype(actions.dtype, np.integer):
     bindings['action_shape'] = actions.shape[1:]
   elif actions.ndim == 1:

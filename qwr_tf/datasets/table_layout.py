@@ -4,7 +4,6 @@ Parquet, CSV and Arrow files (or folders of them), pandas frames, npz files and
 dictionaries of arrays. `TableColumns` says what the columns are called.
 """
 
-import functools
 import itertools
 import json
 import pathlib
@@ -221,30 +220,11 @@ class TableSource:
       def locate(row: int, first=first) -> str:
         return f'{self.path}: row {first + row}'
 
-      read = functools.partial(self._read, batch, locate)
-
-      def flags(name: str, missing: np.ndarray, batch=batch, read=read):
-        if name not in batch:
-          return missing
-        return read(columns.Field(name, (), np.dtype(bool)), name)
-
-      ends = seen.ends(batch, following, locate)
-      is_final = np.zeros(count, bool)
-      is_final[-1] = following is None
-      timeout = flags('timeout', np.zeros(count, bool))
-      terminal = flags('terminal', ends & ~timeout)
-      if 'terminal' in batch and 'episode' in batch:
-        misplaced = terminal & ~ends
-        if misplaced.any():
-          raise ValueError(
-            f'{locate(int(np.argmax(misplaced)))}, terminal: the episode goes '
-            'on; sort the rows by episode and step.'
-          )
-      if 'step' in batch:
-        over = ends if 'episode' in batch else terminal | timeout
-        _check_order(batch, following, over, locate)
-      timeout = (timeout if 'timeout' in batch else ends) & ~terminal
-      arrays = {name: read(field, name) for name, field in wanted.items()}
+      terminal, timeout, is_cut = self._ends(batch, following, seen, locate)
+      arrays = {
+        name: self._read(batch, locate, field, name)
+        for name, field in wanted.items()
+      }
       observation: Any = {e: arrays[kind] for e, kind in kinds.items()}
       if '' in observation:
         observation = observation['']
@@ -254,11 +234,40 @@ class TableSource:
         arrays['reward'],
         terminal,
         timeout,
-        (ends | is_final) & ~terminal & ~timeout,
+        is_cut,
         steps_lib.selected(observation, terminal),
         {name: arrays[name] for name in fields.dist_params},
       )
       first, batch = first + count, following
+
+  def _ends(
+    self, batch, following, seen: '_Seen', locate: Callable[[int], str]
+  ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where episodes end, bool [n] each: (terminal, timeout, cut)."""
+
+    def flags(name: str, missing: np.ndarray) -> np.ndarray:
+      if name not in batch:
+        return missing
+      field = columns.Field(name, (), np.dtype(bool))
+      return self._read(batch, locate, field, name)
+
+    ends = seen.ends(batch, following, locate)
+    timeout = flags('timeout', np.zeros_like(ends))
+    terminal = flags('terminal', ends & ~timeout)
+    if 'terminal' in batch and 'episode' in batch:
+      misplaced = terminal & ~ends
+      if misplaced.any():
+        raise ValueError(
+          f'{locate(int(np.argmax(misplaced)))}, terminal: the episode goes '
+          'on; sort the rows by episode and step.'
+        )
+    if 'step' in batch:
+      over = ends if 'episode' in batch else terminal | timeout
+      _check_order(batch, following, over, locate)
+    timeout = (timeout if 'timeout' in batch else ends) & ~terminal
+    is_cut = ends.copy()
+    is_cut[-1] |= following is None
+    return terminal, timeout, is_cut & ~terminal & ~timeout
 
   def _read(
     self,

@@ -116,8 +116,8 @@ def test_other_data_of_the_same_name_are_evaluated_on_whole(tmp_path):
   _export(tmp_path / 'policy', **facts)
 
   def evaluated(data, **kwargs):
-    found = evaluation_of_export.evaluate('policy', data, fit=_SHORT, **kwargs)
-    return found.row('logged return').note, found.doubts
+    report = evaluation_of_export.evaluate('policy', data, fit=_SHORT, **kwargs)
+    return report.row('logged return').note, report.doubts
 
   note, doubts = evaluated('feb/set')
   assert note == '40 episodes'
