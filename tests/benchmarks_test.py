@@ -29,6 +29,7 @@ def _parsed(monkeypatch):
   )
 
 
+@pytest.mark.slow
 def test_each_factor_changes_what_it_says(_parsed):
   recipes = dict(zip(ablation.FACTORS, ablation.recipes(), strict=True))
   default = gin_files.parse([recipes['default'].gin_file], ())

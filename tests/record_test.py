@@ -129,6 +129,7 @@ def _episodes(path):
     ]
 
 
+@pytest.mark.slow
 def test_the_policys_own_environment_is_that_of_its_run(cli, tmp_path):
   saved = _saved(tmp_path / 'policy')
   path = saved / '3' / 'assets.extra' / 'metadata.json'
@@ -186,6 +187,7 @@ def test_random_episodes_are_the_environments_own(cli, tmp_path):
   np.testing.assert_array_equal(again[2]['actions'], episodes[2]['actions'])
 
 
+@pytest.mark.slow
 def test_a_saved_model_is_recorded_with_its_mu(cli, tmp_path):
   policy = _saved(tmp_path / 'policy')
   code, out, err = cli(
@@ -427,6 +429,7 @@ def _faulty():
   del gymnasium.registry['Endless-v0'], gymnasium.registry['Fails-v0']
 
 
+@pytest.mark.slow
 def test_an_episode_without_end_is_no_recording(cli, tmp_path, faulty):
   arguments = '--policy=random', '--env=Endless-v0', '--steps=50'
   code, _, err = cli(*arguments)

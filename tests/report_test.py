@@ -60,6 +60,7 @@ def test_report_is_deterministic(tmp_path):
   assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_readme_section(tmp_path):
   (tmp_path / 'README.md').write_text(
     rows.README.replace('Rest', 'Two factors: …')
@@ -98,6 +99,7 @@ def test_a_readme_without_its_section_is_refused(text, tmp_path):
   assert [p.name for p in path.parent.iterdir()] == ['mujoco_100k.csv']
 
 
+@pytest.mark.slow
 def test_a_page_may_have_the_scores_of_a_preset_alone(tmp_path):
   page = tmp_path / 'page.md'
   page.write_text('<!-- scores:begin mujoco_100k -->\n<!-- scores:end -->\n')
@@ -113,6 +115,7 @@ def test_a_page_may_have_the_scores_of_a_preset_alone(tmp_path):
   assert not any(name.startswith('*PPO*') for name in names)
 
 
+@pytest.mark.slow
 def test_other_readmes_are_left_alone(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   flags.FLAGS.mark_as_parsed()
@@ -153,6 +156,7 @@ def test_command(tmp_path):
   ]
 
 
+@pytest.mark.slow
 def test_a_folder_stands_for_its_csvs(tmp_path, monkeypatch, capsys):
   monkeypatch.chdir(tmp_path)
   flags.FLAGS.mark_as_parsed()
@@ -195,6 +199,7 @@ def test_a_damaged_file_is_not_left_out(text, tmp_path):
   assert not (tmp_path / 'README.md').exists()
 
 
+@pytest.mark.slow
 def test_a_byte_order_mark_is_no_damage(tmp_path):
   path = rows.write_csv(tmp_path / 'good.csv', rows.run(1.0))
   path.write_bytes(b'\xef\xbb\xbf' + path.read_bytes())
@@ -202,6 +207,7 @@ def test_a_byte_order_mark_is_no_damage(tmp_path):
   assert '## good' in (tmp_path / 'README.md').read_text()
 
 
+@pytest.mark.slow
 def test_the_readme_has_one_picture_of_an_experiment(tmp_path):
   (tmp_path / 'README.md').write_text(rows.README)
   path = rows.write_csv(

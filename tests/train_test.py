@@ -444,6 +444,7 @@ def test_evaluator_plays_whole_episodes(tmp_path):
     assert parts.evaluator.returns(3, sampled=sampled) == [5.0, 5.0, 5.0]
 
 
+@pytest.mark.slow
 def test_mode_is_not_sampled():
   gin_files.parse(
     ['mujoco_100k.gin'], ["run.environment='Pendulum-v1'", *_TINY]
@@ -494,6 +495,7 @@ def test_bad_flags(cli, tmp_path, arguments, fix):
   assert fix in _refused(cli, tmp_path, *arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('binding', 'fix'),
   [
@@ -524,6 +526,7 @@ def test_bad_bindings(cli, tmp_path, binding, fix):
   assert fix in _refused(cli, tmp_path, '--gin_file=bitflip.gin', *flags)
 
 
+@pytest.mark.slow
 def test_bad_root_dirs(cli, tmp_path):
   (tmp_path / 'file').write_text('mine')
   (tmp_path / 'full').mkdir()
@@ -1031,6 +1034,7 @@ def test_the_checkpoint_comes_before_the_evaluation(cli, tmp_path):
   ]
 
 
+@pytest.mark.slow
 def test_an_interruption_after_the_checkpoint_is_saved_as_well(cli, tmp_path):
   def hook(phase, run):
     if (phase, run.iteration) == ('iterated', 1):

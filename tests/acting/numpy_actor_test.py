@@ -312,6 +312,7 @@ def test_samples_are_a_function_of_the_generator(action_spec):
   np.testing.assert_array_equal(np.random.get_state()[1], state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('normalized', [False, True])
 def test_the_tanh_head_acts_like_the_policies(normalized):
   normalizer = None

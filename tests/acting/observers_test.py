@@ -65,6 +65,7 @@ def test_a_stock_driver_updates_the_normalizer(drive, agent):
   np.testing.assert_allclose(inverse, 1 / (rows.std(0) + 1e-5), rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_an_agent_without_a_normalizer_has_nothing_to_update():
   gin_files.parse(['bitflip.gin'], ["run.environment = 'BitFlip-5'"])
   with environments.load('BitFlip-5') as env:

@@ -202,6 +202,7 @@ def test_online_goes_on_in_the_same_table(tmp_path):
   assert starts == [36, 36, 36, 36 + 9, 36 + 20]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('is_terminal', [False, True])
 def test_a_time_limit_is_what_it_is_in_the_environment(tmp_path, is_terminal):
   _cheetah(tmp_path / 'set')
@@ -388,6 +389,7 @@ def _nan(values):
   return values
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('name', 'change', 'problem'),
   [
@@ -452,6 +454,7 @@ def _discrete(observation):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('bindings', 'fix'),
   [
@@ -588,6 +591,7 @@ def test_a_run_without_a_simulator_ends_with_a_policy(cli, tmp_path):
   )[1].splitlines()[1:] == out.splitlines()  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'bindings, message',
   [
@@ -659,6 +663,7 @@ def test_streams_of_one_seed_are_apart(monkeypatch):
   assert seeds == {'acting': 20_003, 'evaluating': 10_003}
 
 
+@pytest.mark.slow
 def test_the_data_set_knows_the_seed(monkeypatch):
   seeds = []
 

@@ -226,6 +226,7 @@ def test_an_error_of_an_environment_is_told_with_its_cause():
     vector.close()
 
 
+@pytest.mark.slow
 def test_the_table_takes_all_rows():
   table = ReplayTable(_agent().collect_data_spec, 1000)
   collector = collect.Collector(

@@ -146,6 +146,7 @@ def test_dqn_is_that_of_tf_agents(dqn_class, bindings):
   np.testing.assert_allclose(actual, expected.loss, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_double_q_is_not_q():
   plain = _preset('dqn_bitflip.gin', _DISCRETE)
   double = _preset(
@@ -157,6 +158,7 @@ def test_double_q_is_not_q():
   assert np.any(double.td_targets(windows, _seed()) < targets - 0.1)
 
 
+@pytest.mark.slow
 def test_greedy_actions_of_vectors_are_samples():
   agent = _preset(
     'mujoco.gin', _CONTINUOUS, 'QwrAgent.backup_actions = @greedy_actions'
@@ -300,6 +302,7 @@ def _policy_probabilities(policy):
   return tf.nn.softmax(policy.logits).numpy().T  # [4, B]
 
 
+@pytest.mark.slow
 def test_awac_backs_up_the_smaller_value_of_the_current_policy():
   agent = _preset('awac_bitflip.gin', _DISCRETE)
   windows = _windows(agent)
@@ -315,6 +318,7 @@ def test_awac_backs_up_the_smaller_value_of_the_current_policy():
   np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_awac_backs_up_one_sample_of_the_current_policy():
   agent = _preset('awac_mujoco.gin', _CONTINUOUS)
   windows = _windows(agent)
@@ -433,6 +437,7 @@ def _numeric_gradients(function, parameters):
   return gradients
 
 
+@pytest.mark.slow
 def test_awac_actor_loss_and_gradients_equal_numpy():
   agent = _preset(
     'awac_mujoco.gin',

@@ -107,6 +107,7 @@ def _values_by_numpy(critic, states, actions):
   return ((x * gamma + beta) @ head_kernel + head_bias)[:, 0]
 
 
+@pytest.mark.slow
 def test_targets_and_loss_by_numpy():
   agent = _agent(backup_fn=backups.mean_backup)
   _randomize(agent.critic_network, 1)
@@ -135,6 +136,7 @@ def test_targets_and_loss_by_numpy():
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('twin', [False, True])
 @pytest.mark.parametrize('num_actions', [1, 3])
 @pytest.mark.parametrize(
@@ -162,6 +164,7 @@ def test_with_fixed_statistics_it_is_the_usual_step(
   )
 
 
+@pytest.mark.slow
 def test_a_step_moves_the_running_averages_and_a_checkpoint_has_them(tmp_path):
   agent, other = _agent(twin=True), _agent(twin=True)
   windows = _windows(agent)
@@ -194,11 +197,13 @@ def test_the_torso_counts_and_an_actor_has_none():
     _agent(torso=torso)
 
 
+@pytest.mark.slow
 def test_discrete_actions():
   agent = _agent(_DISCRETE)
   assert np.isfinite(agent.train(_windows(agent)).loss)
 
 
+@pytest.mark.slow
 def test_it_looks_one_step_ahead_and_makes_its_own_targets():
   with pytest.raises(ValueError, match='horizon 1'):
     _agent(horizon=3)

@@ -282,6 +282,7 @@ class _AllActions(network.Network):
     return tf.transpose(q_values), network_state
 
 
+@pytest.mark.slow
 def test_the_critic_loss_is_that_of_tf_agents_dqn():
   agent = _agent(horizon=1, backup_fn=backups.max_backup, gamma=0.9)
   dqn = dqn_agent.DqnAgent(
@@ -314,6 +315,7 @@ def test_critic_and_target_network_share_no_variables():
   assert not {v.ref() for v in critic} & {v.ref() for v in target}
 
 
+@pytest.mark.slow
 def test_targets_come_from_the_target_network_only():
   agent = _agent()
   windows = _windows(agent, batch=8)
@@ -481,6 +483,7 @@ def _reached(tape, value, variables):
 _POLICY_SAMPLES = functools.partial(slots.sampled_policy_actions, num_actions=4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'action_spec, slots',
   [
@@ -517,6 +520,7 @@ def test_each_loss_reaches_its_own_network_only(action_spec, slots):
     assert _reached(tape, actions.actions, everything) == 0
 
 
+@pytest.mark.slow
 def test_samples_of_the_policy_are_constants_of_the_actor_loss():
   # With reparameterised samples log pi would not depend on the mean at all.
   agent = _agent(_CONTINUOUS, regression_actions=_POLICY_SAMPLES)
@@ -568,6 +572,7 @@ def test_weights_of_enumerated_actions_are_constants():
   assert _reached(tape, actions.log_weights, actor) == 0
 
 
+@pytest.mark.slow
 def test_steps_change_their_own_network_only():
   agent = _agent(_CONTINUOUS)
   windows = _windows(agent, batch=8)
@@ -647,6 +652,7 @@ def _bandit_windows(agent, observation, params):
   )
 
 
+@pytest.mark.slow
 def test_enumerating_converges_to_mu_times_exp_of_the_advantage():
   # Theorem 3: pi(a|s) = mu(a|s) exp(A(s, a) / beta) / Z(s), in every state.
   mu = np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8], [0.3, 0.4, 0.3]])
@@ -776,6 +782,7 @@ def test_n_samples_take_part_of_the_step_on_a_line(n, part):
   assert abs(vertex - (m + part * step)) < 0.006
 
 
+@pytest.mark.slow
 def test_enumerating_is_the_limit_of_sampling():
   sampled = functools.partial(
     slots.sampled_behavior_actions, num_actions=40_000
@@ -845,6 +852,7 @@ class _MeanOf(network.Network):
     return self.actor(observation)[0].mean(), network_state
 
 
+@pytest.mark.slow
 def test_cloning_is_tf_agents_cloning_for_continuous_actions():
   # TF-Agents has the mean over d = 2 dimensions of (a - mean)^2; here it is
   # - log N(a; mean, 0.4^2) = d MSE / (2 * 0.16) + d / 2 log(2 pi 0.16).
@@ -858,6 +866,7 @@ def test_cloning_is_tf_agents_cloning_for_continuous_actions():
 # Masks, weights, seeds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('backup_fn', [_LSE, _MINIBATCH_LSE])
 def test_windows_that_start_at_a_boundary_change_nothing(backup_fn):
   agent = _agent(backup_fn=backup_fn)
@@ -893,6 +902,7 @@ def test_the_mean_value_is_that_of_steps_that_count():
   np.testing.assert_allclose(scalars['q_mean'], taken[:2].mean(), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_batch_of_boundaries_has_no_loss():
   agent = _agent()
   windows = _windows(agent, batch=3, first=(_LAST,))
@@ -905,6 +915,7 @@ def test_a_batch_of_boundaries_has_no_loss():
     np.testing.assert_array_equal(variable, old)
 
 
+@pytest.mark.slow
 def test_weights_scale_the_elements_of_both_losses():
   agent = _agent(weight_fn=_KEEP)  # So that no element changes another's.
   windows = _windows(agent, batch=4)
@@ -928,6 +939,7 @@ def test_weights_of_zero_train_nothing():
     np.testing.assert_array_equal(variable, old)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('shape', [(4, 1), (1, 4)])
 def test_weights_that_would_broadcast_are_refused(shape):
   agent = _agent()
@@ -956,6 +968,7 @@ def test_only_seed_stream_and_step_decide_what_is_drawn():
   )
 
 
+@pytest.mark.slow
 def test_each_training_step_draws_anew():
   agent = _agent(_CONTINUOUS)
   windows = _windows(agent, batch=8)
@@ -965,6 +978,7 @@ def test_each_training_step_draws_anew():
   assert agent.loss(windows).extra.critic_loss != before.critic_loss
 
 
+@pytest.mark.slow
 def test_train_is_a_critic_step_and_an_actor_step():
   # Twin agents: one calls train, the other makes the steps of lines 8-21.
   trained, stepped = _agent(_CONTINUOUS), _agent(_CONTINUOUS)
@@ -1036,6 +1050,7 @@ def test_an_actor_must_return_a_distribution():
     _agent(_CONTINUOUS, actor=actor)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('summaries', [False, True])
 def test_train_writes_the_summaries_that_are_asked_for(tmp_path, summaries):
   agent = _agent(debug_summaries=summaries, summarize_grads_and_vars=summaries)
@@ -1127,6 +1142,7 @@ class _Loop:
     return types.SimpleNamespace(interactions=20, call=len(self.seen))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures('eagerly')
 def test_an_iteration_collects_and_then_trains():
   loop = _Loop(critic_steps=3, actor_steps=2, rounds=2)
@@ -1164,6 +1180,7 @@ def _same_windows(a, b):
   )
 
 
+@pytest.mark.slow
 def test_minibatches_differ_between_steps_and_phases():
   loop = _Loop()
   loop._collect()
@@ -1223,6 +1240,7 @@ def test_the_compiled_phases_are_the_papers_steps():
     np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures('eagerly')
 def test_the_target_is_copied_when_each_phase_begins():
   # Fewer steps than the period: only step 0 of the phase copies, and the
@@ -1237,6 +1255,7 @@ def test_the_target_is_copied_when_each_phase_begins():
     assert scalars['actor_loss'] == 0  # No steps, no loss.
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures('eagerly')
 def test_means_and_maxima_are_those_of_all_rounds():
   # One weight for all actions of a step: two rounds of two actor steps.
@@ -1257,6 +1276,7 @@ def test_means_and_maxima_are_those_of_all_rounds():
   assert metrics['weight_max'] == 5.0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures('eagerly')
 def test_no_critic_steps_leave_the_critic_alone():
   loop = _Loop(critic_steps=0, actor_steps=2)

@@ -50,6 +50,7 @@ def _states(agent):
   return agent.states(_experience(agent, 3), tf.constant([1, 2]))
 
 
+@pytest.mark.slow
 def test_mirrored_actions_lie_on_both_sides_of_the_target_policys_mean():
   agent = _agent('mujoco_100k.gin', _CONTINUOUS)
   for variable in agent.actor_network.trainable_variables:
@@ -68,6 +69,7 @@ def test_mirrored_actions_lie_on_both_sides_of_the_target_policys_mean():
   )
 
 
+@pytest.mark.slow
 def test_mirrored_actions_spread_like_the_target_policy():
   agent = _agent('mujoco_100k.gin', _CONTINUOUS)
   states = _states(agent)
@@ -79,6 +81,7 @@ def test_mirrored_actions_spread_like_the_target_policy():
   )
 
 
+@pytest.mark.slow
 def test_mirrored_actions_need_an_even_number():
   states = _states(_agent('mujoco_100k.gin', _CONTINUOUS))
   with pytest.raises(ValueError, match='num_actions must be even, not 3'):
@@ -91,6 +94,7 @@ def test_discrete_actions_have_no_mirror_image():
     slots.mirrored_target_policy_actions(states)
 
 
+@pytest.mark.slow
 def test_an_agent_of_research_slots_trains_and_its_scale_falls():
   step = tf.compat.v1.train.get_or_create_global_step()
   before = step.numpy()

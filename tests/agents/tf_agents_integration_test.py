@@ -168,6 +168,7 @@ def test_train_counts_one_step_and_takes_the_collect_data_spec(name):
   assert agent.train_step_counter == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('method', ['train', 'loss'])
 def test_windows_of_another_length_are_refused(method):
   # As TF-Agents' own agents do: `num_steps=2` of a habit would otherwise
@@ -181,6 +182,7 @@ def test_windows_of_another_length_are_refused(method):
       getattr(agent, method)(experience)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('method', ['train', 'loss'])
 def test_experience_without_mu_is_refused(method):
   agent = _agent('BitFlip-8')
@@ -274,6 +276,7 @@ def test_the_driver_stores_mu_with_every_frame(name):
   )
 
 
+@pytest.mark.slow
 def test_the_collect_policy_does_not_clip_and_the_policy_does():
   agent = _agent('Pendulum-v1')
   projection = agent.actor_network.head.projection
@@ -402,6 +405,7 @@ def test_each_network_has_the_optimizer_that_was_named_for_it():
     assert rates == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_train_warns_of_a_normalizer_that_nobody_updates(caplog):
   gin_files.parse(['mujoco_100k.gin'], ["run.environment = 'Pendulum-v1'"])
   env = experiment.load_environment('Pendulum-v1', seed=0)

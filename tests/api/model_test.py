@@ -128,6 +128,7 @@ def test_the_page(monkeypatch):
   assert list(pathlib.Path('exported').iterdir())
 
 
+@pytest.mark.slow
 def test_gin_of_the_program_stays_as_it_was():
   @gin.configurable('HostThing')
   def host(gamma=0):
@@ -202,6 +203,7 @@ def test_actions_are_those_of_a_run_that_was_loaded():
   assert {int(a) for batch in samples for a in batch} <= {0, 1}
 
 
+@pytest.mark.slow
 def test_predictions_trace_once_and_follow_the_weights(monkeypatch):
   tf.config.run_functions_eagerly(False)
   # No layers that NumPy has: TensorFlow computes the outputs.
@@ -226,12 +228,14 @@ def test_predictions_trace_once_and_follow_the_weights(monkeypatch):
   assert len(traces) == count
 
 
+@pytest.mark.slow
 def test_continuous_actions_are_in_the_environments_units():
   model = _model('Pendulum-v1')
   action, _ = model.predict(model.env.reset(seed=0)[0])
   assert model.env.action_space.contains(action.astype(np.float32))
 
 
+@pytest.mark.slow
 def test_observations_of_any_space():
   model = _model(_Pairs)
   observation = _Pairs.observation_space.sample()
@@ -239,6 +243,7 @@ def test_observations_of_any_space():
   assert model.env.action_space.contains(int(action))
 
 
+@pytest.mark.slow
 def test_environments_by_object_and_function():
   made = gymnasium.make(
     'CartPole-v1', max_episode_steps=7, sutton_barto_reward=True
@@ -250,6 +255,7 @@ def test_environments_by_object_and_function():
   assert (mean, deviation) == (5.0, 0.0)
 
 
+@pytest.mark.slow
 def test_an_environment_without_an_id_is_copied():
   env = MyEnv()
   env.size = 3
@@ -262,6 +268,7 @@ def test_an_environment_without_an_id_is_copied():
     _model(env)
 
 
+@pytest.mark.slow
 def test_stable_baselines3_s_evaluation_takes_a_model():
   model = _model(MyEnv)
   observations = np.zeros([2, 2], np.float32)
@@ -297,6 +304,7 @@ def test_a_name_that_several_settings_have_is_told():
     _model(gamma='much')
 
 
+@pytest.mark.slow
 def test_a_folder_of_something_else_is_kept(tmp_path):
   model = _model()
   with pytest.raises(ConfigError):
@@ -323,6 +331,7 @@ def _log(observations, actions):
 _OFFLINE = {'run.interactions': 0, 'run.offline_iterations': 1}
 
 
+@pytest.mark.slow
 def test_arrays_of_entries_are_learned_from(tmp_path):
   rng = np.random.default_rng(0)
   entries = {'x': rng.normal(size=[100, 2]), 'goal': {'n': np.arange(100) % 3}}

@@ -138,6 +138,7 @@ def _shell(line, folder, **environment):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'line',
   [

@@ -83,6 +83,7 @@ def test_names_of_the_package_s_files_are_unique():
   assert len({file.name for file in _FILES}) == len(_FILES) > 40
 
 
+@pytest.mark.slow
 def test_a_preset_includes_three_files_at_most(monkeypatch):
   opened = []
   path_open = pathlib.Path.open
@@ -488,6 +489,7 @@ def test_another_agent_s_bindings_are_refused():
   gin_files.parse(['bitflip.gin'], ['qwr_agent.QwrAgent.horizon = 3'])
 
 
+@pytest.mark.slow
 def test_bindings_that_nothing_reads():
   bindings = [
     'Adam.epsilon = 1e-6',  # Read as that of both optimizers.

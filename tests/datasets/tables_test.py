@@ -472,6 +472,7 @@ def _places(episode):
   return episode.observations['place']
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('has_ends', [True, False])
 def test_rlds_gives_the_same_episodes(tmp_path, has_ends):
   path = _rlds(tmp_path, has_ends)

@@ -29,12 +29,14 @@ def _run(path, codes, *arguments, requested=False):
   return code, path.read_text().splitlines()
 
 
+@pytest.mark.slow
 def test_a_learner_that_dies_is_started_again(tmp_path):
   code, starts = _run(tmp_path / 'starts', '1,1,0', '--overwrite', '--seed=3')
   # What the first one wrote is not overwritten.
   assert (code, starts) == (0, ['--overwrite --seed=3', '--seed=3', '--seed=3'])
 
 
+@pytest.mark.slow
 def test_six_starts_are_enough(tmp_path):
   code, starts = _run(tmp_path / 'starts', '1,' * 8 + '1')
   assert (code, len(starts)) == (1, 6)

@@ -158,6 +158,7 @@ def test_an_episodes_return_is_the_score(lives):
   assert lives or score > clipped
 
 
+@pytest.mark.slow
 def test_stacks_can_be_rebuilt_from_single_images():
   # Three games of 9 decisions, 10 rows each.
   env = _load('Breakout', max_episode_steps=9)
@@ -257,6 +258,7 @@ def test_a_lost_life_is_no_end_by_default():
   assert time_step.is_mid() and time_step.discount == 1
 
 
+@pytest.mark.slow
 def test_a_lost_life_can_end_the_episode_and_the_game_goes_on():
   env = _load('Breakout', terminal_on_life_loss=True)
   time_step = env.reset()
@@ -275,6 +277,7 @@ def test_a_lost_life_can_end_the_episode_and_the_game_goes_on():
   assert _lives(env) == 5 and _frames_played(env) <= 30
 
 
+@pytest.mark.slow
 def test_lives_share_the_limit():
   env = _load('Breakout', terminal_on_life_loss=True)
   env.reset()
@@ -289,6 +292,7 @@ def test_lives_share_the_limit():
   assert steps[-1].is_first() and _lives(env) == 5
 
 
+@pytest.mark.slow
 def test_a_life_lost_at_the_limit_starts_a_new_game():
   env = _load('Breakout', terminal_on_life_loss=True)
   env.reset()
@@ -367,6 +371,7 @@ def test_fire_can_be_the_first_action_of_each_life(meanings, expected):
   assert scripted.actions == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('lives', [False, True])
 def test_with_fire_first_breakout_goes_on_without_actions(lives):
   env = _load('Breakout', fire_first=True, terminal_on_life_loss=lives)
@@ -416,6 +421,7 @@ def test_a_game_comes_back(lives, at, fire_first):
   assert other.get_state() == env.get_state()
 
 
+@pytest.mark.slow
 def test_sticky_actions_come_back():
   kwargs = {'repeat_action_probability': 0.25, 'allow_sticky': True}
   env = _load('Breakout', seed=5, **kwargs)
@@ -544,6 +550,7 @@ def test_the_module_may_be_part_of_the_id():
   assert env.env.spec.id == 'ALE/Pong-v5'
 
 
+@pytest.mark.slow
 def test_rendering_shows_the_games_screen():
   env = _load('Pong', render_mode='rgb_array')
   env.reset()
@@ -585,6 +592,7 @@ def test_scores_are_the_game_s_own():
     gin.clear_config()
 
 
+@pytest.mark.slow
 def test_a_limit_of_training_games_does_not_count_for_scores():
   name = 'ALE/Pong-v5'
   gin_files.parse(['atari_100k_iclr.gin'], [])

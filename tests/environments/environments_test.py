@@ -69,6 +69,7 @@ def test_what_an_environment_says_of_its_episodes_is_its_own():
 # Specs and the TF-Agents contract
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'name',
   [
@@ -902,6 +903,7 @@ def test_bitflip_starts_are_uniform():
   np.testing.assert_allclose(counts, 500, atol=4 * deviation)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('num_bits, published', [(5, 2.31), (8, 1.15)])
 def test_bitflip_mean_return_of_uniformly_random_actions(num_bits, published):
   # With z zeros of N the mean reward is r = (2z - N) / N. It takes z down by

@@ -112,6 +112,7 @@ def _read(path, policy, action=decisions.DISCRETE):
   )
 
 
+@pytest.mark.slow
 def test_actions_that_the_data_do_not_hold(tmp_path):
   path = decisions.write(
     tmp_path / 'set', 60, decisions.CONTINUOUS, slope=0.1,
@@ -163,6 +164,7 @@ def test_a_policy_of_other_spaces(discrete):
               decisions.CONTINUOUS)  # fmt: skip
 
 
+@pytest.mark.slow
 def test_critics_learn_of_actions_as_the_bounds_clipped_them(tmp_path):
   path = decisions.write(
     tmp_path / 'set', 20, decisions.CONTINUOUS, slope=1.0,

@@ -108,6 +108,7 @@ def fitted():
   return model
 
 
+@pytest.mark.slow
 def test_fixed_point_is_that_of_a_linear_solve(fitted):
   fitted.fit()
   q_values, state_values = _solution()
@@ -118,6 +119,7 @@ def test_fixed_point_is_that_of_a_linear_solve(fitted):
     np.testing.assert_allclose(v[0, 0], state_values, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_ensemble_of_resampled_episodes(fitted):
   fitted.fit_ensemble()
   interval = fitted.estimate()

@@ -90,12 +90,14 @@ def test_same_numbers_as_per_minibatch(augment_fn):
     np.testing.assert_allclose(numbers, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_other_lambdas_are_refused():
   agent = images._agent(td_lambda=0.95)
   with pytest.raises(ValueError, match='td_lambda'):
     n_step.NStepMinibatches(agent, images._table(agent), 16)
 
 
+@pytest.mark.slow
 def test_returns_are_refused():
   """The actor's minibatches have no next steps, of which returns are made."""
   agent = images._agent(td_lambda=1.0, estimate_fn=slots.return_estimates)

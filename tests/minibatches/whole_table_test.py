@@ -260,6 +260,7 @@ def _pairs(agent):
   )
 
 
+@pytest.mark.slow
 def test_values_are_those_at_the_start_of_the_phase():
   agent = _agent()
   table = _table(agent)

@@ -431,6 +431,7 @@ _CRITICS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('wrapper', _WRAPPERS)
 @pytest.mark.parametrize('critic_class, action_spec', _CRITICS)
 def test_wrappers_fit_every_critic(wrapper, critic_class, action_spec):

@@ -48,6 +48,7 @@ def test_batch_norm_torso_ignores_scale_and_shift():
   assert isinstance(plain.layers[0], tf.keras.layers.Dense)
 
 
+@pytest.mark.slow
 def test_batch_norm_is_of_the_batch_in_training_alone():
   critic = _critic(_CONTINUOUS, layer_norm=False, batch_norm=True)
   assert critic.has_batch_norm
@@ -112,6 +113,7 @@ def test_it_is_layers_over_features_and_action_concatenated(
   np.testing.assert_allclose(values, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_clipped_actions_count_as_the_bounds():
   observation, actions = _inputs(_CONTINUOUS)
   critic = _critic(_CONTINUOUS, clip_actions=True)

@@ -243,6 +243,7 @@ def test_networks_take_a_batch_size_known_only_when_they_run():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'critic_class',
   [

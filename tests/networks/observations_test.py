@@ -91,6 +91,7 @@ def test_features_are_numbers_then_categories():
   assert image is sample['b']['image']
 
 
+@pytest.mark.slow
 def test_entries_are_normalised_as_their_concatenation():
   nest = {'a': _VECTOR, 'c': _NEST['c'], 'kind': _NEST['b']['kind']}
   sample = _sample(nest, 50)
@@ -215,6 +216,7 @@ def test_a_critic_of_tf_agents_gives_its_own_values():
   }
 
 
+@pytest.mark.slow
 def test_an_agent_learns_with_a_critic_of_tf_agents():
   adam = tf.keras.optimizers.legacy.Adam
   agent = qwr_agent.QwrAgent(

@@ -18,6 +18,7 @@ def _shifts(batch, pixels):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('is_static', [True, False])
 @pytest.mark.parametrize('channels', [3, 4])
 @pytest.mark.parametrize('dtype', [np.uint8, np.float32])

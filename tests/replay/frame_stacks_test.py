@@ -117,6 +117,7 @@ def test_windows_equal_those_of_whole_stacks(
       tf.nest.map_structure(np.testing.assert_array_equal, actual, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('largest', [60, 5])
 def test_segments_of_two_environments_keep_their_stacks(largest):
   rng = np.random.default_rng(5)
@@ -166,6 +167,7 @@ def test_as_many_interactions_are_kept_as_with_whole_stacks(mean_length):
     np.testing.assert_array_equal(_starts(tables[0]), _starts(tables[1]))
 
 
+@pytest.mark.slow
 def test_the_whole_table_reads_back_in_time_order():
   rows = _stream(np.random.default_rng(2), 60, 5.0, 0.0)
   table = replay_table.ReplayTable(_spec(), 30, single_frames=True)
@@ -177,6 +179,7 @@ def test_the_whole_table_reads_back_in_time_order():
   np.testing.assert_array_equal(read.observation, expected)
 
 
+@pytest.mark.slow
 def test_a_cleared_table_does_not_continue_the_old_episode():
   table = replay_table.ReplayTable(_spec(), 10, single_frames=True)
   rows = _stream(np.random.default_rng(3), 5, 50.0, 0.0)
@@ -203,6 +206,7 @@ def _with_a_frame_left_out(rows):
   return [*rows[:4], *rows[5:]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'changed', [_zero_padded, _without_its_beginning, _with_a_frame_left_out]
 )
@@ -224,6 +228,7 @@ def test_stacks_that_would_be_rebuilt_as_others_are_refused(changed):
     )
 
 
+@pytest.mark.slow
 def test_only_a_terminal_step_may_be_followed_by_any_stack():
   rows = _stream(np.random.default_rng(5), 4, 1e9, 0.0)
   rows[2] = (*rows[2][:3], _LAST)

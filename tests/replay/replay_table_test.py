@@ -258,6 +258,7 @@ def _episode(episodes, length, terminal):
   return _stack([*rows, episodes.row(_LAST, _FIRST)])
 
 
+@pytest.mark.slow
 def test_capacity_counts_interactions_by_hand():
   # Episodes of 2 and 1 and 3 steps are rows 0-2, 3-4, 5-8; final observations
   # are 2, 4, 8. The newest four interactions are 3, 5, 6, 7.
@@ -271,6 +272,7 @@ def test_capacity_counts_interactions_by_hand():
   assert [int(row) for row in table.row_range()] == [3, 9]
 
 
+@pytest.mark.slow
 def test_rows_evict_by_hand():
   # The same in int(4 * 1.25) + 1 = 6 rows: 3-8 are left, all four of them. One
   # more row, 9, evicts 3 (by number as well, as it is an interaction) and has
@@ -335,6 +337,7 @@ def test_sample_gathers_what_sample_starts_draws(wrapped):
   _equal(table.sample(16, 3, [3, 4]), oracle.windows(starts, 3))
 
 
+@pytest.mark.slow
 def test_nothing_can_be_drawn_from_an_empty_table():
   table, _ = _filled(4, [])
   assert int(table.num_starts()) == 0
@@ -350,6 +353,7 @@ def test_nothing_can_be_drawn_from_an_empty_table():
 # The newest row
 
 
+@pytest.mark.slow
 def test_a_window_cut_at_the_newest_row_reads_as_a_time_limit():
   # Three rows of an unfinished episode.
   table, oracle = _filled(8, [Episodes(6, 1e9).rows(3)])
@@ -389,6 +393,7 @@ def test_an_interrupted_episode_ends_at_its_last_row():
     _equal(actual, getattr(before, name))
 
 
+@pytest.mark.slow
 def test_an_episode_interrupted_at_its_first_row_leaves_the_one_before():
   # Rows 0-2 are an episode, row 3 begins one that is never acted in.
   episodes = Episodes(7, 1e9)
@@ -400,6 +405,7 @@ def test_an_episode_interrupted_at_its_first_row_leaves_the_one_before():
   _same(rows.next_step_type[:3], [_MID, _LAST, _FIRST])
 
 
+@pytest.mark.slow
 def test_a_terminal_step_needs_no_final_observation():
   # Drivers that begin with env.reset() never show that one.
   episodes = Episodes(7)
@@ -424,6 +430,7 @@ def test_an_interrupted_row_cannot_be_drawn():
   assert int(table.num_frames()) == 4
 
 
+@pytest.mark.slow
 def test_an_interrupted_row_does_not_count_as_an_interaction():
   # Three interactions: 1, 3, 4.
   episodes = Episodes(7, 1e9)
@@ -476,6 +483,7 @@ def test_an_empty_table_has_no_chunks():
 # Clearing
 
 
+@pytest.mark.slow
 def test_a_cleared_table_starts_anew():
   table, _ = _filled(5, Episodes(11).pieces(25, largest=5), 1.25)
   table.clear()
@@ -489,6 +497,7 @@ def test_a_cleared_table_starts_anew():
     _check(table, oracle)
 
 
+@pytest.mark.slow
 def test_a_cleared_table_has_no_rows():
   table, _ = _filled(5, Episodes(11).pieces(25, largest=5), 1.25)
   table.clear()
@@ -497,6 +506,7 @@ def test_a_cleared_table_has_no_rows():
   assert len(table.gather_all().step_type[0]) == 0
 
 
+@pytest.mark.slow
 def test_a_cleared_table_forgets_that_it_was_open_ended():
   table, _ = _filled(5, [Episodes(13, 1e9).rows(3)])
   table.clear()
@@ -518,6 +528,7 @@ def test_sizes_below_one_are_refused(capacity, rows_per_interaction):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('in_function', [False, True])
 def test_an_append_larger_than_the_capacity_is_refused(in_function):
   # And leaves the table as it was. The pieces of other sizes come first: by
@@ -534,6 +545,7 @@ def test_an_append_larger_than_the_capacity_is_refused(in_function):
   _check(table, oracle)
 
 
+@pytest.mark.slow
 def test_appending_nothing_changes_nothing():
   table, oracle = _filled(4, [Episodes(17, 1e9).rows(3)])
   table.append(_slice(Episodes(17).rows(1), 0, 0))
@@ -624,6 +636,7 @@ def test_get_next_has_the_axes_it_is_asked_for():
   assert item.reward.shape == (8,)
 
 
+@pytest.mark.slow
 def test_as_dataset_draws_as_get_next_does():
   episodes = Episodes(21)
   pieces = [episodes.rows(30)]
@@ -760,6 +773,7 @@ def _targets(window, td_lambda):
   )[:, 0]
 
 
+@pytest.mark.slow
 def test_targets_equal_those_on_raw_episodes():
   rng = np.random.default_rng(28)
   raw, pieces = _raw_episodes(rng, Episodes(28), 40)

@@ -130,6 +130,7 @@ def test_a_restored_table_goes_on_as_the_saved_one(tmp_path):
   _same(restored, table)
 
 
+@pytest.mark.slow
 def test_a_large_table_writes_what_is_new(tmp_path):
   table = _table(capacity=1000)
   files = TableFiles(table, _LINKED)
@@ -150,6 +151,7 @@ def test_a_large_table_writes_what_is_new(tmp_path):
   assert written[0] and all(written[1:])
 
 
+@pytest.mark.slow
 def test_a_file_is_never_changed_after_it_was_linked(tmp_path):
   # Offline, no rows are added; an interrupted episode changes the newest two.
   table, before, seen = _table(capacity=12), None, {}
@@ -166,6 +168,7 @@ def test_a_file_is_never_changed_after_it_was_linked(tmp_path):
   assert seen == {file: file.read_bytes() for file in seen}
 
 
+@pytest.mark.slow
 def test_what_no_row_needs_is_not_linked(tmp_path):
   table, before = _table(capacity=12), None
   files = TableFiles(table, _LINKED)
@@ -178,6 +181,7 @@ def test_what_no_row_needs_is_not_linked(tmp_path):
   assert len(list(before.glob('rows-*'))) <= table.num_slots + 2
 
 
+@pytest.mark.slow
 def test_a_cleared_table_shares_nothing_with_what_it_held(tmp_path):
   # Rows are numbered from 0 again: a file's name says nothing of its rows.
   table, restored, before = _table(), _table(), None
@@ -212,6 +216,7 @@ def test_without_hard_links_files_are_copied(tmp_path, monkeypatch):
   _same_where_written(restored, table)
 
 
+@pytest.mark.slow
 def test_cursors_of_version_0_1_are_read(tmp_path):
   table, restored = _table(), _table()
   for rows in _pieces(0, _SPEC, 3):
@@ -224,6 +229,7 @@ def test_cursors_of_version_0_1_are_read(tmp_path):
   _same_where_written(restored, table)
 
 
+@pytest.mark.slow
 def test_another_table_is_refused(tmp_path):
   table = _table()
   for rows in _pieces(6, _SPEC, 3):

@@ -22,6 +22,7 @@ def test_band_of_runs_evaluated_at_different_moments(tmp_path):
   assert band[0.75].tolist() == pytest.approx([175.5, 347])
 
 
+@pytest.mark.slow
 def test_legends_stay_inside_the_figure(tmp_path):
   long = 'actor/Adam.learning_rate = 1e-4; critic/Adam.learning_rate = 5e-4'
   for environments in (['A-v0'], ['A-v0', 'B-v0'], ['A-v0', 'B-v0', 'C-v0']):

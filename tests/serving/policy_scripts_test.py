@@ -152,6 +152,7 @@ def _metadata(env):
   return {'environment': 'this one', **environments.describe(env)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'name',
   ['ALE/Pong-v5', 'HalfCheetah-v4', 'BitFlip-7', 'CartPole-v1'],
@@ -231,6 +232,7 @@ def test_what_cannot_be_described_is_said_when_it_is_played():
   assert spec['entry_point'] == f'{__name__}:_Odd'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['clip.mp4', 'clip.gif'])
 def test_video(name, tmp_path):
   with run_policy.video(tmp_path / name, 20) as show:

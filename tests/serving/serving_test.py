@@ -439,6 +439,7 @@ def test_an_agent_begins_with_the_weights_of_a_run_or_an_export(
       np.testing.assert_array_equal(mine, target)
 
 
+@pytest.mark.slow
 def test_weights_of_other_networks_are_one_line(tmp_path):
   run = policies.make_run(tmp_path, 'bitflip.gin')
   other = policies.make_run(tmp_path / 'other', 'mujoco_100k.gin')
@@ -454,6 +455,7 @@ def test_a_folder_without_a_run_is_bad_input(tmp_path):
   assert not (tmp_path / 'policy').exists()
 
 
+@pytest.mark.slow
 def test_a_run_without_a_checkpoint_is_bad_input(tmp_path):
   policies.make_run(tmp_path, 'bitflip.gin', environment='BitFlip-8')
   (tmp_path / 'checkpoints').rename(tmp_path / 'elsewhere')
@@ -462,6 +464,7 @@ def test_a_run_without_a_checkpoint_is_bad_input(tmp_path):
   assert not (tmp_path / 'policy').exists()
 
 
+@pytest.mark.slow
 def test_a_run_of_another_version_is_told(tmp_path):
   run = policies.make_run(tmp_path, 'bitflip.gin', environment='BitFlip-8')
   facts = json.loads((run.folder / 'run.json').read_text())

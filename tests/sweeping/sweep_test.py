@@ -980,6 +980,7 @@ def test_a_sweep_under_nohup_goes_on():
     signal.signal(signal.SIGHUP, before)
 
 
+@pytest.mark.slow
 def test_cores_are_used_again(tmp_path):
   script = 'import os, sys; sys.exit(str(sorted(os.sched_getaffinity(0))))'
   count = len(grid.cores())

@@ -158,6 +158,7 @@ def test_check_says_which_step(compiled):
       assert replicas.bad_step(caught.value) == ('Critic', 12, 34)
 
 
+@pytest.mark.slow
 def test_errors_about_something_else_stay_what_they_are(tmp_path):
   parts = _parts()
   error = tf.errors.InvalidArgumentError(None, None, 'The table is empty.')

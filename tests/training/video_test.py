@@ -54,6 +54,7 @@ def test_every_step_of_an_episode_is_a_frame(tmp_path, name, size, fps):
   assert np.ptp(frames[-1]) > 50
 
 
+@pytest.mark.slow
 def test_an_endless_episode_is_cut(tmp_path):
   settings = _settings('Pendulum-v1')
   env = video.screen(settings, seed=0)
@@ -69,6 +70,7 @@ def test_what_cannot_be_drawn_is_one_line_before_the_run():
   assert '\n' not in str(info.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'frame',
   [None, np.zeros([4]), np.zeros([4, 4, 7]), np.zeros([0, 4, 3]), 'frame'],
@@ -82,6 +84,7 @@ def test_a_first_frame_that_is_no_image_is_one_line(frame, monkeypatch):
   assert '\n' not in str(info.value)
 
 
+@pytest.mark.slow
 def test_a_failure_leaves_no_half_film(tmp_path):
   class Broken:
     env = type('Env', (), {'metadata': {'render_fps': 30}})()
@@ -116,6 +119,7 @@ class _Snapshots:
     return self._wrapped.render()
 
 
+@pytest.mark.slow
 def test_what_a_killed_process_leaves_goes_with_the_next_start(tmp_path):
   facts = {'config': '', 'environment': 'Pendulum-v1', 'seed': 0}
   run, killed = tmp_path / 'run', tmp_path / 'killed'
@@ -148,6 +152,7 @@ class _AtSpeed:
     self.reset, self.step, self.render = env.reset, env.step, env.render
 
 
+@pytest.mark.slow
 def test_a_film_is_as_long_as_the_episode(tmp_path):
   env = video.screen(_settings('Pendulum-v1'), seed=0)
   path = video.record(
@@ -158,6 +163,7 @@ def test_a_film_is_as_long_as_the_episode(tmp_path):
   assert reader.get_meta_data()['fps'] == pytest.approx(125 / 3, abs=0.01)
 
 
+@pytest.mark.slow
 def test_an_environment_that_names_no_speed(tmp_path):
   env = video.screen(_settings('Pendulum-v1'), seed=0)
   silent = _AtSpeed(env, None)
@@ -165,6 +171,7 @@ def test_an_environment_that_names_no_speed(tmp_path):
   assert imageio.get_reader(path).get_meta_data()['fps'] == 30
 
 
+@pytest.mark.slow
 def test_the_mode_is_filmed(tmp_path, monkeypatch):
   env = video.screen(_settings('Pendulum-v1'), seed=0)
   drawn = []
