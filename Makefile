@@ -11,12 +11,15 @@ PYTHON_BIN := $(BIN)/python
 GIN ?= mujoco_100k.gin
 ARGS ?=
 
+# Processes that run the tests; each needs 2 GB or more.
+WORKERS ?= 2
+
 # TensorFlow says nothing, and a test worker keeps to one core: two workers
 # with a thread pool each would fight over the cores.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 ONE_THREAD := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 \
   TF_NUM_INTEROP_THREADS=1
-PYTEST := $(PYTHON_BIN) -m pytest -c tests/pytest.ini -n 2 --dist worksteal
+PYTEST := $(PYTHON_BIN) -m pytest -c tests/pytest.ini -n $(WORKERS) --dist worksteal
 
 # Tests whose numbers come from the processor's kernels.
 NUMERIC := $(patsubst %,tests/%,ops networks minibatches) \
@@ -33,7 +36,7 @@ LINTED := setup.py $(wildcard qwr_tf export tests benchmarks examples)
 help:
 	@echo 'make setup                      environment only (.venv)'
 	@echo 'make train [GIN=file] [ARGS=…]  set-up, then train; GIN=$(GIN)'
-	@echo 'make test                       set-up, format, lint, types, tests'
+	@echo 'make test [WORKERS=n]           set-up, format, lint, types, tests'
 	@echo 'make test-fast                  set-up, then all but the slow tests'
 	@echo 'make test-numerics              set-up, then numbers on other kernels'
 	@echo 'make STACK=reverb test-smoke    the older stack: its set-up, a sample'
