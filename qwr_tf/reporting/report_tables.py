@@ -181,17 +181,10 @@ def summary(experiment: Experiment, algorithms: Sequence[str] = ()) -> str:
 
 
 _STATISTICS_HEADER = (
-  '',
-  'interactions',
-  'seeds',
-  'episodes',
-  'mode: median ± ½ IQR',
-  'mean',
-  'IQM [95 %]',
-  'sampled: median ± ½ IQR',
-  'mean',
-  'IQM [95 %]',
-)
+  '', 'interactions', 'seeds', 'episodes',
+  'mode: median ± ½ IQR', 'mean', 'IQM [95 %]',
+  'sampled: median ± ½ IQR', 'mean', 'IQM [95 %]',
+)  # fmt: skip
 
 
 def environment_table(experiment: Experiment, environment: str) -> str:

@@ -18,43 +18,17 @@ from qwr_tf.config.errors import ConfigError
 from qwr_tf.runs.atomic_files import write_atomically
 
 COLUMNS = (
-  'experiment',
-  'algorithm',
-  'preset',
-  'bindings',
-  'dataset',
-  'environment',
-  'seed',
-  'interactions',
-  'critic_steps',
-  'actor_steps',
-  'return_mode',
-  'return_sampled',
-  'episodes',
-  'wall_seconds',
-  'commit',
-  'python',
-  'tensorflow',
-  'tf_agents',
-  'gymnasium',
-  'mujoco',
-  'ale_py',
-  'host_cores',
+  'experiment', 'algorithm', 'preset', 'bindings', 'dataset', 'environment',
+  'seed', 'interactions', 'critic_steps', 'actor_steps', 'return_mode',
+  'return_sampled', 'episodes', 'wall_seconds', 'commit', 'python',
+  'tensorflow', 'tf_agents', 'gymnasium', 'mujoco', 'ale_py', 'host_cores',
   'threads',
-)
+)  # fmt: skip
 
 ALGORITHMS = (
-  'QWR-LSE',
-  'QWR-MAX',
-  'QWR-AVG',
-  'AWR',
-  'RWR',
-  'AWAC',
-  'CRR',
-  'BC',
-  'DQN',
+  'QWR-LSE', 'QWR-MAX', 'QWR-AVG', 'AWR', 'RWR', 'AWAC', 'CRR', 'BC', 'DQN',
   'SAC',
-)
+)  # fmt: skip
 
 # In the column `algorithm`: no run, but what the episodes of a data set
 # returned in the mean.

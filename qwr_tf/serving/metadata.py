@@ -15,20 +15,10 @@ from qwr_tf.serving import versions
 
 # Copied from run.json.
 _FACTS = (
-  'preset',
-  'seed',
-  'dataset',
-  'held_out',
-  'first_steps',
-  'weights',
-  'interactions',
-  'critic_steps',
-  'actor_steps',
-  'scores',
-  'config',
-  'commit',
+  'preset', 'seed', 'dataset', 'held_out', 'first_steps', 'weights',
+  'interactions', 'critic_steps', 'actor_steps', 'scores', 'config', 'commit',
   'versions',
-)
+)  # fmt: skip
 
 
 def read(version: pathlib.Path) -> dict[str, Any]:

@@ -41,13 +41,9 @@ _METADATA = pathlib.Path('assets.extra', 'metadata.json')
 _MODULES = ('gymnasium', 'ale_py', 'qwr_tf')
 
 _FIELDS = (
-  'environment',
-  'gymnasium_spec',
-  'wrappers',
-  'observation_space',
-  'action_space',
-  'render_fps',
-)
+  'environment', 'gymnasium_spec', 'wrappers', 'observation_space',
+  'action_space', 'render_fps',
+)  # fmt: skip
 
 
 class InputError(ValueError):
