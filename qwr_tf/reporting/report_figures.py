@@ -67,9 +67,6 @@ def _has_headline(experiment: Experiment) -> bool:
   return experiment.of_a_preset and bool(experiment.rivals)
 
 
-# Learning curves.
-
-
 def chunks(settings: Sequence[Setting]) -> list[list[Setting]]:
   """Settings of one data set, at most as many as there are colours.
 

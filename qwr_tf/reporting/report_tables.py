@@ -24,9 +24,6 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
   return ''.join(f'| {" | ".join(x)} |\n' for x in (header, rule, *rows))
 
 
-# Cells.
-
-
 def number(value: float, like: float | None = None) -> str:
   """Three digits or more, or as many decimals as another number has."""
   size = abs(value if like is None else like)
@@ -81,9 +78,6 @@ def _statistics(finals: Sequence[float]) -> list[str]:
   return [median_cell(finals), number(scores.mean(finals)), iqm]
 
 
-# Published rows.
-
-
 def _as_printed(n: Number | None) -> str:
   """The digits of the paper."""
   if n is None:
@@ -105,9 +99,6 @@ def _by_method(numbers: Sequence[Number]) -> dict[str, dict[str, Number]]:
 def _median_and_mean(n: Number, cell: str) -> list[str]:
   """The cell in the column of its statistic, of those two."""
   return [cell, NOTHING] if n.statistic == 'median' else [NOTHING, cell]
-
-
-# Tables.
 
 
 def overview(experiment: Experiment) -> str:
@@ -261,9 +252,6 @@ def aggregates(strata: Sequence) -> list[str]:
     _with_interval(float(f(strata)), scores.bootstrap(strata, f))
     for f in statistics
   ]
-
-
-# Ablations.
 
 
 def factors(experiment: Experiment, centre: Setting, action: str) -> str:

@@ -32,9 +32,6 @@ def place(n: Number) -> str:
   return f'{n.algorithm}, {n.source} ({n.environments}{statistic})'
 
 
-# Statistics.
-
-
 def band(evaluations: pd.DataFrame, action: str) -> pd.DataFrame:
   """Quartiles over runs.
 
@@ -55,9 +52,6 @@ def band(evaluations: pd.DataFrame, action: str) -> pd.DataFrame:
   returns = returns.dropna(axis=1, how='all').dropna(how='all')
   returns = returns.interpolate('index', limit_area='inside').dropna()
   return returns.T.quantile([0.25, 0.5, 0.75]).T
-
-
-# Final scores.
 
 
 def bars(experiment: Experiment) -> Figure:
@@ -166,9 +160,6 @@ def _bar_legend(figure, columns, experiment, has_published) -> None:
     loc='outside lower center',
     ncols=min(columns + 1, 3),
   )
-
-
-# Performance profile.
 
 
 def profile_scores(
