@@ -230,7 +230,7 @@ def _write_saved_model(
   functions = signatures.signatures(agent, action_space)
   save_signatures(functions, folder)
   save_tf_agents_policies(agent, folder)
-  if warmup.available():
+  if warmup.predict_pb2:  # The extra `serving` is installed.
     requests = {
       signature: {name: inputs[name] for name in _input_names(function)}
       for signature, function in functions.items()

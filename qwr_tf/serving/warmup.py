@@ -18,11 +18,6 @@ FILE = 'tf_serving_warmup_requests'
 MODEL_NAME = 'policy'
 
 
-def available() -> bool:
-  """True if the protos of tensorflow-serving-api are installed."""
-  return prediction_log_pb2 is not None
-
-
 def write(
   folder: pathlib.Path, requests: Mapping[str, Mapping[str, np.ndarray]]
 ) -> None:

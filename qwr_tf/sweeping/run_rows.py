@@ -115,11 +115,6 @@ def _metrics(folder: pathlib.Path) -> list[dict[str, str]]:
     return []
 
 
-def algorithm(facts: Mapping[str, Any]) -> str:
-  """A run's algorithm, by its configuration."""
-  return algorithms.algorithm_of(facts['config'])
-
-
 def _common(facts: Mapping[str, Any], experiment: str, name: str | None) -> Row:
   """The cells that all rows of a run share; unknown values stay empty."""
   versions = facts.get('versions') or {}
@@ -128,7 +123,7 @@ def _common(facts: Mapping[str, Any], experiment: str, name: str | None) -> Row:
     cells[column] = facts.get(column)
   cells |= {
     'experiment': experiment,
-    'algorithm': name or algorithm(facts),
+    'algorithm': name or algorithms.algorithm_of(facts['config']),
     'bindings': binding_cell(facts.get('bindings') or ()),
     'host_cores': facts.get('host_cores'),
     'threads': facts.get('threads'),

@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from qwr_tf.config import algorithms
 from qwr_tf.config.errors import ConfigError
 from qwr_tf.runs import atomic_files
 from qwr_tf.runs import run_json
@@ -64,7 +65,7 @@ def _candidate(folder: pathlib.Path, facts: dict[str, Any]) -> Candidate:
     estimate = facts['evaluation']
     return Candidate(
       folder.name,
-      run_rows.algorithm(facts),
+      algorithms.algorithm_of(facts['config']),
       facts['preset'],
       run_rows.binding_cell(facts.get('bindings') or ()),
       facts['seed'],

@@ -44,7 +44,7 @@ class Sweep:
     facts = run_json.read_finished(job.folder) or {}
     if not run_rows.has_scores(facts):
       value = facts.get('evaluation', {}).get('value', math.nan)
-      self._say(f'{job}: estimated at {value:.4g}')
+      self.bar.say(f'{job}: estimated at {value:.4g}')
       return
     try:
       rows = run_rows.rows(job.folder, name, recipe.algorithm)
@@ -56,18 +56,14 @@ class Sweep:
       self._fail(job, str(error))
       return
     mode, sampled = rows[-1]['return_mode'], rows[-1]['return_sampled']
-    self._say(f'{job}: {mode} mode action, {sampled} sampled')
-
-  def skip(self, job: grid.Job, why: str) -> None:
-    """Says why a run needs no work."""
-    self._say(f'{job}: {why}')
+    self.bar.say(f'{job}: {mode} mode action, {sampled} sampled')
 
   def ended(self, job: grid.Job, error: str | None) -> None:
     """Takes a run of the grid that has ended, with an error or None."""
     if error is None:
       self.collect(job)
     elif error == grid.BUSY:
-      self._say(f'{job}: left out, {error}')
+      self.bar.say(f'{job}: left out, {error}')
     else:
       self._fail(job, f'{error} ({job.log})')
     self.finish(job)
@@ -92,16 +88,9 @@ class Sweep:
     self.bar.initial = min(self.bar.initial, self._done + made)
     self.bar.update(self._done + made - self.bar.n)
 
-  def close(self) -> None:
-    """Ends the bar."""
-    self.bar.close()
-
   def _fail(self, job: grid.Job, error: str) -> None:
     self.failed.append(f'{job}: {error}')
-    self._say(f'{job}: failed, {error}')
-
-  def _say(self, line: str) -> None:
-    self.bar.say(line)
+    self.bar.say(f'{job}: failed, {error}')
 
 
 def _plan(recipes, envs, seeds) -> list[_Planned]:
@@ -147,7 +136,7 @@ def run(
   try:
     for recipe, job, identity in planned:
       if identity in identities[recipe.path] and not recipe.replace:
-        sweep.skip(job, f'{recipe.path} has its rows')
+        sweep.bar.say(f'{job}: {recipe.path} has its rows')
         sweep.finish(job)
       elif run_json.read_finished(job.folder):
         sweep.collect(job)
@@ -157,5 +146,5 @@ def run(
     sweep.start(todo)
     runner(todo, processes, sweep.ended, sweep.progress)
   finally:
-    sweep.close()
+    sweep.bar.close()
   return sweep.failed

@@ -545,8 +545,8 @@ def test_a_log_gets_a_line_of_progress_now_and_then(tmp_path, capsys):
   sweep_of_20.start(jobs)
   for i, job in enumerate(jobs):
     sweep_of_20.progress(4000 * i, 1, 20 - i)
-    sweep_of_20.skip(job, 'has its rows')
-  sweep_of_20.close()
+    sweep_of_20.bar.say(f'{job}: has its rows')
+  sweep_of_20.bar.close()
   output = capsys.readouterr()
   assert output.out.count('has its rows') == 20
   assert len(output.err.replace('\r', '\n').split('\n')) < 6
