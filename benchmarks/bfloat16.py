@@ -9,7 +9,6 @@ float32 with another seed, on the same table. Writes results/atari_bfloat16.csv
 and its figure.
 """
 
-import csv
 import io
 import pathlib
 
@@ -23,7 +22,7 @@ from qwr_tf.agents import qwr_agent
 from qwr_tf.config import gin_files
 from qwr_tf.config import startup  # noqa: F401, before TensorFlow.
 from qwr_tf.replay import ReplayTable
-from qwr_tf.runs.atomic_files import write_atomically
+from qwr_tf.runs import atomic_files
 from qwr_tf.training import experiment
 
 _GAME = flags.DEFINE_string('game', 'Pong', 'As in ALE/<Game>-v5.')
@@ -105,17 +104,19 @@ def main(_):
   curves, rows = {}, None
   for curve, (dtype_policy, seed) in _CURVES.items():
     curves[curve], rows = losses(dtype_policy, seed, rows)
-  text = io.StringIO()
-  writer = csv.writer(text, lineterminator='\n')
-  writer.writerow(['game', 'dtype_policy', 'seed', 'steps', *_NAMES])
-  for curve, points in curves.items():
-    for i, point in enumerate(points):
-      cells = [f'{point[name]:.6g}' for name in _NAMES]
-      writer.writerow(
-        [_GAME.value, *_CURVES[curve], (i + 1) * _STEPS.value, *cells]
-      )
-  write_atomically(_CSV, text.getvalue())
-  write_atomically(_CSV.with_suffix('.png'), draw(curves))
+  cells = [
+    {
+      'game': _GAME.value,
+      'dtype_policy': _CURVES[curve][0],
+      'seed': _CURVES[curve][1],
+      'steps': i * _STEPS.value,
+      **{name: f'{point[name]:.6g}' for name in _NAMES},
+    }
+    for curve, points in curves.items()
+    for i, point in enumerate(points, start=1)
+  ]
+  atomic_files.write_csv(_CSV, cells[0], cells)
+  atomic_files.write_atomically(_CSV.with_suffix('.png'), draw(curves))
   exact = curves.pop('float32')
   for curve, points in curves.items():
     print(f'{curve}: mean |difference from float32| / mean')

@@ -1,12 +1,11 @@
 """Raw rows of benchmarks in results/."""
 
 import csv
-import io
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from qwr_tf.runs.atomic_files import write_atomically
+from qwr_tf.runs import atomic_files
 
 _FOLDER = pathlib.Path(__file__).resolve().parents[1] / 'results'
 
@@ -28,10 +27,6 @@ def add(path: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:
     with open(path, newline='') as f:
       present = list(csv.DictReader(f))
   rows = [*present, *rows]
-  columns = list(dict.fromkeys(name for row in rows for name in row))
-  text = io.StringIO()
-  writer = csv.DictWriter(text, columns, restval='', lineterminator='\n')
-  writer.writeheader()
-  writer.writerows(rows)
+  columns = dict.fromkeys(name for row in rows for name in row)
   path.parent.mkdir(parents=True, exist_ok=True)
-  write_atomically(path, text.getvalue())
+  atomic_files.write_csv(path, columns, rows)

@@ -1,6 +1,5 @@
 """An evaluation as a page: a table, a picture, and what can be concluded."""
 
-import csv
 import functools
 import io
 import math
@@ -69,18 +68,6 @@ class Report(NamedTuple):
     """The estimate, by which policies are ranked."""
     return self.row(FQE).value
 
-  def csv(self) -> str:
-    """The table as CSV."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator='\n')
-    writer.writerow(('policy', 'data', 'gamma', *Row._fields))
-    for row in self.rows:
-      numbers = [_number(x, '') for x in row[1:4]]
-      writer.writerow(
-        (self.policy, self.data, self.gamma, row.name, *numbers, row.note)
-      )
-    return text.getvalue()
-
   def summary(self) -> str:
     """Conclusions and doubts, a line each, for a terminal."""
     doubts = [f'but     {doubt}' for doubt in self.doubts]
@@ -129,8 +116,16 @@ class Report(NamedTuple):
     folder.mkdir(parents=True, exist_ok=True)
     write = atomic_files.write_atomically
     write(folder / 'evaluation.png', self.picture())
-    write(folder / 'evaluation.csv', self.csv())
     write(folder / 'evaluation.md', self.markdown())
+    common = {'policy': self.policy, 'data': self.data, 'gamma': self.gamma}
+    numbers = 'value', 'low', 'high'
+    rows = [
+      common
+      | row._asdict()
+      | {n: _number(getattr(row, n), '') for n in numbers}
+      for row in self.rows
+    ]
+    atomic_files.write_csv(folder / 'evaluation.csv', rows[0], rows)
 
 
 def _number(value: float, missing: str) -> str:

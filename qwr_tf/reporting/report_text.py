@@ -8,6 +8,7 @@ from qwr_tf.config.errors import ConfigError
 from qwr_tf.reporting import published
 from qwr_tf.reporting import report_figures
 from qwr_tf.reporting import report_tables
+from qwr_tf.reporting import results
 from qwr_tf.reporting import scores
 from qwr_tf.reporting.report_data import Experiment
 
@@ -52,15 +53,6 @@ _ABOUT_OVERVIEW = (
   'names its statistic. "–" was not measured.'
 )
 
-_VERSION_NAMES = {
-  'python': 'Python',
-  'tensorflow': 'TensorFlow',
-  'tf_agents': 'TF-Agents',
-  'gymnasium': 'gymnasium',
-  'mujoco': 'MuJoCo',
-  'ale_py': 'ale-py',
-}
-
 
 def report(experiments: Sequence[Experiment], notes: Mapping[str, str]) -> str:
   """The whole of results/README.md.
@@ -103,7 +95,7 @@ def _provenance(experiment: Experiment) -> str:
   runs = experiment.runs
   plural = '' if len(runs) == 1 else 's'
   parts = [f'{len(runs)} run{plural} (`{experiment.name}.csv`)']
-  for column, name in _VERSION_NAMES.items():
+  for column, name in results.VERSION_NAMES.items():
     if versions := sorted(set(runs[column]) - {''}):
       parts.append(f'{name} {", ".join(versions)}')
   commits = runs.commit.replace('', 'unknown').value_counts().sort_index()

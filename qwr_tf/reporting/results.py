@@ -8,21 +8,29 @@ episodes, and the later row where two are equal.
 
 import contextlib
 import csv
-import io
 import os
 import pathlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from qwr_tf.config.errors import ConfigError
-from qwr_tf.runs.atomic_files import write_atomically
+from qwr_tf.runs import atomic_files
+
+# By their columns.
+VERSION_NAMES = {
+  'python': 'Python',
+  'tensorflow': 'TensorFlow',
+  'tf_agents': 'TF-Agents',
+  'gymnasium': 'gymnasium',
+  'mujoco': 'MuJoCo',
+  'ale_py': 'ale-py',
+}
 
 COLUMNS = (
   'experiment', 'algorithm', 'preset', 'bindings', 'dataset', 'environment',
   'seed', 'interactions', 'critic_steps', 'actor_steps', 'return_mode',
-  'return_sampled', 'episodes', 'wall_seconds', 'commit', 'python',
-  'tensorflow', 'tf_agents', 'gymnasium', 'mujoco', 'ale_py', 'host_cores',
-  'threads',
+  'return_sampled', 'episodes', 'wall_seconds', 'commit', *VERSION_NAMES,
+  'host_cores', 'threads',
 )  # fmt: skip
 
 ALGORITHMS = (
@@ -121,7 +129,7 @@ def add(
     present = {identity(row) for row in old}
     new = [row for row in rows if identity(row) not in present]
     if new:
-      write_atomically(path, _text([*old, *new]))
+      atomic_files.write_csv(path, COLUMNS, [*old, *new])
   return new
 
 
@@ -136,14 +144,6 @@ def _refuse_other_data(path: pathlib.Path, rows: Sequence[Row]) -> None:
           f'and {row["return_mode"]} in another: two data sets of one name. '
           'Rename one, or give its runs a CSV of their own.'
         )
-
-
-def _text(rows: Sequence[Row]) -> str:
-  text = io.StringIO()
-  writer = csv.DictWriter(text, COLUMNS, lineterminator='\n')
-  writer.writeheader()
-  writer.writerows(rows)
-  return text.getvalue()
 
 
 @contextlib.contextmanager

@@ -1,10 +1,13 @@
 """Atomic replacement of files and folders: the old content or the new one."""
 
 import contextlib
+import csv
+import io
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 
 def delete(path: pathlib.Path) -> None:
@@ -20,6 +23,19 @@ def write_atomically(path: pathlib.Path, content: str | bytes) -> None:
   with new_file(path) as temporary:
     data = content.encode() if isinstance(content, str) else content
     temporary.write_bytes(data)
+
+
+def write_csv(
+  path: pathlib.Path,
+  columns: Iterable[str],
+  rows: Iterable[Mapping[str, Any]],
+) -> None:
+  """Replaces a CSV by rows, cells by column; missing cells stay empty."""
+  text = io.StringIO()
+  writer = csv.DictWriter(text, [*columns], restval='', lineterminator='\n')
+  writer.writeheader()
+  writer.writerows(rows)
+  write_atomically(path, text.getvalue())
 
 
 @contextlib.contextmanager

@@ -1,10 +1,8 @@
 """The folder of a run: its files, and the rule that two runs never share one."""
 
 import contextlib
-import csv
 import datetime
 import hashlib
-import io
 import json
 import os
 import pathlib
@@ -297,11 +295,7 @@ class RunFolder:
 
   def _write_rows(self, columns: Sequence[str]) -> None:
     names = dict.fromkeys([*columns, *(n for row in self.rows for n in row)])
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(names), restval='', lineterminator='\n')
-    writer.writeheader()
-    writer.writerows(self.rows)
-    atomic_files.write_atomically(self.path / 'metrics.csv', text.getvalue())
+    atomic_files.write_csv(self.path / 'metrics.csv', names, self.rows)
 
   def _read(self) -> dict[str, Any] | None:
     try:

@@ -14,15 +14,6 @@ from qwr_tf.reporting.results import Row
 from qwr_tf.runs import regular_files
 from qwr_tf.runs import run_json
 
-_VERSIONS = (
-  'python',
-  'tensorflow',
-  'tf_agents',
-  'gymnasium',
-  'mujoco',
-  'ale_py',
-)
-
 # Values with columns of their own; ENVIRONMENT and GAME are presets' macros.
 _IN_COLUMNS = ('run.environment', 'run.dataset', 'ENVIRONMENT', 'GAME')
 
@@ -118,7 +109,7 @@ def _metrics(folder: pathlib.Path) -> list[dict[str, str]]:
 def _common(facts: Mapping[str, Any], experiment: str, name: str | None) -> Row:
   """The cells that all rows of a run share; unknown values stay empty."""
   versions = facts.get('versions') or {}
-  cells = {name: versions.get(name) for name in _VERSIONS}
+  cells = {name: versions.get(name) for name in results.VERSION_NAMES}
   for column in ('preset', 'environment', 'seed', 'commit', 'dataset'):
     cells[column] = facts.get(column)
   cells |= {

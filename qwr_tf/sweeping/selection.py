@@ -1,7 +1,5 @@
 """The best of several offline runs, by their off-policy evaluation."""
 
-import csv
-import io
 import os
 import pathlib
 from collections.abc import Callable
@@ -80,12 +78,11 @@ def _candidate(folder: pathlib.Path, facts: dict[str, Any]) -> Candidate:
 
 def keep_best(runs_dir: pathlib.Path, ranked: list[Candidate]) -> pathlib.Path:
   """Writes selection.csv and a link to the best run; returns the link."""
-  text = io.StringIO()
-  writer = csv.writer(text, lineterminator='\n')
-  writer.writerow(('rank', *Candidate._fields))
-  for place, candidate in enumerate(ranked, start=1):
-    writer.writerow((place, *candidate))
-  atomic_files.write_atomically(runs_dir / 'selection.csv', text.getvalue())
+  atomic_files.write_csv(
+    runs_dir / 'selection.csv',
+    ('rank', *Candidate._fields),
+    ({'rank': i, **c._asdict()} for i, c in enumerate(ranked, start=1)),
+  )
   link = runs_dir / BEST
   if link.exists() and not link.is_symlink():
     raise ConfigError(f'{link} is no link to a run; move it away.')
