@@ -1,5 +1,6 @@
 """One picture per experiment: its first setting beside published scores."""
 
+import statistics
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +10,6 @@ from matplotlib.figure import Figure
 from qwr_tf.environments import env_names
 from qwr_tf.reporting import published
 from qwr_tf.reporting import score_figures
-from qwr_tf.reporting import scores
 from qwr_tf.reporting.published import Number
 from qwr_tf.reporting.report_data import Experiment
 
@@ -51,7 +51,7 @@ def _message(experiment: Experiment) -> str:
     finals = experiment.finals(setting, environment, 'mode')
     same = [n.score for n in others if n.algorithm == setting.algorithm]
     if finals and same:
-      score = scores.median(finals)
+      score = statistics.median(finals)
       played += 1
       above['its paper'] += score > max(same)
       above['the best of the others'] += score > max(n.score for n in others)

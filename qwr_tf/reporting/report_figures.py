@@ -1,9 +1,8 @@
 """Pictures of an experiment: learning curves, final scores, profiles."""
 
-import io
 import pathlib
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib
@@ -16,7 +15,7 @@ from qwr_tf.reporting import published
 from qwr_tf.reporting import score_figures
 from qwr_tf.reporting.report_data import Experiment
 from qwr_tf.reporting.report_data import Setting
-from qwr_tf.runs.atomic_files import write_atomically
+from qwr_tf.runs import atomic_files
 
 # Of horizontal lines that would else look the same: published scores of one
 # algorithm from several sources.
@@ -31,40 +30,35 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def names(experiment: Experiment) -> list[tuple[str, str]]:
-  """(title, file name) of the pictures that `write` makes."""
-  titles = {'': 'Learning curves', '_scores': 'Final scores'}
-  if _has_headline(experiment):
-    titles = {
-      '': 'Learning curve, and final scores of others',
-      '_curves': 'Learning curves of all settings',
-      '_scores': 'Final scores',
-    }
+def pictures(
+  experiment: Experiment,
+) -> list[tuple[str, str, Callable[[Experiment], Figure]]]:
+  """(title, file name, what draws it) of an experiment's pictures."""
+  drawn: list[tuple[str, str, Callable]] = [
+    ('Learning curves', '', curves),
+    ('Final scores', '_scores', score_figures.bars),
+  ]
+  if experiment.of_a_preset and experiment.rivals:
+    headline = headline_figures.headline
+    drawn[:1] = [
+      ('Learning curve, and final scores of others', '', headline),
+      ('Learning curves of all settings', '_curves', curves),
+    ]
   # An ablation has more settings than a profile has colours.
   if not experiment.centre and score_figures.profile_scores(experiment):
-    titles['_profile'] = 'Performance profile'
-  return [(titles[end], f'{experiment.name}{end}.png') for end in titles]
+    drawn.append(('Performance profile', '_profile', score_figures.profile))
+  return [(t, f'{experiment.name}{end}.png', draw) for t, end, draw in drawn]
 
 
 def write(experiment: Experiment, folder: pathlib.Path) -> list[pathlib.Path]:
   """Draws the pictures named like the experiment's CSV into a folder."""
   paths = []
-  draws = [curves, score_figures.bars, score_figures.profile]
-  if _has_headline(experiment):
-    draws.insert(0, headline_figures.headline)
   with matplotlib.rc_context(_STYLE):
-    pictures = names(experiment)
-    for (_, name), draw in zip(pictures, draws, strict=False):
-      picture = io.BytesIO()
-      draw(experiment).savefig(picture, format='png', dpi=120)
-      write_atomically(folder / name, picture.getvalue())
+    for _, name, draw in pictures(experiment):
+      with atomic_files.new_file(folder / name) as path:
+        draw(experiment).savefig(path, dpi=120)
       paths.append(folder / name)
   return paths
-
-
-def _has_headline(experiment: Experiment) -> bool:
-  """True if others have published scores that a preset stands beside."""
-  return experiment.of_a_preset and bool(experiment.rivals)
 
 
 def chunks(settings: Sequence[Setting]) -> list[list[Setting]]:

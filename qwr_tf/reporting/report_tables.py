@@ -4,6 +4,7 @@ A cell for which there are no rows holds `NOTHING`: no number comes from
 anywhere but raw rows and the table of published numbers.
 """
 
+import statistics
 from collections.abc import Iterable, Sequence
 
 from qwr_tf.config.errors import ConfigError
@@ -52,7 +53,7 @@ def median_cell(finals: Sequence[float]) -> str:
   """Median ± half the interquartile range; one run has no range."""
   if not finals:
     return NOTHING
-  median = scores.median(finals)
+  median = statistics.median(finals)
   if len(finals) == 1:
     return number(median)
   return f'{number(median)} ± {number(scores.half_iqr(finals), median)}'
@@ -75,7 +76,7 @@ def _statistics(finals: Sequence[float]) -> list[str]:
   if not finals:
     return [NOTHING] * 3
   iqm = _with_interval(scores.iqm(finals), scores.bootstrap([finals]))
-  return [median_cell(finals), number(scores.mean(finals)), iqm]
+  return [median_cell(finals), number(statistics.fmean(finals)), iqm]
 
 
 def _as_printed(n: Number | None) -> str:
@@ -236,8 +237,8 @@ def normalised_table(
   scales = published.scales(experiment.numbers)
   for label, numbers in _by_method(experiment.rivals).items():
     if set(tasks) <= set(numbers):
-      mean = scores.mean(
-        [published.normalised(numbers[t].score, scales[t]) for t in tasks]
+      mean = statistics.fmean(
+        published.normalised(numbers[t].score, scales[t]) for t in tasks
       )
       cells = _median_and_mean(numbers[tasks[0]], number(mean))
       rows.append([label, NOTHING, str(len(tasks)), *cells, NOTHING])
@@ -292,10 +293,11 @@ def _comparison(finals: Sequence[float], centre: Sequence[float]) -> list[str]:
   # One run says nothing about other seeds, neither here nor there.
   several = min(len(finals), len(centre)) > 1
   of = scores.difference_of_medians
+  median = statistics.median(centre)
   difference = _with_interval(
-    scores.median(finals) - scores.median(centre),
+    statistics.median(finals) - median,
     scores.bootstrap([finals, centre], of) if several else None,
-    scores.median(centre),
+    median,
     _signed,
   )
   better = scores.probability_of_improvement(finals, centre)

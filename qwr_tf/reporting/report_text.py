@@ -9,7 +9,6 @@ from qwr_tf.reporting import published
 from qwr_tf.reporting import report_figures
 from qwr_tf.reporting import report_tables
 from qwr_tf.reporting import results
-from qwr_tf.reporting import scores
 from qwr_tf.reporting.report_data import Experiment
 
 BEGIN, END = '<!-- results:begin -->', '<!-- results:end -->'
@@ -70,7 +69,7 @@ def report(experiments: Sequence[Experiment], notes: Mapping[str, str]) -> str:
       *[quoted] * bool(lines),
       _provenance(experiment),
       *_main_tables(experiment),
-      *(f'![{t}]({file})\n' for t, file in report_figures.names(experiment)),
+      *(f'![{t}]({f})\n' for t, f, _ in report_figures.pictures(experiment)),
       *_normalised(experiment),
     ]
     for environment in experiment.environments:
@@ -104,8 +103,7 @@ def _provenance(experiment: Experiment) -> str:
   if len(minutes):
     threads = ', '.join(sorted(set(runs.threads.replace('', 'unknown'))))
     parts.append(
-      f'{scores.median(minutes):.1f} minutes a run in the median '
-      f'(threads: {threads})'
+      f'{minutes.median():.1f} minutes a run in the median (threads: {threads})'
     )
   return f'{"; ".join(parts)}.\n'
 
@@ -219,7 +217,7 @@ def _overview(experiments: Sequence[Experiment], folder: str) -> str:
   parts = []
   for experiment in experiments:
     if experiment.of_a_preset and experiment.rivals:
-      title, file = report_figures.names(experiment)[0]
+      title, file, _ = report_figures.pictures(experiment)[0]
       parts += [
         f'**{experiment.name}**, {experiment.budget} interactions\n',
         report_tables.overview(experiment),

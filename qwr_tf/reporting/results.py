@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from qwr_tf.config.errors import ConfigError
 from qwr_tf.runs import atomic_files
 
-# By their columns.
+# Libraries by the columns of their versions.
 VERSION_NAMES = {
   'python': 'Python',
   'tensorflow': 'TensorFlow',

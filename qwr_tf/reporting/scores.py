@@ -15,20 +15,10 @@ from scipy import stats
 Interval = tuple[float, float]
 
 
-def median(scores: Sequence[float]) -> float:
-  """Median of all scores."""
-  return float(np.median(scores))
-
-
 def half_iqr(scores: Sequence[float]) -> float:
   """Half the distance between the quartiles (interpolated)."""
   low, high = np.percentile(scores, [25, 75])
   return float(high - low) / 2
-
-
-def mean(scores: Sequence[float]) -> float:
-  """Mean of all scores."""
-  return float(np.mean(scores))
 
 
 def iqm(scores):
