@@ -648,7 +648,7 @@ def test_what_was_made_before_does_not_count_for_the_eta(tmp_path):
   assert (bar.initial, bar.n, bar.total) == (7000, 7000, 12_000)
   taken_in.progress(1000, 1, 1)  # Its checkpoint is older than its last row.
   assert (bar.initial, bar.n) == (5000, 5000)
-  taken_in.close()
+  taken_in.bar.close()
 
 
 def test_the_bar_never_goes_back(tmp_path):
