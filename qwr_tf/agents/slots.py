@@ -25,7 +25,6 @@ from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import trajectory
 from tf_agents.typing import types
 
-from qwr_tf.config.ranges import Fraction
 from qwr_tf.config.ranges import PositiveInt
 from qwr_tf.networks import discrete_actions
 from qwr_tf.networks.discrete_actions import all_actions
@@ -306,28 +305,6 @@ def enumerated_uniform_actions(states: States) -> ActionSet:
   num_actions = tf.cast(actions.shape[0], tf.float32)
   log_weights = tf.zeros(actions.shape) - tf.math.log(num_actions)
   return ActionSet(actions, log_weights)
-
-
-@gin.configurable
-def smoothed_actions(
-  states: States,
-  candidates: ActionSource = enumerated_target_policy_actions,
-  uniform_share: Fraction = 0.05,
-) -> ActionSet:
-  """All discrete actions, weighted by (1 - share) p(a|s) + share / n.
-
-  Every weight stays positive: in repeated regressions, an action that an early
-  critic undervalued can come back.
-
-  Args:
-    candidates: source of p; all actions.
-    uniform_share: of the uniform distribution in the mixture.
-  """
-  actions, log_weights = candidates(states)
-  num_actions = tf.cast(tf.shape(actions)[0], tf.float32)
-  share = uniform_share / num_actions
-  mixed = (1.0 - uniform_share) * tf.exp(log_weights) + share
-  return ActionSet(actions, tf.math.log(mixed))
 
 
 @gin.configurable

@@ -157,32 +157,6 @@ def exp_weights(
 
 
 @gin.configurable
-def holding_exp_weights(
-  advantages: tf.Tensor,
-  log_weights: tf.Tensor,
-  batch: Batch = WHOLE,
-  hold: float = 1.0,
-) -> tf.Tensor:
-  """`exp_weights` + hold, which adds a penalty to line 21's loss.
-
-  The penalty is hold * KL(sampling policy || policy), up to a constant: MPO's
-  M-step with a fixed multiplier (Abdolmaleki et al. 2018). The mean of a
-  Gaussian of constant scale then moves w / (w + hold) of the way to the
-  weighted mean, where w is the mean weight; exactly so if the mean of the
-  actions is the sampling policy's, as in
-  `slots.mirrored_target_policy_actions`. `QwrAgent.max_weight` clips the sum.
-
-  Args:
-    advantages: as in `exp_weights`, whose beta gin sets.
-    log_weights: likewise.
-    batch: likewise.
-    hold: the multiplier, added to every weight; `exp_weights` gives an action
-      of mean advantage a weight of 1.
-  """
-  return exp_weights(advantages, log_weights, batch) + hold
-
-
-@gin.configurable
 def state_softmax_weights(
   advantages: tf.Tensor,
   log_weights: tf.Tensor,

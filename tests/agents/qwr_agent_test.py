@@ -545,23 +545,6 @@ def test_samples_of_the_policy_are_constants_of_the_actor_loss():
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_smoothed_actions_by_hand():
-  """mu = 1/2, 1/4, 1/8, 1/8, and a fifth of the uniform 1/4."""
-  agent = _agent()
-  first = _select_first(_windows(agent, batch=1))
-  logits = tf.math.log([[0.5, 0.25, 0.125, 0.125]])
-  steps = first._replace(policy_info={'dist_params': {'logits': logits}})
-  actions, log_weights = slots.smoothed_actions(
-    agent.states(steps, _seed()),
-    candidates=slots.enumerated_behavior_actions,
-    uniform_share=0.2,
-  )
-  assert actions[:, 0].numpy().tolist() == [0, 1, 2, 3]
-  np.testing.assert_allclose(
-    np.exp(log_weights[:, 0]), [0.45, 0.25, 0.15, 0.15], rtol=1e-5
-  )
-
-
 def test_weights_of_enumerated_actions_are_constants():
   # Else the actor could lower its loss by moving what the loss is weighed by.
   agent = _agent()

@@ -103,8 +103,6 @@ def test_an_agent_of_research_slots_trains_and_its_scale_falls():
     'mujoco_100k.gin',
     _CONTINUOUS,
     'QwrAgent.regression_actions = @mirrored_target_policy_actions',
-    'QwrAgent.weight_fn = @holding_exp_weights',
-    'holding_exp_weights.hold = 0.5',
     'make_agent.critic_network = @JointQNetwork',
     'make_agent.critic_wrapper = @TwinCritic',
     'JointQNetwork.torso_fn = @batch_norm_torso',

@@ -717,28 +717,6 @@ def test_exp_weights_overflow_to_infinity_and_not_to_nan():
   _close(actual, [[np.e], [1 / np.e]])
 
 
-def test_hold_goes_part_of_the_way_to_the_weighted_mean():
-  # Standardised advantages -1 and 1 have the weights 1/e and e, so that actions
-  # at -1 and 1 have the weighted mean (e - 1/e) / (e + 1/e) = tanh 1. If hold
-  # is the mean weight, cosh 1, it is half of that.
-  weights = regression.holding_exp_weights(
-    _tensor([[-3.0], [3.0]]), _tensor(_HALVES), hold=np.cosh(1.0)
-  ).numpy()[:, 0]
-  _close(weights @ [-1.0, 1.0] / weights.sum(), np.tanh(1.0) / 2, rtol=1e-4)
-
-
-def test_holding_weights_are_exp_weights_without_a_hold():
-  # The state that does not count is left out of the normalisation.
-  arguments = (
-    _tensor([[0.0, 9.0], [4.0, 9.0]]),
-    _tensor(_QUARTERS),
-    _batch([1.0, 0.0]),
-  )
-  expected = regression.exp_weights(*arguments)
-  actual = regression.holding_exp_weights(*arguments, hold=0.0)
-  np.testing.assert_array_equal(actual, expected)
-
-
 def test_uniform_weights_are_one_for_each_action():
   actual = regression.uniform_weights(
     _tensor([[1.0, -2.0, 3.0], [5.0, 7.0, 1e9]]), _tensor(_QUARTERS)
