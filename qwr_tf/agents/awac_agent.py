@@ -24,6 +24,11 @@ class AwacAgent(qwr_agent.QwrAgent):
   as many as there are interactions.
   """
 
+  # Arguments of `QwrAgent` that the constructor passes and does not take.
+  fixed_parameters = frozenset(
+    {'horizon', 'backup_fn', 'regression_actions', 'baseline_fn'}
+  )
+
   def __init__(
     self,
     *args: Any,

@@ -27,6 +27,11 @@ class AwrAgent(qwr_agent.QwrAgent):
     `Collector.on_policy`.
   """
 
+  # Arguments of `QwrAgent` that the constructor passes and does not take.
+  fixed_parameters = frozenset(
+    {'backup_actions', 'backup_fn', 'regression_actions', 'estimate_fn'}
+  )
+
   def __init__(
     self,
     *args: Any,

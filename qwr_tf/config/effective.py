@@ -1,10 +1,8 @@
 """The effective configuration: every value of a run, bound or default."""
 
-import ast
 import copy
 import inspect
 import re
-import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -86,13 +84,13 @@ def _values(
   parameters = {
     k: p for f in callables for k, p in gin_values.parameters(f)[0].items()
   }
-  set_by_subclass = _set_by_subclass(callables[0]) - set(bound)
+  fixed = set(getattr(callables[0], 'fixed_parameters', ())) - set(bound)
   references = []
   for name, raw in {**_defaults(parameters), **bound}.items():
     is_by_caller = name in _BY_CALLERS and name not in bound
     if (
       is_by_caller
-      or name in set_by_subclass
+      or name in fixed
       or gin_files.is_set_by_trainer(f'{owner}.{name}')
     ):
       continue
@@ -183,18 +181,3 @@ def meaning(configurable: Any, parameter: str) -> str:
         sentence = ' '.join(match[1].split())
         return re.split(r'\.(?= |$)|; see ', sentence)[0]
   return ''
-
-
-def _set_by_subclass(configurable: Any) -> set[str]:
-  """Parameters of a base class that a class of this package sets itself."""
-  if not isinstance(
-    configurable, type
-  ) or not configurable.__module__.startswith('qwr_tf.agents'):
-    return set()
-  source = textwrap.dedent(
-    inspect.getsource(inspect.unwrap(configurable).__init__)
-  )
-  calls = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Call)]
-  supers = [c for c in calls if ast.unparse(c.func) == 'super().__init__']
-  passed = {k.arg for call in supers for k in call.keywords if k.arg}
-  return passed - set(inspect.signature(configurable).parameters)

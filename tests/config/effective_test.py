@@ -1,8 +1,13 @@
 """Every value of a run, and where it comes from."""
 
+import inspect
+
 import gin
 import pytest
 
+from qwr_tf.agents import awac_agent
+from qwr_tf.agents import awr_agent
+from qwr_tf.agents import qwr_agent
 from qwr_tf.config import effective
 from qwr_tf.config import gin_files
 from qwr_tf.config.errors import ConfigError
@@ -63,6 +68,19 @@ def test_what_no_binding_reaches_is_left_out():
   names = _page(files=['awac_bitflip.gin'])
   assert 'AwacAgent.weight_fn' in names
   assert 'AwacAgent.horizon' not in names
+
+
+@pytest.mark.parametrize(
+  'agent_class', [awac_agent.AwacAgent, awr_agent.AwrAgent]
+)
+def test_fixed_parameters_are_those_an_agent_passes(agent_class, monkeypatch):
+  passed = set()
+  monkeypatch.setattr(
+    qwr_agent.QwrAgent, '__init__', lambda self, **given: passed.update(given)
+  )
+  agent_class()
+  own = set(inspect.signature(agent_class).parameters)
+  assert agent_class.fixed_parameters == passed - own
 
 
 def test_numbers_of_tables_and_the_makers_defaults():
