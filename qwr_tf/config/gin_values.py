@@ -130,7 +130,7 @@ def _misfit(value: Any, hint: Any, bounds: Range = _NOT_NEGATIVE) -> str:
 
 
 def _kind(hint: Any) -> Any:
-  """What is annotated without its arguments; protocols are of functions."""
+  """An annotation without its arguments; a protocol counts as a function."""
   kind = typing.get_origin(hint) or hint
   return Callable if getattr(kind, '_is_protocol', False) else kind
 

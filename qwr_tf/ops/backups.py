@@ -10,7 +10,7 @@ actions, including those that mu never takes; a few samples hardly ever contain
 one.
 """
 
-from typing import Protocol
+from collections.abc import Callable
 
 import gin
 import tensorflow as tf
@@ -22,17 +22,8 @@ from qwr_tf.ops import regression
 SCALE_EPSILON = 1e-5
 
 
-class Backup(Protocol):
-  """F: (q_values [n, ...], log_weights [n, ...], batch) -> values [...]."""
-
-  def __call__(
-    self,
-    q_values: tf.Tensor,
-    log_weights: tf.Tensor,
-    batch: regression.Batch = regression.WHOLE,
-  ) -> tf.Tensor:
-    """Arguments as in the first function below."""
-    ...
+# F: (q_values [n, ...], log_weights [n, ...], batch) -> values [...].
+Backup = Callable[[tf.Tensor, tf.Tensor, regression.Batch], tf.Tensor]
 
 
 @gin.configurable

@@ -8,7 +8,7 @@ returns weights [n, B].
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import gin
 import tensorflow as tf
@@ -74,17 +74,8 @@ class ActionSet(NamedTuple):
 NORMALIZATION_EPSILON = 1e-5
 
 
-class WeightFn(Protocol):
-  """(advantages [n, B], log_weights [n, B], batch) -> float [n, B]."""
-
-  def __call__(
-    self,
-    advantages: tf.Tensor,
-    log_weights: tf.Tensor,
-    batch: Batch = WHOLE,
-  ) -> tf.Tensor:
-    """Arguments as in `exp_weights`."""
-    ...
+# (advantages [n, B], log_weights [n, B], batch) -> float [n, B].
+WeightFn = Callable[[tf.Tensor, tf.Tensor, Batch], tf.Tensor]
 
 
 @gin.configurable
