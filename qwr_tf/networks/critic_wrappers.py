@@ -75,9 +75,7 @@ class TwinCritic(_Wrapper):
 class RemCritic(_Wrapper):
   """A random ensemble mixture of Q-heads (Agarwal et al. 2020).
 
-  K heads share a torso. Each minibatch draws one convex combination and applies
-  it to the target network's heads in F and to the critic's heads in the loss.
-  Acting and advantages use the plain mean. See `ops.returns.RandomMixture`.
+  K heads share a torso; `ops.returns.RandomMixture` says what they stand for.
   """
 
   def __init__(
@@ -114,10 +112,7 @@ class RemCritic(_Wrapper):
 class DistributionalCritic(_Wrapper):
   """The distribution of returns on a grid of atoms (C51; CRR).
 
-  A state's distribution mixes those of its n actions with weights dF / dQ: 1
-  for the best action (maximum), the actions' weights (mean), a softmax
-  (log-sum-exp). The mixture is then shifted so that its mean is F. See
-  `ops.returns.Categorical`.
+  `ops.returns.Categorical` says what F makes of those of n actions.
   """
 
   def __init__(

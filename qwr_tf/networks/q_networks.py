@@ -162,16 +162,11 @@ class DuelingQNetwork(DiscreteQNetwork):
     """Builds the critic; other arguments as in `GatedQNetwork`.
 
     Args:
-      observation_spec: a single tensor spec.
-      action_spec: one discrete action.
       torso_fn: torso below both heads.
       advantage_limit: initial weights of A's head are uniform within +- this;
         None is Keras' default. With 1e-3 all actions start out alike.
       output_limit: the same for V's head.
       value_scale: factor of Q.
-      num_outputs: numbers per action.
-      normalizer: of observations.
-      name: of the network.
 
     Raises:
       ValueError: for continuous actions.

@@ -138,9 +138,6 @@ def epsilon_greedy_policies(
   """The critic acts: its best action, or any with probability epsilon (DQN).
 
   Args:
-    actors: the critic acts, its steps count.
-    time_step_spec: of the environment.
-    action_spec: discrete.
     initial_epsilon: before the first critic step.
     final_epsilon: from the end of the decay on.
     decay_critic_steps: critic steps over which epsilon falls linearly.
