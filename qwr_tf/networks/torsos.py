@@ -115,33 +115,25 @@ def has_batch_norm(network: tf.Module) -> bool:
   return any(isinstance(x, batch_norm) for x in network.submodules)
 
 
-@gin.configurable(denylist=['shape'])
-def image_torso(
-  shape: Sequence[int],
-  torso_fn: TorsoFn | None = None,
-  small_filters: Sequence[Width] = (32, 32),
-) -> tf.keras.Sequential:
+def image_torso(shape: Sequence[int]) -> tf.keras.Sequential:
   """The torso of images where the preset has none.
+
+  `data_efficient_torso` for sides of 36 pixels or more, two layers of 3 x 3
+  convolutions for others. Both are padded: else strides of 5 leave out the last
+  14 of 64 pixels.
 
   Args:
     shape: (height, width, channels).
-    torso_fn: for sides of 36 pixels or more; None: `data_efficient_torso` with
-      padding. Without it, strides of 5 leave out the last 14 of 64 pixels.
-    small_filters: of 3 x 3 convolutions for smaller images, with padding.
 
   Returns:
     A stack of layers, images in 0..255 [B, *shape] -> float [B, d].
   """
   if min(shape[:2]) >= _LARGE:
-    if torso_fn is not None:
-      return torso_fn()
     return _conv_torso(_DATA_EFFICIENT, 256, 'float32', padding='same')
   keras = tf.keras.layers
+  stride = 2 if min(shape[:2]) >= 16 else 1
   convolutions = [
-    keras.Conv2D(
-      filters, 3, 1 + (min(shape[:2]) >= 16), 'same', activation='relu'
-    )
-    for filters in small_filters
+    keras.Conv2D(32, 3, stride, 'same', activation='relu') for _ in range(2)
   ]
   return tf.keras.Sequential(
     [keras.Rescaling(1 / 255), *convolutions, keras.Flatten()]
