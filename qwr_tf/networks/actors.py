@@ -16,7 +16,6 @@ from qwr_tf.config.ranges import PositiveFloat
 from qwr_tf.networks import categories
 from qwr_tf.networks import discrete_actions
 from qwr_tf.networks import encoders
-from qwr_tf.networks import observations
 from qwr_tf.networks import torsos
 
 # Logits of values that a component of an action cannot have are at most this.
@@ -238,11 +237,6 @@ class Actor(network.Network):
   def chain(self) -> Sequence[tf.keras.layers.Layer] | None:
     """The layers of `outputs`, in order; None if it is no plain sequence."""
     return None
-
-  @property
-  def features(self) -> observations.Features:
-    """The input of the chain's first layer: `vector`."""
-    return observations.Features(self.input_tensor_spec)
 
   def outputs(self, observation: tf.Tensor) -> tf.Tensor:
     """Inputs of the distribution, float [..., d], such as logits."""

@@ -17,11 +17,6 @@ from qwr_tf.networks import categories
 _Normalizer = Callable[[Any], Any] | None
 
 
-def has_numbers(spec: types.NestedTensorSpec) -> bool:
-  """True if there is anything to normalise."""
-  return any(map(_is_number, tf.nest.flatten(spec)))
-
-
 def _is_image(spec: types.TensorSpec) -> bool:
   return spec.dtype == tf.uint8 and spec.shape.rank == 3
 

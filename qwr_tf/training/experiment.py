@@ -112,7 +112,7 @@ def make_agent(
   adam = tf.keras.optimizers.legacy.Adam
   observation_spec = time_step_spec.observation
   shared = None
-  if normalizer and observations.has_numbers(observation_spec):
+  if normalizer and observations.Features(observation_spec).num_numbers:
     shared = normalizer(observation_spec)
   if critic_wrapper is not None:
     critic_network = functools.partial(critic_wrapper, critic_fn=critic_network)
@@ -398,11 +398,6 @@ class RunParts(NamedTuple):
   first_steps: str | None = None
   off_policy: off_policy_lib.OffPolicyEvaluator | None = None
 
-  @property
-  def data_return(self) -> float | None:
-    """Mean return of the data set; None without."""
-    return self.data.mean_return if self.data else None
-
 
 def build(
   settings: Settings,
@@ -582,10 +577,9 @@ def _evaluator(settings: Settings, agent, seed: int):
     and effective.value('Collector', 'num_environments') > 1
     and effective.value('Collector', 'vectorization_mode') == 'async'
   )
-  envs: Any = (
-    [make() for make in makers]
-    if not in_processes
-    else (environments.VectorEnvironment(makers))
-  )
+  if in_processes:
+    envs: Any = environments.VectorEnvironment(makers)
+  else:
+    envs = [make() for make in makers]
   act = numpy_actor.NumpyActor(agent.acting_network)
   return evaluate.Evaluator(envs, act, seed=seed)

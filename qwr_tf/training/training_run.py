@@ -362,8 +362,10 @@ class Run:
 
   def _draw_learning_curve(self, path: pathlib.Path) -> None:
     title = f'{self._settings.environment}, {path.parent.name}'
-    rows, data_return = self._folder.rows, self.parts.data_return
-    picture = learning_curve.draw(rows, title, data_return)
+    data = self.parts.data
+    picture = learning_curve.draw(
+      self._folder.rows, title, data.mean_return if data else None
+    )
     atomic_files.write_atomically(path, picture)
 
   def _write_optional(
