@@ -11,7 +11,6 @@ import re
 import sys
 import tokenize
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
 
 import gin
 
@@ -43,16 +42,13 @@ _SET_BY_TRAINER = {
 sources: dict[tuple[str, str, str], str] = {}
 
 
-def find(name: str, folders: Sequence[pathlib.Path] = ()) -> pathlib.Path:
+def find(name: str) -> pathlib.Path:
   """Path of a gin file given by path or by bare name.
-
-  Args:
-    folders: searched before the current folder and the package's.
 
   Raises:
     ConfigError: if there is none; lists the presets of the package.
   """
-  path = _search(name, folders)
+  path = _search(name)
   if path is None:
     raise ConfigError(
       f'gin file {name!r} not found; give a path or one of '
@@ -61,7 +57,9 @@ def find(name: str, folders: Sequence[pathlib.Path] = ()) -> pathlib.Path:
   return path
 
 
-def _search(name: str, folders: Sequence[pathlib.Path]) -> pathlib.Path | None:
+def _search(
+  name: str, folders: Sequence[pathlib.Path] = ()
+) -> pathlib.Path | None:
   path = pathlib.Path(name)
   for folder in (*folders, pathlib.Path(), *_FOLDERS):
     if (folder / path).is_file():
@@ -424,15 +422,6 @@ def _check_agent() -> None:
       )
 
 
-def _name(binding: str) -> str:
-  return binding.partition('=')[0].strip()
-
-
-def _is_called(name: str, bound: str) -> bool:
-  """True if `bound` is the name, maybe with modules in front."""
-  return bound == name or bound.endswith(f'.{name}')
-
-
 def unread(bindings: Sequence[str]) -> list[str]:
   """Names of bindings whose values no function has been called with so far."""
 
@@ -440,6 +429,7 @@ def unread(bindings: Sequence[str]) -> list[str]:
     return '.'.join(re.split(r'[./]', name)[-2:])
 
   given = values(gin.config_str())
+  bound = [f'.{b.partition("=")[0].strip()}' for b in bindings]
   read = {
     (without_scope(name), value)
     for name, value in values(gin.operative_config_str()).items()
@@ -448,27 +438,16 @@ def unread(bindings: Sequence[str]) -> list[str]:
     name
     for name, value in given.items()
     if '.' in name
-    and any(_is_called(name, _name(b)) for b in bindings)
+    and any(b.endswith(f'.{name}') for b in bound)  # Maybe behind modules.
     and (without_scope(name), value) not in read
   ]
 
 
-_is_ours = False  # Whether gin is about to finalize a configuration of ours.
-
-
 def _finalize() -> None:
-  global _is_ours
-  _is_ours = True
-  try:
-    gin.finalize()
-  finally:
-    _is_ours = False
-
-
-@gin.config.register_finalize_hook
-def _check_values(config: dict[tuple[str, str], dict[str, Any]]) -> None:
-  if _is_ours and (problem := gin_values.problem(config)):
+  """Holds the values to their annotations, and locks them."""
+  if problem := gin_values.problem(gin.config._CONFIG):
     raise ConfigError(problem)
+  gin.finalize()
 
 
 def values(config: str) -> dict[str, str]:

@@ -30,8 +30,7 @@ def problem(config: dict[tuple[str, str], dict[str, Any]]) -> str:
   """Holds every binding to its parameter's annotation and range.
 
   Args:
-    config: as gin hands it to its finalize hooks: bindings by name, by (scope,
-      selector).
+    config: as gin holds it: bindings by name, by (scope, selector).
 
   Returns:
     The first binding that does not fit and what it must be; '' if all fit.
