@@ -12,7 +12,6 @@ from qwr_tf.config import startup  # noqa: F401, before TensorFlow.
 # isort: split
 import os
 import pathlib
-import sys
 from collections.abc import Sequence
 
 from absl import flags
@@ -123,21 +122,5 @@ def _refuse_a_part(paths: Sequence[pathlib.Path], output: pathlib.Path) -> None:
     )
 
 
-def _arguments(argv: list[str]) -> list[str]:
-  """Takes the files out of the command line, which is all flags elsewhere.
-
-  The flags are parsed here; what cannot be parsed is left for `command.run`
-  to complain about.
-  """
-  try:
-    rest = flags.FLAGS(argv)[1:]
-  except flags.Error:
-    flags.FLAGS.unparse_flags()
-    return []
-  del argv[1:]
-  return rest
-
-
 if __name__ == '__main__':
-  files = _arguments(sys.argv)
-  command.run(lambda: main(files))
+  command.run(main, takes_files=True)

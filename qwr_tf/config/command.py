@@ -1,6 +1,7 @@
 """Entry point of the commands: flags, exit codes, errors in one line."""
 
 import errno
+import functools
 import io
 import logging as python_logging
 import os
@@ -46,12 +47,17 @@ _OF_STORAGE = (
 )
 
 
-def run(main: Callable[[], None]) -> None:
+def run(main: Callable[..., None], takes_files: bool = False) -> None:
   """Parses flags, calls main, exits.
 
   0: done. 2: bad input, flags included (absl's own exit is 1). 1: anything
   else; NaN while running and an interruption with one line, the unexpected
   with its traceback.
+
+  Args:
+    main: the command.
+    takes_files: whether main takes the arguments that are no flags; else there
+      must be none.
   """
   if sys.platform == 'win32':
     end(2, 'qwr_tf runs on Linux and macOS; on Windows, run it in WSL 2.')
@@ -63,7 +69,10 @@ def run(main: Callable[[], None]) -> None:
       if getattr(handler, 'stream', None) is before:
         handler.stream = sys.stderr
   status('')
-  app.run(lambda _: guarded(main), flags_parser=parse_flags)
+  app.run(
+    lambda rest: guarded(lambda: main(rest[1:]) if takes_files else main()),
+    flags_parser=functools.partial(parse_flags, takes_files=takes_files),
+  )
 
 
 class _Stream(io.TextIOWrapper):
@@ -118,7 +127,7 @@ def status(text: str) -> None:
     print(f'\r\x1b[K{text}{dots}\r', end='', file=sys.stderr, flush=True)
 
 
-def parse_flags(argv: list[str]) -> list[str]:
+def parse_flags(argv: list[str], takes_files: bool = False) -> list[str]:
   """Parses flags; exits with 2 if they are wrong, with 0 after --help."""
   is_utf8 = sys.getfilesystemencoding() == 'utf-8'
   if not is_utf8 and not ''.join((*argv, os.getcwd())).isascii():
@@ -130,7 +139,7 @@ def parse_flags(argv: list[str]) -> list[str]:
     end(2, f'{error} (--help lists the flags)')
   except SystemExit:  # absl has printed help, and would exit with 1.
     sys.exit(0)
-  if len(rest) > 1:
+  if len(rest) > 1 and not takes_files:
     end(2, f'not a flag: {rest[1]!r} (--help lists the flags)')
   if flags.FLAGS['verbosity'].using_default_value:
     # absl's default shows what other libraries log for their own authors.
