@@ -92,9 +92,8 @@ def iterate(
     batch_size: B, of both phases.
 
   Returns:
-    An iterator of (what collect returned, metrics of the iteration by name).
-    Metrics are means over the gradient steps. Those whose name ends in `_max`
-    are maxima; they start from 0, so they must not be negative.
+    An iterator of (what collect returned, the iteration's metrics by name,
+    `ops.averages` over its gradient steps).
   """
   source = minibatches_fn(agent, table, batch_size)
 

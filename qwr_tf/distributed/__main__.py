@@ -9,8 +9,6 @@ ended, 2 bad input, 1 anything else.
 from qwr_tf.config import startup  # noqa: F401, before TensorFlow.
 
 # isort: split
-import functools
-
 from absl import flags
 
 from qwr_tf.config import command
@@ -53,9 +51,8 @@ def main() -> None:
     made.append(ray_source.from_flags(network, str(path.resolve()), config))
     return made[0]
 
-  experience = functools.partial(experiment.own_experience, source_fn=source)
   try:
-    training_command.run(config, serving.export, experience)
+    training_command.run(config, serving.export, source)
   except ray_source.NoCollectorsError as error:
     raise SystemExit(f'error: {error}') from error
   for collectors in made:

@@ -404,7 +404,7 @@ def build(
   seed: int,
   strategy: tf.distribute.Strategy | None = None,
   jit: bool = False,
-  experience_fn: Callable | None = None,
+  source_fn: Callable[..., segments.Source] | None = None,
 ) -> RunParts:
   """Builds everything for one run from the settings and gin.
 
@@ -412,17 +412,15 @@ def build(
     strategy: the agent is made in its scope, the table is not; default
       TensorFlow's own.
     jit: whether loss and gradients are compiled with XLA.
-    experience_fn: where experience comes from, (settings, env, agent, seed) ->
-      (table, collector, `datasets.Summary` or None); default
-      `own_experience`.
+    source_fn: makes the source of experience that comes from elsewhere, given
+      the acting network; None: this process acts.
 
   Raises:
     ConfigError: in one line, if the environment or a slot does not fit.
   """
   try:
     strategy = strategy or tf.distribute.get_strategy()
-    experience_fn = experience_fn or own_experience
-    return _build(settings, seed, strategy, jit, experience_fn)
+    return _build(settings, seed, strategy, jit, source_fn)
   except (tf.errors.ResourceExhaustedError, MemoryError) as error:
     raise ConfigError(
       f'{gin_files.describe(error)}: the networks or the replay buffer do not '
@@ -444,20 +442,10 @@ def score_environment(settings: Settings, seed: int, **kwargs):
   return load_environment(name, seed=seed, **kwargs)
 
 
-def own_experience(
-  settings: Settings,
-  env,
-  agent,
-  seed: int,
-  source_fn: Callable[..., segments.Source] | None = None,
+def _experience(
+  settings: Settings, env, agent, seed: int, source_fn: Callable | None
 ):
-  """A table that this process fills: with the data set, and by acting.
-
-  Args:
-    env: a PyEnvironment.
-    source_fn: makes the source of experience that comes from elsewhere, given
-      the acting network.
-  """
+  """(table, collector, `datasets.Summary` or None) of a run."""
   source = None
   if settings.dataset is not None:
     source = offline.open_data_set(settings.dataset, settings.environment, seed)
@@ -538,13 +526,17 @@ def _capacity(settings: Settings, source: datasets.DataSet | None) -> int:
 
 
 def _build(
-  settings: Settings, seed: int, strategy, jit: bool, experience_fn: Callable
+  settings: Settings,
+  seed: int,
+  strategy,
+  jit: bool,
+  source_fn: Callable | None,
 ) -> RunParts:
   env = load_environment(settings.environment, seed=seed)
   with strategy.scope():
     agent = agent_for(env, seed=seed)
   agent.replicas.jit_compile = jit
-  table, collector, data = experience_fn(settings, env, agent, seed)
+  table, collector, data = _experience(settings, env, agent, seed, source_fn)
   evaluator = _evaluator(settings, agent, seed + ranges.EVALUATION_SEED)
   iterations = qwr_agent.iterate(agent, table, collector)
   parts = RunParts(agent, table, collector, iterations, evaluator, data)

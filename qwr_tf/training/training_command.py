@@ -118,7 +118,7 @@ def _train(
   folder: run_folder.RunFolder,
   settings: experiment.Settings,
   export_fn: Callable,
-  experience_fn: Callable | None,
+  source_fn: Callable | None,
   hook: training_run.Hook,
   warm_start_fn: Callable | None,
 ) -> dict[str, Any]:
@@ -132,14 +132,13 @@ def _train(
   )
   command.status('building the networks')
   parts = experiment.build(
-    settings, run_flags.SEED.value, *placement, experience_fn
+    settings, run_flags.SEED.value, *placement, source_fn
   )
   with contextlib.ExitStack() as stack:
     screen = None
-    if (
-      run_flags.VIDEO.value
-    ):  # Closed in any case: else EGL complains as Python ends.
+    if run_flags.VIDEO.value:
       screen = video.screen(settings, run_flags.SEED.value)
+      # In any case: else EGL complains as Python ends.
       stack.callback(screen.close)
     stack.enter_context(folder.claimed(run_flags.OVERWRITE.value))
     training = training_run.Run(
@@ -194,7 +193,7 @@ def _is_finished(folder: run_folder.RunFolder) -> bool:
 def run(
   config: str,
   export_fn: Callable,
-  experience_fn: Callable | None = None,
+  source_fn: Callable | None = None,
   hook: training_run.Hook = lambda phase, run: None,
   warm_start_fn: Callable | None = None,
 ) -> None:
@@ -203,7 +202,7 @@ def run(
   Args:
     config: the text that `configuration` returned.
     export_fn: writes the final policy, as in `training_run.Run`.
-    experience_fn: as in `experiment.build`.
+    source_fn: as in `experiment.build`.
     hook: as in `training_run.Run`.
     warm_start_fn: as in `training_run.Run`.
   """
@@ -214,7 +213,7 @@ def run(
   settings = experiment.settings()  # `_folder` may have parsed them anew.
   with strategies.folder_for(folder, run_flags.OVERWRITE.value) as own_folder:
     results = _train(
-      own_folder, settings, export_fn, experience_fn, hook, warm_start_fn
+      own_folder, settings, export_fn, source_fn, hook, warm_start_fn
     )
   if strategies.is_first_worker():
     _report(folder.path, settings.environment, results)

@@ -63,8 +63,7 @@ def _build():
       task = tasks.Task(config, 5, wait_seconds=300.0, **task)
       name = f'collectors-{task.num_collectors}'
       source = functools.partial(ray_source.RaySource, task=task, name=name)
-    experience = functools.partial(experiment.own_experience, source_fn=source)
-    return experiment.build(settings(), seed=5, experience_fn=experience)
+    return experiment.build(settings(), seed=5, source_fn=source)
 
   cluster.start_local(num_cpus=4)
   yield build
