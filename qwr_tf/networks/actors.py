@@ -231,7 +231,7 @@ class Actor(network.Network):
   @property
   def normalizer(self):
     """The normaliser of observations, or None."""
-    return None
+    return getattr(getattr(self, 'encoder', None), 'normalizer', None)
 
   @property
   def chain(self) -> Sequence[tf.keras.layers.Layer] | None:
@@ -288,11 +288,6 @@ class ActorNetwork(Actor):
       head_fn = CategoricalHead if discrete else GaussianHead
     self.encoder = encoders.Encoder(observation_spec, torso_fn, normalizer)
     self.head = head_fn(action_spec)
-
-  @property
-  def normalizer(self):
-    """The normaliser of observations, or None."""
-    return self.encoder.normalizer
 
   @property
   def chain(self) -> list[tf.keras.layers.Layer] | None:

@@ -54,6 +54,9 @@ class Critic(network.Network):
   # The arithmetic on outputs, see `ops.returns`.
   representation = returns.Numbers()
 
+  # Of the value head; None: one, without an axis.
+  _num_outputs: int | None = None
+
   @functools.cached_property
   def has_batch_norm(self) -> bool:
     """True if a layer is BatchNorm: s and s' are then one batch (CrossQ)."""
@@ -62,8 +65,7 @@ class Critic(network.Network):
   @property
   def normalizer(self):
     """The observation normaliser, or None."""
-    encoder = getattr(self, 'encoder', None)
-    return None if encoder is None else encoder.normalizer
+    return getattr(getattr(self, 'encoder', None), 'normalizer', None)
 
   def outputs(self, observation: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
     """Outputs for n actions per state.
@@ -78,6 +80,11 @@ class Critic(network.Network):
       Float, [n, ...] and the critic's own axes.
     """
     raise NotImplementedError
+
+  def _scaled(self, outputs: tf.Tensor) -> tf.Tensor:
+    """The value head's outputs in units of return, [...] if it has only one."""
+    scaled = self.representation.value_scale * outputs
+    return scaled[..., 0] if self._num_outputs is None else scaled
 
   # With BatchNorm, a training step sees (s, a) and (s', a') in one batch. Both
   # then have the same statistics. Separate batches would each be centred, which
@@ -215,7 +222,6 @@ class GatedQNetwork(Critic):
     """
     super().__init__((observation_spec, action_spec), state_spec=(), name=name)
     self.encoder = encoders.Encoder(observation_spec, torso_fn, normalizer)
-    # Optional linear layer; without it the torso's output is gated.
     self._gate_layer = None
     width = self.encoder.width
     if gate_units is not None:
@@ -244,10 +250,7 @@ class GatedQNetwork(Critic):
     hidden = squash.flatten(gated)
     for layer in self._post_gate:
       hidden = layer(hidden)
-    outputs = self._head(hidden)
-    if self._num_outputs is None:
-      outputs = outputs[..., 0]
-    return self.representation.value_scale * squash.unflatten(outputs)
+    return squash.unflatten(self._scaled(self._head(hidden)))
 
 
 @gin.configurable
@@ -278,13 +281,11 @@ class ValueNetwork(Critic):
 
   def outputs(self, observation: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
     """V(s) for each of the n actions: float [n, ...]."""
-    raw = self.representation.value_scale * self._head(
-      self.encoder(observation)
-    )
+    raw = self._head(self.encoder(observation))
     outer = tf.shape(actions)[: tf.rank(actions) - self._action_rank]
     shape = tf.broadcast_dynamic_shape(outer, tf.shape(raw)[:-1])
-    outputs = tf.broadcast_to(raw, tf.concat([shape, tf.shape(raw)[-1:]], 0))
-    return outputs[..., 0] if self._num_outputs is None else outputs
+    shape = tf.concat([shape, tf.shape(raw)[-1:]], axis=0)
+    return self._scaled(tf.broadcast_to(raw, shape))
 
 
 @gin.configurable

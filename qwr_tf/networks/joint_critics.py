@@ -139,6 +139,4 @@ class JointQNetwork(critics.Critic):
     # Keras' LayerNormalization wants one batch axis.
     squash = network_utils.BatchSquash(sums.shape.rank - 1)
     outputs = self.head(self.joint_layers(squash.flatten(sums)))
-    if self._num_outputs is None:
-      outputs = outputs[..., 0]
-    return self.representation.value_scale * squash.unflatten(outputs)
+    return squash.unflatten(self._scaled(outputs))

@@ -78,10 +78,9 @@ class ConcatQNetwork(critics.Critic):
       axis=-1,
     )  # [n, ..., d + a]
     flat = tf.reshape(together, [-1, together.shape[-1]])
-    outputs = self.representation.value_scale * self._head(self._torso(flat))
+    outputs = self._head(self._torso(flat))
     shape = tf.concat([outer, outputs.shape[-1:]], axis=0)
-    outputs = tf.reshape(outputs, shape)
-    return outputs if self._num_outputs else outputs[..., 0]
+    return self._scaled(tf.reshape(outputs, shape))
 
 
 @gin.configurable
