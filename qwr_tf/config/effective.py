@@ -84,9 +84,12 @@ def _values(
   parameters = {
     k: p for f in callables for k, p in gin_values.parameters(f)[0].items()
   }
+  defaults = {
+    n: p.default for n, p in parameters.items() if p.default is not p.empty
+  }
   fixed = set(getattr(callables[0], 'fixed_parameters', ())) - set(bound)
   references = []
-  for name, raw in {**_defaults(parameters), **bound}.items():
+  for name, raw in {**defaults, **bound}.items():
     is_by_caller = name in _BY_CALLERS and name not in bound
     if (
       is_by_caller
@@ -113,14 +116,6 @@ def _values(
     scopes = getattr(raw, 'scopes', None)
     inner = '/'.join(scopes) if scopes else scope
     yield from _values(name, inner, makers, seen)
-
-
-def _defaults(parameters: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
-  return {
-    name: parameter.default
-    for name, parameter in parameters.items()
-    if parameter.default is not parameter.empty
-  }
 
 
 def _evaluated(raw: Any, scope: str) -> tuple[Any, str]:

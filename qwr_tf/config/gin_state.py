@@ -32,17 +32,13 @@ class GinState:
     self._is_locked = False
     self._is_entered = False
 
-  @contextlib.contextmanager
-  def entered(self) -> Iterator[None]:
+  def entered(self) -> contextlib.AbstractContextManager[None]:
     """Makes these the bindings that gin holds."""
-    with self._turned(True):
-      yield
+    return self._turned(True)
 
-  @contextlib.contextmanager
-  def left(self) -> Iterator[None]:
+  def left(self) -> contextlib.AbstractContextManager[None]:
     """Within `entered`: gin holds what it held before."""
-    with self._turned(False):
-      yield
+    return self._turned(False)
 
   @contextlib.contextmanager
   def _turned(self, is_entered: bool) -> Iterator[None]:

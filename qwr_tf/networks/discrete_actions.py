@@ -77,12 +77,9 @@ def all_actions(
       f'combinations; for {what} use @sampled_behavior_actions or '
       '@sampled_policy_actions.'
     )
-  if not action_spec.shape.rank:
-    actions = tf.range(action_spec.maximum + 1, dtype=action_spec.dtype)
-    return tf.reshape(actions, [-1] + [1] * outer_rank)
   every = np.indices(categories.sizes(action_spec).tolist())  # [k, *sizes]
   actions = tf.constant(every.reshape(len(every), -1).T, action_spec.dtype)
-  return tf.reshape(actions, [-1, *[1] * outer_rank, len(every)])
+  return tf.reshape(actions, [-1, *[1] * outer_rank, *action_spec.shape])
 
 
 def indices(

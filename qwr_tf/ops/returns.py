@@ -126,20 +126,13 @@ def n_step_transitions(
 # Returns.
 
 
-def discounted_sum(
-  rewards: tf.Tensor, discounts: tf.Tensor, returns: tf.Tensor
-) -> tf.Tensor:
-  """The Bellman equation for numbers: r + discount G, all float [...]."""
-  return rewards + discounts * returns
-
-
 def lambda_returns(
   rewards: tf.Tensor,
   discounts: tf.Tensor,
   next_values: tf.Tensor,
   is_last: tf.Tensor,
   td_lambda: float,
-  bellman: Callable = discounted_sum,
+  bellman: Callable = lambda r, discount, g: r + discount * g,
 ) -> tf.Tensor:
   """Truncated lambda-returns that stop at episode ends.
 

@@ -4,6 +4,7 @@ In training runs `acting/sources.py` writes mu (`NumpyActor` computes it); the
 policies here are for TF-Agents programs and exports.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import gin
@@ -21,15 +22,9 @@ from qwr_tf.networks import q_actors
 DIST_PARAMS = 'dist_params'
 
 
-def _dist_params(distribution) -> Any:
-  parameters = distribution_utils.get_parameters(distribution)
-  return distribution_utils.parameters_to_dict(parameters, tensors_only=True)
-
-
-def _tensors_only(spec: distribution_utils.DistributionSpecV2) -> Any:
-  return distribution_utils.parameters_to_dict(
-    spec.parameters, tensors_only=True
-  )
+_tensors_only = functools.partial(
+  distribution_utils.parameters_to_dict, tensors_only=True
+)
 
 
 def _check_storable(spec) -> None:
@@ -65,7 +60,7 @@ class BehaviorPolicy(actor_policy.ActorPolicy):
       time_step_spec=time_step_spec,
       action_spec=action_spec,
       actor_network=actor_network,
-      info_spec={DIST_PARAMS: _tensors_only(spec)},
+      info_spec={DIST_PARAMS: _tensors_only(spec.parameters)},
       # The clip is in the environment: the stored action is the sampled one.
       clip=False,
       name=name,
@@ -78,7 +73,8 @@ class BehaviorPolicy(actor_policy.ActorPolicy):
 
   def _distribution(self, time_step, policy_state):
     step = super()._distribution(time_step, policy_state)
-    info = {DIST_PARAMS: _dist_params(step.action)}
+    parameters = distribution_utils.get_parameters(step.action)
+    info = {DIST_PARAMS: _tensors_only(parameters)}
     return policy_step.PolicyStep(step.action, step.state, info)
 
 

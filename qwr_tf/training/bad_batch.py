@@ -35,18 +35,14 @@ def explain(error: Exception, parts, folder: pathlib.Path) -> str:
   message, tensors = str(error), getattr(error, 'tensors', None)
   if step is not None:
     tensors = of_step(parts.agent, parts.iterations, step)
+    name, made = 'actor', step.actor_steps
+    if _is_critic(parts.agent, step):
+      name, made = 'critic', step.critic_steps
     message = (
       f'NaN or Inf in {first_not_finite(tensors) or "the gradients"} of '
-      f'{_number(parts.agent, step)}; lower the learning rates or look at the '
-      'rewards'
+      f'{name} step {made + 1}; lower the learning rates or look at the rewards'
     )
   return f'{message}; see {write(folder, tensors)}' if tensors else message
-
-
-def _number(agent, step: replicas.BadStep) -> str:
-  if _is_critic(agent, step):
-    return f'critic step {step.critic_steps + 1}'
-  return f'actor step {step.actor_steps + 1}'
 
 
 def _is_critic(agent, step: replicas.BadStep) -> bool:

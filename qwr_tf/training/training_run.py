@@ -301,8 +301,10 @@ class Run:
       unit = ' interactions'
     return progress_bar.PhaseBar(
       lambda: self._phase or getattr(self.parts.iterations, 'phase', ''),
-      **{'total': total, 'initial': initial, 'unit': unit},
-      **({} if self._shows_progress else {'disable': True}),
+      total=total,
+      initial=initial,
+      unit=unit,
+      disable=not self._shows_progress,
     )
 
   def _finish(self) -> dict[str, Any]:
