@@ -101,25 +101,6 @@ def post(url: str, request: Mapping[str, Any], seconds: float = 10.0) -> Any:
     raise ServerError(f'{url} does not answer: {error}') from error
 
 
-def outputs(reply: Mapping[str, Any], only_name: str) -> dict[str, np.ndarray]:
-  """The arrays in a reply, by name.
-
-  Args:
-    reply: to a row or to a column request. Where a signature has one output,
-      its name is left out.
-    only_name: that name.
-  """
-  if 'outputs' in reply:
-    columns = reply['outputs']
-    if isinstance(columns, dict):
-      return {name: np.asarray(value) for name, value in columns.items()}
-    return {only_name: np.asarray(columns)}
-  rows = reply['predictions']
-  if rows and isinstance(rows[0], dict):
-    return {name: np.asarray([r[name] for r in rows]) for name in rows[0]}
-  return {only_name: np.asarray(rows)}
-
-
 def strict(value: Any) -> Any:
   """A reply with None for NaN and Inf, which servers write and JSON lacks."""
   if isinstance(value, dict):
