@@ -3,10 +3,13 @@
 import contextlib
 import importlib.abc
 import importlib.util
+import logging
 import os
 import sys
 import warnings
 from collections.abc import Iterator
+
+from absl import logging as absl_logging
 
 
 @contextlib.contextmanager
@@ -24,6 +27,22 @@ def quiet_stderr() -> Iterator[None]:
   finally:
     os.dup2(stderr, 2)
     os.close(stderr)
+
+
+@contextlib.contextmanager
+def errors_only() -> Iterator[None]:
+  """Hides TensorFlow's warnings about TF-Agents' names and tfp's types."""
+  logger = logging.getLogger('tensorflow')
+  verbosity, level = absl_logging.get_verbosity(), logger.level
+  absl_logging.set_verbosity(absl_logging.ERROR)
+  logger.setLevel(logging.ERROR)
+  with warnings.catch_warnings():
+    warnings.filterwarnings('ignore', 'Encoding a StructuredValue')
+    try:
+      yield
+    finally:
+      absl_logging.set_verbosity(verbosity)
+      logger.setLevel(level)
 
 
 class _QuietImport(importlib.abc.MetaPathFinder):

@@ -105,10 +105,6 @@ class Difference(NamedTuple):
   mean: float
   agreement: float
 
-  def within(self, tolerance: float) -> bool:
-    """True if all differences are at most the tolerance; NaN never is."""
-    return bool(self.largest <= tolerance)
-
 
 def difference(one: np.ndarray, other: np.ndarray) -> Difference:
   """Compares element by element."""
@@ -131,27 +127,18 @@ def signature_outputs(
   """
   functions = signatures.signatures(agent, action_space)
   inputs = {k: tf.constant(x) for k, x in signatures.feed(observations).items()}
-  serve = functions[signatures.SERVING_DEFAULT]
-  mode = serve(*_ordered(serve, inputs))
-  inputs |= {'action': mode['action'], 'seed': tf.constant([1, 2], tf.int64)}
+
+  def answer(function):
+    return function(*(inputs[x] for x in signatures.input_names(function)))
+
+  inputs['action'] = answer(functions[signatures.SERVING_DEFAULT])['action']
+  inputs['seed'] = tf.constant([1, 2], tf.int64)
   for name, function in functions.items():
     _, specs = exported[name].structured_input_signature
-    feed = {key: inputs[key] for key in specs}
-    ours, theirs = function(*_ordered(function, feed)), exported[name](**feed)
+    ours = answer(function)
+    theirs = exported[name](**{key: inputs[key] for key in specs})
     for key, value in ours.items():
       yield f'{name} {key}', value.numpy(), theirs[key].numpy()
-
-
-def signature_differences(
-  agent, action_space, exported: Mapping[str, Any], observations: Any
-) -> dict[str, Difference]:
-  """Differences by 'signature output'; arguments as `signature_outputs`."""
-  return {
-    name: difference(ours, theirs)
-    for name, ours, theirs in signature_outputs(
-      agent, action_space, exported, observations
-    )
-  }
 
 
 def answers_alike(
@@ -174,11 +161,6 @@ def _is_missing(answers: np.ndarray) -> np.ndarray:
   if np.issubdtype(answers.dtype, np.floating):
     return np.isnan(answers)
   return answers == np.iinfo(answers.dtype).min
-
-
-def _ordered(function, inputs: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
-  specs = tf.nest.flatten(function.structured_input_signature)
-  return [inputs[spec.name] for spec in specs]
 
 
 def actions(agent, action_space, observations: Any) -> np.ndarray:

@@ -4,10 +4,8 @@ Both take batches of any size and give the answers of the SavedModel's
 `serving_default`, for rows that are not finite as well.
 """
 
-import contextlib
-import logging
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -42,12 +40,14 @@ def write_tflite(
     from qwr_tf.serving import int8_weights
     from qwr_tf.serving import last_layer
   except ImportError as error:
-    raise _needs_litert('--format=tflite', error) from error
+    raise _needs(
+      '--format=tflite', 'ai-edge-litert', 'litert', error
+    ) from error
   function, module = _mode_function(agent, action_space)
   converter = tf.lite.TFLiteConverter.from_concrete_functions(
     [function.get_concrete_function()], module
   )
-  with _quiet():
+  with quiet.errors_only(), quiet.quiet_stderr():
     exact = converter.convert()
     rounded = int8_weights.with_int8_weights(exact)
     rounded = last_layer.refit(rounded, exact, signatures.feed(observations))
@@ -64,22 +64,20 @@ def write_onnx(agent, action_space, folder: pathlib.Path) -> None:
   try:
     import tf2onnx
   except ImportError as error:
-    raise ConfigError(
-      f'--format=onnx needs tf2onnx ({error}); run `pip install '
-      '"qwr_tf[onnx]"`.'
-    ) from error
+    raise _needs('--format=onnx', 'tf2onnx', 'onnx', error) from error
   function, _ = _mode_function(agent, action_space)
-  with _quiet():
+  with quiet.errors_only(), quiet.quiet_stderr():
     model, _ = tf2onnx.convert.from_function(
       function, function.input_signature, opset=_OPSET
     )
   (folder / ONNX).write_bytes(model.SerializeToString())
 
 
-def _needs_litert(what: object, error: ImportError) -> ConfigError:
+def _needs(
+  what: object, package: str, extra: str, error: ImportError
+) -> ConfigError:
   return ConfigError(
-    f'{what} needs ai-edge-litert ({error}); run '
-    '`pip install "qwr_tf[litert]"`.'
+    f'{what} needs {package} ({error}); run `pip install "qwr_tf[{extra}]"`.'
   )
 
 
@@ -101,9 +99,9 @@ def load_tflite(path: pathlib.Path) -> Act:
 
     from qwr_tf.serving import last_layer
   except ImportError as error:
-    raise _needs_litert(path, error) from error
+    raise _needs(path, 'ai-edge-litert', 'litert', error) from error
   try:
-    with _quiet():
+    with quiet.errors_only(), quiet.quiet_stderr():
       interpreter = litert.Interpreter(str(path))
       interpreter.allocate_tensors()
   except (RuntimeError, ValueError) as error:
@@ -126,9 +124,7 @@ def load_onnx(path: pathlib.Path) -> Act:
   try:
     import onnxruntime
   except ImportError as error:
-    raise ConfigError(
-      f'{path} needs onnxruntime ({error}); run `pip install "qwr_tf[onnx]"`.'
-    ) from error
+    raise _needs(path, 'onnxruntime', 'onnx', error) from error
   try:
     session = onnxruntime.InferenceSession(
       str(path), providers=['CPUExecutionProvider']
@@ -150,15 +146,3 @@ def _mode_function(agent, action_space):
   module = tf.Module()
   module.policy_variables = agent.acting_network.variables
   return function, module
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-  """Hides the converters' messages, those of C++ as well."""
-  level = tf.get_logger().level
-  tf.get_logger().setLevel(logging.ERROR)
-  try:
-    with quiet.quiet_stderr():
-      yield
-  finally:
-    tf.get_logger().setLevel(level)

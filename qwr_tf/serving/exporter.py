@@ -1,24 +1,21 @@
 """Exports of an agent, or of a finished run, as the next version."""
 
-import contextlib
 import json
-import logging
 import pathlib
 import re
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gin
 import numpy as np
 import tensorflow as tf
 import tree
-from absl import logging as absl_logging
 from tf_agents.policies import policy_saver
 from tf_agents.specs import tensor_spec
 
 from qwr_tf import environments
 from qwr_tf import serving
+from qwr_tf.config import quiet
 from qwr_tf.config.errors import ConfigError
 from qwr_tf.config.gin_files import describe
 from qwr_tf.networks import precision
@@ -232,7 +229,9 @@ def _write_saved_model(
   save_tf_agents_policies(agent, folder)
   if warmup.predict_pb2:  # The extra `serving` is installed.
     requests = {
-      signature: {name: inputs[name] for name in _input_names(function)}
+      signature: {
+        name: inputs[name] for name in signatures.input_names(function)
+      }
       for signature, function in functions.items()
     }
     # A server with batching refuses a seed, which has no batch axis, and does
@@ -245,7 +244,7 @@ def save_signatures(functions: Mapping[str, Any], folder: pathlib.Path) -> None:
   """Writes concrete functions as a SavedModel for plain TensorFlow."""
   module = tf.Module()
   module.policy_variables = _variables(functions)
-  with _quiet():
+  with quiet.errors_only():
     tf.saved_model.save(module, str(folder), signatures=dict(functions))
 
 
@@ -269,16 +268,11 @@ def save_tf_agents_policies(agent, folder: pathlib.Path) -> None:
     (GREEDY_POLICY, agent.policy),
     (COLLECT_POLICY, agent.collect_policy),
   ):
-    with _quiet():
+    with quiet.errors_only():
       saver = policy_saver.PolicySaver(
         policy, batch_size=None, train_step=agent.train_step_counter
       )
       saver.save(str(folder / name))
-
-
-def _input_names(function) -> list[str]:
-  specs = tf.nest.flatten(function.structured_input_signature)
-  return [spec.name for spec in specs]
 
 
 def _example_inputs(agent, env) -> dict[str, np.ndarray]:
@@ -291,18 +285,3 @@ def _example_inputs(agent, env) -> dict[str, np.ndarray]:
     'action': units.to_environment(action).numpy(),
     'seed': np.zeros([2], np.int64),
   }
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-  """Hides TensorFlow's warnings about TF-Agents' names and tfp's types."""
-  verbosity, level = absl_logging.get_verbosity(), tf.get_logger().level
-  absl_logging.set_verbosity(absl_logging.ERROR)
-  tf.get_logger().setLevel(logging.ERROR)
-  with warnings.catch_warnings():
-    warnings.filterwarnings('ignore', 'Encoding a StructuredValue')
-    try:
-      yield
-    finally:
-      absl_logging.set_verbosity(verbosity)
-      tf.get_logger().setLevel(level)

@@ -263,6 +263,12 @@ def _traced(function: Callable, inputs: Sequence[tf.TensorSpec]):
   return tf.function(checked, autograph=False).get_concrete_function(*inputs)
 
 
+def input_names(function) -> list[str]:
+  """Of a concrete function's inputs, in their order."""
+  specs = tf.nest.flatten(function.structured_input_signature)
+  return [spec.name for spec in specs]
+
+
 def mode_of(distribution) -> tf.Tensor:
   """The most likely action, in as few operations as there are."""
   if isinstance(distribution, tfp.distributions.MultivariateNormalDiag):
