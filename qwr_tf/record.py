@@ -108,8 +108,7 @@ class _Tally:
 def _policy(env, saved: saved_policy.SavedPolicy | None) -> recording.Policy:
   if saved is None:
     return recording.random_policy(env.action_space, _FIRST_SEED.value)
-  saved.check_observation(env)
-  saved.check_actions(env)
+  saved.check_spaces(env)
   return (
     saved.mode() if _MODE_ACTION.value else saved.sampler(_FIRST_SEED.value)
   )

@@ -3,7 +3,6 @@
 import json
 import resource
 import sys
-import types
 
 import gin
 import gymnasium
@@ -94,6 +93,7 @@ def _saved(
     'format': 'saved_model',
     'environment': environment,
     'algorithm': 'QWR-LSE',
+    'observation_space': {'type': 'Box', 'shape': [3], 'dtype': 'float32'},
     'action_space': action_space
     or {
       'type': 'Box',
@@ -328,7 +328,8 @@ def test_policy_for_other_observations(cli, tmp_path):
   policy = _saved(tmp_path / 'policy', environment=None)
   code, _, err = cli(f'--policy={policy}', '--env=Hopper-v4')
   assert code == 2
-  assert 'is for observations (3,), Hopper-v4 has (11,)' in err
+  assert 'Hopper-v4 has the observation_space Box(-inf, inf, (11,)' in err
+  assert "the policy is for {'type': 'Box', 'shape': [3]" in err
   assert not (tmp_path / 'datasets').exists()
 
 
@@ -345,8 +346,8 @@ def test_policy_for_other_actions(space, cli, tmp_path):
   policy = _saved(tmp_path / 'policy', action_space=space | bounds)
   code, _, err = cli(f'--policy={policy}', '--env=Pendulum-v1')
   assert code == 2
-  assert 'is for the action_space' in err.splitlines()[-1]
-  assert 'choose another --env' in err.splitlines()[-1]
+  assert 'Pendulum-v1 has the action_space Box(' in err.splitlines()[-1]
+  assert 'or one with the same spaces' in err.splitlines()[-1]
   assert not (tmp_path / 'datasets').exists()
 
 
@@ -466,14 +467,10 @@ def test_the_first_seed_is_of_the_samples_too(tmp_path):
   saved = saved_policy.SavedPolicy(_saved(tmp_path / 'policy'))
   seeds = []
   saved.sampler = seeds.append
-  saved.check_observation = saved.check_actions = lambda *_: None
-  env = types.SimpleNamespace(
-    observation_space=types.SimpleNamespace(shape=(3,)),
-    spec=types.SimpleNamespace(id='x'),
-  )
+  saved.check_spaces = lambda _: None
   flags.FLAGS.mark_as_parsed()
   with flagsaver.flagsaver(first_seed=7):
-    record._policy(env, saved)
+    record._policy(None, saved)
   assert seeds == [7]
 
 

@@ -29,11 +29,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from typing import Any
 
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-
-import gymnasium  # noqa: E402
-import numpy as np  # noqa: E402
-from gymnasium.envs import registration  # noqa: E402
+import gymnasium
+import numpy as np
+from gymnasium.envs import registration
 
 _METADATA = pathlib.Path('assets.extra', 'metadata.json')
 
@@ -53,6 +51,9 @@ class InputError(ValueError):
 @functools.cache
 def _tensorflow():
   """Imports TensorFlow, which writes lines before it reads its log level."""
+  if 'tensorflow' in sys.modules:
+    return sys.modules['tensorflow']
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
   stderr = os.dup(2)
   try:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
@@ -84,7 +85,8 @@ class Policy:
   def mode(self, observation: Any) -> np.ndarray:
     """The mode action for one observation."""
     serve = self.signatures['serving_default']
-    return serve(**self._batch(observation))['action'].numpy()[0]
+    batch = batch_of_one(self.signatures, observation)
+    return serve(**batch)['action'].numpy()[0]
 
   def sampler(self, seed: int) -> Callable[[np.ndarray], np.ndarray]:
     """Returns a function that samples; the n-th call depends on seed and n."""
@@ -92,21 +94,26 @@ class Policy:
 
     def act(observation: Any) -> np.ndarray:
       pair = _tensorflow().constant([seed, next(calls)], np.int64)
-      batch = self._batch(observation)
+      batch = batch_of_one(self.signatures, observation)
       return sample(**batch, seed=pair)['action'].numpy()[0]
 
     return act
 
-  def _batch(self, observation: Any) -> dict[str, Any]:
-    """The signature's inputs for one observation."""
-    entries = dict(_entries(observation, ''))
-    if not all(np.isfinite(x).all() for x in entries.values()):
-      raise FloatingPointError('the environment gave NaN or Inf to act on')
-    (_, inputs) = self.signatures['serving_default'].structured_input_signature
-    return {
-      name: _tensorflow().constant(x[np.newaxis], inputs[name].dtype)
-      for name, x in entries.items()
-    }
+
+def batch_of_one(signatures: Any, observation: Any) -> dict[str, Any]:
+  """The inputs of an export's signatures for one observation.
+
+  Raises:
+    FloatingPointError: if it holds NaN or Inf.
+  """
+  entries = dict(_entries(observation, ''))
+  if not all(np.isfinite(x).all() for x in entries.values()):
+    raise FloatingPointError('the environment gave NaN or Inf to act on')
+  (_, inputs) = signatures['serving_default'].structured_input_signature
+  return {
+    name: _tensorflow().constant(x[np.newaxis], inputs[name].dtype)
+    for name, x in entries.items()
+  }
 
 
 _policy = functools.cache(Policy)

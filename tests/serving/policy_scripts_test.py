@@ -594,9 +594,11 @@ def test_another_environment_has_its_own_limit():
   )
 
 
-def test_each_sample_has_a_seed_of_its_own():
+def test_each_sample_has_a_seed_of_its_own(monkeypatch):
+  monkeypatch.setattr(
+    run_policy, 'batch_of_one', lambda _, x: {'observation': x}
+  )
   policy = run_policy.Policy.__new__(run_policy.Policy)
-  policy._batch = lambda observation: {'observation': observation}
   pairs = []
 
   def sample(observation, seed):

@@ -238,8 +238,7 @@ def test_an_export_plays_and_is_recorded(subject):
   act = policy.sampler(0)
   assert len([*run_policy.returns(env, act, 2, 0)]) == 2
   saved = saved_policy.SavedPolicy(subject.path)
-  saved.check_observation(env)
-  saved.check_actions(env)
+  saved.check_spaces(env)
   episode = next(recording.play(env, saved.sampler(0), 0))
   assert len(episode.actions) == 5
   assert all(subject.space.contains(action) for action in episode.actions)
