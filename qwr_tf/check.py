@@ -20,9 +20,8 @@ from typing import Any
 from absl import flags
 
 from qwr_tf.config import command
-from qwr_tf.serving import trust_flag
 
-flags.adopt_module_key_flags(trust_flag)
+flags.declare_key_flag('trust_module')
 _POLICY = flags.DEFINE_string(
   'policy', None, 'A version, or a folder of them, whose newest is taken.'
 )
@@ -204,7 +203,7 @@ def _problems(version: pathlib.Path) -> Iterator[str]:
     root_dir,
     facts,
     float32=kind != 'saved_model',
-    trusted=trust_flag.TRUST_MODULE.value,
+    trusted=command.TRUST_MODULE.value,
     best=recorded.get('weights') == 'best',
   )
   with experiment.load_environment(facts['environment']) as env:

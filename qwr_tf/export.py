@@ -20,9 +20,8 @@ from absl import flags
 from qwr_tf import serving
 from qwr_tf.config import command
 from qwr_tf.config.errors import ConfigError
-from qwr_tf.serving import trust_flag
 
-flags.adopt_module_key_flags(trust_flag)
+flags.declare_key_flag('trust_module')
 _ROOT_DIR = flags.DEFINE_string('root_dir', None, 'Folder of a run.')
 _BEST = flags.DEFINE_bool(
   'best', False, 'The policy of the best evaluation instead of the newest.'
@@ -50,7 +49,7 @@ def main() -> None:
   default = root_dir / ('policy' if kind == 'saved_model' else kind)
   output = pathlib.Path(_OUTPUT.value or default)
   version = serving.export_run(
-    root_dir, output, kind, trust_flag.TRUST_MODULE.value, _BEST.value
+    root_dir, output, kind, command.TRUST_MODULE.value, _BEST.value
   )
   print(f'policy  {version}')
 

@@ -26,9 +26,8 @@ from typing import Any
 from absl import flags
 
 from qwr_tf.config import command
-from qwr_tf.serving import trust_flag
 
-flags.adopt_module_key_flags(trust_flag)
+flags.declare_key_flag('trust_module')
 _POLICY = flags.DEFINE_string(
   'policy',
   None,
@@ -195,9 +194,9 @@ def _environment(saved: saved_policy.SavedPolicy | None, name: str):
   gin.clear_config()
   if saved is not None and not command.ENV.value:
     # What the run bound, a time limit for instance, holds here as well.
-    trust.check_environment(name, saved.path, trust_flag.TRUST_MODULE.value)
+    trust.check_environment(name, saved.path, command.TRUST_MODULE.value)
     config = saved.metadata.get('config', '')
-    trust.parse(config, saved.path, trust_flag.TRUST_MODULE.value)
+    trust.parse(config, saved.path, command.TRUST_MODULE.value)
   try:
     settings = environments.score_settings(name)
     if _MAX_EPISODE_STEPS.value:

@@ -16,8 +16,7 @@ from absl import logging
 
 from qwr_tf.config.errors import ConfigError
 
-# Of every command that reads a configuration; one adopts them with
-# `flags.declare_key_flag`.
+# Of several commands, which adopt them with `flags.declare_key_flag`.
 GIN_FILE = flags.DEFINE_multi_string(
   'gin_file',
   [],
@@ -31,6 +30,12 @@ GIN_BINDINGS = flags.DEFINE_multi_string(
 )
 ENV = flags.DEFINE_string(
   'env', None, 'Environment, in place of what the gin file or the policy says.'
+)
+TRUST_MODULE = flags.DEFINE_multi_string(
+  'trust_module',
+  [],
+  'Module that the stored files may name beside qwr_tf, gymnasium and ale_py; '
+  'importing it runs its code.',
 )
 
 _TRACEBACK = flags.DEFINE_bool(
