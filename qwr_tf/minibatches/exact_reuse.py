@@ -33,7 +33,6 @@ class ExactReuse(minibatches.PerMinibatch):
   target network in the critic phase, the critic in the actor phase.
   """
 
-  _table: replay.ReplayTable
   _is_cache = True
 
   def __init__(

@@ -50,7 +50,7 @@ class PerMinibatch:
         'iterate.minibatches_fn = @PerMinibatch.'
       )
     self._agent = agent
-    self._table: Any = table
+    self._table = table
     self._batch_size = batch_size
     self._augment_fn = augment_fn
 
@@ -80,19 +80,24 @@ class PerMinibatch:
     """
     seed = self._agent.seed_for(stream, steps_before)
     shape = [num_steps, self._batch_size]
-    starts, windows = self._table.redraw(
-      shape, self._agent.horizon + 1, seed, i
-    )
+    starts = self._table.sample_starts(shape, seed)[i]
+    windows = self._table.gather(starts, self._agent.horizon + 1)
     return starts, self._augmented(windows, seed, i)
 
   def _windows(self, stream: Stream, num_steps: tf.Tensor) -> Callable:
     """Step i -> windows [B, T + 1], split among replicas."""
-    agent = self._agent
-    seed = self._phase_seed(stream)
-    windows = self._table.windows(
-      [num_steps, self._batch_size], agent.horizon + 1, seed
-    )
-    return lambda i: agent.replicas.split(self._augmented(windows(i), seed, i))
+    starts, seed = self._starts(stream, num_steps), self._phase_seed(stream)
+
+    def windows(i):
+      steps = self._augmented(self._gather(starts[i], stream), seed, i)
+      return self._agent.replicas.split(steps)
+
+    return windows
+
+  def _gather(self, starts: tf.Tensor, stream: Stream):
+    """Windows [B, T + 1] of a phase's draws."""
+    del stream
+    return self._table.gather(starts, self._agent.horizon + 1)
 
   def _augmented(self, windows, seed: tf.Tensor, i: tf.Tensor | int):
     """Windows of step i of a phase after `augment_fn`."""
@@ -109,7 +114,7 @@ class PerMinibatch:
     )
 
   def _starts(self, stream: Stream, num_steps: tf.Tensor) -> tf.Tensor:
-    """Window starts of a phase, [num_steps, B]; for sources that cache rows."""
+    """Window starts of a phase, [num_steps, B]."""
     shape = [num_steps, self._batch_size]
     return self._table.sample_starts(shape, self._phase_seed(stream))
 

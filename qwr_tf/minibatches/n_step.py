@@ -27,8 +27,6 @@ class NStepMinibatches(minibatches.PerMinibatch):
   first steps only.
   """
 
-  _table: replay.ReplayTable
-
   def __init__(
     self,
     agent,
@@ -44,22 +42,13 @@ class NStepMinibatches(minibatches.PerMinibatch):
       )
     super().__init__(agent, table, batch_size, augment_fn=augment_fn)
 
-  def _windows(self, stream: Stream, num_steps: tf.Tensor) -> Callable:
-    """Step i -> windows [B, 2], or [B, 1] for the actor, split."""
-    agent, table = self._agent, self._table
-    starts = self._starts(stream, num_steps)
-    seed = self._phase_seed(stream)
-
-    def pairs(i):
-      steps = table.gather(starts[i], agent.horizon + 1, observations=False)
-      pairs, places = returns.n_step_transitions(steps, agent.gamma)
-      slots = table.window_slots(starts[i], agent.horizon + 1)
-      slots = tf.gather(slots, places, axis=1, batch_dims=1)
-      return pairs._replace(observation=table.observations(slots))
-
-    def windows(i):
-      is_critic = stream == Stream.CRITIC_DRAWS
-      steps = pairs(i) if is_critic else table.gather(starts[i], 1)
-      return agent.replicas.split(self._augmented(steps, seed, i))
-
-    return windows
+  def _gather(self, starts: tf.Tensor, stream: Stream):
+    """Windows [B, 2], or [B, 1] for the actor."""
+    table, window_rows = self._table, self._agent.horizon + 1
+    if stream == Stream.ACTOR_DRAWS:
+      return table.gather(starts, 1)
+    steps = table.gather(starts, window_rows, observations=False)
+    pairs, places = returns.n_step_transitions(steps, self._agent.gamma)
+    slots = table.window_slots(starts, window_rows)
+    slots = tf.gather(slots, places, axis=1, batch_dims=1)
+    return pairs._replace(observation=table.observations(slots))

@@ -24,7 +24,6 @@ class WholeTable(minibatches.PerMinibatch):
   whole table instead of over a minibatch.
   """
 
-  _table: replay.ReplayTable
   _is_cache = True
 
   def __init__(
