@@ -154,7 +154,11 @@ def play(agent, environment: str) -> list[trajectory.Trajectory]:
       on_policy=False,
       update_normalizer=False,
     )()
-  return [*table.chunks(_CHUNK_ROWS)]
+  first, end = (int(row) for row in table.row_range())
+  return [
+    table.read(start, min(start + _CHUNK_ROWS, end))
+    for start in range(first, end, _CHUNK_ROWS)
+  ]
 
 
 def calibration(

@@ -77,7 +77,11 @@ def losses(
   for _ in range(_ITERATIONS.value):
     _, scalars = next(iterations)
     points.append({name: float(scalars[name]) for name in _NAMES})
-  return points, list(table.chunks(1000))
+  first, end = (int(row) for row in table.row_range())
+  return points, [
+    table.read(start, min(start + 1000, end))
+    for start in range(first, end, 1000)
+  ]
 
 
 def draw(curves: dict[str, list[dict[str, float]]]) -> bytes:

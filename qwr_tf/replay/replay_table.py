@@ -7,7 +7,6 @@ there; targets bootstrap from it.
 
 import itertools
 import operator
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import gin
@@ -312,18 +311,6 @@ class ReplayTable(stock_interface.StockInterface):
     entries = [next(images if x else others) for x in self._is_stack]
     return tf.nest.pack_sequence_as(self._observation_spec, entries)
 
-  def windows(self, shape, window_rows: int, seed: types.Seed) -> Callable:
-    """Draws for a phase, shape [steps, B]: step i -> [B, window_rows, ...]."""
-    starts = self.sample_starts(shape, seed)
-    return lambda i: self.gather(starts[i], window_rows)
-
-  def redraw(
-    self, shape, window_rows: int, seed: types.Seed, i: int
-  ) -> tuple[tf.Tensor, trajectory.Trajectory]:
-    """(window starts [B], windows) of step i of a phase drawn by `windows`."""
-    starts = self.sample_starts(shape, seed)[i]
-    return starts, self.gather(starts, window_rows)
-
   def sample(
     self, batch_size: int, window_rows: int, seed: types.Seed
   ) -> trajectory.Trajectory:
@@ -346,15 +333,6 @@ class ReplayTable(stock_interface.StockInterface):
     if not observations:
       return rows
     return rows._replace(observation=self.observations(slots))
-
-  def chunks(self, chunk_rows: int) -> Iterator[trajectory.Trajectory]:
-    """The whole table in time order, in pieces of at most chunk_rows rows.
-
-    For benchmarks and tests.
-    """
-    first, end = (int(row) for row in self.row_range())
-    for start in range(first, end, chunk_rows):
-      yield self.read(start, min(start + chunk_rows, end))
 
   def _num_frames(self) -> tf.Tensor:
     """Interactions kept."""

@@ -60,7 +60,7 @@ class StockInterface(replay_buffer.ReplayBuffer):
 
   def _single_deterministic_pass_dataset(self, *_, **__):
     raise NotImplementedError(
-      'A pass over the table in order is `ReplayTable.chunks`.'
+      'A pass over the table in order is `ReplayTable.read`.'
     )
 
   def _gather_all(self) -> trajectory.Trajectory:

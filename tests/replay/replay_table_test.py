@@ -452,16 +452,9 @@ def test_a_finished_episode_is_not_cut():
 # Reading the whole table
 
 
-def test_chunks_are_the_whole_table_in_time_order(wrapped):
+def test_all_rows_are_the_whole_table_in_time_order(wrapped):
   table, oracle = wrapped
   kept = oracle.rows[oracle.interactions()[0] :]
-  for chunk_rows in (1, 4, 1000):
-    chunks = list(table.chunks(chunk_rows))
-    sizes = [len(chunk.step_type) for chunk in chunks]
-    assert sizes[:-1] == [chunk_rows] * (len(sizes) - 1)
-    assert 0 < sizes[-1] <= chunk_rows and sum(sizes) == len(kept)
-    whole = tf.nest.map_structure(lambda *x: np.concatenate(x), *chunks)
-    _equal(whole, _stack(kept))
   batched = tf.nest.map_structure(lambda x: x[None], _stack(kept))
   _equal(table.gather_all(), batched)
 
@@ -474,9 +467,9 @@ def test_read_is_what_was_written():
   _equal(table.read(1, 2), _slice(rows, 1, 2))
 
 
-def test_an_empty_table_has_no_chunks():
+def test_an_empty_table_has_no_rows():
   table, _ = _filled(8, [])
-  assert not list(table.chunks(3))
+  assert len(table.gather_all().step_type[0]) == 0
   assert int(table.num_frames()) == 0
 
 
@@ -502,7 +495,6 @@ def test_a_cleared_table_has_no_rows():
   table, _ = _filled(5, Episodes(11).pieces(25, largest=5), 1.25)
   table.clear()
   assert [int(row) for row in table.row_range()] == [0, 0]
-  assert not list(table.chunks(3))
   assert len(table.gather_all().step_type[0]) == 0
 
 
@@ -658,7 +650,7 @@ def test_what_is_not_offered_says_so():
   table, _ = _filled(8, [Episodes(23).rows(8)])
   with pytest.raises(NotImplementedError, match='Preprocess'):
     table.as_dataset(2, 3, sequence_preprocess_fn=lambda x: x)
-  with pytest.raises(NotImplementedError, match='chunks'):
+  with pytest.raises(NotImplementedError, match='ReplayTable.read'):
     table.as_dataset(2, 3, single_deterministic_pass=True)
 
 
