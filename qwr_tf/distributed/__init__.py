@@ -1,1 +1,1 @@
-"""Many collectors, one learner, and a Reverb server between them."""
+"""Many collectors, one learner, and Ray between them."""
