@@ -112,15 +112,5 @@ class Evaluator:
         is_played[i] = left > 0
         left -= left > 0
       if is_endless.any():
-        start = vector.reset(mask=is_endless)
-        now = _where(is_endless, start, now)
+        now = vector.reset(mask=is_endless)
     return done
-
-
-def _where(mask: np.ndarray, new: ts.TimeStep, old: ts.TimeStep):
-  """Time steps [N] of two batches."""
-  return tree.map_structure(
-    lambda x, y: np.where(mask.reshape([-1] + [1] * (x.ndim - 1)), x, y),
-    new,
-    old,
-  )

@@ -116,8 +116,8 @@ class VectorEnvironment:
 
     Args:
       seeds: of the environments, whose first games begin then.
-      mask: bool [N], environments to reset; the time step is of use for these
-        alone. Default: all.
+      mask: bool [N], environments to reset; the others stay where they are.
+        Default: all.
     """
     options = None if mask is None else {'reset_mask': mask}
     observation, _ = self._call(
@@ -125,7 +125,8 @@ class VectorEnvironment:
     )
     is_reset = np.ones(self.num_envs, bool) if mask is None else mask
     self._step_type = np.where(is_reset, ts.StepType.FIRST, self._step_type)
-    return ts.restart(observation, batch_size=self.num_envs)
+    start = ts.restart(observation, batch_size=self.num_envs)
+    return start._replace(step_type=self._step_type.astype(np.int32))
 
   def step(self, actions: np.ndarray) -> ts.TimeStep:
     """Steps all environments.

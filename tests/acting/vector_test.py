@@ -312,3 +312,15 @@ def test_an_endless_episode_is_stopped():
   returns = evaluate.Evaluator(vector, act, seed=0).returns(6, sampled=True)
   assert len(returns) == 6
   assert set(returns) <= {1.0, 3.0, 11.0, 23.0}
+
+
+@pytest.mark.parametrize('mode', ['sync', 'async'])
+def test_a_reset_of_some_leaves_the_others_where_they_are(mode):
+  vector = _vector(2, mode)
+  vector.reset()
+  before = vector.step(np.zeros([2, 2], np.float32))
+  now = vector.reset(mask=np.array([True, False]))
+  vector.close()
+  assert now.step_type.tolist() == [_FIRST, before.step_type[1]]
+  np.testing.assert_array_equal(now.observation[1], before.observation[1])
+  assert now.observation[0, 2] == 0 and before.observation[0, 2] == 1
