@@ -146,23 +146,17 @@ _LAYERS = {
 }
 
 
-def _gaussian(scale: np.ndarray):
-  def act(loc, rng):
-    if rng is None:
-      return loc, {'loc': loc}
-    noise = rng.standard_normal(loc.shape, np.float32)
-    return loc + scale * noise, {'loc': loc}
-
-  return act
-
-
-def _stored_scale(scale: np.ndarray, mean_fn: Callable = lambda x: x):
-  act_around = _gaussian(scale)
-
+def _gaussian(
+  scale: np.ndarray, mean_fn: Callable = lambda x: x, is_stored: bool = True
+):
   def act(outputs, rng):
-    action, parameters = act_around(mean_fn(outputs), rng)
-    scales = np.broadcast_to(scale, action.shape)
-    return action, {**parameters, 'scale_diag': scales}
+    action = loc = mean_fn(outputs)
+    parameters = {'loc': loc}
+    if rng is not None:
+      action = loc + scale * rng.standard_normal(loc.shape, np.float32)
+    if is_stored:
+      parameters['scale_diag'] = np.broadcast_to(scale, loc.shape)
+    return action, parameters
 
   return act
 
@@ -188,13 +182,13 @@ def _categorical(logits, rng):
 _NORMALIZERS = (type(None), encoders.ObservationNormalizer)
 
 _HEADS: dict[type, Callable] = {
-  actors.TanhMeanGaussianHead: lambda head: _stored_scale(
+  actors.TanhMeanGaussianHead: lambda head: _gaussian(
     head.scale.numpy(), np.tanh
   ),
-  falling_scale.FallingScaleGaussianHead: lambda head: _stored_scale(
+  falling_scale.FallingScaleGaussianHead: lambda head: _gaussian(
     head.scale.numpy()
   ),
-  actors.GaussianHead: lambda head: _gaussian(head.scale),
+  actors.GaussianHead: lambda head: _gaussian(head.scale, is_stored=False),
   actors.CategoricalHead: lambda head: (
     lambda outputs, rng: _categorical(head.logits(outputs), rng)
   ),
