@@ -56,19 +56,11 @@ class PerMinibatch:
 
   def critic_phase(self, num_steps: tf.Tensor) -> Minibatches:
     """Minibatches of lines 7-14."""
-    windows = self._windows(Stream.CRITIC_DRAWS, num_steps)
-    return lambda i: {
-      'experience': windows(i),
-      'seed': self._step_seed(Stream.CRITIC),
-    }
+    return self._phase(Stream.CRITIC_DRAWS, Stream.CRITIC, num_steps)
 
   def actor_phase(self, num_steps: tf.Tensor) -> Minibatches:
     """Minibatches of lines 16-21."""
-    windows = self._windows(Stream.ACTOR_DRAWS, num_steps)
-    return lambda i: {
-      'experience': windows(i),
-      'seed': self._step_seed(Stream.ACTOR),
-    }
+    return self._phase(Stream.ACTOR_DRAWS, Stream.ACTOR, num_steps)
 
   def redraw(
     self, stream: Stream, steps_before: int, num_steps: int, i: int
@@ -84,19 +76,23 @@ class PerMinibatch:
     windows = self._table.gather(starts, self._agent.horizon + 1)
     return starts, self._augmented(windows, seed, i)
 
-  def _windows(self, stream: Stream, num_steps: tf.Tensor) -> Callable:
-    """Step i -> windows [B, T + 1], split among replicas."""
-    starts, seed = self._starts(stream, num_steps), self._phase_seed(stream)
+  def _phase(
+    self, draws: Stream, stream: Stream, num_steps: tf.Tensor
+  ) -> Minibatches:
+    starts, seed = self._starts(draws, num_steps), self._phase_seed(draws)
 
-    def windows(i):
-      steps = self._augmented(self._gather(starts[i], stream), seed, i)
-      return self._agent.replicas.split(steps)
+    def minibatch(i):
+      windows = self._augmented(self._gather(starts[i], draws), seed, i)
+      return {
+        'experience': self._agent.replicas.split(windows),
+        'seed': self._step_seed(stream),
+      }
 
-    return windows
+    return minibatch
 
-  def _gather(self, starts: tf.Tensor, stream: Stream):
+  def _gather(self, starts: tf.Tensor, draws: Stream):
     """Windows [B, T + 1] of a phase's draws."""
-    del stream
+    del draws
     return self._table.gather(starts, self._agent.horizon + 1)
 
   def _augmented(self, windows, seed: tf.Tensor, i: tf.Tensor | int):

@@ -42,10 +42,10 @@ class NStepMinibatches(minibatches.PerMinibatch):
       )
     super().__init__(agent, table, batch_size, augment_fn=augment_fn)
 
-  def _gather(self, starts: tf.Tensor, stream: Stream):
+  def _gather(self, starts: tf.Tensor, draws: Stream):
     """Windows [B, 2], or [B, 1] for the actor."""
     table, window_rows = self._table, self._agent.horizon + 1
-    if stream == Stream.ACTOR_DRAWS:
+    if draws == Stream.ACTOR_DRAWS:
       return table.gather(starts, 1)
     steps = table.gather(starts, window_rows, observations=False)
     pairs, places = returns.n_step_transitions(steps, self._agent.gamma)

@@ -101,7 +101,6 @@ class ReplayTable(stock_interface.StockInterface):
     self.was_cleared = False
     stored, _ = self._split(data_spec)
     frames = [tf.TensorSpec(s.shape[:-1], s.dtype) for s in images]
-    # The row itself, and one entry in each of the two index variables.
     size = memory.row_size((stored, frames)) + _INDEX_BYTES
     size += _AGE_BYTES * len(images)
     memory.check(self._num_rows * size, capacity)
