@@ -135,11 +135,6 @@ class Collector:
         'ReplayTable.rows_per_interaction (2 always suffices).'
       )
 
-  @property
-  def env_steps(self) -> int:
-    """Interactions per call after the first."""
-    return self._env_steps
-
   def __call__(self) -> Collected:
     """Collects one iteration's interactions."""
     start = time.perf_counter()

@@ -89,17 +89,6 @@ def open_data_set(
   return data
 
 
-def known_spaces(path: str) -> dict[str, Any]:
-  """Arguments of `NoSimulatorEnv` that a data set's own description gives.
-
-  Raises:
-    ValueError: in one line, if the data set cannot be read.
-  """
-  data = open_data_set(path, environments.NO_SIMULATOR)
-  data.close()
-  return data.spaces()
-
-
 def split_of(data: datasets.DataSet, environment: str) -> datasets.Split:
   """The episodes that a run learns from, and those that are held out.
 

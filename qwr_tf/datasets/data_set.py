@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import json
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any, NamedTuple
@@ -17,13 +18,13 @@ from qwr_tf.config.ranges import PositiveInt
 from qwr_tf.config.ranges import Range
 from qwr_tf.datasets import actions
 from qwr_tf.datasets import behavior
-from qwr_tf.datasets import minari_layout
 from qwr_tf.datasets import rows as rows_lib
 from qwr_tf.datasets import sources
 from qwr_tf.datasets import splits
 from qwr_tf.datasets import steps
 from qwr_tf.datasets import table_layout
 from qwr_tf.datasets import writer
+from qwr_tf.networks import categories
 from qwr_tf.policies import behavior_policy
 
 # As in the policy_info of a table's rows.
@@ -99,6 +100,7 @@ class DataSet:
     """
     self._source = sources.open_source(path, max_episode_steps)
     self.path = path if isinstance(path, str) else str(self._source.path)
+    self.metadata: dict[str, Any] = self._source.metadata  # Minari's.
     self.held_out_share, self.split_seed = held_out_share, split_seed
     self._clip_actions = clip_actions
     self._behavior_fn = behavior_fn
@@ -126,12 +128,11 @@ class DataSet:
   @property
   def environment(self) -> str | None:
     """Id of the recorded environment; None if the metadata have none."""
-    return minari_layout.environment_id(self.metadata)
-
-  @property
-  def metadata(self) -> dict[str, Any]:
-    """Minari's metadata, `dataset_id` for instance."""
-    return self._source.metadata
+    try:
+      name = json.loads(self.metadata['env_spec'])['id']
+    except (KeyError, TypeError, ValueError, RecursionError):
+      return None
+    return name if isinstance(name, str) else None
 
   def spaces(self) -> dict[str, Any]:
     """Spaces in the data set's metadata, as arguments of `NoSimulatorEnv`.
@@ -342,7 +343,8 @@ class DataSet:
     names = self.recorded
     params = dict.fromkeys(names, action_spec)
     if 'logits' in names:
-      shape = behavior.logits_shape(action_spec)
+      num_values = int(categories.sizes(action_spec).max())
+      shape = [*action_spec.shape, num_values]
       params['logits'] = tf.TensorSpec(shape, tf.float32)
     spec = _data_spec(observation_spec, action_spec, params)
     fields = self._fields(spec, action_bounds, names)

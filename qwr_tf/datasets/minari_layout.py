@@ -10,7 +10,7 @@ attributes.
 import json
 import pathlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import h5py
@@ -153,12 +153,3 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
       f'{path}: cannot be read ({reason}); delete or correct it.'
     )
   return content
-
-
-def environment_id(metadata: Mapping[str, Any]) -> str | None:
-  """Id of the recorded gymnasium environment; None if it is not given."""
-  try:
-    name = json.loads(metadata['env_spec'])['id']
-  except (KeyError, TypeError, ValueError, RecursionError):
-    return None
-  return name if isinstance(name, str) else None

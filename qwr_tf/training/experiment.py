@@ -297,7 +297,9 @@ def configuration(files: Sequence[str], bindings: Sequence[str]) -> str:
   if bound.environment != environments.NO_SIMULATOR or bound.dataset is None:
     return config
   try:
-    described = offline.known_spaces(bound.dataset)
+    data = offline.open_data_set(bound.dataset, bound.environment)
+    data.close()
+    described = data.spaces()
   except ValueError as error:
     raise ConfigError(gin_files.describe(error)) from error
   added = []
