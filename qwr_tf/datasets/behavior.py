@@ -13,12 +13,6 @@ from qwr_tf.networks import actors
 from qwr_tf.networks import categories
 
 
-def logits_shape(action_spec: types.BoundedTensorSpec) -> list[int]:
-  """Shape of the logits of discrete actions: [values] or [numbers, values]."""
-  sizes = categories.sizes(action_spec)
-  return [*action_spec.shape, int(sizes.max())]
-
-
 @gin.configurable
 def logged_action_behavior(
   actions: np.ndarray,
@@ -39,16 +33,14 @@ def logged_action_behavior(
     names: parameters that the table holds: `loc`, `scale_diag`, `logits`.
     scale: deviation, if the table holds one; in units where the action bounds
       are +-1.
-    epsilon: share of the uniform distribution, more than 0 and at most 1.
+    epsilon: share of the uniform distribution.
 
   Returns:
     {name: float32 [N, ...]}.
 
   Raises:
-    ValueError: for other parameters or another epsilon.
+    ValueError: for other parameters.
   """
-  if not 0 < epsilon <= 1:
-    raise ValueError(f'epsilon must be more than 0, at most 1, not {epsilon}.')
 
   def logits() -> np.ndarray:
     sizes = categories.sizes(action_spec)

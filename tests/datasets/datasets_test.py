@@ -359,12 +359,10 @@ def test_logged_action_behavior_of_discrete_actions():
   )
 
 
-def test_behaviors_that_cannot_be_made():
+def test_a_behavior_that_cannot_be_made():
   spec = tensor_spec.BoundedTensorSpec([], tf.int32, 0, 3)
   with pytest.raises(ValueError, match='no rule for scale_tril'):
     behavior.logged_action_behavior(np.zeros([1]), spec, {'scale_tril': None})
-  with pytest.raises(ValueError, match='more than 0'):
-    behavior.logged_action_behavior(np.zeros([1]), spec, {}, epsilon=0.0)
 
 
 def test_discrete_actions_start_at_zero(d4rl):
