@@ -8,7 +8,7 @@ are refused.
 import contextlib
 import io
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import h5py
@@ -191,15 +191,6 @@ class Column:
         'the environment; choose another run.environment, or reshape the array'
       )
 
-  def _decoded(self, jpegs: np.ndarray) -> np.ndarray:
-    """Images [n, ...] of JPEG files, as Minari writes images."""
-    from PIL import Image
-
-    images = [np.array(Image.open(io.BytesIO(bytes(jpeg)))) for jpeg in jpegs]
-    for image in images:
-      self._check_shape(image.shape)
-    return np.stack(images)
-
   def _refuse(self, problem: str) -> None:
     raise ValueError(f'{self.place}: {problem}.')
 
@@ -232,7 +223,10 @@ class Column:
     with readable(self.place):
       values = self._column[first:end]
       if self._is_jpeg:
-        values = self._decoded(values)
+        images = decoded(map(bytes, values))
+        for image in images:
+          self._check_shape(image.shape)
+        values = np.stack(images)
 
     def refuse(is_bad: np.ndarray, problem: str, fix: str) -> None:
       per_step = is_bad.reshape(len(is_bad), -1).any(axis=1)
@@ -265,6 +259,13 @@ class Column:
     if field.is_exact and values.dtype.kind in 'fiu':
       return values.astype(np.promote_types(values.dtype, field.dtype))
     return converted
+
+
+def decoded(files: Iterable[bytes]) -> list[np.ndarray]:
+  """Images of JPEG files, as Minari writes images."""
+  from PIL import Image
+
+  return [np.array(Image.open(io.BytesIO(file))) for file in files]
 
 
 def _short(bound: np.ndarray) -> str:

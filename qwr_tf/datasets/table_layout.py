@@ -4,6 +4,7 @@ Parquet, CSV and Arrow files (or folders of them), pandas frames, npz files and
 dictionaries of arrays. `TableColumns` says what the columns are called.
 """
 
+import contextlib
 import itertools
 import json
 import pathlib
@@ -110,9 +111,10 @@ def _matches(name: _Names, there: Sequence[str], is_wide: bool) -> list[str]:
   if not is_wide:
     return []
   begins = [c for c in there if re.match(rf'{re.escape(name)}s?[\d_.\[]', c)]
-  numbers = [re.search(r'(\d+)\]?$', c) for c in begins]
-  if begins and all(numbers):
-    begins.sort(key=lambda c: int(re.search(r'(\d+)\]?$', c)[1]))  # type: ignore
+  ends = {c: re.search(r'(\d+)\]?$', c) for c in begins}
+  numbers = {c: int(end[1]) for c, end in ends.items() if end}
+  if len(numbers) == len(begins):
+    begins.sort(key=numbers.__getitem__)
   return begins
 
 
@@ -208,7 +210,7 @@ class TableSource:
       'reward': columns.REWARD,
       **fields.dist_params,
     }
-    first, seen = 0, _Seen()
+    first, complete = 0, set[Any]()
     checked = _without_nulls(self.path, self._arrays(num_steps))
     # The end of a batch is known with the next one.
     batches = itertools.chain(checked, [None])
@@ -220,7 +222,7 @@ class TableSource:
       def locate(row: int, first=first) -> str:
         return f'{self.path}: row {first + row}'
 
-      terminal, timeout, is_cut = self._ends(batch, following, seen, locate)
+      terminal, timeout, is_cut = self._ends(batch, following, complete, locate)
       arrays = {
         name: self._read(batch, locate, field, name)
         for name, field in wanted.items()
@@ -241,7 +243,7 @@ class TableSource:
       first, batch = first + count, following
 
   def _ends(
-    self, batch, following, seen: '_Seen', locate: Callable[[int], str]
+    self, batch, following, complete: set, locate: Callable[[int], str]
   ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Where episodes end, bool [n] each: (terminal, timeout, cut)."""
 
@@ -251,7 +253,7 @@ class TableSource:
       field = columns.Field(name, (), np.dtype(bool))
       return self._read(batch, locate, field, name)
 
-    ends = seen.ends(batch, following, locate)
+    ends = _ends_of_episodes(batch, following, complete, locate)
     timeout = flags('timeout', np.zeros_like(ends))
     terminal = flags('terminal', ends & ~timeout)
     if 'terminal' in batch and 'episode' in batch:
@@ -324,29 +326,29 @@ def _check_order(batch, following, over: np.ndarray, locate) -> None:
     )
 
 
-class _Seen:
-  """Finds the ends of episodes by their column; no episode comes twice."""
+def _ends_of_episodes(batch, following, complete: set, locate) -> np.ndarray:
+  """True for rows that are the last of their episode, bool [n].
 
-  def __init__(self):
-    self._before: set[Any] = set()
+  Args:
+    complete: episodes of the rows before; those that end here are added.
 
-  def ends(self, batch, following, locate) -> np.ndarray:
-    """True for rows that are the last of their episode, bool [n]."""
-    count = len(batch['reward'])
-    if 'episode' not in batch:
-      return np.zeros(count, bool)
-    episode = batch['episode']
-    after = None if following is None else following['episode'][0]
-    ends = np.append(episode[1:] != episode[:-1], episode[-1] != after)
-    for row in np.flatnonzero(ends):
-      name = episode[row]
-      if name in self._before:
-        raise ValueError(
-          f'{locate(int(row))}: episode {name} was complete before; sort the '
-          'rows by episode and step.'
-        )
-      self._before.add(name)
-    return ends
+  Raises:
+    ValueError: for an episode that comes twice.
+  """
+  if 'episode' not in batch:
+    return np.zeros(len(batch['reward']), bool)
+  episode = batch['episode']
+  after = None if following is None else following['episode'][0]
+  ends = np.append(episode[1:] != episode[:-1], episode[-1] != after)
+  for row in np.flatnonzero(ends):
+    name = episode[row]
+    if name in complete:
+      raise ValueError(
+        f'{locate(int(row))}: episode {name} was complete before; sort the '
+        'rows by episode and step.'
+      )
+    complete.add(name)
+  return ends
 
 
 def array_source(arrays: Mapping[str, Any], place: str) -> TableSource:
@@ -416,23 +418,18 @@ def import_arrow(path: pathlib.Path):
   return dataset
 
 
-class readable:  # noqa: N801, a context manager.
+@contextlib.contextmanager
+def readable(path: pathlib.Path) -> Iterator[None]:
   """Turns errors of Arrow and `to_numpy` into a ValueError of one line."""
+  from pyarrow import lib
 
-  def __init__(self, path: pathlib.Path):
-    self._path = path
-
-  def __enter__(self) -> None:
-    return None
-
-  def __exit__(self, kind, error, traceback) -> None:
-    from pyarrow import lib
-
-    if isinstance(error, lib.ArrowException | OSError | ValueError):
-      reason = ' '.join(str(error).split())[:200]
-      raise ValueError(
-        f'{self._path}: cannot be read ({reason}); write it anew.'
-      ) from error
+  try:
+    yield
+  except (lib.ArrowException, OSError, ValueError) as error:
+    reason = ' '.join(str(error).split())[:200]
+    raise ValueError(
+      f'{path}: cannot be read ({reason}); write it anew.'
+    ) from error
 
 
 def to_numpy(column) -> np.ndarray:
@@ -451,13 +448,7 @@ def to_numpy(column) -> np.ndarray:
       raise ValueError('a column of lists has lists of several lengths')
     return inner.reshape([len(column), size, *inner.shape[1:]])
   if types.is_binary(kind) or types.is_large_binary(kind):  # JPEG files.
-    import io
-
-    from PIL import Image
-
-    return np.stack(
-      [np.array(Image.open(io.BytesIO(x.as_py()))) for x in column]
-    )
+    return np.stack(columns.decoded(x.as_py() for x in column))
   return column.to_numpy(zero_copy_only=False)
 
 
