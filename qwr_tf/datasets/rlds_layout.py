@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+import tree
 
 from qwr_tf.datasets import minari_layout
 
@@ -106,8 +107,8 @@ def _arrays(steps: dict[str, Any]) -> dict[str, np.ndarray]:
   """Arrays with the names and lengths of Minari's."""
   has_end = bool(steps['is_last'][-1])
   observations = {
-    f'observations/{name}'.rstrip('/'): x
-    for name, x in _flat(steps['observation']).items()
+    '/'.join(['observations', *path]): x
+    for path, x in tree.flatten_with_path(steps['observation'])
   }
   if not has_end:  # Recording stopped before the observation after the end.
     observations = {
@@ -123,13 +124,3 @@ def _arrays(steps: dict[str, Any]) -> dict[str, np.ndarray]:
     'terminations': terminal,
     'truncations': timeout,
   }
-
-
-def _flat(observation: Any, prefix: str = '') -> dict[str, np.ndarray]:
-  """Entries of nested dictionaries by path; {'': array} of an array."""
-  if not isinstance(observation, dict):
-    return {prefix: observation}
-  flat: dict[str, np.ndarray] = {}
-  for name, value in observation.items():
-    flat |= _flat(value, f'{prefix}/{name}'.lstrip('/'))
-  return flat
