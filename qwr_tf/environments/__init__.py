@@ -7,38 +7,24 @@ needs gymnasium alone.
 import importlib
 from typing import Any
 
-_MODULES = {
-  'NO_SIMULATOR': 'no_simulator',
-  'BitFlipEnv': 'bitflip',
-  'FaultyEnvironmentError': 'faults',
-  'Float32Spread': 'float32_spread',
-  'GymnasiumWrapper': 'gymnasium_wrapper',
-  'VectorEnvironment': 'vector',
-  'action_bounds': 'spaces',
-  'action_scale': 'spaces',
-  'entries': 'spaces',
-  'input_name': 'spaces',
-  'is_integer': 'spaces',
-  'action_spec': 'spaces',
-  'observation_map': 'spaces',
-  'observation_spec': 'spaces',
-  'atari_id': 'atari',
-  'describe': 'description',
-  'dict_content': 'description',
-  'describe_error': 'faults',
-  'env_id': 'env_names',
-  'factory': 'registry',
-  'feature_names': 'float32_spread',
-  'load': 'registry',
-  'minari_metadata': 'description',
-  'no_simulator_arguments': 'no_simulator',
-  'score_settings': 'registry',
-  'seed_of': 'vector',
-  'space_of': 'description',
-  'specs_of': 'spaces',
-  'task': 'env_names',
-  'wrapper_names': 'wrapping',
-}
+_NAMES = {
+  'atari': ['atari_id'],
+  'bitflip': ['BitFlipEnv'],
+  'description': ['describe', 'dict_content', 'minari_metadata', 'space_of'],
+  'env_names': ['NO_SIMULATOR', 'env_id', 'task'],
+  'faults': ['FaultyEnvironmentError', 'describe_error'],
+  'float32_spread': ['Float32Spread', 'feature_names'],
+  'gymnasium_wrapper': ['GymnasiumWrapper'],
+  'no_simulator': ['no_simulator_arguments'],
+  'registry': ['factory', 'load', 'score_settings'],
+  'spaces': [
+    'action_bounds', 'action_scale', 'action_spec', 'entries', 'input_name',
+    'is_integer', 'observation_map', 'observation_spec', 'specs_of',
+  ],
+  'vector': ['VectorEnvironment', 'seed_of'],
+  'wrapping': ['wrapper_names'],
+}  # fmt: skip
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = list(_MODULES)  # noqa: PLE0605
 
