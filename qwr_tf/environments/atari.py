@@ -23,6 +23,7 @@ sees a waiting screen until the limit. `fire_first` presses it.
 """
 
 import difflib
+import importlib
 import re
 from collections.abc import Mapping
 from types import ModuleType
@@ -34,6 +35,10 @@ from gymnasium import wrappers
 
 from qwr_tf.environments import atari_fire
 from qwr_tf.environments import wrapping
+
+# As in setup.py.
+_ALE = 'ale-py>=0.10.2'
+_OPENCV = 'opencv-python-headless>=4.5,<6'
 
 _ENTRY_POINT = 'ale_py.env:AtariEnv'
 _ACTION_REPEAT = 4
@@ -91,14 +96,14 @@ def make(
   """
   name = name.removeprefix('ale_py:')
   _import_ale()
-  _import_cv2()
+  _import('cv2', _OPENCV)
   sticky = repeat_action_probability
   limits = {
     'max_episode_steps': max_episode_steps,
     'max_training_steps': max_training_steps,
   }
   _check(name, frameskip, sticky, allow_sticky, noop_max, limits)
-  env = _emulator(name, frameskip, sticky, render_mode)
+  env = _emulator(name, sticky, render_mode)
   env = wrappers.AtariPreprocessing(
     env, noop_max, _ACTION_REPEAT, _SCREEN_SIZE, terminal_on_life_loss=False
   )
@@ -215,36 +220,27 @@ def _game(name: str) -> str:
 
 def _import_ale() -> None:
   """Registers the games, without the emulator's banner."""
-  try:
-    import ale_py
-  except ImportError as error:
-    raise ImportError(
-      f'ale-py, the emulator, is not installed ({error}); run '
-      '`pip install "ale-py>=0.10.2"`, which brings the games'
-    ) from error
+  ale_py = _import('ale_py', _ALE)
   ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
 
 
-def _import_cv2() -> ModuleType:
-  """OpenCV, with which gymnasium scales the screen."""
+def _import(module: str, requirement: str) -> ModuleType:
   try:
-    import cv2
+    return importlib.import_module(module)
   except ImportError as error:
     raise ImportError(
-      f'OpenCV is not installed ({error}); run '
-      '`pip install "opencv-python-headless>=4.5,<5"`'
+      f'{module} is not installed ({error}); run `pip install "{requirement}"`'
     ) from error
-  return cv2
 
 
 def _emulator(
-  name: str, frameskip: int, sticky: float, render_mode: str | None
+  name: str, sticky: float, render_mode: str | None
 ) -> gymnasium.Env:
   """Makes the game itself, frame by frame."""
   try:
     return gymnasium.make(
       gymnasium.spec(name),
-      frameskip=frameskip,
+      frameskip=1,
       repeat_action_probability=sticky,
       full_action_space=False,
       obs_type='grayscale',  # Thrown away, and cheaper than RGB.
@@ -254,7 +250,7 @@ def _emulator(
   except OSError as error:
     raise ValueError(
       f'{name}: the ROM cannot be read ({" ".join(str(error).split())}); unset '
-      'ALE_ROMS_DIR, or run `pip install --force-reinstall "ale-py>=0.10.2"`'
+      f'ALE_ROMS_DIR, or run `pip install --force-reinstall "{_ALE}"`'
     ) from error
 
 
