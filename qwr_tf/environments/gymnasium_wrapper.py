@@ -62,6 +62,7 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
   Attributes:
     env: the gymnasium environment.
     timeout_is_terminal: whether the discount is 0 at a time limit, too.
+    to_env_action: maps an agent's action to the environment's units.
     episode_return: of the last episode, by gymnasium's RecordEpisodeStatistics
       (of unclipped rewards within a ClipReward); None without it.
   """
@@ -104,7 +105,7 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
       self._action_spec = spaces.action_spec(env.action_space)
     except ValueError as error:
       raise ValueError(f'{self._name}: {error}') from error
-    self._to_env_action = spaces.action_map(env.action_space)
+    self.to_env_action = spaces.action_map(env.action_space)
     self._checked = spaces.observation_map(env.observation_space)
     # Without entries the check for NaN and Inf needs no loop.
     self._is_nested = isinstance(self._observation_spec, dict)
@@ -134,10 +135,6 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
   def action_spec(self) -> array_spec.BoundedArraySpec:
     """Describes actions: int32 from 0, or a float32 vector in [-1, 1]."""
     return self._action_spec
-
-  def to_env_action(self, action: np.ndarray) -> Any:
-    """An agent's action in the environment's units."""
-    return self._to_env_action(action)
 
   def batch(self, observations: Any) -> tuple[Any, bool]:
     """Observations of `env` as the agent's.
@@ -276,14 +273,12 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
     self._actions.append(np.array(action))
     try:
       raw, reward, terminated, truncated, info = self.env.step(
-        self._to_env_action(action)
+        self.to_env_action(action)
       )
       if self._has_scores and 'episode' in info:
         self.episode_return = float(info['episode']['r'])
       observation = self._checked(raw)
-      reward = np.asarray(reward, np.float32)
-      if reward.ndim:
-        reward = _only_reward(reward)
+      reward = np.asarray(reward, np.float32).reshape([])
       is_last = bool(terminated or truncated)
     except Exception as error:
       raise self._fault(error, _STEP_RULE) from error
@@ -354,14 +349,6 @@ def _layers(env: gymnasium.Env) -> Iterator[gymnasium.Env]:
     yield env
     env = env.env
   yield env
-
-
-def _only_reward(reward: np.ndarray) -> np.ndarray:
-  if reward.size != 1:
-    raise ValueError(
-      f'a reward has the shape {reward.shape} and must be one number'
-    )
-  return reward.reshape([])
 
 
 def _digest(observation: Any) -> str:
