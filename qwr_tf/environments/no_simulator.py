@@ -71,8 +71,16 @@ class NoSimulatorEnv(gymnasium.Env):
       self.action_space = description.space_of(action_space)
     elif num_actions is not None:
       self.action_space = spaces.Discrete(num_actions)
-    elif action_shape is not None:
-      self.action_space = _box(tuple(action_shape), action_low, action_high)
+    else:
+      self.action_space = description.space_of(
+        {
+          'type': 'Box',
+          'shape': action_shape,
+          'dtype': 'float32',
+          'low': action_low,
+          'high': action_high,
+        }
+      )
 
   def reset(
     self, *, seed: int | None = None, options: dict | None = None
@@ -120,20 +128,6 @@ def _first(space: Any) -> Any:
     return tuple(map(_first, space.spaces))
   first = getattr(space, 'start', 0)
   return np.zeros(space.shape, space.dtype) + np.asarray(first, space.dtype)
-
-
-def _box(shape: tuple[int, ...], low: _Bound, high: _Bound) -> spaces.Box:
-  try:
-    lowest, highest = (
-      np.broadcast_to(np.asarray(bound, np.float32), shape)
-      for bound in (low, high)
-    )
-  except ValueError as error:
-    raise ValueError(
-      f'{NO_SIMULATOR}: load_environment.action_low and .action_high must be '
-      f'numbers or have the shape {shape}'
-    ) from error
-  return spaces.Box(lowest, highest, dtype=np.float32)
 
 
 SPEC = EnvSpec(

@@ -598,7 +598,7 @@ def test_a_run_without_a_simulator_ends_with_a_policy(cli, tmp_path):
     (_NO_CHEETAH[:1], 'observation_shape'),
     (_NO_CHEETAH[:2], 'action_shape.*num_actions'),
     ((*_NO_CHEETAH, 'load_environment.num_actions=2'), 'action_shape.*num'),
-    ((*_NO_CHEETAH, 'load_environment.action_low=[1, 2]'), 'action_low'),
+    ((*_NO_CHEETAH, 'load_environment.action_low=[1, 2]'), "'low': "),
     ((*_NO_CHEETAH, 'run.interactions=10'), 'run.interactions'),
     ((*_NO_CHEETAH, 'load_environment.observation_shape=(11,)'), r'set.*\(17'),
   ],
