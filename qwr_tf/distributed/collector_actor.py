@@ -25,10 +25,6 @@ def acting_variables(network: tf.Module) -> list[tf.Variable]:
   return list(by_id.values())
 
 
-def _no_check(*_: int) -> None:
-  """A collector's own limit is the time of its call."""
-
-
 class CollectorActor:
   """A source of segments in a process that Ray started."""
 
@@ -83,7 +79,8 @@ class CollectorActor:
         variable.assign(value)
       self._version = version
     try:
-      return version, self._source.collect(env_steps, _no_check)
+      # Its limit is the time of the call.
+      return version, self._source.collect(env_steps, lambda *_: None)
     finally:
       self._is_called, self._last_call = False, time.monotonic()
 
