@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 import tree
 
 from qwr_tf.datasets import minari_layout
@@ -86,21 +85,13 @@ class RldsSource(minari_layout.MinariSource):
   def _groups(self) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     count = 0
     for number, episode in enumerate(self._episodes):
-      steps = _whole(episode['steps'])
-      if steps is not None:
+      steps = next(episode['steps'].batch(1 << 40).as_numpy_iterator(), None)
+      # The last step may be an observation alone.
+      if steps and len(steps['is_last']) > bool(steps['is_last'][-1]):
         yield f'episode {number}', _arrays(steps)
         count += 1
     if not count:
       raise ValueError(f'{self.path}: there are no steps; write it anew.')
-
-
-def _whole(steps: tf.data.Dataset) -> dict[str, Any] | None:
-  """All steps of an episode as arrays; None if no action was taken."""
-  batch = next(steps.batch(1 << 40).as_numpy_iterator(), None)
-  is_empty = (
-    batch is None or len(batch['is_last']) - bool(batch['is_last'][-1]) < 1
-  )
-  return None if is_empty else batch
 
 
 def _arrays(steps: dict[str, Any]) -> dict[str, np.ndarray]:
