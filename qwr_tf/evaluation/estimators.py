@@ -162,10 +162,9 @@ def bootstrap(
   episodes: int,
   *,
   repeats: int = 200,
-  level: float = 0.95,
   seed: int = 0,
 ) -> Interval:
-  """An estimate with its percentile interval over resampled episodes.
+  """An estimate with its 95 % percentile interval over resampled episodes.
 
   Args:
     estimate: counts of the episodes in a resample [E] to an estimate.
@@ -175,8 +174,7 @@ def bootstrap(
   resampled = [
     estimate(resample(episodes, rng).astype(float)) for _ in range(repeats)
   ]
-  tail = (1.0 - level) / 2.0
-  low, high = np.quantile(resampled, [tail, 1.0 - tail])
+  low, high = np.quantile(resampled, [0.025, 0.975])
   return Interval(estimate(np.ones(episodes)), float(low), float(high))
 
 
@@ -186,8 +184,8 @@ def resample(episodes: int, rng: np.random.Generator) -> np.ndarray:
   return np.bincount(draws, minlength=episodes)
 
 
-def of_resamples(values: np.ndarray, level: float = 0.95) -> Interval:
-  """The interval of a few estimates [K], each of a resample of the episodes.
+def of_resamples(values: np.ndarray) -> Interval:
+  """A 95 % interval by a few estimates [K], each of a resample of the episodes.
 
   Their standard deviation estimates the standard error. With K resamples the
   quantile is Student's with K - 1 degrees of freedom, times sqrt(1 + 1 / K).
@@ -196,6 +194,6 @@ def of_resamples(values: np.ndarray, level: float = 0.95) -> Interval:
   mean = float(np.mean(values))
   if count < 2:
     return Interval(mean, np.nan, np.nan)
-  quantile = stats.t.ppf((1.0 + level) / 2.0, count - 1)
+  quantile = stats.t.ppf(0.975, count - 1)
   half = quantile * float(np.std(values, ddof=1)) * np.sqrt(1.0 + 1.0 / count)
   return Interval(mean, mean - half, mean + half)

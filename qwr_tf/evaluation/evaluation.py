@@ -74,10 +74,10 @@ def evaluate(
   """
   if not 0.0 <= gamma < 1.0:
     raise ConfigError(f'gamma must be at least 0 and below 1, not {gamma}.')
-  bounds, action_spec = spaces.action_bounds, spaces.action_spec
-  check_spaces(spaces.time_step_spec, action_spec)
+  time_step_spec, action_spec, bounds = spaces
+  check_spaces(time_step_spec, action_spec)
   model = fitted_q.FittedQ(
-    policy, spaces.time_step_spec, spaces.action_spec, gamma=gamma, fit=fit
+    policy, time_step_spec, action_spec, gamma=gamma, fit=fit
   )
   try:
     data = open_data()
@@ -85,15 +85,7 @@ def evaluate(
     logged = logged_steps.read(
       data, model.actor, model.data_spec, bounds, keep, fit.seed
     )
-    model.allocate(len(logged.terminal))
-    open_data().fill(
-      model.table,
-      bounds,
-      normalizer=model.normalizer,
-      keep=keep,
-      as_logged=True,
-    )
-    model.prepare()
+    model.load(open_data(), bounds, len(logged.terminal), keep)
     model.fit_ensemble(progress)
     values = [
       model.values(tf.constant(chunk.observation), chunk.action)

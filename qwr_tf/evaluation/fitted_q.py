@@ -17,11 +17,13 @@ from tf_agents.trajectories import time_step as ts
 from tf_agents.trajectories import trajectory
 from tf_agents.typing import types
 
+from qwr_tf import datasets
 from qwr_tf import networks
 from qwr_tf import replay
 from qwr_tf.agents import qwr_agent
 from qwr_tf.agents import slots
 from qwr_tf.agents import target_updates
+from qwr_tf.datasets import actions as actions_lib
 from qwr_tf.evaluation import estimators
 from qwr_tf.evaluation import policies
 from qwr_tf.networks import torsos
@@ -99,8 +101,8 @@ def default_critic(observation_spec, action_spec, fit: Fit, **kwargs):
 class FittedQ:
   """Critics of a policy over a table of logged steps.
 
-  `allocate` the table and fill it, `prepare` the critic, then `fit` or
-  `fit_ensemble`.
+  `load` a data set (or `allocate` the table, fill it and `prepare` the critic),
+  then `fit` or `fit_ensemble`.
   """
 
   def __init__(
@@ -138,6 +140,27 @@ class FittedQ:
     )
     self.data_spec = collect_policy.trajectory_spec
     self._members: list[list[np.ndarray]] = []
+
+  def load(
+    self,
+    data: datasets.DataSet,
+    bounds: actions_lib.Bounds,
+    steps: int,
+    keep: datasets.Keep,
+  ) -> None:
+    """Fills the table, and makes the critic.
+
+    Args:
+      data: is closed in the end.
+      bounds: of actions in the environment's units.
+      steps: number of those that are kept.
+      keep: which episodes are.
+    """
+    self.allocate(steps)
+    data.fill(
+      self.table, bounds, normalizer=self.normalizer, keep=keep, as_logged=True
+    )
+    self.prepare()
 
   def allocate(self, steps: int) -> None:
     """Makes `table`, with room for this many steps."""
@@ -218,24 +241,20 @@ class FittedQ:
     """Episodes of the table."""
     return len(self._starts)
 
-  def fit(self) -> None:
-    """Fits one critic to all episodes; the same numbers for the same data.
+  def fit(self, member: int = 0) -> None:
+    """Fits one critic; the same numbers for the same data and member.
 
     The first steps are on logged returns. They are close to the answer where
     the policy is close to the data, and save the steps over which values would
     have to grow from zero.
     """
-    self._fit(self.options.seed)
-
-  def _fit(self, seed: int) -> None:
-    self.reset(seed)
+    self.reset(self.options.seed + member)
     steps = self.options.steps
     first = int(_WARM_UP_SHARE * steps)
     for count, on_returns in ((first, True), (steps - first, False)):
       if count:
         self._train(tf.constant(count), tf.constant(on_returns))
     self._members = [self._weights()]
-    self.counts = np.ones([1, self.episodes], int)
 
   def fit_ensemble(self, progress: Callable[[], Any] = lambda: None) -> None:
     """Fits every member anew, to a resample of the episodes.
@@ -253,7 +272,7 @@ class FittedQ:
       if not repeats.any():  # Drawn episodes without transitions.
         repeats = np.ones_like(repeats)
       self._drawn.assign(np.repeat(self._transitions, repeats))
-      self._fit(self.options.seed + member)
+      self.fit(member)
       members += self._members
       progress()
     self._drawn.assign(self._transitions)
@@ -267,12 +286,6 @@ class FittedQ:
     ]
     values = [self.values(x)[0].mean(axis=1) for x in observations]
     return np.concatenate(values, axis=1)
-
-  def estimate(self) -> estimators.Interval:
-    """J: the mean of V over first states, with the ensemble's interval."""
-    values = self.start_values()
-    weights = self.counts / self.counts.sum(axis=1, keepdims=True)
-    return estimators.of_resamples((weights * values).sum(axis=1))
 
   def values(
     self, observations: tf.Tensor, actions: np.ndarray | None = None

@@ -70,15 +70,7 @@ class OffPolicyEvaluator:
     data = self._open()
     steps = sum(len(x.reward) for x in data.logged(spec, bounds, (), keep))
     data.close()
-    self._model.allocate(steps)
-    self._open().fill(
-      self._model.table,
-      bounds,
-      normalizer=self._model.normalizer,
-      keep=keep,
-      as_logged=True,
-    )
-    self._model.prepare()
+    self._model.load(self._open(), bounds, steps, keep)
 
   def value(self) -> float:
     """The policy's discounted value by one critic, fitted anew."""
