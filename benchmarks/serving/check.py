@@ -12,7 +12,6 @@ registry, and is not tried.
 
 import argparse
 import contextlib
-import csv
 import json
 import os
 import pathlib
@@ -32,6 +31,7 @@ import numpy as np
 import tensorflow as tf
 
 from export.serving import rest_client
+from qwr_tf.runs import atomic_files
 
 _HERE = pathlib.Path(__file__).resolve().parent
 _ROOT = _HERE.parents[1]
@@ -306,10 +306,7 @@ def main() -> None:
     for row in trials[name]():
       rows.append(row)
       print(row, flush=True)
-  with open(_RESULTS, 'w', newline='', encoding='utf-8') as file:
-    writer = csv.DictWriter(file, _COLUMNS, restval='', lineterminator='\n')
-    writer.writeheader()
-    writer.writerows(rows)
+  atomic_files.write_csv(_RESULTS, _COLUMNS, rows)
   sys.exit(any(row['wrong'] for row in rows))
 
 

@@ -167,12 +167,11 @@ class QWR:
     """The TF-Agents agent: `policy`, `collect_policy`, `train` and so on."""
     if self._agent is None:
       with self._entered():
-        precision.keep_dtype_policy(
-          self._config, self._recorded('dtype_policy')
-        )
+        facts = run_json.read(self.folder) or {}
+        precision.keep_dtype_policy(self._config, facts.get('dtype_policy'))
         with experiment.load_environment(self._environment) as env:
           self._agent = experiment.agent_for(env, seed=self._seed)
-        if run_json.read(self.folder):
+        if facts:
           weights = checkpoints.weights_of_run(self.folder)
           checkpoints.restore(self._agent, weights)
     return self._agent
@@ -392,9 +391,6 @@ class QWR:
   @property
   def _environment(self) -> str:
     return experiment.settings().environment
-
-  def _recorded(self, name: str) -> Any:
-    return (run_json.read(self.folder) or {}).get(name)
 
   @property
   def _played(self) -> Any:

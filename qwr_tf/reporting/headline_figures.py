@@ -94,11 +94,8 @@ def _name(n: Number, others: Sequence[Number]) -> str:
   """The algorithm; with its source where others have the same one."""
   same = [m for m in others if m.algorithm == n.algorithm]
   is_paper = n.source == 'QWR paper'
-  return (
-    f'{n.algorithm} ({n.source})'
-    if len(same) > 1 or is_paper
-    else (n.algorithm)
-  )
+  source = f' ({n.source})' if len(same) > 1 or is_paper else ''
+  return f'{n.algorithm}{source}'
 
 
 def _colour(n: Number) -> str:

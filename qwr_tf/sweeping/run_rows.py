@@ -9,8 +9,6 @@ from qwr_tf.config import algorithms
 from qwr_tf.config import gin_files
 from qwr_tf.config.errors import ConfigError
 from qwr_tf.reporting import results
-from qwr_tf.reporting.results import COLUMNS
-from qwr_tf.reporting.results import Row
 from qwr_tf.runs import regular_files
 from qwr_tf.runs import run_json
 
@@ -55,7 +53,7 @@ def latest_interactions(folder: pathlib.Path) -> int:
 
 def rows(
   folder: pathlib.Path, experiment: str, algorithm: str | None = None
-) -> list[Row]:
+) -> list[results.Row]:
   """A finished run's rows, the final evaluation last.
 
   Args:
@@ -80,7 +78,7 @@ def rows(
     raise ConfigError(f'no rows from {folder}: {error!r}') from error
 
 
-def data_rows(folder: pathlib.Path, experiment: str) -> list[Row]:
+def data_rows(folder: pathlib.Path, experiment: str) -> list[results.Row]:
   """The row of a finished run's data set; [] without one. As `rows`."""
   facts = run_json.read_finished(folder) or {}
   data = facts.get('data')
@@ -95,7 +93,7 @@ def data_rows(folder: pathlib.Path, experiment: str) -> list[Row]:
     'return_mode': _rounded(data['mean_return']),
     'episodes': str(data['episodes']),
   }
-  return [dict.fromkeys(COLUMNS, '') | common | cells]
+  return [dict.fromkeys(results.COLUMNS, '') | common | cells]
 
 
 def _metrics(folder: pathlib.Path) -> list[dict[str, str]]:
@@ -106,7 +104,9 @@ def _metrics(folder: pathlib.Path) -> list[dict[str, str]]:
     return []
 
 
-def _common(facts: Mapping[str, Any], experiment: str, name: str | None) -> Row:
+def _common(
+  facts: Mapping[str, Any], experiment: str, name: str | None
+) -> results.Row:
   """The cells that all rows of a run share; unknown values stay empty."""
   versions = facts.get('versions') or {}
   cells = {name: versions.get(name) for name in results.VERSION_NAMES}
@@ -122,7 +122,7 @@ def _common(facts: Mapping[str, Any], experiment: str, name: str | None) -> Row:
   return {k: '' if value is None else str(value) for k, value in cells.items()}
 
 
-def _row(common: Row, evaluation: Mapping[str, Any]) -> Row:
+def _row(common: results.Row, evaluation: Mapping[str, Any]) -> results.Row:
   """The row of an evaluation, from metrics.csv or the scores in run.json."""
   cells = {
     **common,
@@ -134,12 +134,12 @@ def _row(common: Row, evaluation: Mapping[str, Any]) -> Row:
     'episodes': str(int(evaluation['eval_episodes'])),
     'wall_seconds': str(round(float(evaluation['wall_seconds']), 1)),
   }
-  return {column: cells[column] for column in COLUMNS}
+  return {column: cells[column] for column in results.COLUMNS}
 
 
-def _same_evaluation(one: Row, other: Row) -> bool:
+def _same_evaluation(one: results.Row, other: results.Row) -> bool:
   """True if two rows are equal but for their clocks."""
-  columns = set(COLUMNS) - {'wall_seconds'}
+  columns = set(results.COLUMNS) - {'wall_seconds'}
   return all(one[column] == other[column] for column in columns)
 
 
