@@ -11,7 +11,7 @@ from gymnasium.envs.registration import EnvSpec
 from qwr_tf.environments import description
 from qwr_tf.environments.env_names import NO_SIMULATOR
 
-_Bound = float | Sequence[float]
+_Bound = float | Sequence
 
 
 class NoSimulatorEnv(gymnasium.Env):
@@ -36,7 +36,7 @@ class NoSimulatorEnv(gymnasium.Env):
       observation_shape: such as (17,).
       observation_dtype: 'uint8' for images.
       action_shape: of actions that are vectors.
-      action_low: bound of each element, or of all elements.
+      action_low: bound of all elements, or of each (nested as they are).
       action_high: likewise.
       num_actions: of discrete actions, which count from 0.
       observation_space: in place of its shape, as Minari writes spaces, such as
@@ -116,9 +116,13 @@ def no_simulator_arguments(
       arguments['observation_dtype'] = 'uint8' if is_image else 'float32'
     else:
       arguments['action_shape'] = space.shape
-      arguments['action_low'] = tuple(space.low.ravel().tolist())
-      arguments['action_high'] = tuple(space.high.ravel().tolist())
+      arguments['action_low'] = _tuples(space.low.tolist())
+      arguments['action_high'] = _tuples(space.high.tolist())
   return arguments
+
+
+def _tuples(numbers: Any) -> Any:
+  return tuple(map(_tuples, numbers)) if isinstance(numbers, list) else numbers
 
 
 def _first(space: Any) -> Any:

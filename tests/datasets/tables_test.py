@@ -394,6 +394,32 @@ def test_nested_spaces_come_from_the_data(tmp_path):
     )
 
 
+@pytest.mark.parametrize('shape', [(), (2,), (2, 3)])
+def test_bounds_of_boxes_come_from_the_data(tmp_path, shape):
+  high = np.arange(1.0, 1.0 + np.prod(shape), dtype=np.float32).reshape(shape)
+  actions = gymnasium.spaces.Box(-1.0 - high, high)
+  episode = datasets.Episode(
+    np.zeros([3, 2], np.float32),
+    np.zeros([2, *shape], np.float32),
+    np.zeros(2, np.float32),
+    np.array([False, True]),
+    np.zeros(2, bool),
+    {},
+  )
+  metadata = {
+    'observation_space': gymnasium.spaces.Box(-np.inf, np.inf, (2,)),
+    'action_space': actions,
+  }
+  metadata = {
+    name: json.dumps(description.content_of(space))
+    for name, space in metadata.items()
+  }
+  datasets.write(tmp_path / 'set', [episode], metadata)
+  _configure(tmp_path / 'set')
+  with experiment.load_environment('NoSimulator') as env:
+    assert env.env.action_space == actions
+
+
 def test_spaces_that_contradict_the_data(tmp_path):
   _minari(tmp_path / 'set', 'arrow')
   with pytest.raises(ConfigError, match='num_actions is 2.*has 3'):
