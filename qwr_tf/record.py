@@ -153,10 +153,12 @@ def _gone_if_empty(path: pathlib.Path) -> Iterator[None]:
       path.rmdir()
 
 
-def _metadata(env, path: pathlib.Path, environment: str, policy: str):
+def _metadata(
+  env, path: pathlib.Path, environment: str, policy: str
+) -> dict[str, Any]:
   """Minari's metadata.json, without the counts."""
   name = re.sub(r'[^\w-]', '_', path.name)
-  content: dict[str, Any] = {
+  return {
     'dataset_id': f'{environment}/{name}',
     'algorithm_name': policy,
     'minari_version': _MINARI_VERSION,
@@ -165,7 +167,6 @@ def _metadata(env, path: pathlib.Path, environment: str, policy: str):
     'commit': provenance.commit(),
     'versions': provenance.versions(),
   }
-  return content
 
 
 def _arguments() -> tuple[saved_policy.SavedPolicy | None, str]:

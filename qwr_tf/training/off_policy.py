@@ -93,7 +93,6 @@ def evaluator(
   agent, env, path: str, split: datasets.Split, seed: int
 ) -> OffPolicyEvaluator | None:
   """An `OffPolicyEvaluator`; None, with a warning, where there can be none."""
-  reason = ''
   if not split.share:
     reason = 'DataSet.held_out_share is 0'
   elif agent.gamma >= 1.0:

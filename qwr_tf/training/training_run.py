@@ -56,7 +56,8 @@ def _score(row: Mapping[str, Any]) -> float:
 
 def _best(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
   """The last of the rows with the best evaluation; {} if there is none."""
-  return max(reversed(rows), key=_score, default={})
+  best: Mapping[str, Any] = max(reversed(rows), key=_score, default={})
+  return best if _score(best) > -math.inf else {}
 
 
 class Run:
@@ -386,10 +387,6 @@ class Run:
   def _results(self, scores: dict[str, float | None], finished: bool):
     best = _best(self._folder.rows)
     names = ('interactions', *metrics.SCORES)
-    if _score(best) > -math.inf:
-      best = {name: best.get(name) for name in names}
-    else:
-      best = {}
     split, first_steps = self.parts.split, self.parts.first_steps
     return {
       'interactions': self.interactions,
@@ -397,7 +394,7 @@ class Run:
       'actor_steps': int(self.parts.agent.actor_steps.numpy()),
       'wall_seconds': round(self._recorder.wall_seconds, 1),
       'scores': scores,
-      **({'best': best} if best else {}),
+      **({'best': {n: best.get(n) for n in names}} if best else {}),
       'finished': finished,
       **offline.facts(self.parts.data),
       **(
