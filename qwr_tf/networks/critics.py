@@ -216,8 +216,8 @@ class GatedQNetwork(Critic):
       value_scale: Q is the head's output times this; the loss divides errors
         by it. With 1 / (1 - gamma) the head predicts (1 - gamma) Q (the
         authors' code).
-      num_outputs: numbers per action on a last axis, for `critic_wrappers`;
-        None: one value, no axis.
+      num_outputs: numbers per action on a last axis, for `critic_wrappers`; if
+        None, one value without such an axis.
       normalizer: applied to observations first; shared by copies.
     """
     super().__init__((observation_spec, action_spec), state_spec=(), name=name)
