@@ -13,6 +13,7 @@ import subprocess
 import sys
 import typing
 
+import gin
 from latex2mathml import converter
 from mkdocs.structure import files as mkdocs_files
 
@@ -112,8 +113,6 @@ def _parameters() -> str:
   from qwr_tf.config import startup  # noqa: F401, before TensorFlow.
 
   # isort: split
-  import gin
-
   from qwr_tf import serving  # noqa: F401, its configurables.
   from qwr_tf.config import gin_values
   from qwr_tf.training import experiment  # noqa: F401, as above.
@@ -208,7 +207,7 @@ def _default(value: typing.Any) -> str:
     return '–'
   if callable(value) and hasattr(value, '__name__'):
     return f'`@{value.__name__}`'
-  if str(value).startswith('gin.REQUIRED') or 'REQUIRED' in repr(value):
+  if value is gin.REQUIRED:
     return 'required'
   if type(value).__module__ not in ('builtins',):
     return f'`{type(value).__name__}`'
