@@ -20,6 +20,16 @@ def _own_configuration():
 
 
 @pytest.fixture
+def eagerly():
+  """Functions run without being compiled, which few steps are not worth."""
+  import tensorflow as tf  # Some files need no TensorFlow.
+
+  tf.config.run_functions_eagerly(True)
+  yield
+  tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
 def run_program():
   """Runs a text as a Python program of its own; see `subprocess.run`."""
 

@@ -260,6 +260,7 @@ def _film(number):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures('eagerly')
 @pytest.mark.parametrize('is_vector', [True, False])
 def test_single_frames_on_their_way_come_back_as_stacks(is_vector):
   actor = networks.ActorNetwork(

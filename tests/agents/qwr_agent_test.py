@@ -1082,14 +1082,6 @@ def _stream(agent, length, seed):
   return tf.nest.map_structure(lambda x: x[0], rows)
 
 
-@pytest.fixture(name='eagerly')
-def _eagerly():
-  """Few steps are quicker than compiling; one test below compiles."""
-  tf.config.run_functions_eagerly(True)
-  yield
-  tf.config.run_functions_eagerly(False)
-
-
 class _Loop:
   """`iterate` on a table that a fake collector fills."""
 

@@ -87,6 +87,7 @@ def _starts(table):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures('eagerly')
 @pytest.mark.parametrize(
   'capacity, rows_per_interaction, mean_length, interruptions',
   [
@@ -154,6 +155,7 @@ def test_segments_of_two_environments_keep_their_stacks(largest):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures('eagerly')
 @pytest.mark.parametrize('mean_length', [2.0, 30.0])
 def test_as_many_interactions_are_kept_as_with_whole_stacks(mean_length):
   rows = _stream(np.random.default_rng(1), 120, mean_length, 0.0)
@@ -248,6 +250,7 @@ def test_observations_that_are_no_images_are_refused():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures('eagerly')
 def test_images_beside_others_are_kept_as_frames():
   rng = np.random.default_rng(3)
   entries = {
