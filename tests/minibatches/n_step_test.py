@@ -1,5 +1,7 @@
 """N-step transitions: by hand, and against PerMinibatch with lambda = 1."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -13,6 +15,8 @@ from qwr_tf.ops import returns
 from tests.minibatches import exact_reuse_test as images
 
 _FIRST, _MID, _LAST = 0, 1, 2
+
+pytestmark = pytest.mark.usefixtures('eagerly')
 
 
 def _steps(step_types, rewards, discounts):
@@ -53,36 +57,40 @@ def test_by_hand(step_types, discounts, end, reward, discount):
   np.testing.assert_allclose(pairs.discount[0, 0], discount)
 
 
-def _numbers(minibatches_class, **kwargs):
+@functools.cache
+def _agent():
+  """An agent that tests share: none of them trains it."""
+  return images._agent(td_lambda=1.0)
+
+
+@functools.cache
+def _numbers(minibatches_class, augment_fn):
   """(targets or weights, first steps) of minibatches of each phase."""
-  agent = images._agent(td_lambda=1.0)
-  source = minibatches_class(agent, images._table(agent), 16, **kwargs)
+  agent = _agent()
+  source = minibatches_class(agent, images._table(), 16, augment_fn=augment_fn)
 
   def first(minibatch):
     return minibatch['experience'].observation[:, 0]
 
-  def phases():
-    numbers = []
-    draw = source.critic_phase(tf.constant(3))
-    for i in range(3):
-      minibatch = draw(tf.constant(i))
-      numbers.append((agent.td_targets(**minibatch)[:, 0], first(minibatch)))
-    draw = source.actor_phase(tf.constant(3))
-    for i in range(3):
-      minibatch = draw(tf.constant(i))
-      _, weights, _ = agent.weighted_actions(**minibatch)
-      numbers.append((weights, first(minibatch)))
-    return numbers
-
-  return phases()
+  numbers = []
+  draw = source.critic_phase(tf.constant(3))
+  for i in range(3):
+    minibatch = draw(tf.constant(i))
+    numbers.append((agent.td_targets(**minibatch)[:, 0], first(minibatch)))
+  draw = source.actor_phase(tf.constant(3))
+  for i in range(3):
+    minibatch = draw(tf.constant(i))
+    _, weights, _ = agent.weighted_actions(**minibatch)
+    numbers.append((weights, first(minibatch)))
+  return numbers
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('augment_fn', [None, augmentation.random_shifts])
 def test_same_numbers_as_per_minibatch(augment_fn):
   """The table has episodes of 1 to 6 steps, ended by time or by the game."""
-  ours = _numbers(n_step.NStepMinibatches, augment_fn=augment_fn)
-  theirs = _numbers(minibatches.PerMinibatch, augment_fn=augment_fn)
+  ours = _numbers(n_step.NStepMinibatches, augment_fn)
+  theirs = _numbers(minibatches.PerMinibatch, augment_fn)
   for (numbers, first), (expected, expected_first) in zip(
     ours, theirs, strict=True
   ):
@@ -94,14 +102,14 @@ def test_same_numbers_as_per_minibatch(augment_fn):
 def test_other_lambdas_are_refused():
   agent = images._agent(td_lambda=0.95)
   with pytest.raises(ValueError, match='td_lambda'):
-    n_step.NStepMinibatches(agent, images._table(agent), 16)
+    n_step.NStepMinibatches(agent, images._table(), 16)
 
 
 @pytest.mark.slow
 def test_returns_are_refused():
   """The actor's minibatches have no next steps, of which returns are made."""
   agent = images._agent(td_lambda=1.0, estimate_fn=slots.return_estimates)
-  source = n_step.NStepMinibatches(agent, images._table(agent), 16)
+  source = n_step.NStepMinibatches(agent, images._table(), 16)
   minibatch = source.actor_phase(tf.constant(1))(tf.constant(0))
   with pytest.raises(ValueError, match='PerMinibatch'):
     agent.weighted_actions(**minibatch)
@@ -109,10 +117,8 @@ def test_returns_are_refused():
 
 @pytest.mark.slow
 def test_augmentation_is_part_of_observations_and_targets():
-  plain = _numbers(minibatches.PerMinibatch)
-  black = _numbers(
-    minibatches.PerMinibatch, augment_fn=lambda x, seed: tf.zeros_like(x)
-  )
+  plain = _numbers(minibatches.PerMinibatch, None)
+  black = _numbers(minibatches.PerMinibatch, lambda x, seed: tf.zeros_like(x))
   assert not np.any(black[0][1])
   assert np.any(plain[0][1] != 0)
   assert not np.allclose(plain[0][0], black[0][0])
