@@ -66,6 +66,20 @@ _SMALL = (
 )
 
 
+# One of each agent, critic, head, optimiser and schedule.
+_ROUND_TRIPS = (
+  'atari_100k.gin',
+  'atari_100k_iclr.gin',
+  'awac_mujoco.gin',
+  'awr_mujoco.gin',
+  'crr_mujoco.gin',
+  'dqn_bitflip.gin',
+  'mujoco_100k.gin',
+  'mujoco_100k_iclr.gin',
+  'rwr_bitflip.gin',
+)
+
+
 @pytest.fixture(autouse=True)
 def _clear_gin():
   yield
@@ -110,8 +124,11 @@ def _experience(agent, batch=4):
   )
 
 
-def _assert_keeps_the_contract(parts, rebuild, tmp_path):
+@pytest.mark.slow
+@pytest.mark.parametrize('file', _PRESETS)
+def test_a_preset_keeps_the_contract(file, tmp_path):
   """Specs, one step of training, checkpoint; serving_test.py has the export."""
+  parts = _build(file)
   agent = parts.agent
   assert agent.train_sequence_length == agent.horizon + 1
   tf.nest.assert_same_structure(agent.collect_data_spec, parts.table.data_spec)
@@ -120,10 +137,14 @@ def _assert_keeps_the_contract(parts, rebuild, tmp_path):
   assert np.isfinite(agent.train(experience).loss)
   assert agent.train_step_counter == steps_before + 1
   assert (agent.critic_steps, agent.actor_steps) == (1, 1)
+  if file in _ROUND_TRIPS:
+    checkpoints.save(agent, tmp_path / 'checkpoint')
+    restored = _build(file).agent
+    checkpoints.restore(restored, tmp_path / 'checkpoint')
+    _assert_same(agent, restored, experience)
 
-  checkpoints.save(agent, tmp_path / 'checkpoint')
-  restored = rebuild().agent
-  checkpoints.restore(restored, tmp_path / 'checkpoint')
+
+def _assert_same(agent, restored, experience):
   observation = experience.observation[:, 0]
   mode = agent.acting_network(observation)[0].mode()
   np.testing.assert_array_equal(
@@ -132,15 +153,6 @@ def _assert_keeps_the_contract(parts, rebuild, tmp_path):
   # Optimisers, counters and targets are in it: both go on alike.
   losses = [a.train(experience).loss for a in (agent, restored)]
   np.testing.assert_array_equal(*losses)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('file', _PRESETS)
-def test_a_preset_keeps_the_contract(file, tmp_path):
-  def build():
-    return _build(file)
-
-  _assert_keeps_the_contract(build(), build, tmp_path)
 
 
 @pytest.mark.slow
@@ -238,7 +250,6 @@ _EXTENDED = {
   'awac_mujoco.gin': 'AwacAgent',
   'awr_bitflip.gin': 'AwrAgent',
   'bitflip.gin': 'QwrAgent',
-  'crr_bitflip.gin': 'QwrAgent',
   'dqn_bitflip.gin': 'QwrAgent',
   'mujoco.gin': 'QwrAgent',
 }
