@@ -6,8 +6,8 @@
 The first builds a case's agent on one device and under a MirroredStrategy of
 two logical CPU devices, which a process can only be given before it computes
 anything, and trains both on the same table: with `iterate`, and as TF-Agents'
-own Learner calls an agent. `ops` are the functions alone. Used by
-replicas_test.py and benchmarks/replicas.py.
+own Learner calls an agent. `ops` are the functions alone, `draws` the replicas
+of AWAC. Used by replicas_test.py and benchmarks/replicas.py.
 """
 
 import functools
@@ -153,6 +153,7 @@ def fill(table, agent, rows: int, seed: int = 0) -> None:
     return tf.constant(rng.normal(size=shape), spec.dtype)
 
   spec = agent.collect_data_spec
+  tf.config.run_functions_eagerly(True)  # One call is not worth compiling.
   table.append(
     trajectory.Trajectory(
       step_type=tf.constant(step_types[:-1]),
@@ -164,6 +165,7 @@ def fill(table, agent, rows: int, seed: int = 0) -> None:
       discount=tf.constant(rng.integers(0, 8, rows) > 0, tf.float32),
     )
   )
+  tf.config.run_functions_eagerly(False)
 
 
 class Training:
@@ -247,14 +249,27 @@ def compare(case: str, steps: int, mirrored) -> dict:
   first_scalars = [training.scalars(1) for training in trainings]
   gradients = distance(*[training.gradients() for training in trainings])
   scalars = [training.scalars(steps - 1) for training in trainings]
-  agent, table = trainings[1].agent, trainings[1].table.variables
   return {
     'first_scalars': first_scalars,
     'gradients': gradients,
     'scalars': scalars,
+    **_facts(trainings[1]),
+  }
+
+
+def draws(steps: int, mirrored) -> dict:
+  """AWAC's replicas alone: each draws actions that one device does not."""
+  training = Training('awac', mirrored, _sgd)
+  training.scalars(steps)
+  return _facts(training)
+
+
+def _facts(training: Training) -> dict:
+  agent, table = training.agent, training.table.variables
+  return {
     'replicas': agent.replicas.count,
-    'differ': trainings[1].replicas_differ(),
-    'critic_steps': [int(t.agent.critic_steps.numpy()) for t in trainings],
+    'differ': training.replicas_differ(),
+    'critic_steps': int(agent.critic_steps.numpy()),
     'devices_of_table': sorted({v.device.split('device:')[1] for v in table}),
     'table_is_distributed': any(map(_is_distributed, table)),
     'weights_on_both': all(map(_is_distributed, agent.trainable_variables)),
@@ -264,7 +279,11 @@ def compare(case: str, steps: int, mirrored) -> dict:
 def main(cases: str, steps: int) -> None:
   """Prints it for cases with commas between."""
   mirrored = two_devices()
-  checks = {'stock': stock, 'ops': lambda _, strategy: ops(strategy)}
+  checks = {
+    'draws': draws,
+    'stock': stock,
+    'ops': lambda _, strategy: ops(strategy),
+  }
   found = {
     case: checks.get(case, functools.partial(compare, case))(steps, mirrored)
     for case in cases.split(',')
