@@ -440,9 +440,10 @@ def test_epsilon_greedy_acts_like_the_policies(critic_fn, in_numpy):
   rng = np.random.default_rng(0)
   steps.assign(0)
   act.refresh()
-  drawn = np.array([act(observations[3], rng)[0] for _ in range(4000)])
+  drawn, _ = act(np.repeat(observations[3:4], 4000, axis=0), rng)
   # .5 + .5 / 4, four standard errors.
   assert abs(np.mean(drawn == actions[3]) - 0.625) < 0.031
+  assert len({int(act(observations[3], rng)[0]) for _ in range(50)}) > 1
 
 
 def test_epsilon_greedy_acts_on_normalised_observations():

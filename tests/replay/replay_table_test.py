@@ -589,15 +589,6 @@ def _starts_of(window, oracle):
   return starts
 
 
-def _same_draw(*arguments, **kwargs):
-  """get_next of a table whose next draw of 8 windows is known, and these."""
-  (table, _), (other, _) = (_filled(30, [Episodes(20).rows(30)]) for _ in 'ab')
-  batch_size, num_steps = [*arguments, None, None][:2]
-  items, info = table.get_next(*arguments, **kwargs)
-  assert info == ()
-  return items, other.get_next(batch_size or 1, num_steps or 1)[0]
-
-
 def _at(window, *index):
   return tf.nest.map_structure(lambda x: x[index], window)
 
@@ -608,16 +599,23 @@ _ALL = slice(None)
 @pytest.mark.slow
 def test_get_next_has_the_axes_it_is_asked_for():
   # The table of shapes in `ReplayBuffer.get_next`.
+  (table, _), (other, _) = (_filled(30, [Episodes(20).rows(30)]) for _ in 'ab')
+
+  def same_draw(batch_size, num_steps=None, **kwargs):
+    """Of both: as it is asked for, and as a batch of windows."""
+    items, info = table.get_next(batch_size, num_steps, **kwargs)
+    assert info == ()
+    return items, other.get_next(batch_size or 1, num_steps or 1)[0]
+
   for batch_size, index in ((None, 0), (8, _ALL)):
-    items, window = _same_draw(batch_size, 3)
+    items, window = same_draw(batch_size, 3)
     _equal(items, _at(window, index))
-    item, window = _same_draw(batch_size)
+    item, window = same_draw(batch_size)
     _equal(item, _at(window, index, 0))
-    items, window = _same_draw(batch_size, 3, time_stacked=False)
+    items, window = same_draw(batch_size, 3, time_stacked=False)
     assert isinstance(items, tuple) and len(items) == 3
     for t, item in enumerate(items):
       _equal(item, _at(window, index, t))
-  table, _ = _filled(30, [Episodes(20).rows(30)])
   one, _ = table.get_next()
   tf.nest.map_structure(
     lambda s, x: s.shape.assert_is_compatible_with(x.shape),

@@ -82,15 +82,18 @@ def _same(one, other):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('spec', [_SPEC, _IMAGES], ids=['vectors', 'images'])
-@pytest.mark.parametrize('shared', [_WHOLE, _LINKED], ids=['whole', 'linked'])
+@pytest.mark.parametrize(
+  'spec, shared',
+  [(_SPEC, _WHOLE), (_IMAGES, _WHOLE), (_IMAGES, _LINKED)],
+  ids=['vectors', 'images', 'linked images'],
+)
 def test_every_variable_comes_back(tmp_path, spec, shared):
-  # 25 saves while the table wraps several times.
+  # 12 saves while the table wraps several times.
   table, restored, before = _table(spec), _table(spec), None
   for rows in _pieces(1, spec, 3):
     restored.append(rows)  # Whatever was there before.
   files = TableFiles(table, shared)
-  for number, rows in enumerate(_pieces(0, spec, 50)):
+  for number, rows in enumerate(_pieces(0, spec, 24)):
     table.append(rows)
     if number % 2:
       continue
