@@ -155,7 +155,6 @@ _EPISODE = [0, 0, 0, 0, 1, 1, 2, 2, 2]
 _TIME = [0, 1, 2, 3, 0, 1, 0, 1, 2]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('continuous', [True, False])
 def test_rows_are_the_script(continuous):
   setup = _Setup(continuous=continuous, env_steps=12)
@@ -243,7 +242,6 @@ def test_returns_are_those_the_environment_counts(monkeypatch):
   assert _Setup(env_steps=6).collector().episode_returns == [7.0, 7.0, 7.0]
 
 
-@pytest.mark.slow
 def test_env_steps_may_end_in_the_middle_of_an_episode():
   setup = _Setup(env_steps=5)  # 3 + 1 + 1 of 2
   collected = setup.collector()
@@ -264,7 +262,6 @@ def test_an_episode_that_just_ended_gets_its_final_row():
   )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
   'env_steps, interactions, ended',
   [(1, 3, 1), (3, 3, 1), (4, 4, 2), (5, 6, 3), (6, 6, 3), (7, 9, 4)],
@@ -283,14 +280,12 @@ def test_whole_episodes_go_on_to_the_end(env_steps, interactions, ended):
   assert setup.rows().step_type[interactions + ended] == _FIRST
 
 
-@pytest.mark.slow
 def test_the_first_call_may_be_longer():
   setup = _Setup(env_steps=2, first_env_steps=9)
   counts = [setup.collector().interactions for _ in range(3)]
   assert counts == [9, 2, 2]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('whole_episodes', [False, True])
 def test_a_table_may_hold_just_the_newest_call(whole_episodes):
   # RWR and on-policy AWR: nothing but the newest data. Final rows come on
@@ -304,7 +299,6 @@ def test_a_table_may_hold_just_the_newest_call(whole_episodes):
   )
 
 
-@pytest.mark.slow
 def test_on_policy_the_table_holds_what_one_call_made():
   # 3 + 1, then 2 + 3, then twice 1 + 2 + 3 steps: episodes are never cut.
   setup = _Setup(env_steps=4, whole_episodes=True, on_policy=True, capacity=6)
@@ -323,7 +317,6 @@ def test_on_policy_the_table_holds_what_one_call_made():
   np.testing.assert_array_equal(paid, [10, 100, 200, 1, 2, 3])
 
 
-@pytest.mark.slow
 def test_on_policy_wants_a_table_that_holds_one_call():
   settings = {'env_steps': 4, 'whole_episodes': True, 'on_policy': True}
   setup = _Setup(**settings, capacity=5)
@@ -345,7 +338,6 @@ def test_on_policy_wants_a_table_that_holds_one_call():
   collector(**settings | {'env_steps': 3})
 
 
-@pytest.mark.slow
 def test_on_policy_wants_rows_for_all_final_observations():
   setup = _Setup(capacity=6)
   table = ReplayTable(
@@ -364,7 +356,6 @@ def test_on_policy_wants_rows_for_all_final_observations():
     collector()
 
 
-@pytest.mark.slow
 def test_samples_are_a_function_of_the_seed():
   first, again, other = (_Setup(env_steps=6, seed=s) for s in (0, 0, 1))
   for setup in (first, again, other):
@@ -397,7 +388,6 @@ def test_the_normaliser_sees_every_row_once():
     np.testing.assert_allclose(inverse, 1 / (seen.std(0) + 1e-5), rtol=1e-4)
 
 
-@pytest.mark.slow
 def test_the_normaliser_sees_what_the_table_takes_in_pieces():
   # 9 rows in pieces of 6, the rows that the table takes at once.
   setup = _Setup(env_steps=6, normalized=True, capacity=6)
@@ -406,7 +396,6 @@ def test_the_normaliser_sees_what_the_table_takes_in_pieces():
   np.testing.assert_allclose(mean, np.mean([_EPISODE, _TIME], axis=1))
 
 
-@pytest.mark.slow
 def test_a_normaliser_may_be_left_alone():
   setup = _Setup(env_steps=6, normalized=True, update_normalizer=False)
   setup.collector()
@@ -414,7 +403,6 @@ def test_a_normaliser_may_be_left_alone():
   np.testing.assert_array_equal([mean, inverse], [[0.0, 0.0], [1.0, 1.0]])
 
 
-@pytest.mark.slow
 def test_mu_is_that_of_the_normaliser_that_acted():
   setup = _Setup(env_steps=12, normalized=True)
   actor = setup.agent.actor_network
@@ -433,7 +421,6 @@ def test_mu_is_that_of_the_normaliser_that_acted():
 # Against TF-Agents' own driver
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('continuous', [True, False])
 def test_rows_are_those_of_tf_agents_driver(continuous):
   setup = _Setup(continuous=continuous, env_steps=12)
@@ -471,7 +458,6 @@ def test_rows_are_those_of_tf_agents_driver(continuous):
 # Coming back to where it was
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
   'env_steps, calls', [(5, 0), (1, 1), (4, 1), (2, 3), (5, 3)]
 )
@@ -495,7 +481,6 @@ def test_a_restored_collector_goes_on_as_the_saved_one(env_steps, calls):
   )
 
 
-@pytest.mark.slow
 def test_an_environment_that_does_not_come_back_begins_an_episode(caplog):
   setup = _Setup(env_steps=2)
   setup.collector()
