@@ -159,7 +159,7 @@ def _contents(path):
   return {p: p.read_bytes() for p in path.rglob('*') if p.is_file()}
 
 
-# One of each; contract_test.py trains all gin files.
+# One of each relative; contract_test.py trains all gin files.
 @pytest.mark.slow
 @pytest.mark.parametrize(
   'file',
@@ -167,14 +167,12 @@ def _contents(path):
     'awac_bitflip.gin',
     'awr_bitflip.gin',
     'bc_bitflip.gin',
-    'bitflip.gin',
     'crr_bitflip.gin',
     'dqn_bitflip.gin',
-    'mujoco_100k.gin',
     'rwr_bitflip.gin',
   ],
 )
-def test_every_algorithm_runs_two_iterations(cli, tmp_path, file):
+def test_every_relative_runs_two_iterations(cli, tmp_path, file):
   code, out, err = cli(
     f'--gin_file={file}', '--root_dir=run', *_bindings(*_TINY)
   )
@@ -270,6 +268,8 @@ def test_rows_and_scores_of_a_run(bitflip):
   counted = ('interactions', 'critic_steps', 'actor_steps', 'eval_episodes')
   assert [first[name] for name in counted] == ['20', '2', '2', '2']
   assert [last[name] for name in counted] == ['40', '4', '4', '3']
+  for name in ('critic_loss', 'actor_loss'):
+    assert np.isfinite(float(last[name]))
   facts = _facts(folder)
   assert facts['finished'] is True
   assert (facts['environment'], facts['seed']) == ('BitFlip-20', 0)
@@ -316,18 +316,21 @@ def test_same_command_again_says_so_and_changes_nothing(bitflip, cli):
   assert _contents(folder) == before
 
 
-@pytest.mark.slow
-def test_another_configuration_is_another_folder(bitflip, cli):
-  arguments, folder, _, _ = bitflip
-  assert cli(*arguments, *_bindings('iterate.batch_size=3'))[0] == 0
-  assert cli(*arguments, '--seed=1')[0] == 0
-  names = [p.name.rsplit('-', 1) for p in folder.parent.iterdir()]
-  assert sorted(n for n, _ in names) == [
-    'bitflip-BitFlip-20-s0',
+def test_another_configuration_is_another_folder():
+  names = []
+  for more in ([], ['--seed=1'], _bindings('iterate.batch_size=3')):
+    with flagsaver.flagsaver():
+      command.parse_flags(['train', '--gin_file=bitflip.gin', *more])
+      config = training_command.configuration()
+      path = training_command.run_path(config, experiment.settings())
+      names.append(path.name.rsplit('-', 1))
+  assert [name for name, _ in names] == [
     'bitflip-BitFlip-20-s0',
     'bitflip-BitFlip-20-s1',
+    'bitflip-BitFlip-20-s0',
   ]
-  assert len({digest for _, digest in names}) == 2
+  digests = [digest for _, digest in names]
+  assert digests[0] == digests[1] != digests[2]
 
 
 @pytest.mark.slow
@@ -344,7 +347,8 @@ def test_root_dir_of_another_run(bitflip, cli):
   assert cli(*changed, '--overwrite', *broken)[0] == 2
   assert _contents(folder) == before
   assert cli(*changed, '--overwrite')[0] == 0
-  assert 'QwrAgent.gamma = 1\n' in _facts(folder)['config']
+  facts = _facts(folder)
+  assert 'QwrAgent.gamma = 1\n' in facts['config'] and 'resumed' not in facts
   assert len(_rows(folder)) == 2
   assert len(list((folder / 'tensorboard').iterdir())) == 1
 
@@ -372,9 +376,7 @@ gymnasium.register('Images-v0', entry_point=_Images)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-  'shape', [(64, 64, 3), (84, 84, 1), (3, 64, 64), (10, 10, 4), (40, 40)]
-)
+@pytest.mark.parametrize('shape', [(3, 64, 64), (10, 10, 4)])
 def test_images_of_ones_own_take_one_command(cli, tmp_path, shape):
   code, _, err = cli(
     '--env=train_test:Images-v0',
@@ -759,9 +761,6 @@ def test_checkpoints_are_made_by_time(cli, tmp_path):
   assert code == 1 and len(_rows(folder)) == 2
   (only,) = (folder / 'checkpoints').glob('0*')
   assert only.name == '00000000'
-  # Beginning again, the rows do not stand there twice.
-  assert cli(*_INTERRUPTED, *often)[0] == 1
-  assert [row['iteration'] for row in _rows(folder)] == ['1', '2']
 
 
 @pytest.mark.slow
@@ -771,14 +770,6 @@ def test_an_unfinished_run_of_another_configuration_is_kept(cli, interrupted):
   assert code == 2
   assert 'QwrAgent.gamma: not set there, 0.5 here' in err
   assert _contents(interrupted) == before
-
-
-@pytest.mark.slow
-def test_overwrite_starts_an_unfinished_run_anew(cli, interrupted):
-  code, _, err = cli(*_FIVE, '--overwrite')
-  assert code == 0, err
-  assert len(_rows(interrupted)) == 4
-  assert 'resumed' not in _facts(interrupted)
 
 
 @pytest.mark.slow
@@ -815,30 +806,25 @@ def test_two_processes_do_not_share_a_folder(cli, interrupted):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('what', ['metrics.csv', '00000002'])
-def test_a_full_disk_leaves_what_was_complete(cli, tmp_path, monkeypatch, what):
-  replace = os.replace
+def test_a_full_disk_leaves_what_was_complete(cli, tmp_path, monkeypatch):
+  arguments, replace = (*_FIVE, *_bindings('run.interactions=40')), os.replace
 
   def full(source, target):
-    if pathlib.Path(target).name == what:
+    if pathlib.Path(target).name == 'metrics.csv':
       raise OSError(errno.ENOSPC, 'No space left on device')
     replace(source, target)
 
   with monkeypatch.context() as patch:
     patch.setattr(os, 'replace', full)
-    code, _, err = cli(*_FIVE)
+    code, _, err = cli(*arguments)
   assert code == 1
   last = err.splitlines()[-1]
   assert last.startswith('error: run/')
-  assert f'{what}: No space left on device; what was complete' in last
+  assert 'metrics.csv: No space left on device; what was complete' in last
   assert not list((tmp_path / 'run').rglob('.*'))
-  assert cli(*_FIVE)[0] == 0
-  assert [r['interactions'] for r in _rows(tmp_path / 'run')] == [
-    '20',
-    '40',
-    '60',
-    '80',
-  ]
+  assert cli(*arguments)[0] == 0
+  rows = _rows(tmp_path / 'run')
+  assert [row['interactions'] for row in rows] == ['20', '40']
 
 
 # The real thing.
@@ -1080,7 +1066,6 @@ def test_a_video_that_fails_costs_a_warning(cli, tmp_path, caplog):
   assert 'video.mp4 is missing (ValueError: render() returns' in message
   assert _facts(tmp_path / 'run')['finished'] is True
   assert not list((tmp_path / 'run').rglob('.*'))
-  assert _filmed(cli, 'load_environment.frame_at=3')[0] == 0
 
 
 @pytest.mark.slow
