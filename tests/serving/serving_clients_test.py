@@ -25,7 +25,6 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from export.serving import grpc_client
 from export.serving import rest_client
-from qwr_tf import serving
 from qwr_tf.serving import warmup
 from tests.serving import policies
 
@@ -36,7 +35,7 @@ _CONFIGS = pathlib.Path(rest_client.__file__).parent
 def _run(tmp_path_factory):
   folder = tmp_path_factory.mktemp('run')
   run = policies.make_run(folder, 'bitflip.gin', environment='BitFlip-8')
-  serving.export_run(folder, folder / 'policy')
+  policies.export(run)
   return run
 
 
