@@ -1,6 +1,7 @@
 """Evaluations of exports, and the command; refusals."""
 
 import json
+import shutil
 
 import gin
 import numpy as np
@@ -14,7 +15,7 @@ from qwr_tf.evaluation import Fit
 from qwr_tf.serving import evaluation_of_export
 from tests.evaluation import decisions
 
-_SHORT = Fit(steps=20, members=2, units=(16,))
+_UNFITTED = Fit(steps=0, members=2, units=(16,))
 _SPACES = decisions.spaces()
 _SPECS = (
   _SPACES.time_step_spec.observation,
@@ -26,7 +27,9 @@ _SPECS = (
 @pytest.fixture(autouse=True)
 def _isolated(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
+  tf.config.run_functions_eagerly(True)
   yield
+  tf.config.run_functions_eagerly(False)
   gin.clear_config()
 
 
@@ -48,22 +51,28 @@ class _Served(tf.Module):
     return {'logits': decisions.policy(2.0).distribution(observation).logits}
 
 
-def _export(path, observation=decisions.OBSERVATION, **facts):
-  served = _Served()
-  tf.saved_model.save(served, str(path), signatures=served.functions)
-  (path / 'assets.extra').mkdir()
-  content = {
-    'format': 'saved_model', 'environment': 'NoSimulator',
-    'observation_space': observation, 'action_space': decisions.DISCRETE,
-  }  # fmt: skip
-  text = json.dumps(content | facts)
-  (path / 'assets.extra' / 'metadata.json').write_text(text)
-  return path
+@pytest.fixture(scope='module', name='export')
+def _export(tmp_path_factory):
+  """Writes a copy of one export, with metadata of its own."""
+  served, saved = _Served(), tmp_path_factory.mktemp('saved')
+  tf.saved_model.save(served, str(saved), signatures=served.functions)
+
+  def export(path, observation=decisions.OBSERVATION, **facts):
+    shutil.copytree(saved, path)
+    (path / 'assets.extra').mkdir()
+    content = {
+      'format': 'saved_model', 'environment': 'NoSimulator',
+      'observation_space': observation, 'action_space': decisions.DISCRETE,
+    }  # fmt: skip
+    text = json.dumps(content | facts)
+    (path / 'assets.extra' / 'metadata.json').write_text(text)
+
+  return export
 
 
 @pytest.mark.slow
-def test_the_command(run_program, tmp_path):
-  _export(tmp_path / 'policy')
+def test_the_command(export, run_program, tmp_path):
+  export(tmp_path / 'policy')
   decisions.write(tmp_path / 'set', 40)
   # The gin file of a run names what only training needs.
   (tmp_path / 'columns.gin').write_text("""
@@ -74,17 +83,19 @@ load_environment.num_actions = 2
 TableColumns.episode = 'session'
 """)
   ended = run_program("""
-import sys
 from qwr_tf.config import command
 from qwr_tf import evaluate
+import tensorflow as tf
+
+tf.config.run_functions_eagerly(True)
 
 def run(*arguments):
   argv = ['evaluate', *arguments]
   command.parse_flags(argv)
   command.guarded(evaluate.main)
 
-run('--policy=policy', '--dataset=set', '--steps=20', '--members=2')
-run('--policy=policy', '--dataset=set', '--steps=20', '--members=2',
+run('--policy=policy', '--dataset=set', '--steps=10', '--members=2')
+run('--policy=policy', '--dataset=set', '--steps=10', '--members=2',
     '--gin_file=columns.gin', '--output=again')
 try:
   run('--policy=policy', '--dataset=nowhere')
@@ -100,23 +111,25 @@ except SystemExit as ended:
 
 
 @pytest.mark.slow
-def test_the_episodes_of_training_are_left_out(tmp_path):
-  _export(tmp_path / 'policy', dataset='set', held_out=[0.25, 0])
+def test_the_episodes_of_training_are_left_out(export, tmp_path):
+  export(tmp_path / 'policy', dataset='set', held_out=[0.25, 0])
   decisions.write(tmp_path / 'set', 40)
-  found = evaluation_of_export.evaluate('policy', 'set', fit=_SHORT)
+  found = evaluation_of_export.evaluate('policy', 'set', fit=_UNFITTED)
   assert found.row('logged return').note == '10 episodes'
 
 
 @pytest.mark.slow
-def test_other_data_of_the_same_name_are_evaluated_on_whole(tmp_path):
+def test_other_data_of_the_same_name_are_evaluated_on_whole(export, tmp_path):
   decisions.write(tmp_path / 'jan' / 'set', 40)
   decisions.write(tmp_path / 'feb' / 'set', 40, slope=1.0)
   digest = datasets.DataSet('jan/set').digest(*_SPECS)
   facts = {'dataset': 'set', 'held_out': [0.25, 0], 'first_steps': digest}
-  _export(tmp_path / 'policy', **facts)
+  export(tmp_path / 'policy', **facts)
 
   def evaluated(data, **kwargs):
-    report = evaluation_of_export.evaluate('policy', data, fit=_SHORT, **kwargs)
+    report = evaluation_of_export.evaluate(
+      'policy', data, fit=_UNFITTED, **kwargs
+    )
     return report.row('logged return').note, report.doubts
 
   note, doubts = evaluated('feb/set')
@@ -132,13 +145,13 @@ def test_other_data_of_the_same_name_are_evaluated_on_whole(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_discount_is_that_of_the_run(tmp_path):
+def test_the_discount_is_that_of_the_run(export, tmp_path):
   decisions.write(tmp_path / 'set', 40)
-  _export(tmp_path / 'one', gamma=0.5)
-  _export(tmp_path / 'other')
+  export(tmp_path / 'one', gamma=0.5)
+  export(tmp_path / 'other')
   values = {
     (policy, gamma): evaluation_of_export.evaluate(
-      policy, 'set', fit=_SHORT, **({'gamma': gamma} if gamma else {})
+      policy, 'set', fit=_UNFITTED, **({'gamma': gamma} if gamma else {})
     ).row('logged return').value
     for policy, gamma in (
       ('one', None), ('one', 0.5), ('one', 0.99), ('other', None),
@@ -183,15 +196,15 @@ def _table(tmp_path, **columns):
     ({}, {'dataset': 'one.csv'}, 'one episode'),
   ],
 )
-def test_refusals(tmp_path, facts, arguments, problem):
-  _export(tmp_path / 'policy', **facts)
+def test_refusals(export, tmp_path, facts, arguments, problem):
+  export(tmp_path / 'policy', **facts)
   decisions.write(tmp_path / 'set', 10)
   _table(tmp_path, reward=0.0)
   (tmp_path / 'log.csv').rename(tmp_path / 'alike.csv')
   _table(tmp_path, episode=0)
   (tmp_path / 'log.csv').rename(tmp_path / 'one.csv')
   _table(tmp_path)
-  arguments = {'policy': 'policy', 'dataset': 'set', 'fit': _SHORT} | arguments
+  arguments = {'policy': 'policy', 'dataset': 'set'} | arguments
   with pytest.raises(ConfigError, match=problem) as caught:
     evaluation_of_export.evaluate(**arguments)
   assert len(str(caught.value).splitlines()) == 1
