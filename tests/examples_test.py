@@ -16,6 +16,7 @@ from examples import small_tasks
 from examples import tf_agents_pipeline
 from qwr_tf import serving
 from qwr_tf.config.errors import ConfigError
+from qwr_tf.serving import exporter
 from qwr_tf.serving import saved_policy
 from tests.serving import policies
 
@@ -108,9 +109,11 @@ def test_going_on_is_in_the_environment_of_the_run(run, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_training_goes_on_from_a_checkpoint(run, tmp_path):
+def test_training_goes_on_from_a_checkpoint(run, tmp_path, monkeypatch):
+  monkeypatch.setattr(exporter, 'save_tf_agents_policies', lambda *_: None)
   # Again from the run, not from where the first one ended.
-  for iterations in (1, 2):
+  for iterations, export in ((1, lambda *_: None), (2, exporter.export)):
+    monkeypatch.setattr(serving, 'export', export)
     version = continue_training.run(
       run.folder,
       tmp_path / 'next',
@@ -135,12 +138,14 @@ def test_training_goes_on_from_a_checkpoint(run, tmp_path):
 
 @pytest.mark.slow
 def test_offers_are_learned_from_a_table_and_ranked_without_a_simulator(
-  tmp_path,
+  tmp_path, monkeypatch
 ):
+  monkeypatch.setattr(exporter, 'save_tf_agents_policies', lambda *_: None)
   short = (
     'OffPolicyEvaluator.steps = 1000',
-    'OffPolicyEvaluator.members = 3',
-    'OffPolicyEvaluator.curve_steps = 300',
+    'OffPolicyEvaluator.members = 2',
+    'OffPolicyEvaluator.curve_steps = 10',
+    'run.offline_iterations = 6',
   )
   ranked = offers.run(tmp_path, 1500, short)
   runs = tmp_path / 'runs'
