@@ -6,32 +6,39 @@ and the same run finished, with its exports.
 
 import csv
 import pathlib
-import subprocess
+import re
 import sys
 import tarfile
 
 import numpy as np
 import pytest
+from absl.testing import flagsaver
 
+from qwr_tf import serving
+from qwr_tf import train
+from qwr_tf.config import command
 from qwr_tf.runs import provenance
+from tests.serving import policies
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 _USE = """
+import functools
 from absl.testing import flagsaver
-from examples import continue_training
-from qwr_tf import check
+from qwr_tf import check, environments
 from qwr_tf.config import command
-import pathlib, sys
+from qwr_tf.serving import checks
+from tf_agents.policies import py_tf_eager_policy
+checks.latency = functools.partial(checks.latency, seconds=0.0)
 command.parse_flags(['x'])
-run = pathlib.Path(sys.argv[1])
 for kind in ('policy', 'tflite', 'onnx'):
-  with flagsaver.flagsaver(policy=str(run / kind), states=20):
+  with flagsaver.flagsaver(policy=f'{RUN}/{kind}', states=20):
     check.main()
-continue_training.run(
-  run, run / 'next', iterations=1, env_steps=20, train_steps=2, batch_size=4
+policy = py_tf_eager_policy.SavedModelPyTFEagerPolicy(
+  f'{RUN}/policy/1/collect_policy', load_specs_from_pbtxt=True
 )
-print('continued')
+step = environments.load('BitFlip-5').reset()
+print('action', policy.action(step).action)
 """
 
 
@@ -43,31 +50,25 @@ def _folder(tmp_path_factory):
   return folder
 
 
-def _run(*arguments):
-  done = subprocess.run(
-    [sys.executable, *arguments], cwd=_ROOT, capture_output=True, text=True
-  )
-  assert done.returncode == 0, done.stderr
-  return done
-
-
 def _column(run, name):
   with (run / 'metrics.csv').open(newline='') as file:
     return [float(row[name]) for row in csv.DictReader(file)]
 
 
 @pytest.mark.slow
-def test_a_run_is_resumed_and_ends_as_it_would_have(folder):
+def test_a_run_is_resumed_and_ends_as_it_would_have(
+  folder, monkeypatch, caplog
+):
   resumed, finished = folder / 'unfinished', folder / 'finished'
-  done = _run(
-    '-m',
-    'qwr_tf.train',
-    f'--gin_file={resumed}/config.gin',
-    '--seed=1',
-    f'--root_dir={resumed}',
-  )
+  monkeypatch.setattr(serving, 'export', policies.note_export)
+  arguments = (f'--gin_file={resumed}/config.gin', f'--root_dir={resumed}')
+  argv = ['qwr_tf.train', *arguments, '--seed=1']
+  monkeypatch.setattr(sys, 'argv', argv)
+  with flagsaver.flagsaver():
+    command.parse_flags(argv)
+    command.guarded(train.main)
   if provenance.versions()['tensorflow'] != '2.15.1':
-    assert 'tensorflow was 2.15.1' in done.stderr
+    assert 'tensorflow was 2.15.1' in caplog.text
   for name in ('interactions', 'critic_loss', 'actor_loss', 'weight_max'):
     rows = _column(resumed, name)
     assert len(rows) == 6
@@ -75,7 +76,8 @@ def test_a_run_is_resumed_and_ends_as_it_would_have(folder):
 
 
 @pytest.mark.slow
-def test_checkpoint_and_exports_are_loaded_and_agree(folder):
-  done = _run('-c', _USE, str(folder / 'finished'))
+def test_checkpoint_and_exports_are_loaded_and_agree(folder, run_program):
+  done = run_program(f'RUN = {str(folder / "finished")!r}\n{_USE}')
+  assert done.returncode == 0, done.stderr
   assert done.stdout.count('the same policy as the checkpoint') == 3
-  assert done.stdout.splitlines()[-1] == 'continued'
+  assert re.fullmatch('action [0-4]', done.stdout.splitlines()[-1])
