@@ -65,6 +65,7 @@ def _isolated(tmp_path, monkeypatch):
 @pytest.fixture(name='cli')
 def _cli(monkeypatch, capsys):
   """Runs the trainer in this process: (exit code, stdout, stderr)."""
+  monkeypatch.setattr(learning_curve, 'draw', lambda *_: b'')
 
   def run(*arguments):
     argv = ['qwr_tf.train', *arguments]

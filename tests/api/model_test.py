@@ -24,6 +24,8 @@ from qwr_tf.api import model as api
 from qwr_tf.config import command
 from qwr_tf.config.errors import ConfigError
 from qwr_tf.runs import run_json
+from qwr_tf.serving import exporter
+from qwr_tf.training import learning_curve
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _PAGE = _ROOT / 'docs' / 'how-to' / 'python.md'
@@ -72,11 +74,11 @@ class _Pairs(MyEnv):
 
 
 @pytest.fixture(autouse=True)
-def _quick(request, tmp_path, monkeypatch):
-  """No compilation, and but for the page no export, which takes seconds."""
+def _quick(tmp_path, monkeypatch):
+  """No compilation, no export and no picture, which take seconds."""
   monkeypatch.chdir(tmp_path)
-  if 'page' not in request.node.name:
-    monkeypatch.setattr(serving, 'export', lambda agent, facts, folder: folder)
+  monkeypatch.setattr(serving, 'export', lambda agent, facts, folder: folder)
+  monkeypatch.setattr(learning_curve, 'draw', lambda *_: b'')
   tf.config.run_functions_eagerly(True)
   yield
   tf.config.run_functions_eagerly(False)
@@ -114,6 +116,16 @@ def test_the_page(monkeypatch):
         bindings = offline
       super().__init__(*args, bindings=bindings, **kwargs)
 
+  folders = []
+
+  def export(agent, facts, folder, *kind):
+    folders.append(folder)
+    if folder.name == 'exported':  # Those of the runs take seconds.
+      exporter.export(agent, facts, folder, *kind)
+    return folder
+
+  monkeypatch.setattr(serving, 'export', export)
+  monkeypatch.setattr(exporter, 'save_tf_agents_policies', lambda *_: None)
   monkeypatch.setattr(qwr_tf, 'QWR', Page, raising=False)
   text = _PAGE.read_text('utf-8')
   blocks = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
@@ -126,6 +138,7 @@ def test_the_page(monkeypatch):
   exec(compile(program, str(_PAGE), 'exec'), names)
   assert names['again'].metrics['interactions'] == 80
   assert list(pathlib.Path('exported').iterdir())
+  assert pathlib.Path('runs/cartpole/policy') in folders
 
 
 @pytest.mark.slow
@@ -393,7 +406,7 @@ def test_arrays_that_are_no_data_set(change, problem):
 
 
 @pytest.mark.slow
-def test_off_policy_evaluation_makes_a_page(tmp_path):
+def test_off_policy_evaluation_makes_a_page(tmp_path, monkeypatch):
   log = _log(np.random.default_rng(0).normal(size=[100, 2]), np.arange(100) % 2)
   model = qwr_tf.QWR(
     preset='offline_vector',
@@ -401,6 +414,8 @@ def test_off_policy_evaluation_makes_a_page(tmp_path):
     bindings=_TINY | _OFFLINE | {'DataSet.held_out_share': 0.0},
   )
   model.learn(progress_bar=False)
+  monkeypatch.setattr(serving, 'export', exporter.export)
+  monkeypatch.setattr(exporter, 'save_tf_agents_policies', lambda *_: None)
   columns = {name.rstrip('s'): values for name, values in log.items()}
   columns['episode'] = np.arange(100) // 10
   fit = evaluation.Fit(steps=10, members=2)
