@@ -370,8 +370,8 @@ def test_a_reward_may_be_an_array_of_one(broken):
   assert (reward, reward.shape) == (0.5, ())
 
 
-@pytest.mark.parametrize('name', ['HalfCheetah-v4', 'CartPole-v1'])
-def test_the_check_leaves_no_trace(name):
+def test_the_check_leaves_no_trace():
+  name = 'HalfCheetah-v4'
   env, raw = environments.load(name, seed=5), gymnasium.make(name)
   state = env.get_state()
   assert (state['games'], state['num_steps'], state['step_type']) == (
@@ -379,13 +379,11 @@ def test_the_check_leaves_no_trace(name):
     0,
     None,
   )
-  action, to_raw = _random_actions(env, 1)[0], np.asarray
-  if env.action_spec().dtype == np.int32:
-    to_raw = int
+  (action,) = _random_actions(env, 1)
   for _ in range(2):
     here, (start, _) = env.reset().observation, raw.reset(seed=5)
     np.testing.assert_array_equal(here, start.astype(np.float32))
-    here, there = env.step(action), raw.step(to_raw(action))
+    here, there = env.step(action), raw.step(action)
     np.testing.assert_array_equal(here.observation, there[0].astype(np.float32))
     env.seed(5)
 
@@ -834,6 +832,7 @@ def test_loading_prints_nothing(run_program):
   program = (
     'from qwr_tf.config import startup\n'
     'from qwr_tf import environments\n'
+    'environments.load("ALE/Pong-v5", seed=0).reset()\n'
     'environments.load("HalfCheetah-v4").reset()\n'
     'import importlib.util\n'
     'if importlib.util.find_spec("Box2D"):\n'
