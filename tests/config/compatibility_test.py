@@ -1,6 +1,7 @@
 """TF-Agents 0.19 beside newer versions of what it needs."""
 
 import importlib.util
+import inspect
 import os
 import subprocess
 import sys
@@ -53,28 +54,15 @@ def test_the_categorical_head_of_tf_agents():
   assert distribution.logits.shape == (5, 1, 3)
 
 
-@pytest.mark.slow
 @_NEEDS_NUMPY_2
-def test_the_fixes_are_still_needed():
+def test_the_fixes_are_still_needed(monkeypatch):
   """If this fails, TF-Agents has the fix, and ours can go."""
-  done = _run(
-    """
-from tf_agents.networks import categorical_projection_network as head
-from tf_agents.specs import tensor_spec
-for function, arguments in (
-  (tensor_spec.sample_spec_nest, ((4,), 'uint8', 0, 255)),
-  (head.CategoricalProjectionNetwork, ((1,), 'int32', 0, 2)),
-):
-  try:
-    function(tensor_spec.BoundedTensorSpec(*arguments))
-  except Exception as error:
-    print(' '.join(str(error).split()))
-""",
-    TF_USE_LEGACY_KERAS='1',
-  )
-  pixels, categories = done.stdout.splitlines()
-  assert 'minval < maxval' in pixels
-  assert '0-dimensional' in categories
+  fixed = inspect.getclosurevars(tensor_spec.sample_bounded_spec)
+  with pytest.raises(Exception, match='minval < maxval'):
+    fixed.nonlocals['original'](_PIXELS)
+  monkeypatch.delattr(categorical_projection_network, 'int')
+  with pytest.raises(TypeError, match='0-dimensional'):
+    test_the_categorical_head_of_tf_agents()
 
 
 @pytest.mark.slow
