@@ -259,11 +259,11 @@ def test_a_recorded_set_reads_back_equal(cli, tmp_path):
 
 @pytest.mark.slow
 def test_a_log_gets_a_line_of_progress_now_and_then(cli):
-  # Seconds of recording, in which a terminal's bar moves many times.
-  code, _, err = cli('--policy=random', '--env=BitFlip-5', '--episodes=2000')
+  # A second of recording, in which a terminal's bar moves many times.
+  code, _, err = cli('--policy=random', '--env=BitFlip-5', '--episodes=500')
   assert code == 0, err
   lines = err.replace('\r', '\n').strip().splitlines()
-  assert len(lines) < 5 and '2000/2000' in lines[-1]
+  assert len(lines) < 5 and '500/500' in lines[-1]
 
 
 @pytest.mark.slow
@@ -281,6 +281,7 @@ def test_scores_are_recorded_and_clipped_rewards_learned_from(cli, tmp_path):
       "run.dataset = 'one'",
       'run.offline_iterations = 1',
       'run.replay_capacity = 2000',
+      'run.eval_environments = 1',
     ],
   )
   parts = experiment.build(experiment.settings(), seed=0)
@@ -355,7 +356,6 @@ def test_policy_for_other_actions(space, cli, tmp_path):
   ('name', 'kept'),
   [
     ('variables/variables.data-00000-of-00001', 3),
-    ('variables/variables.data-00000-of-00001', None),
     ('variables/variables.index', 9),
     ('saved_model.pb', 100),
   ],
@@ -363,11 +363,7 @@ def test_policy_for_other_actions(space, cli, tmp_path):
 def test_a_damaged_policy(name, kept, cli, tmp_path):
   policy = _saved(tmp_path / 'policy', with_variables=True)
   file = policy / '3' / name
-  whole = file.read_bytes()
-  if kept is None:
-    file.unlink()
-  else:
-    file.write_bytes(whole[:kept])
+  file.write_bytes(file.read_bytes()[:kept])
   code, out, err = cli(f'--policy={policy}', '--episodes=1')
   assert (code, out) == (2, '')
   assert err.splitlines()[-1].startswith(

@@ -119,7 +119,7 @@ def test_intervals_cover_the_truth(function):
     def estimate(counts, episodes=episodes):
       return function(episodes, 1.0, counts=counts)
 
-    interval = estimators.bootstrap(estimate, 60, repeats=100, seed=repeat)
+    interval = estimators.bootstrap(estimate, 60, repeats=60, seed=repeat)
     assert interval.low <= interval.value <= interval.high
     covered += interval.low <= truth <= interval.high
   assert 0.85 <= covered / 200 <= 0.99
