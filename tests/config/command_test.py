@@ -23,7 +23,6 @@ time.sleep(20)
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('name', ['train', 'report', 'play'])
 def test_ctrl_c_while_a_command_imports_is_one_line(name, tmp_path):
   # They import NumPy, and here that is when Ctrl-C comes.

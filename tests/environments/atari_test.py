@@ -93,7 +93,6 @@ def test_observations_and_rewards_equal_the_oracle(game, seed):
     np.testing.assert_allclose(step.observation, stack, atol=0.51)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
   'game, num_actions',
   [

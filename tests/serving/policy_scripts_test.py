@@ -469,7 +469,6 @@ command.parse_flags(['x', '--states=0'])
 """
 
 
-@pytest.mark.slow
 def test_the_check_has_its_first_name_too():
   done = subprocess.run(
     [sys.executable, 'export/check_policy.py', '--help'],
