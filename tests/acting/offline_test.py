@@ -38,6 +38,7 @@ from tests.training import killed_runs
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _PRESETS = [p for p in gin_files.presets() if p.startswith('offline_')]
+_RUN = 'offline_bitflip.gin', 'offline_online_mujoco.gin'
 _TINY = (
   'run.eval_every_env_steps=4',
   'run.log_every_env_steps=2',
@@ -126,7 +127,7 @@ def _rows(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('file', _PRESETS)
+@pytest.mark.parametrize('file', _RUN)
 def test_presets_run(cli, tmp_path, file, monkeypatch):
   monkeypatch.setattr(serving, 'export', policies.note_export)
   if 'bitflip' in file:
@@ -142,7 +143,6 @@ def test_presets_run(cli, tmp_path, file, monkeypatch):
       'run.offline_iterations=3',
       f'run.interactions={online}',
       "run.dataset='set'",
-      *(["run.environment='HalfCheetah-v4'"] if 'vector' in file else ()),
     ),
   )
   assert code == 0, err
@@ -165,6 +165,30 @@ def test_presets_run(cli, tmp_path, file, monkeypatch):
   assert facts['data']['mean_return'] == pytest.approx(3.0)
   assert facts['data']['transitions'] == 4 * 9
   assert 'data    set: mean return 3 of 4 episodes, 36 transi' in out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('file', [p for p in _PRESETS if p not in _RUN])
+def test_the_other_presets_learn_from_data(tmp_path, file):
+  _cheetah(tmp_path / 'set')
+  online = 'online' in file
+  gin_files.parse(
+    [file],
+    [
+      *_TINY,
+      f'run.offline_iterations={1 if online else 2}',
+      f'run.interactions={20 if online else 0}',
+      "run.dataset='set'",
+      "run.environment='HalfCheetah-v4'",
+    ],
+  )
+  parts = experiment.build(experiment.settings(), seed=0)
+  assert parts.data.transitions == 4 * 9
+  for interactions in (0, 10 if online else 0):
+    collected, scalars = next(parts.iterations)
+    assert collected.interactions == interactions
+    assert np.isfinite(scalars['actor_loss'])
+  assert int(parts.agent.actor_steps) == 4
 
 
 @pytest.mark.slow
@@ -529,29 +553,25 @@ def test_without_a_simulator_the_same_is_learned(tmp_path, file, sizes, spaces):
     np.testing.assert_array_equal(one, other, one.name)
 
 
-_SHORT_EVALUATION = (
-  'OffPolicyEvaluator.curve_steps=10',
-  'OffPolicyEvaluator.steps=10',
-  'OffPolicyEvaluator.members=2',
-)
-
-
 @pytest.mark.slow
 def test_a_run_without_a_simulator_ends_with_a_policy(cli, tmp_path):
   _cheetah(
     tmp_path / 'set', number=10, spread=True,
     metadata={'ref_min_score': 0, 'ref_max_score': 9},
   )  # fmt: skip
-  code, out, err = cli(
+  arguments = (
     '--gin_file=offline_mujoco.gin',
     '--root_dir=run',
     *_bindings(
       *_TINY[:-1], *_NO_CHEETAH, 'run.offline_iterations=3',
       'load_environment.action_low=[-2, -1, -1, -1, -1, -1]',
       'load_environment.action_high=2.0', "run.dataset='set'",
-      'DataSet.held_out_share=0.5', *_SHORT_EVALUATION,
+      'DataSet.held_out_share=0.5',
+      'OffPolicyEvaluator.curve_steps=2', 'OffPolicyEvaluator.steps=2',
+      'OffPolicyEvaluator.members=2',
     ),
   )  # fmt: skip
+  code, out, err = cli(*arguments)
   assert code == 0, err
   assert 'score   none, as there is no simulator' in out
   assert 'so      The policy is estimated at' in out
@@ -582,14 +602,7 @@ def test_a_run_without_a_simulator_ends_with_a_policy(cli, tmp_path):
   # Nothing tries to make it again and to play in it.
   assert facts['gymnasium_spec'] is None
   assert facts['not_described'] == 'it stands for logged data'
-  assert cli(
-    '--gin_file=offline_mujoco.gin', '--root_dir=run', *_bindings(
-      *_TINY[:-1], *_NO_CHEETAH, 'run.offline_iterations=3',
-      'load_environment.action_low=[-2, -1, -1, -1, -1, -1]',
-      'load_environment.action_high=2.0', "run.dataset='set'",
-      'DataSet.held_out_share=0.5', *_SHORT_EVALUATION,
-    ),
-  )[1].splitlines()[1:] == out.splitlines()  # fmt: skip
+  assert cli(*arguments)[1].splitlines()[1:] == out.splitlines()
 
 
 @pytest.mark.slow
