@@ -120,9 +120,9 @@ def test_training_changes_all_weights(trained):
 
 
 @pytest.mark.slow
-@_KINDS
-def test_a_restored_run_goes_on_bit_for_bit(kind, tmp_path):
-  lived, restored = _build(kind), _build(kind)
+def test_a_restored_run_goes_on_bit_for_bit(trained, tmp_path):
+  kind, lived, _ = trained
+  restored = _build(kind)
 
   def files(parts):
     return checkpoints.Checkpoints(
@@ -132,7 +132,6 @@ def test_a_restored_run_goes_on_bit_for_bit(kind, tmp_path):
       {'collector': parts.collector},
     )
 
-  next(lived.iterations)
   files(lived).save(1)
   assert files(restored).restore()
   returns = [next(p.iterations)[0].episode_returns for p in (lived, restored)]
@@ -168,15 +167,17 @@ class _Subject(typing.NamedTuple):
   path: pathlib.Path
 
 
-@pytest.fixture(scope='module', params=any_space.KINDS)
-def _exported_once(request, tmp_path_factory):
-  agent = _build(request.param).agent
-  path = tmp_path_factory.mktemp('policy')
+@pytest.fixture(scope='module')
+def _exported_once(trained, tmp_path_factory):
+  kind, parts, _ = trained
+  tf.config.run_functions_eagerly(False)
+  _configure(kind)
+  agent, path = parts.agent, tmp_path_factory.mktemp('policy')
   serving.export(agent, _facts(), path)
   with experiment.load_environment(_ID) as env:
     space = env.env.action_space
   observations = checks.visited_observations(agent, _ID, 4, 1)
-  return request.param, _Subject(agent, space, observations, path)
+  return kind, _Subject(agent, space, observations, path)
 
 
 @pytest.fixture(name='subject')
@@ -280,7 +281,8 @@ def test_recorded_steps_are_learned_from(kind, tmp_path):
 @pytest.mark.slow
 @_KINDS
 def test_tf_agents_driver_collects_for_the_agent(kind):
-  tf.config.run_functions_eagerly(False)
+  # Compiling takes seconds, and is alike for all kinds.
+  tf.config.run_functions_eagerly(kind != 'image and vector')
   agent = _build(kind).agent
   env = tf_py_environment.TFPyEnvironment(experiment.load_environment(_ID))
   table = replay.ReplayTable(agent.collect_data_spec, 50)

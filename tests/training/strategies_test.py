@@ -33,6 +33,7 @@ _TINY = (
   'Collector.env_steps=20',
   'iterate.critic_steps=3',
   'iterate.actor_steps=3',
+  'mlp_torso.units=(8,)',
 )
 
 
