@@ -76,9 +76,9 @@ def _reached(*modules):
 
 def test_the_commands_need_what_every_install_has():
   commands = [f'qwr_tf.{p.stem}' for p in (_ROOT / 'qwr_tf').glob('*.py')]
-  found = _reached(*commands, 'qwr_tf.api.model', 'qwr_tf.serving.exporter')
-  assert len([name for name in found if _file(name)]) > 50
-  foreign = {name.partition('.')[0] for name in found}
+  modules = _reached(*commands, 'qwr_tf.api.model', 'qwr_tf.serving.exporter')
+  assert len([name for name in modules if _file(name)]) > 50
+  foreign = {name.partition('.')[0] for name in modules}
   foreign -= sys.stdlib_module_names | {'qwr_tf'}
   of = metadata.packages_distributions()
   required = _required()

@@ -148,13 +148,13 @@ class FittedQ:
     steps: int,
     keep: datasets.Keep,
   ) -> None:
-    """Fills the table, and makes the critic.
+    """Fills the table with logged steps, and makes the critic.
 
     Args:
-      data: is closed in the end.
+      data: the logged steps; the data set is closed afterwards.
       bounds: of actions in the environment's units.
-      steps: number of those that are kept.
-      keep: which episodes are.
+      steps: number of steps in the kept episodes.
+      keep: the episodes that are kept.
     """
     self.allocate(steps)
     data.fill(

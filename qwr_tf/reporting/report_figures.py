@@ -33,7 +33,7 @@ _STYLE: dict[Any, Any] = {
 def pictures(
   experiment: Experiment,
 ) -> list[tuple[str, str, Callable[[Experiment], Figure]]]:
-  """(title, file name, what draws it) of an experiment's pictures."""
+  """(title, file name, drawing function) of each picture of an experiment."""
   drawn: list[tuple[str, str, Callable]] = [
     ('Learning curves', '', curves),
     ('Final scores', '_scores', score_figures.bars),

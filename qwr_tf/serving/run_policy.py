@@ -104,7 +104,7 @@ def batch_of_one(signatures: Any, observation: Any) -> dict[str, Any]:
   """The inputs of an export's signatures for one observation.
 
   Raises:
-    FloatingPointError: if it holds NaN or Inf.
+    FloatingPointError: if the observation holds NaN or Inf.
   """
   entries = dict(_entries(observation, ''))
   if not all(np.isfinite(x).all() for x in entries.values()):

@@ -35,12 +35,13 @@ def explain(error: Exception, parts, folder: pathlib.Path) -> str:
   message, tensors = str(error), getattr(error, 'tensors', None)
   if step is not None:
     tensors = of_step(parts.agent, parts.iterations, step)
-    name, made = 'actor', step.actor_steps
+    name, steps_before = 'actor', step.actor_steps
     if _is_critic(parts.agent, step):
-      name, made = 'critic', step.critic_steps
+      name, steps_before = 'critic', step.critic_steps
     message = (
       f'NaN or Inf in {first_not_finite(tensors) or "the gradients"} of '
-      f'{name} step {made + 1}; lower the learning rates or look at the rewards'
+      f'{name} step {steps_before + 1}; lower the learning rates or look at '
+      'the rewards'
     )
   return f'{message}; see {write(folder, tensors)}' if tensors else message
 

@@ -79,8 +79,8 @@ def test_fixed_parameters_are_those_an_agent_passes(agent_class, monkeypatch):
     qwr_agent.QwrAgent, '__init__', lambda self, **given: passed.update(given)
   )
   agent_class()
-  own = set(inspect.signature(agent_class).parameters)
-  assert agent_class.fixed_parameters == passed - own
+  taken = set(inspect.signature(agent_class).parameters)
+  assert agent_class.fixed_parameters == passed - taken
 
 
 def test_numbers_of_tables_and_the_makers_defaults():

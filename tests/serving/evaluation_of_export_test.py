@@ -114,8 +114,8 @@ except SystemExit as ended:
 def test_the_episodes_of_training_are_left_out(export, tmp_path):
   export(tmp_path / 'policy', dataset='set', held_out=[0.25, 0])
   decisions.write(tmp_path / 'set', 40)
-  found = evaluation_of_export.evaluate('policy', 'set', fit=_UNFITTED)
-  assert found.row('logged return').note == '10 episodes'
+  report = evaluation_of_export.evaluate('policy', 'set', fit=_UNFITTED)
+  assert report.row('logged return').note == '10 episodes'
 
 
 @pytest.mark.slow
