@@ -288,9 +288,9 @@ class _Prepared:
     return self._experience
 
 
-def _fake_rows(agent, has_frames: bool, interactions: int):
+def _fake_rows(agent, is_single_frame: bool, interactions: int):
   """A segment of one environment: an episode that goes on and is cut."""
-  older = 3 if has_frames else 0
+  older = 3 if is_single_frame else 0
   count = older + interactions + 1
   rows = tf.nest.map_structure(
     lambda x: x.numpy(),
@@ -298,7 +298,7 @@ def _fake_rows(agent, has_frames: bool, interactions: int):
   )
   step_type = np.ones(count, np.int32)
   step_type[:older] = step_type[-1] = 2
-  shape = rows.observation.shape[: 3 if has_frames else None]
+  shape = rows.observation.shape[: 3 if is_single_frame else None]
   observation = np.random.default_rng(0).integers(0, 255, shape)
   return rows._replace(
     step_type=step_type,
@@ -320,7 +320,7 @@ def _intake() -> None:
     env = experiment.load_environment(settings.environment, seed=0)
     agent = experiment.agent_for(env, seed=0)
     table = ReplayTable(agent.collect_data_spec, 2 * env_steps)
-    rows = _fake_rows(agent, any(table.has_frames), 125)
+    rows = _fake_rows(agent, any(table.is_single_frame), 125)
     task = tasks.Task(pickle.dumps(rows).hex(), 0, 4, False, 600.0)
     ray_collectors = ray_source.RaySource(
       agent.acting_network,

@@ -10,7 +10,7 @@ __all__ = ['QWR', '__version__']
 
 
 def __getattr__(name: str):
-  """`QWR`, at its first use: TensorFlow takes seconds, and prints."""
+  """Imports `QWR` at its first use, because TensorFlow takes seconds."""
   if name != 'QWR':
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
   import importlib

@@ -3,10 +3,10 @@
     python -m qwr_tf.convert --dataset=log.parquet --output=datasets/log-v0 \
       --gin_bindings="TableColumns.episode='session'"
 
-Reads Parquet, CSV, Arrow, npz, D4RL's layout and Minari's formats. Spaces that
-the file does not describe are given as for a run without a simulator, such as
---gin_bindings="load_environment.num_actions=3". Exit codes: 0 done, 2 bad
-input, 1 anything else.
+Reads Parquet, CSV, Arrow, npz, RLDS, D4RL's layout and Minari's formats. What
+the file does not say of its spaces is given as for a run without a simulator,
+such as --gin_bindings="load_environment.num_actions=3". Exit codes: 0 done, 2
+bad input, 1 anything else.
 """
 
 from qwr_tf.config import startup  # noqa: F401, before TensorFlow.
@@ -33,7 +33,7 @@ from qwr_tf.training import experiment
 
 
 def main() -> None:
-  """From flags to a data set."""
+  """Converts the data set that the flags name."""
   if not _DATASET.value or not _OUTPUT.value:
     raise ConfigError('--dataset and --output are needed, both.')
   output = pathlib.Path(_OUTPUT.value)

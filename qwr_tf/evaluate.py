@@ -64,7 +64,7 @@ from qwr_tf.training import experiment  # noqa: F401, gin files name it.
 
 
 def main() -> None:
-  """From flags to a page."""
+  """Evaluates the policy that the flags name."""
   if not _POLICY.value or not _DATASET.value:
     raise ConfigError('--policy and --dataset are needed, both.')
   gin_files.parse(command.GIN_FILE.value, command.GIN_BINDINGS.value)

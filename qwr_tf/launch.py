@@ -34,7 +34,7 @@ command.answer_help(__name__)
 from qwr_tf.config.errors import ConfigError
 from qwr_tf.distributed import cluster
 from qwr_tf.distributed import lifeline
-from qwr_tf.training import interruption
+from qwr_tf.training import stop_signals
 from qwr_tf.training import training_command
 
 _MAX_RESTARTS = 5
@@ -56,7 +56,7 @@ class Learner:
     """Runs the learner to its end; returns its exit code.
 
     Args:
-      interrupted: an `interruption.Interruption`.
+      interrupted: a `stop_signals.Interruption`.
     """
     restarts = 0
     with lifeline.pipe() as reader:
@@ -127,7 +127,7 @@ def main() -> None:
     address = cluster.start_local(max(collectors, os.cpu_count() or 1))
     _say(f'Ray listens on {address}, to this machine only.')
   learner = Learner([sys.executable, '-m', 'qwr_tf.distributed', *sys.argv[1:]])
-  with interruption.Interruption(learner.stop_at_once) as interrupted:
+  with stop_signals.Interruption(learner.stop_at_once) as interrupted:
     code = learner.run(interrupted)
   if interrupted.requested:
     raise KeyboardInterrupt(

@@ -1,7 +1,7 @@
 """Plays an exported policy: python -m qwr_tf.play --policy=runs/.../policy.
 
-`qwr_tf/serving/run_policy.py`, which needs TensorFlow, gymnasium and what the
-environment needs, but not this package.
+Runs `qwr_tf/serving/run_policy.py`. That script works without this package: it
+needs TensorFlow, gymnasium and what the environment needs.
 """
 
 from qwr_tf.config import startup  # noqa: F401, before TensorFlow.

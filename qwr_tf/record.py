@@ -5,9 +5,9 @@
 
 Writes datasets/<environment>/<policy>-v<number> unless --dataset says
 otherwise: observations, actions, rewards and ends as the environment has them
-(rewards of Atari as the game gives them; who learns from them clips), and the
-parameters of the policy's distribution as infos/dist_params. Exit codes: 0
-done, 2 bad input, 1 anything else.
+(rewards of Atari are not clipped; training clips them), and the parameters of
+the policy's distribution as infos/dist_params. Exit codes: 0 done, 2 bad input,
+1 anything else.
 """
 
 from qwr_tf.config import startup  # noqa: F401, before TensorFlow.
@@ -208,7 +208,7 @@ def _environment(saved: saved_policy.SavedPolicy | None, name: str):
 
 
 def main() -> None:
-  """From flags to a data set."""
+  """Records the data set that the flags describe."""
   saved, environment = _arguments()
   with _environment(saved, environment) as wrapped:
     env = wrapped.env

@@ -22,7 +22,7 @@ from qwr_tf.training import training_command
 
 
 def main() -> None:
-  """One run from flags to score."""
+  """Trains the run that the flags describe."""
   training_command.run(
     training_command.configuration(),
     serving.export,

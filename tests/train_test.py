@@ -29,16 +29,16 @@ from qwr_tf import environments
 from qwr_tf import serving
 from qwr_tf import train
 from qwr_tf.acting import evaluate
-from qwr_tf.acting import interrupts
 from qwr_tf.acting import numpy_actor
+from qwr_tf.acting import stop_request
 from qwr_tf.config import command
 from qwr_tf.config import gin_files
 from qwr_tf.runs import checkpoints
 from qwr_tf.runs import run_lock
 from qwr_tf.training import experiment
-from qwr_tf.training import interruption
 from qwr_tf.training import learning_curve
 from qwr_tf.training import metrics
+from qwr_tf.training import stop_signals
 from qwr_tf.training import training_command
 from qwr_tf.training import training_run
 from tests.serving import policies
@@ -914,10 +914,10 @@ def test_ctrl_c_leaves_complete_files(tmp_path):
 def test_a_stop_within_the_last_iteration_leaves_the_evaluation(
   cli, tmp_path, monkeypatch
 ):
-  class Stopped(interruption.Interruption):
+  class Stopped(stop_signals.Interruption):
     def __enter__(self):
       super().__enter__().requested = True
-      interrupts.request()
+      stop_request.request()
       return self
 
   arguments = (
@@ -926,7 +926,7 @@ def test_a_stop_within_the_last_iteration_leaves_the_evaluation(
     *_bindings(*_TINY, 'run.interactions=20'),
   )
   with monkeypatch.context() as patch:
-    patch.setattr(interruption, 'Interruption', Stopped)
+    patch.setattr(stop_signals, 'Interruption', Stopped)
     code, _, err = cli(*arguments)
   assert code == 1 and 'interrupted' in err
   assert _facts(tmp_path / 'run')['finished'] is False

@@ -10,9 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from qwr_tf import environments
-from qwr_tf.acting import interrupts
 from qwr_tf.acting import segments
 from qwr_tf.acting import sources
+from qwr_tf.acting import stop_request
 from qwr_tf.config.errors import ConfigError
 from qwr_tf.config.ranges import PositiveInt
 from qwr_tf.config.ranges import Range
@@ -68,7 +68,8 @@ class Collector:
         only once the next row exists.
       whole_episodes: whether a call goes on to the end of the episode.
       on_policy: whether the table holds the newest call's rows alone (RWR,
-        AWR's ablation). Needs whole_episodes and capacity for any call.
+        AWR's ablation). Needs whole_episodes, and a table that holds the
+        longest possible call.
       update_normalizer: False leaves it as it is.
       num_environments: stepped together, with one forward pass for all. Of use
         where a step of the simulator takes longer than one of the policy.
@@ -77,8 +78,8 @@ class Collector:
       source: of the experience, instead of env.
 
     Raises:
-      ConfigError: for on_policy, if an iteration would not fit in the table;
-        without a time limit a call raises it.
+      ConfigError: for on_policy, if one call could exceed the table; without a
+        time limit it is raised during the call.
     """
     del vectorization_mode  # `env` was made so.
     self._env = env
@@ -98,7 +99,7 @@ class Collector:
       env,
       agent.acting_network,
       seed=seed,
-      has_frames=table.has_frames,
+      is_single_frame=table.is_single_frame,
       whole_episodes=whole_episodes,
     )
     if on_policy:
@@ -157,7 +158,7 @@ class Collector:
 
   def _check_wait(self, interactions: int, waited: int) -> None:
     """Stops the wait for the end of an episode that may have none."""
-    interrupts.check()
+    stop_request.check()
     if self._on_policy:
       self._check_capacity(interactions)
     if waited > getattr(self._env, 'longest_episode', np.inf):

@@ -6,7 +6,7 @@ from absl import logging
 from tf_agents.trajectories import time_step as ts
 
 from qwr_tf import environments
-from qwr_tf.acting import interrupts
+from qwr_tf.acting import stop_request
 
 _ENDLESS = (
   'an episode of an evaluation was stopped after %d steps without an end; set '
@@ -62,7 +62,7 @@ class Evaluator:
     lengths = [0] * len(envs)
     done: list[float] = []
     while envs:
-      interrupts.check()
+      stop_request.check()
       observations = [s.observation for s in steps]
       batch = tree.map_structure(lambda *x: np.stack(x), *observations)
       actions, _ = self._act(batch, rng)
@@ -97,7 +97,7 @@ class Evaluator:
     totals, lengths = np.zeros(vector.num_envs), np.zeros(vector.num_envs)
     done: list[float] = []
     while is_played.any():
-      interrupts.check()
+      stop_request.check()
       is_step = is_played & (now.step_type != ts.StepType.LAST)
       now = vector.step(self._act(now.observation, rng)[0])
       totals += np.where(is_step, now.reward, 0.0)

@@ -1,4 +1,4 @@
-"""Experience on its way into a replay table: segments from their sources."""
+"""Experience, and the protocol of the sources it comes from."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -12,11 +12,11 @@ import tree
 class Experience:
   """Rows, interactions and returns of one call of a source.
 
-  Rows stand in segments: consecutive rows of one environment, with mu. A source
-  that is not alone closes its segments, because other rows follow them in the
-  table. An episode that goes on is cut there by a row of step type LAST with
-  the observation that the next segment begins with, and mu there: targets
-  bootstrap from it, and no transition is lost.
+  A segment is consecutive rows of one environment, with mu. If several sources
+  write to one table, rows of others follow a segment, so each source closes
+  its segments: an episode that goes on is cut by a row of step type LAST with
+  the observation that the next segment begins with, and mu there. Targets
+  bootstrap from that row, and no transition is lost.
 
   Attributes:
     rows: `trajectory.Trajectory` of arrays [N, ...], as

@@ -18,7 +18,7 @@ _FIRST, _MID, _LAST = range(3)  # As in `ts.StepType`, but faster.
 
 
 class EnvironmentSource:
-  """One environment."""
+  """Steps one environment, and stores mu for each step."""
 
   def __init__(
     self,
@@ -26,23 +26,23 @@ class EnvironmentSource:
     network,
     *,
     seed: int,
-    has_frames: Sequence[bool] = (),
+    is_single_frame: Sequence[bool] = (),
     whole_episodes: bool = False,
-    is_alone: bool = True,
+    is_only_source: bool = True,
   ):
     """Stores the arguments; the environment is reset at the first call.
 
     Args:
       env: a PyEnvironment.
-      has_frames: as in `ReplayTable`; (): whole stacks are in the rows.
+      is_single_frame: as in `ReplayTable`; (): whole stacks are in the rows.
       whole_episodes: whether a call goes on to the end of the episode.
-      is_alone: whether segments go on where the one before stopped; they are
-        closed otherwise.
+      is_only_source: True if no other source writes to the table; segments then
+        continue one another, otherwise each is closed.
     """
     self._env = env
-    self._has_frames = has_frames
+    self._is_single_frame = is_single_frame
     self._whole_episodes = whole_episodes
-    self._is_alone = is_alone
+    self._is_alone = is_only_source
     self._rng = np.random.default_rng(seed)
     self._act = numpy_actor.NumpyActor(network)
     self._time_step: Any = None  # Reset at the first call.
@@ -72,7 +72,7 @@ class EnvironmentSource:
     is_cut = is_closed and self._time_step.step_type == _MID
     if is_cut:
       frames.append(self._cut())
-    rows, num_older = _rows(frames, self._has_frames)
+    rows, num_older = _rows(frames, self._is_single_frame)
     first = 0 if continues else num_older
     rows = tf.nest.map_structure(lambda x: x[first:], rows)
     repeats = np.zeros(len(rows.step_type), bool)
@@ -142,20 +142,20 @@ class VectorSource:
     network,
     *,
     seed: int,
-    has_frames: Sequence[bool] = (),
+    is_single_frame: Sequence[bool] = (),
     whole_episodes: bool = False,
   ):
     """Stores the arguments.
 
     Args:
       env: a `VectorEnvironment`.
-      has_frames: as in `ReplayTable`; (): whole stacks are in the rows.
+      is_single_frame: as in `ReplayTable`; (): whole stacks are in the rows.
       whole_episodes: whether a call goes on to the end of all N episodes.
         Environments that wait for others are stepped on; these steps are
         dropped and not counted.
     """
     self._env = env
-    self._has_frames = has_frames
+    self._is_single_frame = is_single_frame
     self._whole_episodes = whole_episodes
     self._rng = np.random.default_rng(seed)
     self._act = numpy_actor.NumpyActor(network)
@@ -184,7 +184,9 @@ class VectorSource:
       if interactions > env_steps:
         check_fn(interactions, interactions - env_steps)
     frames.append(self._final_frame())  # Kept where a segment is open.
-    rows, num_older = _rows(frames, self._has_frames)  # [older + steps, N, ...]
+    rows, num_older = _rows(
+      frames, self._is_single_frame
+    )  # [older + steps, N, ...]
     segments = [
       self._segment(i, rows.step_type[:, i], num_older, places)
       for i, places in enumerate(map(np.flatnonzero, np.array(kept).T))
@@ -261,14 +263,14 @@ class VectorSource:
 
 
 def _rows(
-  frames: list[tuple], has_frames: Sequence[bool]
+  frames: list[tuple], is_single_frame: Sequence[bool]
 ) -> tuple[trajectory.Trajectory, int]:
   """Rows [M + T, ...] of T frames, and M.
 
   Args:
     frames: (time step, action, parameters of mu, next time step).
-    has_frames: as in `ReplayTable`. The first M rows, of step type LAST, then
-      hold the older frames of the first stacks; without images M is 0.
+    is_single_frame: as in `ReplayTable`. The first M rows, of step type LAST,
+      then hold the older frames of the first stacks; without images M is 0.
   """
   time_steps, action, params, next_time_steps = zip(*frames, strict=True)
   rows = trajectory.Trajectory(
@@ -286,12 +288,12 @@ def _rows(
     reward=np.asarray([t.reward for t in next_time_steps], np.float32),
     discount=np.asarray([t.discount for t in next_time_steps], np.float32),
   )
-  if not any(has_frames):
+  if not any(is_single_frame):
     return rows, 0
   entries = [
     replay.newest(x, rows.step_type, rows.discount) if is_image else x
     for x, is_image in zip(
-      tf.nest.flatten(rows.observation), has_frames, strict=True
+      tf.nest.flatten(rows.observation), is_single_frame, strict=True
     )
   ]
   observation = tf.nest.pack_sequence_as(rows.observation, entries)

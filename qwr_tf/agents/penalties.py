@@ -25,10 +25,13 @@ def no_penalty(policy: Distribution, states: States) -> tf.Tensor:
 def action_bound_penalty(
   policy: Distribution, states: States, coefficient: float = 10.0
 ) -> tf.Tensor:
-  """Half the squared distance of the mean from the bounds +-1, [B] (AWR).
+  """Penalises means outside the bounds: c / 2 |mean - [-1, 1]|^2 (AWR).
 
   Args:
-    coefficient: factor; larger keeps the mean inside.
+    coefficient: c; larger keeps the mean inside the bounds.
+
+  Returns:
+    float [B]; 0 where the mean is within the bounds.
   """
   if hasattr(policy, 'logits'):
     raise ValueError(
@@ -43,10 +46,10 @@ def action_bound_penalty(
 def logits_penalty(
   policy: Distribution, states: States, coefficient: float = 1e-3
 ) -> tf.Tensor:
-  """Half the squared norm of the logits, [B] (AWR on LunarLander).
+  """Penalises large logits: c / 2 |logits|^2, [B] (AWR).
 
   Args:
-    coefficient: factor; larger keeps the policy random.
+    coefficient: c; larger keeps the policy random. AWR uses it on LunarLander.
   """
   if not hasattr(policy, 'logits'):
     raise ValueError(
@@ -64,14 +67,17 @@ def logits_penalty(
 def weight_decay(
   policy: Distribution, states: States, coefficient: float = 1e-4
 ) -> tf.Tensor:
-  """Half the squared norm of the actor's variables, scalar (AWAC).
+  """Penalises large variables of the actor: c / 2 |theta|^2 (AWAC).
 
   Its gradient is what the `weight_decay` of PyTorch's Adam adds, which AWAC's
   code uses. Keras' AdamW has decoupled weight decay: 1e-4 times the
   learning rate, which is next to nothing.
 
   Args:
-    coefficient: factor; larger keeps the variables small.
+    coefficient: c; larger keeps the variables small.
+
+  Returns:
+    float scalar.
   """
   return coefficient * tf.add_n(
     [tf.nn.l2_loss(v) for v in states.actor_variables]

@@ -18,9 +18,9 @@
   20      w_j <- exp((Q(s, a_j) - V(s)) / beta)
   21      gradient step of the actor on - sum_j w_j log pi(a_j|s)
 
-A slot is a function among the arguments of `iterate` or `QwrAgent`, which gin
-sets. Related algorithms (AWR, RWR, AWAC, CRR, BC, DQN) put other functions
-there.
+n is the paper's k. A slot is an argument of `iterate` or `QwrAgent` that gin
+sets, mostly a function; related algorithms (AWR, RWR, AWAC, CRR, BC, DQN) put
+other functions there.
 """
 
 import functools
@@ -308,7 +308,7 @@ class QwrAgent(tf_agent.TFAgent):
     td_targets: tf.Tensor | None = None,
     sample_weights: tf.Tensor | None = None,
   ) -> dict[str, tf.Tensor]:
-    """Lines 12-14: one gradient step of the critic; scalars by name.
+    """Lines 12-14: one gradient step of the critic; returns metrics.
 
     Args:
       experience: windows [B, T + 1].
@@ -385,7 +385,7 @@ class QwrAgent(tf_agent.TFAgent):
     sample_weights: tf.Tensor | None = None,
     next_rows: critics.Rows | None = None,
   ) -> dict[str, tf.Tensor]:
-    """Line 14 for steps [B], scalars by name; arguments as in `critic_update`.
+    """Line 14 for steps [B], as metrics; arguments as in `critic_update`.
 
     With `next_rows` a critic with BatchNorm trains, see `Critic.taken_outputs`.
     """
@@ -416,7 +416,7 @@ class QwrAgent(tf_agent.TFAgent):
     weighted_actions: tuple[ActionSet, tf.Tensor, dict] | None = None,
     sample_weights: tf.Tensor | None = None,
   ) -> dict[str, tf.Tensor]:
-    """Lines 18-21: one gradient step of the actor; scalars by name.
+    """Lines 18-21: one gradient step of the actor; returns metrics.
 
     Args:
       experience: windows [B, T + 1].
@@ -441,7 +441,7 @@ class QwrAgent(tf_agent.TFAgent):
     seed: types.Seed,
     q_vectors: tf.Tensor | None = None,
   ) -> tuple[ActionSet, tf.Tensor, dict[str, tf.Tensor]]:
-    """Lines 18-20: (actions [n, B], weights [n, B], scalars by name)."""
+    """Lines 18-20: (actions [n, B], weights [n, B], metrics)."""
 
     def window_returns(seed):
       targets = self.td_targets(experience, seed)[:, 0]
@@ -475,7 +475,7 @@ class QwrAgent(tf_agent.TFAgent):
   def weigh(
     self, advantages: tf.Tensor, log_weights: tf.Tensor, batch: Batch
   ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-    """Line 20: (clipped weights [n, B], scalars by name)."""
+    """Line 20: (clipped weights [n, B], metrics)."""
     raw = self._weight_fn(advantages, log_weights, batch)  # [n, B]
     weights = tf.stop_gradient(tf.minimum(raw, self.max_weight))
     return weights, regression.weight_metrics(
@@ -489,7 +489,7 @@ class QwrAgent(tf_agent.TFAgent):
     weights: tf.Tensor,
     sample_weights: tf.Tensor | None = None,
   ) -> dict[str, tf.Tensor]:
-    """Line 21 for steps [B] and weighted actions [n, B]; scalars by name."""
+    """Line 21 for steps [B] and weighted actions [n, B]; returns metrics."""
     policy = slots.distribution(self._actor_network, steps.observation)
     elements = regression.weighted_log_likelihood_losses(
       policy.log_prob(actions.actions), weights, actions.log_weights

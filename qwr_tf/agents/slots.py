@@ -49,8 +49,9 @@ class Networks(NamedTuple):
 class States:
   """A batch of states [...]: the stored mu, the policy and the critics there.
 
-  With `q_vectors` (`ExactReuse`) there are no observations: the policies, and
-  the critic that `q_vectors` are not of, raise ValueError.
+  With `q_vectors` (`ExactReuse`) there are no observations: the stored mu and
+  the critic `q_vectors_of` work, the policies and the other critic raise
+  ValueError.
 
   Attributes:
     taken: the actions that were taken, [...] and the action's own axes.
@@ -190,7 +191,8 @@ def sampled_behavior_actions(
   """New samples from the stored mu(.|s); the taken action is not used.
 
   Args:
-    num_actions: n, samples per state; with `mean_estimate`, 1 imitates mu.
+    num_actions: n, samples per state. With 1 and `mean_estimate` all advantages
+      are 0: the actor clones mu.
   """
   mu = functools.partial(restore_distribution, states.behavior_spec)
   samples = replicas.sample(mu, states.policy_info, num_actions, states.seed)

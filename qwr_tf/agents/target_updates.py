@@ -1,9 +1,10 @@
 """Updates of the target networks (Algorithm 2, lines 8-9).
 
-Functions of the variables of critic and actor (source), those of their target
-networks in the same order, `step`, the critic steps since the phase began, and
-`critic_steps`, those since training began. They return whether the target
-changed, bool scalar: values computed with the target stay valid until it does.
+An update is a function (source, target, step, critic_steps) -> bool scalar.
+`source` and `target` are the variables of critic and actor, and of their target
+networks in the same order; `step` counts the critic steps of this phase,
+`critic_steps` those of the whole training. True means that the target changed:
+values computed with it before are no longer valid.
 """
 
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ def hard_update(
   critic_steps: tf.Tensor,
   period_train_steps: PositiveInt = 100,
 ) -> tf.Tensor:
-  """Copies source to target when step is a multiple of the period, as 0 is.
+  """Copies source to target at steps 0, period, 2 period, ... of each phase.
 
   Args:
     period_train_steps: critic steps between copies.

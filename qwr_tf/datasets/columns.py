@@ -106,6 +106,46 @@ def member(
   return group
 
 
+def first_step(arrays: h5py.Group | dict, place: str) -> dict[str, np.ndarray]:
+  """The first observation, entry by entry, and the first action.
+
+  Args:
+    arrays: `observations` and `actions`, or entries such as `observations/x`.
+    place: of the group, for errors.
+
+  Returns:
+    {'observation' or 'observation/<entry>': [...], 'action': [...]}, without
+    what has no shape: scalars, images stored as JPEG files.
+
+  Raises:
+    ValueError: for a link to another file.
+  """
+  step = {}
+  for name, array in _leaves(arrays, '', place):
+    kind, *entry = name.split('/')
+    if kind in ('observations', 'actions') and len(array):
+      with readable(f'{place}, {name}'):
+        value = np.asarray(array[0])
+      # One axis of uint8 is a JPEG file, not an image.
+      is_file = value.dtype == np.uint8 and value.ndim == 1
+      if value.ndim and value.dtype.kind in 'biuf' and not is_file:
+        step['/'.join([kind[:-1], *entry])] = value
+  return step
+
+
+def _leaves(node: Any, name: str, place: str) -> Iterator[tuple[str, Any]]:
+  """Name and array of each data set below a group, or in a dictionary."""
+  if isinstance(node, dict):
+    yield from node.items()
+  elif isinstance(node, h5py.Group):
+    for key in node:
+      path = f'{name}/{key}'.lstrip('/')
+      yield from _leaves(member(node, key, f'{place}, {path}'), path, place)
+  elif isinstance(node, h5py.Dataset) and node.shape:
+    if not _is_elsewhere(node):
+      yield name, node
+
+
 def group(parent: h5py.Group, name: str, place: str) -> h5py.Group | None:
   """A group of a group; None if there is none.
 

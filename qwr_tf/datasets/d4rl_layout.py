@@ -49,6 +49,10 @@ class D4rlSource:
     name = steps_lib.DIST_PARAMS
     return set(columns.group(self._file, name, f'{self.path}, {name}') or ())
 
+  def first_step(self) -> dict[str, np.ndarray]:
+    """As in `sources.Source`."""
+    return columns.first_step(self._file, str(self.path))
+
   def _column(self, field: columns.Field) -> columns.Column:
     return columns.Column(self._file, field, f'{self.path}: all episodes')
 

@@ -137,27 +137,39 @@ class DataSet:
   def spaces(self) -> dict[str, Any]:
     """Spaces in the data set's metadata, as arguments of `NoSimulatorEnv`.
 
-    Of a table without metadata: the shapes alone. {} of files that say nothing.
+    Without them the shapes of the first step, where they are known.
 
     Raises:
       ValueError: for metadata that describe no space.
     """
     described = {}
     try:
-      for kind in ('observation', 'action'):
-        content = table_layout.space_entry(self.metadata, f'{kind}_space')
-        if content is not None:
-          described[kind] = environments.space_of(content)
+      for kind, content in self._space_entries().items():
+        described[kind] = environments.space_of(content)
       arguments = environments.no_simulator_arguments(described)
     except ValueError as error:
       raise ValueError(f'{self.path}: {error}') from error
-    return arguments if described else self._table_spaces()
+    return arguments if described else self._spaces_of_arrays()
 
-  def _table_spaces(self) -> dict[str, Any]:
-    if not hasattr(self._source, 'shapes'):
-      return {}
-    first = {k: np.asarray(x) for k, x in self._source.shapes().items()}
-    action = first.pop('action')
+  @property
+  def describes_spaces(self) -> bool:
+    """Whether the metadata have the spaces; otherwise shapes are all there is.
+
+    Raises:
+      ValueError: for metadata that cannot be read.
+    """
+    return bool(self._space_entries())
+
+  def _space_entries(self) -> dict[str, Any]:
+    entries = {
+      kind: table_layout.space_entry(self.metadata, f'{kind}_space')
+      for kind in ('observation', 'action')
+    }
+    return {kind: entry for kind, entry in entries.items() if entry is not None}
+
+  def _spaces_of_arrays(self) -> dict[str, Any]:
+    first = {k: np.asarray(x) for k, x in self._source.first_step().items()}
+    action = first.pop('action', None)
     boxes = {
       kind.partition('/')[2]: {
         'type': 'Box',
@@ -171,9 +183,9 @@ class DataSet:
       arguments['observation_shape'] = boxes['']['shape']
       if boxes['']['dtype'] == 'uint8' and len(boxes['']['shape']) == 3:
         arguments['observation_dtype'] = 'uint8'
-    else:
+    elif boxes:
       arguments['observation_space'] = environments.dict_content(boxes)
-    if action.dtype.kind == 'f':
+    if action is not None and action.dtype.kind == 'f':
       arguments['action_shape'] = action.shape or (1,)
     return arguments
 

@@ -60,6 +60,11 @@ class MinariSource:
     place = f'{self._place(first)}, {name}'
     return set(columns.group(self._group(first), name, place) or ())
 
+  def first_step(self) -> dict[str, np.ndarray]:
+    """As in `sources.Source`."""
+    name, arrays = next(self._groups())
+    return columns.first_step(arrays, self._place(name))
+
   def chunks(self, fields: Fields, num_steps: int) -> Iterator[Steps]:
     """Yields chunks of about `num_steps` steps, never twice as many.
 

@@ -73,15 +73,6 @@ class RldsSource(minari_layout.MinariSource):
     """Nothing: RLDS has no place for the policy that acted."""
     return set()
 
-  def shapes(self) -> dict[str, Any]:
-    """The first observation, entry by entry, and the first action."""
-    _, group = next(self._groups())
-    return {
-      re.sub('^(observation|action)s', r'\1', name): values[0]
-      for name, values in group.items()
-      if name.startswith(('observations', 'actions'))
-    }
-
   def _groups(self) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     count = 0
     for number, episode in enumerate(self._episodes):

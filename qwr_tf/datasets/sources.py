@@ -1,12 +1,13 @@
-"""Recognises the layout of a data set: Minari's, D4RL's, RLDS' or a table's."""
+"""Sources of logged steps: recognises the layout of a data set and opens it."""
 
 import os
 import pathlib
 import re
-from collections.abc import Mapping
-from typing import Any, TypeAlias
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
 
 import h5py
+import numpy as np
 
 from qwr_tf.datasets import arrow_layout
 from qwr_tf.datasets import columns
@@ -17,9 +18,45 @@ from qwr_tf.datasets.minari_layout import MAIN_FILE
 from qwr_tf.datasets.minari_layout import METADATA_FILE
 from qwr_tf.datasets.minari_layout import MinariSource
 from qwr_tf.datasets.minari_layout import read_json
+from qwr_tf.datasets.steps import Fields
+from qwr_tf.datasets.steps import Steps
 from qwr_tf.datasets.table_layout import TableSource
 
-Source: TypeAlias = MinariSource | D4rlSource | TableSource
+
+class Source(Protocol):
+  """An open data set: what a layout must provide.
+
+  Attributes:
+    path: of the data set, for error messages.
+    metadata: what the data set says of itself, by Minari's names: spaces as
+      `observation_space` and `action_space`, for instance.
+  """
+
+  path: pathlib.Path
+  metadata: dict[str, Any]
+
+  def close(self) -> None:
+    """Closes its files."""
+
+  def num_steps(self) -> int:
+    """Steps of all episodes."""
+
+  def recorded(self) -> set[str]:
+    """Names of the recorded parameters of mu."""
+
+  def first_step(self) -> dict[str, np.ndarray]:
+    """The first 'action' and 'observation', or 'observation/<entry>' of each.
+
+    Spaces come from their shapes and types where the metadata have none;
+    without what has no shape of its own.
+    """
+
+  def chunks(self, fields: Fields, num_steps: int) -> Iterator[Steps]:
+    """Yields chunks of about `num_steps` steps, episodes in their order.
+
+    Raises:
+      ValueError: for the first step or column that is not as it should be.
+    """
 
 
 def open_source(
@@ -56,7 +93,7 @@ def open_source(
   raise ValueError(
     f'{file_path}: {holds}; a data set holds groups episode_0, … (Minari) or '
     'the arrays observations, actions, rewards, terminals, timeouts (D4RL); '
-    'tables end in .parquet, .csv or .npz.'
+    f'tables end in {", ".join([*table_layout.FORMATS, ".npz"])}.'
   )
 
 

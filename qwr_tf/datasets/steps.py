@@ -1,4 +1,4 @@
-"""Logged steps in memory, of either layout."""
+"""Logged steps in memory, the same for every layout."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from qwr_tf.datasets import columns
 from qwr_tf.networks import categories
 from qwr_tf.policies import behavior_policy
 
-# Group of the parameters of the policy that acted, in either layout.
+# Group of the parameters of the policy that acted, in every layout.
 DIST_PARAMS = 'infos/dist_params'
 # Among them: the probability, or density, of the logged action.
 PROBABILITY = 'probability'

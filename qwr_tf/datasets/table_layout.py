@@ -174,8 +174,8 @@ class TableSource:
     """{'probability'}, or nothing."""
     return {steps_lib.PROBABILITY} if self._columns['probability'] else set()
 
-  def shapes(self) -> dict[str, Any]:
-    """Shapes and types in the first rows: arrays without rows, by name."""
+  def first_step(self) -> dict[str, np.ndarray]:
+    """As in `sources.Source`."""
     batch = next(self._arrays(1))
     return {kind: batch[kind][0] for kind in (*self._observations, 'action')}
 

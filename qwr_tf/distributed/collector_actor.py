@@ -41,7 +41,7 @@ class CollectorActor:
     if context.was_current_actor_reconstructed:
       seed = int(np.random.SeedSequence().generate_state(1)[0]) >> 1
     network, self._source = experiment.collecting_source(
-      settings, seed, number, task.is_alone
+      settings, seed, number, task.is_only_source
     )
     self._variables = acting_variables(network)
     self._begin = self._source.state()

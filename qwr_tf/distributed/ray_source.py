@@ -11,8 +11,8 @@ from absl import flags
 from absl import logging
 from ray import exceptions
 
-from qwr_tf.acting import interrupts
 from qwr_tf.acting import segments
+from qwr_tf.acting import stop_request
 from qwr_tf.acting.segments import Experience
 from qwr_tf.config import startup
 from qwr_tf.distributed import collector_actor
@@ -206,7 +206,7 @@ class RaySource:
 
   def _look(self, seconds: float) -> None:
     """Takes in collectors that have started, within some seconds."""
-    interrupts.check()
+    stop_request.check()
     if not self._starting:
       return
     restarting = []
@@ -346,7 +346,7 @@ def from_flags(network, folder: str, config: str) -> RaySource:
     config,
     seed,
     count,
-    is_alone=count == 1 and not asynchronous,
+    is_only_source=count == 1 and not asynchronous,
     wait_seconds=ray_flags.WAIT_SECONDS.value,
   )
   text = f'{folder}\n{task}'

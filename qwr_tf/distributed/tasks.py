@@ -10,12 +10,12 @@ class Task(NamedTuple):
     config: text of gin's configuration.
     seed: of the run.
     num_collectors: of the run.
-    is_alone: whether segments come from one environment.
+    is_only_source: whether segments come from one environment.
     wait_seconds: for calls.
   """
 
   config: str
   seed: int
   num_collectors: int
-  is_alone: bool
+  is_only_source: bool
   wait_seconds: float

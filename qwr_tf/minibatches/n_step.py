@@ -21,8 +21,8 @@ from qwr_tf.ops.streams import Stream
 class NStepMinibatches(minibatches.PerMinibatch):
   """`PerMinibatch` for td_lambda = 1, at a lower cost.
 
-  Draws are those of `PerMinibatch`, and so are targets but for rounding, unless
-  actions are sampled or the scale of F is the minibatch's. Windows have two
+  Draws equal those of `PerMinibatch`. Targets do too, up to rounding, unless
+  actions are sampled or F has one scale for the minibatch. Windows have two
   steps in the critic phase and one in the actor phase: slots there may use
   first steps only.
   """

@@ -18,10 +18,10 @@ from qwr_tf.replicas import replicas
 class WholeTable(minibatches.PerMinibatch):
   """Minibatches whose targets and weights were made for the whole table.
 
-  State values are those of the target network at step 0 of the phase (lines
-  8-9): with `hard_update` the critic as the phase begins. Lambda-returns go to
-  the end of each episode, with no horizon, and weights are normalised over the
-  whole table instead of over a minibatch.
+  State values come from the target network as updated at step 0 of the phase
+  (lines 8-9); with `hard_update` that is a copy of the critic. Lambda-returns
+  go to the end of each episode, with no horizon, and weights are normalised
+  over the whole table instead of over a minibatch.
   """
 
   _is_cache = True

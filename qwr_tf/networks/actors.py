@@ -23,13 +23,14 @@ NO_LOGIT = -1e8
 
 
 def missing_logits(action_spec: types.BoundedTensorSpec) -> np.ndarray:
-  """A term of logits: 10 * NO_LOGIT where a number has no such value, else 0.
+  """Mask to add to logits: 10 * NO_LOGIT at values out of range, else 0.
 
   Args:
-    action_spec: a vector of integers.
+    action_spec: a vector of integers, whose components may have different
+      numbers of values.
 
   Returns:
-    float32 [numbers, values].
+    float32 [components, values].
   """
   sizes = categories.sizes(action_spec)[:, np.newaxis]
   is_missing = np.arange(sizes.max()) >= sizes
@@ -37,7 +38,7 @@ def missing_logits(action_spec: types.BoundedTensorSpec) -> np.ndarray:
 
 
 class MultiCategorical(tfp.distributions.Independent):
-  """Independent categorical distributions of the numbers of a vector."""
+  """Independent categorical distributions of the components of a vector."""
 
   def __init__(
     self,
@@ -239,7 +240,7 @@ class Actor(network.Network):
     return None
 
   def outputs(self, observation: tf.Tensor) -> tf.Tensor:
-    """Inputs of the distribution, float [..., d], such as logits."""
+    """What the head makes a distribution of, such as logits, float [..., d]."""
     raise NotImplementedError
 
   def distribution(

@@ -112,7 +112,7 @@ class RemCritic(_Wrapper):
 class DistributionalCritic(_Wrapper):
   """The distribution of returns on a grid of atoms (C51; CRR).
 
-  `ops.returns.Categorical` says what F makes of those of n actions.
+  How F combines the distributions of n actions: `ops.returns.Categorical`.
   """
 
   def __init__(
@@ -131,9 +131,9 @@ class DistributionalCritic(_Wrapper):
 
     Args:
       critic_fn: makes the critic with the logits.
-      min_value: first atom, a discounted return; smaller returns count as it.
-        Without a default, like the last: they depend on the rewards.
-      max_value: last atom.
+      min_value: lowest atom, a discounted return; lower ones are clipped to it.
+        Required, as max_value is: the range depends on the rewards.
+      max_value: highest atom.
       num_atoms: evenly spaced.
 
     Raises:
@@ -203,7 +203,7 @@ class TfAgentsCritic(critics.Critic):
 
 
 def as_critic(critic_network: network.Network) -> critics.Critic:
-  """The network itself, or TF-Agents' around it.
+  """Returns a `Critic` as it is, and wraps a critic network of TF-Agents.
 
   Raises:
     ValueError: for a network without (observation, action) as its input.

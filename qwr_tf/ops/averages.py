@@ -1,7 +1,7 @@
 """Averages of metrics over the gradient steps of a phase.
 
-Metrics are means, but for those whose name ends in `_max`, which are the
-largest and must not be negative.
+Metrics are averaged; of those named `*_max` the largest is kept, and they must
+not be negative.
 """
 
 from collections.abc import Mapping, Sequence

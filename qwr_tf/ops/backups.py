@@ -3,11 +3,10 @@
 A backup takes the Q-values of n actions per state and returns one state value.
 The actions have log-weights whose exponentials sum to one over the n actions:
 log(1/n) for n samples, log mu(a|s) when all discrete actions are enumerated.
-Enumerating is the limit of ever more samples. For log-sum-exp with a scale per
-state that limit is far from a few samples: as mu comes near one action, the
-scale of the state vanishes and log-sum-exp becomes the maximum over all
-actions, including those that mu never takes; a few samples hardly ever contain
-one.
+Enumeration is the limit n -> infinity of sampling. For log-sum-exp with a scale
+per state it differs much from a few samples: as mu becomes deterministic the
+scale goes to 0, and log-sum-exp becomes the maximum over all actions, also over
+those with mu(a|s) near 0, which a few samples hardly ever contain.
 """
 
 from collections.abc import Callable

@@ -158,10 +158,10 @@ def state_softmax_weights(
   """exp(A / beta), divided by its mean over the actions of each state.
 
   With all actions enumerated the actor is fitted to p exp(A / beta) / Z, where
-  p are the probabilities of the set, and all states weigh the same (MPO,
-  Abdolmaleki et al. 2018); but for weights that `QwrAgent.max_weight` clips.
-  Set that to the number of actions, or higher, for a uniform p. Arguments as in
-  `exp_weights`.
+  p are the probabilities of the set, and the weights of every state have mean 1
+  (MPO, Abdolmaleki et al. 2018). `QwrAgent.max_weight` would clip them; with a
+  uniform p it clips nothing if it is at least the number of actions. Arguments
+  as in `exp_weights`.
   """
   scaled = normalize_fn(advantages, log_weights, batch) / beta
   mean = tf.reduce_logsumexp(scaled + log_weights, axis=0, keepdims=True)
@@ -221,7 +221,7 @@ def weight_metrics(
   batch: Batch,
   max_weight: float,
 ) -> dict[str, tf.Tensor]:
-  """Scalars of line 20 by name.
+  """Metrics of the regression weights (line 20).
 
   Args:
     advantages: before normalisation, [n, B].

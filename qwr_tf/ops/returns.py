@@ -70,10 +70,11 @@ def transition_mask(steps: trajectory.Trajectory) -> tf.Tensor:
 
 
 def bootstrap_mask(experience: trajectory.Trajectory) -> tf.Tensor:
-  """True where the next state is in the window's first episode, not terminal.
+  """True where the target bootstraps from the next state.
 
-  These states count in F's scale over the minibatch: none of a window that
-  starts with a final observation.
+  That state is not terminal and in the window's first episode. All False for a
+  window that starts with a final observation. F's scale over the minibatch is
+  taken over the states that are True.
 
   Args:
     experience: windows [B, T + 1].

@@ -4,7 +4,7 @@ import enum
 
 
 class Stream(enum.IntEnum):
-  """Streams of an agent's seed; other numbers would change all runs."""
+  """Numbers of the streams; with others, no run could be reproduced."""
 
   CHECK = 0  # The trial of the slots in the constructor.
   CRITIC = 1

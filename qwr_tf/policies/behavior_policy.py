@@ -94,7 +94,7 @@ def policies_of(time_step_spec, action_spec, actor_network) -> Policies:
 
 
 class Actors(NamedTuple):
-  """What can act: the networks of line 21 and line 14, and the steps made.
+  """The networks that can act, and the critic steps made so far.
 
   Attributes:
     actor_network: the network of line 21.
@@ -109,7 +109,7 @@ class Actors(NamedTuple):
 
 @gin.configurable
 def actor_policies(actors: Actors, time_step_spec, action_spec) -> Policies:
-  """The network of line 21 acts.
+  """Policies of the actor network.
 
   Raises:
     ValueError: if there is none.
@@ -131,7 +131,7 @@ def epsilon_greedy_policies(
   final_epsilon: Fraction = 0.01,
   decay_critic_steps: PositiveInt = 10_000,
 ) -> Policies:
-  """The critic acts: its best action, or any with probability epsilon (DQN).
+  """Policies of the critic: epsilon-greedy (DQN).
 
   Args:
     initial_epsilon: before the first critic step.

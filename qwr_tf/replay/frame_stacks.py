@@ -88,10 +88,10 @@ class FrameStacks(tf.Module):
     return (_compiled_last if is_static else _frames_last)(frames)
 
 
-def has_frames(
+def is_single_frame(
   observation_spec: types.NestedTensorSpec, single_frames: bool
 ) -> list[bool]:
-  """Of each entry, whether the table keeps single frames of it."""
+  """For each entry of the observation, whether single frames are stored."""
   return [
     single_frames and s.shape.rank == 3 and s.dtype == tf.uint8
     for s in tf.nest.flatten(observation_spec)
@@ -131,11 +131,11 @@ def newest(
 def check(
   rows: trajectory.Trajectory, stacks: tf.Tensor
 ) -> tf.Operation | None:
-  """Asserts that consecutive rows come back as they are; an op in graphs.
+  """Asserts that single frames rebuild these stacks; an op in graphs.
 
   Args:
-    rows: [N, ...]. What the first goes on from is taken on trust, and what
-      follows a terminal step counts for nothing.
+    rows: consecutive rows [N, ...]. The older frames of the first one are not
+      checked, nor a row after a terminal step.
     stacks: of the rows' observations, [N, ..., S].
 
   Raises:

@@ -37,8 +37,8 @@ class ReplayTable(stock_interface.StockInterface):
   time limit: the newest row reads as LAST, the one before keeps its discount.
 
   Attributes:
-    has_frames: of each entry of an observation, whether it is an image of which
-      `append_frames` takes single frames.
+    is_single_frame: for each entry of an observation, whether it is an image of
+      which `append_frames` takes single frames.
   """
 
   def __init__(
@@ -84,7 +84,7 @@ class ReplayTable(stock_interface.StockInterface):
       and (s.dtype == tf.uint8 or not is_nested)
       for s in entries
     ]
-    self.has_frames = frame_stacks.has_frames(
+    self.is_single_frame = frame_stacks.is_single_frame(
       data_spec.observation, single_frames
     )
     images = [s for s, x in zip(entries, self._is_stack, strict=True) if x]
@@ -148,9 +148,9 @@ class ReplayTable(stock_interface.StockInterface):
   def append_frames(self, rows: trajectory.Trajectory) -> None:
     """As `append`, for images that are single frames already.
 
-    Images are frames [N, height, width] where `has_frames` is true. Rows of
-    step type LAST before a row that goes on in an episode hold the S - 1 older
-    frames of its stack.
+    Images are frames [N, height, width] where `is_single_frame` is true. Rows
+    of step type LAST before a row that goes on in an episode hold the S - 1
+    older frames of its stack.
     """
     self._append(rows, are_frames=True)
 
@@ -160,7 +160,7 @@ class ReplayTable(stock_interface.StockInterface):
     checks = [tf.debugging.Assert(count <= self.capacity, message)]
     rows, images = self._split(rows)
     for i, is_frame in enumerate(
-      itertools.compress(self.has_frames, self._is_stack)
+      itertools.compress(self.is_single_frame, self._is_stack)
     ):
       if not (is_frame and are_frames):
         checks.append(frame_stacks.check(rows, images[i]))

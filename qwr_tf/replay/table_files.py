@@ -1,9 +1,9 @@
-"""A replay table in a checkpoint's folder: what changed, not all of it.
+"""Checkpoints of a replay table.
 
 `cursors.npz` holds the counters; `rows-<first>-<end>.npz` the rows of these
 numbers. Rows never change once two others follow them, so a large table
-writes only what came since the checkpoint before and links to its files for
-the rest: at any moment a folder is complete on its own.
+writes only its new rows and links to the files of the previous checkpoint for
+the rest: every checkpoint's folder is complete.
 """
 
 import os

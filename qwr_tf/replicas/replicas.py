@@ -163,10 +163,10 @@ def batch(mask: tf.Tensor | None) -> regression.Batch:
 def sample(
   distribution_fn: Callable, parameters: Any, num_samples: int, seed: types.Seed
 ) -> tf.Tensor:
-  """Samples for this replica's rows: those of one device.
+  """Samples for this replica's rows, equal to those of a single device.
 
-  Every replica samples for R times its rows with one seed and keeps the block
-  in its place: together they hold what one device would have drawn for the
+  Each of R replicas samples for R times its rows with the same seed and keeps
+  its own block: together the blocks are what one device would draw for the
   whole minibatch.
 
   Args:
@@ -219,9 +219,9 @@ class BadStep(NamedTuple):
 class GradientStep:
   """Steps of an optimiser down the mean of a loss over a minibatch.
 
-  Where replicas hold shares of the minibatch, scalars and gradients are sums
-  over replicas of the local ones, each times the share of the entries that
-  count and that this replica holds; so scalars must be means.
+  With several replicas, metrics and gradients are means over the replicas,
+  weighted by the number of unmasked entries of each. Metrics must therefore be
+  means over the local entries.
   """
 
   def __init__(
@@ -240,7 +240,7 @@ class GradientStep:
     them.
 
     Args:
-      loss_fn: (...) -> scalars by name, means over this replica's share.
+      loss_fn: (...) -> metrics, means over this replica's share.
       name: of the scalar that is the loss.
       network: whose variables are trained.
       optimizer: changes them.

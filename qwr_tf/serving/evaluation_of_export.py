@@ -84,12 +84,15 @@ def _check_spaces(
     }
   )
   there = data.spaces()
-  if 'num_actions' in there or 'action_shape' in there:
-    names = ['observation_shape', 'num_actions', 'action_shape']
-    names += ['observation_space', 'action_space']
-  else:  # A table of whole numbers may hold actions of either kind.
-    names = ['observation_shape']
-  for name in names if there else ():
+  names = ['observation_shape', 'num_actions', 'action_shape']
+  names += ['observation_space', 'action_space']
+  if not data.describes_spaces:  # Shapes of arrays, which may be of any space.
+    names = [
+      name
+      for name in ('observation_shape', 'action_shape')
+      if name in there and name.replace('shape', 'space') not in wanted
+    ]
+  for name in names:
     if wanted.get(name) != there.get(name):
       raise ConfigError(
         f'{policy.path} is for {name} {wanted.get(name)}, {data.path} has '

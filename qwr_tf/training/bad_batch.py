@@ -1,4 +1,4 @@
-"""What NaN or Inf stopped training at: its name, its step, its batch."""
+"""Where a NaN or Inf came from: the first bad tensor, its step, its batch."""
 
 import io
 import pathlib
@@ -21,7 +21,7 @@ ERRORS = (FloatingPointError, tf.errors.InvalidArgumentError)
 
 
 def explain(error: Exception, parts, folder: pathlib.Path) -> str:
-  """Writes the offending batch; returns what to tell of it.
+  """Writes the offending batch; returns the error message.
 
   Args:
     parts: the run's `agent` and `iterations`.
@@ -51,10 +51,10 @@ def _is_critic(agent, step: replicas.BadStep) -> bool:
 
 
 def of_step(agent, iterations, step: replicas.BadStep) -> dict[str, np.ndarray]:
-  """The numbers of the step that was not taken, in the order they are made.
+  """Recomputes the tensors of the rejected step, in order of computation.
 
-  They are made anew from the step's windows. Those of `WholeTable`, which come
-  from all rows, differ.
+  They come from the step's windows alone; `WholeTable` makes targets and
+  weights of all rows, so its tensors differ.
 
   Args:
     agent: with the weights it had before the step.

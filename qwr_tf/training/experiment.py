@@ -1,8 +1,10 @@
 """From a gin configuration to environments, agent, table and loop."""
 
+import contextlib
 import dataclasses
 import functools
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any, NamedTuple
 
@@ -236,7 +238,7 @@ def prolongs(recorded: str, config: str) -> bool:
 
 @gin.configurable
 def by_environment(values: dict, default: Any) -> Any:
-  """The value for the run's environment, from a table, of learning rates say.
+  """Looks up a value, such as a learning rate, by the run's environment.
 
   Args:
     values: by task, 'Ant' for any version of it.
@@ -281,7 +283,7 @@ def target_period() -> int:
 
 
 def configuration(files: Sequence[str], bindings: Sequence[str]) -> str:
-  """Parses a configuration; returns it as text, and gin holds it.
+  """Parses a configuration into gin and returns it as text.
 
   `NoSimulator` gets the spaces that the data set describes, as bindings: the
   policy can then be exported where the data are not.
@@ -298,17 +300,17 @@ def configuration(files: Sequence[str], bindings: Sequence[str]) -> str:
     return config
   try:
     data = offline.open_data_set(bound.dataset, bound.environment)
-    data.close()
-    described = data.spaces()
+    with contextlib.closing(data):
+      described = data.spaces()
   except ValueError as error:
     raise ConfigError(gin_files.describe(error)) from error
   added = []
   for name, of_data in described.items():
     binding = f'load_environment.{name}'
-    try:
-      given = gin.query_parameter(binding)
-    except ValueError:  # Not bound.
-      given = None
+    given = _bound(binding)
+    space = re.sub('(shape|dtype)$', 'space', binding)
+    if not data.describes_spaces and _bound(space) is not None:
+      continue  # A space that arrays of this shape and dtype may be of.
     if given is None:
       added.append(f'{binding} = {of_data!r}')
     elif not _is_same(given, of_data):
@@ -319,8 +321,16 @@ def configuration(files: Sequence[str], bindings: Sequence[str]) -> str:
   return gin_files.parse(files, [*bindings, *added])
 
 
+def _bound(parameter: str) -> Any:
+  """The value that gin binds a parameter to; None if it does not."""
+  try:
+    return gin.query_parameter(parameter)
+  except ValueError:
+    return None
+
+
 def general_preset(bindings: Sequence[str]) -> str:
-  """The preset of environments of one's own for the one that is bound.
+  """The preset for the bound environment, if that has none of its own.
 
   Returns:
     `pixels.gin` if there are images in its observations, else `vector.gin`.
@@ -381,13 +391,13 @@ class RunParts(NamedTuple):
     table: where its steps are.
     collector: fills the table (at first not at all, if there are offline
       iterations).
-    iterations: the generator of Algorithm 2.
+    iterations: the generator of Algorithm 2, `qwr_agent.iterate`.
     evaluator: plays episodes in an environment of its own; None without a
       simulator.
     data: the data set in the table; None if the table began empty.
-    split: of its episodes.
-    first_steps: its `DataSet.digest`.
-    off_policy: evaluates on those held out, without a simulator.
+    split: the data set's training and held-out episodes.
+    data_digest: `DataSet.digest`, by which a resumed run knows its data.
+    off_policy: evaluates on the held-out episodes; only without a simulator.
   """
 
   agent: qwr_agent.QwrAgent
@@ -397,7 +407,7 @@ class RunParts(NamedTuple):
   evaluator: evaluate.Evaluator | None
   data: datasets.Summary | None = None
   split: datasets.Split | None = None
-  first_steps: str | None = None
+  data_digest: str | None = None
   off_policy: off_policy_lib.OffPolicyEvaluator | None = None
 
 
@@ -494,13 +504,13 @@ def _collecting_environment(
 
 
 def collecting_source(
-  settings: Settings, seed: int, number: int, is_alone: bool
+  settings: Settings, seed: int, number: int, is_only_source: bool
 ) -> tuple[Any, segments.Source]:
   """(acting network, source) of one of several collecting processes.
 
   Args:
     number: of the process. Number 0 acts as the run's own process would.
-    is_alone: whether there is no other process.
+    is_only_source: whether there is no other process.
   """
   count = effective.value('Collector', 'num_environments')
   first = number * count
@@ -510,12 +520,14 @@ def collecting_source(
   single_frames = effective.value('ReplayTable', 'single_frames')
   options = {
     'seed': environments.seed_of(seeds[1], number),
-    'has_frames': replay.has_frames(network.input_tensor_spec, single_frames),
+    'is_single_frame': replay.is_single_frame(
+      network.input_tensor_spec, single_frames
+    ),
     'whole_episodes': effective.value('Collector', 'whole_episodes'),
   }
   if count == 1:
     return network, sources.EnvironmentSource(
-      env, network, is_alone=is_alone, **options
+      env, network, is_only_source=is_only_source, **options
     )
   vector = _collecting_environment(settings, env, seed, first)
   return network, sources.VectorSource(vector, network, **options)
@@ -556,7 +568,7 @@ def _build(
     instead = off_policy_lib.evaluator(
       agent, env, settings.dataset, split, seed
     )
-  return parts._replace(split=split, first_steps=digest, off_policy=instead)
+  return parts._replace(split=split, data_digest=digest, off_policy=instead)
 
 
 def _evaluator(settings: Settings, agent, seed: int):

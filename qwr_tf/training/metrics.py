@@ -113,7 +113,7 @@ class Recorder:
 
   @property
   def progress(self) -> int:
-    """The unit of periods: interactions; before the first, offline steps."""
+    """Offline steps and interactions so far; periods are counted in these."""
     return self.offline_steps + self.interactions
 
   def is_due(self, every: int) -> bool:

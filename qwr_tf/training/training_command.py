@@ -151,7 +151,9 @@ def _train(
 
 
 def configuration() -> str:
-  """What the flags say, as text; gin holds it. --print_config ends here.
+  """Parses the flags' configuration into gin and returns it as text.
+
+  With --print_config it prints the values and exits.
 
   Raises:
     ConfigError: if they say nothing, or something wrong.
@@ -197,7 +199,7 @@ def run(
   hook: training_run.Hook = lambda phase, run: None,
   warm_start_fn: Callable | None = None,
 ) -> None:
-  """One run from flags to score, unless it is finished.
+  """Trains the run that the flags describe, unless it is finished.
 
   Args:
     config: the text that `configuration` returned.

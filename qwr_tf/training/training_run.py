@@ -12,8 +12,8 @@ from absl import logging
 
 from qwr_tf import evaluation as evaluation_lib
 from qwr_tf import replay
-from qwr_tf.acting import interrupts
 from qwr_tf.acting import offline
+from qwr_tf.acting import stop_request
 from qwr_tf.config import gin_files
 from qwr_tf.config.errors import ConfigError
 from qwr_tf.runs import atomic_files
@@ -22,9 +22,9 @@ from qwr_tf.runs import progress_bar
 from qwr_tf.runs import run_folder
 from qwr_tf.training import bad_batch
 from qwr_tf.training import experiment
-from qwr_tf.training import interruption
 from qwr_tf.training import learning_curve
 from qwr_tf.training import metrics
+from qwr_tf.training import stop_signals
 from qwr_tf.training import video
 
 Hook = Callable[[str, 'Run'], None]
@@ -80,9 +80,10 @@ class Run:
       folder: the run's folder, already claimed (`RunFolder.claimed`).
       export_fn: writes the final policy, (agent, facts, folder) -> None.
       screen: of `video.screen`; None makes no video.
-      hook: called with the run as its 'checkpoint', 'iteration', 'evaluation'
-        or 'products' begin, after each iteration ('iterated'), before its
-        'finish' is written and at its 'end'.
+      hook: called as hook(phase, run) before each 'iteration', 'evaluation'
+        and 'checkpoint', after each iteration ('iterated'), before the final
+        policy is written ('products'), before the run is marked as finished
+        ('finish') and at the 'end'.
       warm_start_fn: reads weights, (agent, path, environment) -> None.
       progress_bar: whether phase, count and time left are shown.
     """
@@ -161,7 +162,7 @@ class Run:
       KeyboardInterrupt: when interrupted; both after writing all files.
     """
     try:
-      with interruption.Interruption() as interrupted:
+      with stop_signals.Interruption() as interrupted:
         self._loop(interrupted)
     except (KeyboardInterrupt, *bad_batch.ERRORS) as error:
       self._write_results({}, finished=False)
@@ -177,7 +178,7 @@ class Run:
       return self._finish()
     return self._write_results({}, finished=False)
 
-  def _loop(self, interrupted: interruption.Interruption) -> None:
+  def _loop(self, interrupted: stop_signals.Interruption) -> None:
     """Runs the iterations: evaluates, logs, saves, shows progress."""
     with self._progress_bar() as bar:
       self._report()  # The run was cut after the checkpoint.
@@ -228,7 +229,7 @@ class Run:
       return {metrics.FQE_VALUE: off_policy.value()} if off_policy else {}
     episodes = settings.final_eval_episodes if last else settings.eval_episodes
     try:
-      with interrupts.at_once(), self._during('evaluating'):
+      with stop_request.at_once(), self._during('evaluating'):
         self._hook('evaluation', self)
         return evaluation(evaluator, episodes, recorder.progress)
     except KeyboardInterrupt:
@@ -387,7 +388,7 @@ class Run:
   def _results(self, scores: dict[str, float | None], finished: bool):
     best = _best(self._folder.rows)
     names = ('interactions', *metrics.SCORES)
-    split, first_steps = self.parts.split, self.parts.first_steps
+    split, digest = self.parts.split, self.parts.data_digest
     return {
       'interactions': self.interactions,
       'critic_steps': int(self.parts.agent.critic_steps.numpy()),
@@ -397,9 +398,7 @@ class Run:
       **({'best': {n: best.get(n) for n in names}} if best else {}),
       'finished': finished,
       **offline.facts(self.parts.data),
-      **(
-        {'held_out': list(split), 'first_steps': first_steps} if split else {}
-      ),
+      **({'held_out': list(split), 'first_steps': digest} if split else {}),
       **_evaluation_facts(self._off_policy_report),
     }
 

@@ -26,7 +26,7 @@ _GL_HINT = (
 
 
 def screen(settings: experiment.Settings, seed: int):
-  """An environment that can be drawn, which is tried before it is needed.
+  """Makes an environment for videos, and checks that it renders.
 
   Args:
     seed: of the episode.

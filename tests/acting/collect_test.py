@@ -19,8 +19,8 @@ from qwr_tf import environments
 from qwr_tf import networks
 from qwr_tf.acting import collect
 from qwr_tf.acting import evaluate
-from qwr_tf.acting import interrupts
 from qwr_tf.acting import numpy_actor
+from qwr_tf.acting import stop_request
 from qwr_tf.agents import qwr_agent
 from qwr_tf.config.errors import ConfigError
 from qwr_tf.networks import torsos
@@ -534,10 +534,10 @@ def test_an_evaluation_ends_where_an_episode_does_not(caplog):
 def _interrupted(monkeypatch):
   """Ends the grace of an interruption after 20 looks at the clock."""
   clock = iter(range(0, 10_000))
-  monkeypatch.setattr(interrupts.time, 'monotonic', lambda: next(clock))
-  interrupts.request()
+  monkeypatch.setattr(stop_request.time, 'monotonic', lambda: next(clock))
+  stop_request.request()
   yield
-  interrupts.clear()
+  stop_request.clear()
 
 
 def test_an_interruption_ends_an_evaluation(interrupted):

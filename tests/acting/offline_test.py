@@ -609,8 +609,6 @@ def test_a_run_without_a_simulator_ends_with_a_policy(cli, tmp_path):
 @pytest.mark.parametrize(
   'bindings, message',
   [
-    (_NO_CHEETAH[:1], 'observation_shape'),
-    (_NO_CHEETAH[:2], 'action_shape.*num_actions'),
     ((*_NO_CHEETAH, 'load_environment.num_actions=2'), 'action_shape.*num'),
     ((*_NO_CHEETAH, 'load_environment.action_low=[1, 2]'), "'low': "),
     ((*_NO_CHEETAH, 'run.interactions=10'), 'run.interactions'),

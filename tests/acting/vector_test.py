@@ -278,7 +278,7 @@ def test_single_frames_on_their_way_come_back_as_stacks(is_vector):
     table = ReplayTable(
       spec, 100, rows_per_interaction=6.0, single_frames=single_frames
     )
-    options = {'seed': 0, 'has_frames': table.has_frames}
+    options = {'seed': 0, 'is_single_frame': table.is_single_frame}
     if is_vector:
       vector = environments.VectorEnvironment(
         [functools.partial(_film, i) for i in range(3)], mode='sync'
@@ -286,7 +286,7 @@ def test_single_frames_on_their_way_come_back_as_stacks(is_vector):
       source = sources.VectorSource(vector, actor, **options)
     else:
       source = sources.EnvironmentSource(
-        _film(0), actor, is_alone=False, **options
+        _film(0), actor, is_only_source=False, **options
       )
     for _ in range(30):
       table.append_frames(source.collect(5, _no_check).rows)

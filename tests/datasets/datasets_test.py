@@ -17,6 +17,7 @@ from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import trajectory
 
 from qwr_tf import datasets
+from qwr_tf import environments
 from qwr_tf.datasets import actions as actions_lib
 from qwr_tf.datasets import behavior
 from qwr_tf.networks import encoders
@@ -215,6 +216,33 @@ def test_rewards_are_what_the_environment_makes_of_them(d4rl):
   rows = table.read(*table.row_range())
   np.testing.assert_array_equal(rows.reward, [1, 2, 4, 0, 8, 10, 0, 10, 0])
   assert summary.mean_return == 31.5  # Of the logged ones.
+
+
+@pytest.mark.parametrize(
+  'changes, spaces',
+  [
+    ({}, {'observation_shape': (2,), 'action_shape': (1,)}),
+    ({'actions': np.arange(8)}, {'observation_shape': (2,)}),
+    ({'observations': np.arange(8.0)}, {'action_shape': (1,)}),
+    # The bytes of a JPEG file each.
+    ({'observations': np.zeros([8, 99], np.uint8)}, {'action_shape': (1,)}),
+    (
+      {'observations': {'a': np.zeros([8, 3]), 'b': np.zeros([8, 2, 2])}},
+      {
+        'observation_space': environments.dict_content(
+          {
+            'a': {'type': 'Box', 'shape': (3,), 'dtype': 'float32'},
+            'b': {'type': 'Box', 'shape': (2, 2), 'dtype': 'float32'},
+          }
+        ),
+        'action_shape': (1,),
+      },
+    ),
+  ],
+)
+def test_spaces_of_arrays(d4rl, changes, spaces):
+  data = datasets.DataSet(str(d4rl(next_observations=None, **changes)))
+  assert data.spaces() == spaces
 
 
 def test_step_into_the_limit_is_no_start(d4rl):

@@ -361,6 +361,36 @@ def test_spaces_come_from_the_data(tmp_path):
     assert env.env.observation_space.shape == (2,)
 
 
+def test_shapes_come_from_the_arrays_where_nothing_describes_them(tmp_path):
+  episode = datasets.Episode(
+    np.zeros([3, 8, 6, 1], np.uint8),
+    np.zeros([2, 4], np.float32),
+    np.zeros(2, np.float32),
+    np.array([False, True]),
+    np.zeros(2, bool),
+    {},
+  )
+  datasets.write(tmp_path / 'set', [episode], {})
+  _configure(tmp_path / 'set')
+  with experiment.load_environment('NoSimulator') as env:
+    assert env.env.observation_space.shape == (8, 6, 1)
+    assert env.env.observation_space.dtype == np.uint8
+    assert env.env.action_space == gymnasium.spaces.Box(-1.0, 1.0, [4])
+
+
+def test_a_given_space_stands_for_the_shape_of_the_arrays(tmp_path):
+  frame = _frame().drop(columns=['observation_0', 'observation_1'])
+  frame['observation'] = np.arange(8)
+  space = "{'type': 'Discrete', 'n': 8, 'start': 0}"
+  _configure(
+    _written(frame, tmp_path, 'csv'),
+    f'load_environment.observation_space = {space}',
+    'load_environment.num_actions = 3',
+  )
+  with experiment.load_environment('NoSimulator') as env:
+    assert env.env.observation_space == gymnasium.spaces.Discrete(8)
+
+
 def test_nested_spaces_come_from_the_data(tmp_path):
   actions = gymnasium.spaces.MultiDiscrete([3, 2])
   spaces = {

@@ -42,7 +42,7 @@ class _Together:
         ),
         network,
         seed=environments.seed_of(seed + ranges.ACTING_SEED, number),
-        is_alone=False,
+        is_only_source=False,
       )
       for number in range(2)
     ]
@@ -83,7 +83,7 @@ def _rows(parts, iterations):
 @pytest.mark.slow
 def test_one_collector_makes_the_rows_of_one_process(build):
   expected = _rows(build(), 3)
-  parts = build(num_collectors=1, is_alone=True)
+  parts = build(num_collectors=1, is_only_source=True)
   _rows(parts, 2)
   # A learner that dies, and resumes.
   state = parts.collector.state()
@@ -97,5 +97,5 @@ def test_one_collector_makes_the_rows_of_one_process(build):
 def test_collectors_make_the_rows_of_their_environments_in_turn(build):
   together = functools.partial(_Together, name='BitFlip-5', seed=5)
   expected = _rows(build(together), 3)
-  actual = _rows(build(num_collectors=2, is_alone=False), 3)
+  actual = _rows(build(num_collectors=2, is_only_source=False), 3)
   tf.nest.map_structure(np.testing.assert_array_equal, actual, expected)

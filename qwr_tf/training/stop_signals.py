@@ -1,4 +1,4 @@
-"""Ctrl-C and `kill`: the end of an iteration, not of the process."""
+"""SIGINT and SIGTERM end a run after its current iteration."""
 
 import os
 import signal
@@ -6,7 +6,7 @@ import sys
 import threading
 from typing import Any
 
-from qwr_tf.acting import interrupts
+from qwr_tf.acting import stop_request
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -52,12 +52,12 @@ class Interruption:
     signal.set_wakeup_fd(self._fd_before)
     os.close(self._writer)  # Ends the thread.
     self._thread.join()
-    interrupts.clear()
+    stop_request.clear()
     os.close(self._reader)
 
   def _request(self, *_) -> None:
     self.requested = True
-    interrupts.request()
+    stop_request.request()
 
   def _watch(self) -> None:
     signals = 0

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from qwr_tf.acting import interrupts
-from qwr_tf.training import interruption
+from qwr_tf.acting import stop_request
+from qwr_tf.training import stop_signals
 
 _SIGNALS = [signal.SIGINT, signal.SIGTERM]
 
@@ -23,7 +23,7 @@ def _wait(condition):
 @pytest.mark.parametrize('number', _SIGNALS)
 def test_the_first_signal_is_noted_the_second_ends(number, capsys):
   codes = []
-  with interruption.Interruption(codes.append) as interrupted:
+  with stop_signals.Interruption(codes.append) as interrupted:
     assert not interrupted.requested
     os.kill(os.getpid(), number)
     _wait(lambda: interrupted.requested)
@@ -38,7 +38,7 @@ def test_the_first_signal_is_noted_the_second_ends(number, capsys):
 def test_the_next_line_knows_of_a_signal(number):
   codes = []
   for _ in range(20):
-    with interruption.Interruption(codes.append) as interrupted:
+    with stop_signals.Interruption(codes.append) as interrupted:
       signal.raise_signal(number)
       assert interrupted.requested
   assert not codes
@@ -47,13 +47,13 @@ def test_the_next_line_knows_of_a_signal(number):
 @pytest.mark.parametrize('number', _SIGNALS)
 def test_where_it_is_told_to_a_signal_raises_at_once(number):
   codes = []
-  with interruption.Interruption(codes.append) as interrupted:
+  with stop_signals.Interruption(codes.append) as interrupted:
     os.kill(os.getpid(), number)
     _wait(lambda: interrupted.requested)
-    interrupts.check()  # An iteration has its time to end.
-    with pytest.raises(KeyboardInterrupt), interrupts.at_once():
-      interrupts.check()
-  interrupts.check()  # It is forgotten.
+    stop_request.check()  # An iteration has its time to end.
+    with pytest.raises(KeyboardInterrupt), stop_request.at_once():
+      stop_request.check()
+  stop_request.check()  # It is forgotten.
   assert not codes
 
 
@@ -61,7 +61,7 @@ def test_other_signals_are_left_alone():
   seen = []
   before = signal.signal(signal.SIGUSR1, lambda *_: seen.append(1))
   try:
-    with interruption.Interruption() as interrupted:
+    with stop_signals.Interruption() as interrupted:
       os.kill(os.getpid(), signal.SIGUSR1)
       _wait(lambda: seen)
     assert not interrupted.requested  # The thread has read all by now.
@@ -81,7 +81,7 @@ def _python_handler():
 def test_everything_is_as_before_afterwards():
   before = [signal.getsignal(number) for number in _SIGNALS]
   threads = threading.active_count()
-  with interruption.Interruption():
+  with stop_signals.Interruption():
     assert threading.active_count() == threads + 1
   assert [signal.getsignal(number) for number in _SIGNALS] == before
   assert threading.active_count() == threads
