@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import gin
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from qwr_tf import environments
 from qwr_tf.acting import segments
@@ -102,6 +103,7 @@ class Collector:
       is_single_frame=table.is_single_frame,
       whole_episodes=whole_episodes,
     )
+    self._collected, self._has_warned = 0, False
     if on_policy:
       self._check_on_policy()
 
@@ -136,6 +138,20 @@ class Collector:
         'ReplayTable.rows_per_interaction (2 always suffices).'
       )
 
+  def _warn_of_lost_rows(self) -> None:
+    """Warns once if the table holds fewer interactions than its capacity."""
+    kept = int(self._table.num_frames())
+    wanted = min(self._collected, self._table.capacity)
+    if kept < wanted:
+      self._has_warned = True
+      logging.warning(
+        'The replay table keeps %d of the newest %d interactions, because '
+        'final observations, and cuts between several environments, take rows '
+        'too; raise ReplayTable.rows_per_interaction.',
+        kept,
+        wanted,
+      )
+
   def __call__(self) -> Collected:
     """Collects one iteration's interactions."""
     start = time.perf_counter()
@@ -147,8 +163,11 @@ class Collector:
       self._table.clear()
     if experience.rows is not None:
       self._store(experience)
+    self._collected += interactions
     if self._on_policy:
       self._check_stored(interactions)
+    elif not self._has_warned:
+      self._warn_of_lost_rows()
     return Collected(
       interactions,
       experience.episode_returns,

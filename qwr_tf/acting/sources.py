@@ -273,8 +273,14 @@ def _rows(
       then hold the older frames of the first stacks; without images M is 0.
   """
   time_steps, action, params, next_time_steps = zip(*frames, strict=True)
+  step_type = np.asarray([t.step_type for t in time_steps], np.int32)
+  next_step_type = np.asarray([t.step_type for t in next_time_steps], np.int32)
+  # A cut ends the episode for the step before it, too: returns stop there.
+  next_step_type[:-1] = np.where(
+    step_type[1:] == _LAST, _LAST, next_step_type[:-1]
+  )
   rows = trajectory.Trajectory(
-    step_type=np.asarray([t.step_type for t in time_steps], np.int32),
+    step_type=step_type,
     observation=tf.nest.map_structure(
       lambda *x: np.stack(x), *[t.observation for t in time_steps]
     ),
@@ -284,7 +290,7 @@ def _rows(
         name: np.asarray([p[name] for p in params]) for name in params[0]
       }
     },
-    next_step_type=np.asarray([t.step_type for t in next_time_steps], np.int32),
+    next_step_type=next_step_type,
     reward=np.asarray([t.reward for t in next_time_steps], np.float32),
     discount=np.asarray([t.discount for t in next_time_steps], np.float32),
   )

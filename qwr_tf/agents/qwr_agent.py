@@ -282,6 +282,13 @@ class QwrAgent(tf_agent.TFAgent):
       summarize_grads_and_vars=summarize_grads_and_vars,
       train_step_counter=train_step_counter,
     )
+    slots.check_advantages(
+      estimate_fn, baseline_fn, weight_fn, self._critic_network
+    )
+    for network in (self._actor_network, self._target_actor):
+      head = getattr(network, 'head', None)
+      if head is not None and hasattr(head, 'train_step_counter'):
+        head.train_step_counter = self.train_step_counter  # For its schedule.
     self._make_gradient_steps(actor_optimizer, critic_optimizer)
 
   # Lines 8-14: the critic.
@@ -543,10 +550,16 @@ class QwrAgent(tf_agent.TFAgent):
     self, actor, critic, policies_fn, time_step_spec, action_spec
   ) -> behavior_policy.Policies:
     """Counts, networks and `states`; returns the policies."""
+    self.replicas = replicas.Replicas()
     critic = critic_wrappers.as_critic(critic)
     if self.horizon > 1 and critic.has_batch_norm:
       raise ValueError(
         f'A critic with BatchNorm needs horizon 1, not {self.horizon}.'
+      )
+    if self.replicas.count > 1 and critic.has_batch_norm:
+      raise ValueError(
+        'A critic with BatchNorm needs a single replica: each would normalise '
+        'by its own share of the minibatch.'
       )
     if torsos.has_batch_norm(actor):
       raise ValueError(
@@ -557,10 +570,9 @@ class QwrAgent(tf_agent.TFAgent):
         'actor_network must not have a state; use a network without '
         f'recurrent layers, not {type(actor).__name__}.'
       )
-    self.replicas = replicas.Replicas()
-    self.critic_steps = _counter('critic_steps')
-    self.actor_steps = _counter('actor_steps')
-    self.target_updates = _counter('target_updates')
+    self.critic_steps = counter('critic_steps')
+    self.actor_steps = counter('actor_steps')
+    self.target_updates = counter('target_updates')
     self._actor_network = actor
     self._critic_network = critic
     self._target_network = critic.copy(name='TargetCritic')
@@ -676,7 +688,7 @@ def _trainable(*networks) -> list[tf.Variable]:
   return [v for network in networks for v in network.trainable_variables]
 
 
-def _counter(name: str) -> tf.Variable:
+def counter(name: str) -> tf.Variable:
   """A count of steps, the same however many replicas make them."""
   once = tf.VariableAggregation.ONLY_FIRST_REPLICA
   return tf.Variable(

@@ -178,6 +178,29 @@ def distribution(network, observation) -> Distribution:
   return network(observation, step_type=None, network_state=())[0]
 
 
+def check_advantages(
+  estimate_fn: Callable, baseline_fn: Callable, weight_fn: Callable, critic: Any
+) -> None:
+  """Raises ValueError where all actions of a state have the same estimate.
+
+  Their advantages over the mean are 0, and the actor would clone the actions.
+  """
+  estimate, baseline, weights = (
+    getattr(f, '__name__', '') for f in (estimate_fn, baseline_fn, weight_fn)
+  )
+  ignores_action = estimate == 'return_estimates' or (
+    estimate == 'critic_estimates'
+    and not (critic.is_action_value and critic.trainable_variables)
+  )
+  clones = weights == 'uniform_weights'
+  if ignores_action and baseline == 'mean_estimate' and not clones:
+    raise ValueError(
+      f'With {estimate} of {type(critic).__name__} less their mean all '
+      'advantages are 0; use a critic of (s, a), such as @GatedQNetwork, or '
+      'baseline_fn = @critic_baseline.'
+    )
+
+
 # Action sources (lines 12 and 18).
 
 

@@ -41,13 +41,22 @@ class PerMinibatch:
         observations as they are.
 
     Raises:
-      ValueError: if replicas cannot share a minibatch equally.
+      ValueError: if replicas cannot share a minibatch equally, and for
+        augment_fn without images.
     """
     agent.replicas.check_batch_size(batch_size)
     if self._is_cache and agent.critic_network.has_batch_norm:
       raise ValueError(
         'A critic with BatchNorm needs targets computed per minibatch; use '
         'iterate.minibatches_fn = @PerMinibatch.'
+      )
+    shapes = [
+      s.shape for s in tf.nest.flatten(agent.time_step_spec.observation)
+    ]
+    if augment_fn is not None and all(shape.rank != 3 for shape in shapes):
+      raise ValueError(
+        'augment_fn changes images [height, width, channels], but observations '
+        f'have shape {", ".join(map(str, shapes))}; leave it out.'
       )
     self._agent = agent
     self._table = table

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import gin
 import tensorflow as tf
+from tf_agents.specs import tensor_spec
 
 from qwr_tf import replay
 from qwr_tf.minibatches import minibatches
@@ -34,13 +35,23 @@ class NStepMinibatches(minibatches.PerMinibatch):
     batch_size: int,
     augment_fn: Callable | None = None,
   ):
-    """As `PerMinibatch`; ValueError unless td_lambda is 1."""
+    """As `PerMinibatch`.
+
+    Raises:
+      ValueError: unless td_lambda is 1, and for a slot that needs more than the
+        first step of a window.
+    """
     if agent.td_lambda != 1.0:
       raise ValueError(
         'NStepMinibatches needs QwrAgent.td_lambda = 1.0, not '
         f'{agent.td_lambda}; set it, or use @PerMinibatch.'
       )
     super().__init__(agent, table, batch_size, augment_fn=augment_fn)
+    # A slot that does not fit fails here.
+    steps = tensor_spec.zero_spec_nest(
+      agent.collect_data_spec, outer_dims=[1, 1]
+    )
+    agent.weighted_actions(steps, agent.seed_for(Stream.CHECK, 0))
 
   def _gather(self, starts: tf.Tensor, draws: Stream):
     """Windows [B, 2], or [B, 1] for the actor."""

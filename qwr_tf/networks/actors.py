@@ -8,7 +8,6 @@ import gin
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
-from tf_agents.networks import network
 from tf_agents.specs import tensor_spec
 from tf_agents.typing import types
 
@@ -16,6 +15,7 @@ from qwr_tf.config.ranges import PositiveFloat
 from qwr_tf.networks import categories
 from qwr_tf.networks import discrete_actions
 from qwr_tf.networks import encoders
+from qwr_tf.networks import scoped
 from qwr_tf.networks import torsos
 
 # Logits of values that a component of an action cannot have are at most this.
@@ -226,7 +226,7 @@ class TanhMeanGaussianHead(tf.Module):
 HeadFn = Callable[[types.BoundedTensorSpec], tf.Module]
 
 
-class Actor(network.Network):
+class Actor(scoped.ScopedNetwork):
   """A network from observations to action distributions."""
 
   @property

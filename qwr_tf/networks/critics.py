@@ -9,7 +9,6 @@ from typing import Any
 
 import gin
 import tensorflow as tf
-from tf_agents.networks import network
 from tf_agents.networks import utils as network_utils
 from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import trajectory
@@ -21,6 +20,7 @@ from qwr_tf.networks import categories
 from qwr_tf.networks import discrete_actions
 from qwr_tf.networks import encoders
 from qwr_tf.networks import observations
+from qwr_tf.networks import scoped
 from qwr_tf.networks import torsos
 from qwr_tf.ops import returns
 
@@ -28,7 +28,7 @@ from qwr_tf.ops import returns
 Rows = tuple[types.NestedTensor, tf.Tensor]
 
 
-class Critic(network.Network):
+class Critic(scoped.ScopedNetwork):
   """Base class of critics; subclasses define `outputs`.
 
   `outputs` may be values, several heads or logits of a distribution;
@@ -48,7 +48,7 @@ class Critic(network.Network):
 
     cls.__init__ = init_from_specs  # type: ignore[method-assign]
 
-  # True: the values are Q(s, a). False: V(s).
+  # Whether values depend on the action: Q(s, a) rather than V(s).
   is_action_value = True
 
   # The arithmetic on outputs, see `ops.returns`.

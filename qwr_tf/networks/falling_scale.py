@@ -17,8 +17,12 @@ class FallingScaleGaussianHead(tf.Module):
 
   Wide at first, to explore, and narrow at last, so that sampled actions play
   nearly as well as the mean (MR.Q and FlashSAC act with 0.15 to 0.2). The mean
-  has no bound, as in `GaussianHead`. All copies of the network have the same
-  scale at a time, because it depends on TF-Agents' counter of train steps.
+  has no bound, as in `GaussianHead`. All copies of an agent's actor have the
+  same scale at a time, that of the agent's `train_step_counter`.
+
+  Attributes:
+    train_step_counter: int64 variable, which `QwrAgent` puts there; until then
+      a constant 0.
   """
 
   def __init__(
@@ -42,8 +46,7 @@ class FallingScaleGaussianHead(tf.Module):
     """
     super().__init__(name=name)
     self._size = actors.vector_size(action_spec, type(self).__name__)
-    # The agent counts there, unless it is given a train_step_counter.
-    self._step = tf.compat.v1.train.get_or_create_global_step()
+    self.train_step_counter = tf.constant(0, tf.int64)
     self._initial, self._final = initial_scale, final_scale
     self._decay_train_steps = decay_train_steps
     self.projection = tf.keras.layers.Dense(
@@ -53,7 +56,8 @@ class FallingScaleGaussianHead(tf.Module):
   @property
   def scale(self) -> tf.Tensor:
     """Standard deviations now, float [A]."""
-    share = tf.cast(self._step, tf.float32) / self._decay_train_steps
+    steps = tf.cast(self.train_step_counter, tf.float32)
+    share = steps / self._decay_train_steps
     change = (self._final - self._initial) * tf.minimum(share, 1.0)
     return tf.fill([self._size], self._initial + change)
 

@@ -165,6 +165,7 @@ def warm_start(agent, path: pathlib.Path, environment: str) -> None:
   Raises:
     ConfigError: if there are none, or they do not fit.
   """
+  step = int(agent.train_step_counter)  # Of a head's schedule, too.
   try:
     if run_json.read(path):
       folder = checkpoints.weights_of_run(path)
@@ -176,6 +177,7 @@ def warm_start(agent, path: pathlib.Path, environment: str) -> None:
     else:
       status = _read_export(agent, path, environment)
     status.expect_partial().assert_existing_objects_matched()
+    agent.train_step_counter.assign(step)
     agent.copy_targets()
   except (tf.errors.OpError, AssertionError, ValueError) as error:
     raise ConfigError(

@@ -126,6 +126,8 @@ def make_agent(
     actor_optimizer=actor_optimizer or adam(1e-4),
     critic_optimizer=critic_optimizer or adam(5e-4),
     seed=seed,
+    # TF-Agents' default is one counter for all agents of the process.
+    train_step_counter=qwr_agent.counter('train_step'),
   )
 
 
@@ -552,6 +554,7 @@ def _build(
   agent.replicas.jit_compile = jit
   table, collector, data = _experience(settings, env, agent, seed, source_fn)
   evaluator = _evaluator(settings, agent, seed + ranges.EVALUATION_SEED)
+  _check_target_copies()
   iterations = qwr_agent.iterate(agent, table, collector)
   parts = RunParts(agent, table, collector, iterations, evaluator, data)
   if settings.dataset is None:
@@ -569,6 +572,20 @@ def _build(
       agent, env, settings.dataset, split, seed
     )
   return parts._replace(split=split, data_digest=digest, off_policy=instead)
+
+
+def _check_target_copies() -> None:
+  """Raises ValueError where every critic step would copy the target network."""
+  agent = effective.value('make_agent', 'agent_class').__name__
+  update = effective.value(agent, 'target_update_fn').__name__
+  steps = effective.value('iterate', 'critic_steps')
+  rounds = effective.value('iterate', 'rounds')
+  if update == 'hard_update' and rounds > 1 and steps < target_period():
+    raise ValueError(
+      f'hard_update copies at the start of every round, of {steps} critic '
+      f'steps; use {agent}.target_update_fn = @periodic_update, which counts '
+      'all steps, or iterate.rounds = 1.'
+    )
 
 
 def _evaluator(settings: Settings, agent, seed: int):

@@ -356,6 +356,22 @@ def test_on_policy_wants_rows_for_all_final_observations():
     collector()
 
 
+# The script has 9 rows for 6 interactions: of 13 rows about 9 are interactions.
+@pytest.mark.parametrize('rows_per_interaction, warnings', [(1.0, 1), (2.0, 0)])
+def test_lost_rows_are_told_once(caplog, rows_per_interaction, warnings):
+  setup = _Setup()
+  table = ReplayTable(
+    setup.agent.collect_data_spec, 12, rows_per_interaction=rows_per_interaction
+  )
+  collector = collect.Collector(
+    setup.env, setup.agent, table, env_steps=6, seed=0
+  )
+  for _ in range(4):
+    collector()
+  told = [r for r in caplog.records if 'rows_per_interaction' in r.message]
+  assert len(told) == warnings
+
+
 def test_samples_are_a_function_of_the_seed():
   first, again, other = (_Setup(env_steps=6, seed=s) for s in (0, 0, 1))
   for setup in (first, again, other):

@@ -18,6 +18,7 @@ from qwr_tf.acting import numpy_actor
 from qwr_tf.acting import sources
 from qwr_tf.agents import qwr_agent
 from qwr_tf.networks import torsos
+from qwr_tf.ops import returns
 from qwr_tf.replay import ReplayTable
 
 _FIRST, _MID, _LAST = 0, 1, 2
@@ -171,6 +172,33 @@ def test_the_row_that_cuts_has_the_next_observation():
           before.observation[-1], after.observation[0]
         )
       assert (after.step_type[0] == _MID) == repeats[-1]
+
+
+@pytest.mark.parametrize('is_vector', [True, False])
+def test_targets_bootstrap_at_a_cut(is_vector):
+  source = sources.EnvironmentSource(
+    _make(3), _agent().acting_network, seed=0, is_only_source=False
+  )
+  source = _source(_vector(3)) if is_vector else source
+  parts = [source.collect(5, _no_check) for _ in range(6)]
+  rows = tf.nest.map_structure(
+    lambda *x: np.concatenate(x), *[part.rows for part in parts]
+  )
+  repeats = np.concatenate([part.repeats for part in parts])
+  before = np.flatnonzero(repeats) - 1
+  before = before[before < len(repeats) - 4]
+  assert before.size
+  starts = before[:, np.newaxis] + np.arange(4)
+  windows = tf.nest.map_structure(lambda x: tf.constant(x[starts]), rows)
+  mask = returns.bootstrap_mask(windows).numpy()
+  np.testing.assert_array_equal(mask, [[True, False, False]] * len(mask))
+  # Of the next state 100, of what is not in the episode 10,000.
+  values = tf.constant([[100.0, 1e4, 1e4]] * len(mask))
+  targets = returns.lambda_returns(
+    windows.reward[:, :3], 0.5 * windows.discount[:, :3], values,
+    windows.is_last()[:, :3], 0.9,
+  )  # fmt: skip
+  np.testing.assert_allclose(targets[:, 0], rows.reward[before] + 50.0)
 
 
 def test_whole_episodes_go_on_to_the_end_of_each():

@@ -133,9 +133,8 @@ def test_a_preset_keeps_the_contract(file, tmp_path):
   assert agent.train_sequence_length == agent.horizon + 1
   tf.nest.assert_same_structure(agent.collect_data_spec, parts.table.data_spec)
   experience = _experience(agent)
-  steps_before = int(agent.train_step_counter)  # TF-Agents' global one.
   assert np.isfinite(agent.train(experience).loss)
-  assert agent.train_step_counter == steps_before + 1
+  assert agent.train_step_counter == 1
   assert (agent.critic_steps, agent.actor_steps) == (1, 1)
   if file in _ROUND_TRIPS:
     checkpoints.save(agent, tmp_path / 'checkpoint')
@@ -167,6 +166,62 @@ def test_a_preset_fits_the_other_actions_or_says_why_not(file):
     _build(file, environment)
   message = str(caught.value)
   assert _REFUSALS[file] in message and '\n' not in message
+
+
+@pytest.mark.parametrize(
+  'file, bindings, message',
+  [
+    (
+      'vector.gin',
+      ('iterate.rounds = 2', 'hard_update.period_train_steps = 3'),
+      'periodic_update',
+    ),
+    ('vector.gin', ('PerMinibatch.augment_fn = @random_shifts',), 'images'),
+    (
+      'vector.gin',
+      ('make_agent.critic_network = @critics.ValueNetwork',),
+      'advantages are 0',
+    ),
+    (
+      'vector.gin',
+      ('make_agent.critic_network = @NoCritic',),
+      'advantages are 0',
+    ),
+    (
+      'vector.gin',
+      ('QwrAgent.estimate_fn = @return_estimates',),
+      'advantages are 0',
+    ),
+    (
+      'awr_mujoco_no_td_lambda.gin',
+      ('iterate.minibatches_fn = @NStepMinibatches',),
+      'no returns for these states',
+    ),
+  ],
+)
+def test_slots_that_do_not_go_together_are_refused(file, bindings, message):
+  with pytest.raises(ConfigError, match=message):
+    _build(file, None, *bindings)
+
+
+def test_a_copy_of_a_network_has_the_layers_of_its_scope():
+  agent = _build(
+    'vector.gin',
+    None,
+    'make_agent.critic_network = @critic/DiscreteQNetwork',
+    'make_agent.actor_network = @actor/actors.ActorNetwork',
+    'actors.ActorNetwork.torso_fn = @mlp_torso',
+    'DiscreteQNetwork.torso_fn = @mlp_torso',
+    'critic/mlp_torso.layer_norm = True',
+    'actor/mlp_torso.units = (4,)',
+  ).agent
+  online, target = (
+    [v.shape for v in network.trainable_variables]
+    for network in (agent.critic_network, agent.target_network)
+  )
+  assert online == target
+  # A hidden layer of eight, its LayerNorm, and the head.
+  assert len(online) == 6
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from qwr_tf.minibatches import whole_table
 from qwr_tf.networks import joint_critics
 from qwr_tf.ops import backups
 from qwr_tf.ops import returns
+from qwr_tf.replicas import replicas
 from qwr_tf.runs import checkpoints
 
 _OBSERVATION = tensor_spec.TensorSpec([3], tf.float32, 'observation')
@@ -26,6 +27,12 @@ _BATCH = 6
 
 def _torso():
   return tf.keras.Sequential([tf.keras.layers.Flatten()])
+
+
+def test_replicas_are_refused(monkeypatch):
+  monkeypatch.setattr(replicas.Replicas, 'count', 2)
+  with pytest.raises(ValueError, match='single replica'):
+    _agent()
 
 
 def _agent(action_spec=_CONTINUOUS, twin=False, torso=_torso, **kwargs):

@@ -448,6 +448,21 @@ def test_an_agent_begins_with_the_weights_of_a_run_or_an_export(
       np.testing.assert_array_equal(mine, target)
 
 
+def test_a_warm_start_leaves_the_schedule_of_a_head_as_it_is(tmp_path):
+  bindings = [
+    'actors.ActorNetwork.head_fn = @FallingScaleGaussianHead',
+    'mlp_torso.units = (8,)',
+  ]
+  run, other = (
+    policies.make_run(tmp_path / name, 'mujoco_100k.gin', bindings=bindings)
+    for name in ('run', 'other')
+  )
+  other.agent.train_step_counter.assign(7)
+  gin_files.parse(['mujoco_100k.gin'], bindings)
+  serving.warm_start(other.agent, run.folder, run.environment)
+  assert other.agent.train_step_counter == 7
+
+
 @pytest.mark.slow
 def test_weights_of_other_networks_are_one_line(tmp_path):
   run = policies.make_run(tmp_path, 'bitflip.gin')
