@@ -1,4 +1,4 @@
-"""What is built and installed brings its gin configs along."""
+"""What is built and installed brings its gin configs and examples along."""
 
 import ast
 import pathlib
@@ -32,6 +32,16 @@ if importlib.util.find_spec('qwr_tf.config.gin_files'):
   from qwr_tf.config import gin_files
   found = pathlib.Path(gin_files.find(sys.argv[2]))
   assert found == package / 'gin_configs' / sys.argv[2], found
+"""
+
+# Runs without site-packages, in which this checkout may be installed, too.
+_EDITABLE_PROBE = """
+import importlib.util, site, sys
+installed, source, *names = sys.argv[1:]
+site.addsitedir(installed)
+for name in names:
+  found = importlib.util.find_spec(f'qwr_tf.examples.{name}')
+  assert found.origin == f'{source}/examples/{name}.py', found
 """
 
 
@@ -98,15 +108,20 @@ def _run(*command, cwd):
   assert done.returncode == 0, done.stdout
 
 
-@pytest.fixture(scope='module', name='dist')
-def _dist(tmp_path_factory):
-  """Builds an sdist and, from it, a wheel; away from the checkout's tree."""
-  source = tmp_path_factory.mktemp('source')
+def _copy(source):
+  """Copies what is built from, away from the checkout's tree."""
   for name in ('qwr_tf', 'gin_configs', 'examples'):
     shutil.copytree(_ROOT / name, source / name)
   for name in ('setup.py', 'README.md', 'LICENSE'):
     if (_ROOT / name).exists():
       shutil.copy(_ROOT / name, source)
+
+
+@pytest.fixture(scope='module', name='dist')
+def _dist(tmp_path_factory):
+  """Builds an sdist and, from it, a wheel."""
+  source = tmp_path_factory.mktemp('source')
+  _copy(source)
   _run(sys.executable, '-m', 'build', '--no-isolation', cwd=source)
   return source / 'dist'
 
@@ -142,3 +157,18 @@ def test_wheel_finds_its_configs(dist, tmp_path):
   _run(*pip, '--target', str(installed), str(wheel), cwd=tmp_path)
   probe = [sys.executable, '-I', '-c', _PROBE]
   _run(*probe, str(installed), _CONFIG, cwd=tmp_path)
+
+
+def test_an_editable_install_finds_the_examples_from_any_folder(tmp_path):
+  source = tmp_path / 'source'
+  source.mkdir()
+  _copy(source)
+  build = "from setuptools import build_meta as b; b.build_editable('.')"
+  _run(sys.executable, '-c', build, cwd=source)
+  (wheel,) = source.glob('*.whl')
+  installed = tmp_path / 'installed'
+  with zipfile.ZipFile(wheel) as archive:
+    archive.extractall(installed)
+  names = [p.stem for p in (_ROOT / 'examples').glob('*.py')]
+  probe = [sys.executable, '-I', '-S', '-c', _EDITABLE_PROBE]
+  _run(*probe, str(installed), str(source), *names, cwd=tmp_path)

@@ -5,7 +5,6 @@ Takes minutes: `make docs-test`, or `… tests/docs/whole_pages.py -k cartpole`.
 """
 
 import os
-import sys
 
 import pytest
 
@@ -14,12 +13,8 @@ import qwr_tf  # noqa: F401 (first: it chooses Keras 2)
 # isort: split
 import tf_agents.agents  # noqa: F401, here once instead of in each child.
 
-import examples
 from qwr_tf.config import startup  # noqa: F401
 from tests.docs import blocks
-
-# Where a wheel has them.
-sys.modules['qwr_tf.examples'] = examples
 
 _PAGES = [
   page

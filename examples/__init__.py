@@ -1,0 +1,1 @@
+"""Examples; in an installed package they are `qwr_tf.examples`."""
