@@ -101,8 +101,8 @@ def is_table(data: Mapping[str, Any]) -> bool:
   return not (is_d4rl and isinstance(data, Mapping))
 
 
-def no_simulator(data: Mapping[str, Any]) -> dict[str, Any]:
-  """Bindings of an environment with the spaces of arrays.
+def spaces(data: Mapping[str, Any]) -> dict[str, Any]:
+  """Bindings that give `NoSimulator` the spaces of arrays.
 
   Args:
     data: `observations` [N, ...], an array or a dictionary of them, and
@@ -113,7 +113,7 @@ def no_simulator(data: Mapping[str, Any]) -> dict[str, Any]:
   if is_table(data):
     actions = np.asarray(data.get('action', 0.0))
     if actions.dtype.kind not in 'iu':  # The data set has the shapes.
-      return {'run.environment': environments.NO_SIMULATOR}
+      return {}
   else:
     actions = np.asarray(data['actions'])
     boxes = {
@@ -137,9 +137,7 @@ def no_simulator(data: Mapping[str, Any]) -> dict[str, Any]:
       'nvec': (actions.max(axis=0) + 1).tolist(),
       'start': np.zeros_like(actions[0]).tolist(),
     }
-  return {'run.environment': environments.NO_SIMULATOR} | {
-    f'load_environment.{name}': value for name, value in bindings.items()
-  }
+  return {f'load_environment.{name}': x for name, x in bindings.items()}
 
 
 def columns(table: Mapping[str, Any]) -> Iterator[tuple[str, np.ndarray]]:

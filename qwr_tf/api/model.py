@@ -14,11 +14,13 @@ import gin
 import h5py
 import numpy as np
 
+from qwr_tf import environments
 from qwr_tf import evaluation
 from qwr_tf import serving
 from qwr_tf.acting import evaluate
 from qwr_tf.acting import numpy_actor
 from qwr_tf.api import arguments
+from qwr_tf.config import effective
 from qwr_tf.config import gin_files
 from qwr_tf.config import gin_state
 from qwr_tf.config import ranges
@@ -62,13 +64,15 @@ class QWR:
 
     Args:
       env: an id (`module:id` imports the module), an environment made by
-        `gymnasium.make`, or a function that makes one; None: the preset's, or
-        the spaces of a data set of arrays.
+        `gymnasium.make`, or a function that makes one; None: the preset's. If
+        that has none, as 'offline_vector', the dataset's spaces take its place
+        and nothing is played.
       preset: a gin file or several; `qwr_tf presets` lists the package's. None:
         'vector', or 'pixels' for images; with a dataset 'offline_vector'.
       seed: of all random numbers.
       folder: of the run, which goes on if it is there; None: a temporary one.
-      dataset: logged steps to begin with: a path, as `run.dataset`; or a table,
+      dataset: logged steps to begin with: a path, as `run.dataset` (a table
+        with discrete actions needs `load_environment.num_actions`); or a table,
         a pandas frame or arrays by column, named as `TableColumns` says
         (`episode`, `observation`, `action`, `reward`, `terminal`, a row per
         step); or arrays `observations` (one, or a dictionary of them),
@@ -89,9 +93,9 @@ class QWR:
       folder = pathlib.Path(self._scratch.name, 'run')
     self.folder = pathlib.Path(folder)
     values: dict[str, Any] = {}
+    spaces: dict[str, Any] = {}
     if dataset is not None and not isinstance(dataset, str | os.PathLike):
-      if env is None:
-        values |= arguments.no_simulator(dataset)
+      spaces = arguments.spaces(dataset)
       dataset = _written(dataset, self.folder)
     if dataset is not None:
       values['run.dataset'] = str(dataset)
@@ -104,6 +108,10 @@ class QWR:
           preset = experiment.general_preset(_bindings(values))
       files = [preset] if isinstance(preset, str) else list(preset)
       self._parse(files, values)
+      chosen = effective.value('run', 'environment')
+      if spaces and chosen == environments.NO_SIMULATOR:
+        values = spaces | values
+        self._parse(files, values)
       if overrides:
         self._parse(files, values | _full_names(overrides))
     self._facts: dict[str, Any] = {

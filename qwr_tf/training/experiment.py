@@ -144,8 +144,8 @@ class Settings:
   """What a run is, beside its algorithm; `run.<name>` in gin.
 
   Attributes:
-    environment: a name for `environments.load`; 'NoSimulator' if there are
-      only logged data.
+    environment: a name for `environments.load`; 'NoSimulator', which a
+      data set alone means, if nothing is played.
     interactions: environment steps in all.
     replay_capacity: interactions the table keeps; None: all of the data set
       and `interactions`. If iterations overshoot, the oldest go.
@@ -207,7 +207,7 @@ def settings() -> Settings:
   ):
     raise ConfigError(
       'NoSimulator needs run.interactions = 0 and run.offline_iterations of 1 '
-      'or more; offline_vector.gin, for example, learns from run.dataset alone.'
+      'or more, as in offline_vector.gin; or an environment to play in (--env).'
     )
   if bound.dataset is None and (
     bound.offline_iterations or bound.replay_capacity is None
@@ -287,13 +287,17 @@ def target_period() -> int:
 def configuration(files: Sequence[str], bindings: Sequence[str]) -> str:
   """Parses a configuration into gin and returns it as text.
 
-  `NoSimulator` gets the spaces that the data set describes, as bindings: the
-  policy can then be exported where the data are not.
+  A data set without an environment has none to play in, `NoSimulator`. That
+  gets the spaces that the data set describes, as bindings: the policy can then
+  be exported where the data are not.
 
   Raises:
     ConfigError: if they are none, or contradict those of the data set.
   """
   config = gin_files.parse(files, bindings)
+  if _bound('run.dataset') and _bound('run.environment') is None:
+    bindings = [*bindings, f'run.environment = {environments.NO_SIMULATOR!r}']
+    config = gin_files.parse(files, bindings)
   try:
     bound = Settings()
   except RuntimeError:  # No environment, which `settings` refuses.

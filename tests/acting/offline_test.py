@@ -533,6 +533,19 @@ _NO_BITFLIP = (
 )
 
 
+def test_logged_data_without_an_environment_have_no_simulator(tmp_path):
+  _cheetah(tmp_path / 'set')
+  with_data = "run.dataset='set'"
+  experiment.configuration(['offline_vector.gin'], [with_data])
+  assert experiment.settings().environment == 'NoSimulator'
+  own = [with_data, "ENVIRONMENT='Hopper-v4'"]
+  experiment.configuration(['offline_vector.gin'], own)
+  assert experiment.settings().environment == 'Hopper-v4'
+  # An algorithm alone, which binds none.
+  experiment.configuration(['qwr/qwr.gin', 'environments/offline.gin'], own[:1])
+  assert experiment.settings().environment == 'NoSimulator'
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
   'file, sizes, spaces',

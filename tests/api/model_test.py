@@ -385,6 +385,45 @@ def test_a_table_is_learned_from(kind):
   assert run_json.read(model.folder)['data']['episodes'] == 10
 
 
+def _csv(tmp_path):
+  step = np.arange(100)
+  columns = {'episode': step // 10, 'observation': np.sin(step),
+             'action': step % 10 / 10, 'reward': step}  # fmt: skip
+  path = tmp_path / 'log.csv'
+  pandas.DataFrame(columns).to_csv(path, index=False)
+  return path
+
+
+def _arrays(_):
+  return _log(np.zeros([100, 1]), np.zeros([100, 1], np.float32))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('data', [_csv, _arrays])
+@pytest.mark.parametrize(
+  'arguments, environment',
+  [
+    ({}, 'NoSimulator'),
+    ({'env': 'NoSimulator'}, 'NoSimulator'),
+    ({'env': 'Pendulum-v1'}, 'Pendulum-v1'),
+    ({'bindings': {'run.environment': 'Pendulum-v1'}}, 'Pendulum-v1'),
+    ({'bindings': {'ENVIRONMENT': 'Pendulum-v1'}}, 'Pendulum-v1'),
+    ({'preset': 'offline_mujoco'}, 'HalfCheetah-v4'),
+    ({'preset': 'mine.gin'}, 'NoSimulator'),
+  ],
+)
+def test_a_dataset_without_an_environment_has_no_simulator(
+  data, arguments, environment, tmp_path
+):
+  (tmp_path / 'mine.gin').write_text(
+    "include 'qwr/qwr.gin'\ninclude 'environments/offline.gin'\n"
+  )
+  model = qwr_tf.QWR(dataset=data(tmp_path), **arguments)
+  assert model.env.spec.id == environment
+  is_one = environment == 'NoSimulator'
+  assert (model.env.observation_space.shape == (1,)) == is_one
+
+
 @pytest.mark.parametrize(
   'change, problem',
   [
