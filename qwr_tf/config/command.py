@@ -74,6 +74,10 @@ def run(main: Callable[..., None], takes_files: bool = False) -> None:
       if getattr(handler, 'stream', None) is before:
         handler.stream = sys.stderr
   status('')
+  # A flag of this module; --help lists those of the command's own.
+  flags.FLAGS.register_key_flag_for_module(
+    sys.argv[0], flags.FLAGS['traceback']
+  )
   app.run(
     lambda rest: guarded(lambda: main(rest[1:]) if takes_files else main()),
     flags_parser=functools.partial(parse_flags, takes_files=takes_files),
@@ -119,7 +123,7 @@ def answer_help(module: str) -> None:
   """
   helps = {'-h', '--h', '--help', '-help', '--helpshort', '-?', '--helpfull'}
   if module == '__main__' and helps & {*sys.argv[1:]}:
-    sys.argv[1:] = ['--help']
+    sys.argv[1:] = ['--helpfull' if '--helpfull' in sys.argv else '--help']
     run(lambda: None)
   if module == '__main__':
     status('loading TensorFlow')

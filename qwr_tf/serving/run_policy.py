@@ -25,6 +25,7 @@ import signal
 import statistics
 import sys
 import textwrap
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from typing import Any
@@ -487,6 +488,9 @@ def _arguments() -> argparse.Namespace:
   parser.add_argument(
     '--video', type=pathlib.Path, help='one more episode, .mp4 or .gif'
   )
+  parser.add_argument(
+    '--traceback', action='store_true', help='of an error, too'
+  )
   arguments = parser.parse_args()
   if (
     min(arguments.episodes, arguments.max_episode_steps) < 1
@@ -540,11 +544,17 @@ def run() -> int:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
   except InputError as error:
-    message, code = str(error), 2
+    return _failed(2, str(error))
   except KeyboardInterrupt:
-    message, code = 'interrupted', 1
+    return _failed(1, 'interrupted')
   except FloatingPointError as error:
-    message, code = str(error), 1
+    return _failed(1, str(error))
+
+
+def _failed(code: int, message: str) -> int:
+  """Prints the error on one line; returns the code."""
+  if '--traceback' in sys.argv:  # The flags may be what is wrong.
+    traceback.print_exc()
   print(f'error: {" ".join(message.split())}', file=sys.stderr)
   return code
 

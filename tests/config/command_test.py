@@ -55,7 +55,23 @@ def test_help_needs_neither_tensorflow_nor_pandas(name, flag, tmp_path):
     text=True,
   )
   assert (process.returncode, process.stderr) == (0, '')
-  assert ('train' if name in ('', '__main__') else '--') in process.stdout
+  expected = r'--(\[no\])?traceback' if name else 'train'
+  assert re.search(expected, process.stdout)
+
+
+@pytest.mark.parametrize('name', ['train', 'presets'])
+def test_full_help_has_the_flags_of_libraries(name):
+  short, full = (
+    subprocess.run(
+      [sys.executable, '-m', 'qwr_tf', name, flag],
+      capture_output=True,
+      text=True,
+      check=True,
+    ).stdout
+    for flag in ('--help', '--helpfull')
+  )
+  assert '--helpfull' in short and '--verbosity' not in short
+  assert '--verbosity' in full
 
 
 def test_loggers_from_before_a_command_still_write(run_program):

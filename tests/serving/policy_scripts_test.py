@@ -101,6 +101,13 @@ def test_playing_needs_tensorflow_and_gymnasium_only(bitflip, tmp_path):
   assert match and match.groups()[4:] == 2 * (f'{total:.1f}',)
 
 
+def test_an_error_is_one_line_unless_its_traceback_is_wanted(tmp_path, play):
+  code, _, err = play(f'--policy={tmp_path}')
+  assert code == 2 and err.count('\n') == 1
+  code, _, traced = play(f'--policy={tmp_path}', '--traceback')
+  assert code == 2 and traced.startswith('Traceback') and traced.endswith(err)
+
+
 @pytest.mark.slow
 def test_the_seed_decides_what_is_sampled(bitflip, play):
   def returns(seed):
