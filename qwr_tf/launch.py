@@ -1,13 +1,13 @@
-"""A run whose collectors are actors of Ray.
+"""Trains with Ray collectors.
 
     python -m qwr_tf.launch --collectors=4 --gin_file=mujoco_100k.gin
     python -m qwr_tf.launch --address=auto --collectors=64 --gin_file=...
 
-Starts a Ray of this machine, unless --address names a cluster, and the learner,
-which is started again (at most 5 times) if it dies and then resumes from its
-checkpoint, while the collectors wait. qwr_tf/distributed/README.md has the
-commands for clusters. Exit codes: 0 training has ended, 2 bad input, 1 anything
-else.
+Starts a local Ray cluster, unless --address names one, and the learner, which
+is started again (at most 5 times) if it dies and then resumes from its
+checkpoint, while the collectors, actors of Ray, wait.
+qwr_tf/distributed/README.md has the commands for clusters. Exit codes: 0
+training has ended, 2 bad input, 1 anything else.
 """
 
 from qwr_tf.config import startup  # noqa: F401, before TensorFlow.

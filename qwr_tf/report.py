@@ -1,4 +1,6 @@
-"""Tables and figures from raw rows: python -m qwr_tf.report results/*.csv.
+"""Makes tables and figures from raw rows.
+
+    python -m qwr_tf.report results/*.csv
 
 A folder stands for its CSVs. Writes README.md and figures into --output, and
 the marked sections of pages (--readme). Everything comes from the rows and the

@@ -1,4 +1,4 @@
-"""The learner of a run whose collectors are actors of Ray.
+"""Runs the learner for Ray collectors.
 
     python -m qwr_tf.distributed --address=auto --collectors=4 --gin_file=...
 

@@ -1,4 +1,4 @@
-"""A Ray of this machine alone, and connections to a cluster."""
+"""A local Ray cluster, and connections to others."""
 
 import math
 import os
@@ -8,7 +8,7 @@ from qwr_tf.config.errors import ConfigError
 from qwr_tf.distributed import ray_flags
 from qwr_tf.training import deadlines
 
-# Set before a Ray of this machine is imported. It replaces the loopback's
+# Set before Ray is imported for a local cluster. It replaces the loopback's
 # address by that of an interface, unless told that there is no cluster; its
 # servers then listen on all interfaces.
 LOCAL = {
@@ -73,7 +73,7 @@ def connect(num_cpus: float | None = None) -> None:
   """Connects to the cluster of --address, or to what `start_local` started.
 
   Args:
-    num_cpus: of a Ray of this machine, which starts if there is none.
+    num_cpus: of a local Ray cluster, which starts if there is none.
 
   Raises:
     ConfigError: if there is none.

@@ -13,8 +13,8 @@ ADDRESS = flags.DEFINE_string(
   'address',
   None,
   'Of a Ray cluster: "auto" for the one that this machine is part of, or '
-  'host:port of its head. Default: a Ray of this machine alone, reachable from '
-  'this machine alone, that ends with the run.',
+  'host:port of its head. Default: a local one, reachable from this machine '
+  'alone, that ends with the run.',
 )
 COLLECTORS = flags.DEFINE_integer(
   'collectors', 1, 'Actors that act.', lower_bound=1
