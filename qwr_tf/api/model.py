@@ -201,10 +201,11 @@ class QWR:
     *,
     progress_bar: bool = True,
   ) -> 'QWR':
-    """Trains until the run has had so many interactions in all.
+    """Trains until the run's interactions are `total_interactions` in all.
 
-    A larger number prolongs a run that is finished; the same one does nothing
-    then, and goes on with a run that was interrupted.
+    Those of earlier calls count. A larger number prolongs a run that is
+    finished; the same one does nothing then, and goes on with a run that was
+    interrupted.
 
     Args:
       total_interactions: of the whole run; None: as the preset says.
@@ -411,7 +412,10 @@ class QWR:
 
   @contextlib.contextmanager
   def _entered(self) -> Iterator[None]:
-    """The model's bindings hold; the program's random numbers stay."""
+    """Activates the model's gin bindings.
+
+    Afterwards Python's and NumPy's random numbers are where they were.
+    """
     states = random.getstate(), np.random.get_state()
     with self._state.entered():
       try:

@@ -85,11 +85,14 @@ def run(main: Callable[..., None], takes_files: bool = False) -> None:
 
 
 class _Stream(io.TextIOWrapper):
-  """A stream whose reader may go away, and lack the characters of a path."""
+  """A standard stream that survives a closed pipe.
+
+  It escapes the characters that its encoding lacks.
+  """
 
   @classmethod
   def of(cls, stream: TextIO | None) -> TextIO:
-    """Takes the place of a standard stream; None is one that is closed."""
+    """Wraps a standard stream; for None (closed) it opens /dev/null."""
     if not isinstance(stream, io.TextIOWrapper):
       return stream or open(os.devnull, 'w')
     encoding, is_terminal = stream.encoding, stream.line_buffering

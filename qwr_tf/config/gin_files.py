@@ -389,7 +389,10 @@ def _owners(parameter: str) -> list[str]:
 
 
 def operative_config() -> str:
-  """The values in use, without those that `parse` refuses; to be run again."""
+  """Operative configuration of gin, without values that the trainer sets.
+
+  `parse` would refuse those.
+  """
   refused = rf'(?m)^\S*?\b({"|".join(_SET_BY_TRAINER)}) = (.*\\\n)*.*\n'
   return re.sub(refused, '', gin.operative_config_str())
 

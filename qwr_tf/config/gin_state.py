@@ -20,7 +20,7 @@ _STORES: tuple[Any, ...] = (
 
 
 class GinState:
-  """Bindings of their own: gin holds them while `entered`, and else others.
+  """A private set of gin bindings, active only inside `entered`.
 
   Two states in one process know nothing of each other; in two threads at a
   time they would, since gin holds one configuration.

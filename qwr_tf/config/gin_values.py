@@ -58,12 +58,12 @@ def problem(config: dict[tuple[str, str], dict[str, Any]]) -> str:
 
 
 def annotate(target: type, hints: dict[str, Any]) -> None:
-  """Says what parameters of a library's class may be."""
+  """Registers types and ranges for the parameters of a library's class."""
   _LIBRARIES[target] = hints
 
 
 def parameters(target: Any) -> tuple[dict[str, inspect.Parameter], bool]:
-  """What a function or class takes, and whether that is all.
+  """Parameters by name, and whether no further ones are accepted.
 
   The **kwargs of a class of this package are its base class's parameters.
   """

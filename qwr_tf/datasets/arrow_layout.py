@@ -34,7 +34,7 @@ class MinariArrowSource(minari_layout.MinariSource):
     self.metadata = minari_layout.read_json(path / minari_layout.METADATA_FILE)
 
   def num_steps(self) -> int:
-    """Steps of all episodes: a row less than each has."""
+    """Number of steps: one less than the rows of each episode, summed."""
     return sum(self._episode(name).count_rows() - 1 for name in self._names)
 
   def recorded(self) -> set[str]:

@@ -98,7 +98,7 @@ def open_source(
 
 
 def _in_store(path: pathlib.Path) -> pathlib.Path:
-  """The path, or what has it as its id in Minari's store."""
+  """The path itself, or the data set in Minari's local store with this id."""
   default = pathlib.Path('~/.minari/datasets').expanduser()
   store = pathlib.Path(os.environ.get('MINARI_DATASETS_PATH', default))
   is_id = re.search(r'-v\d+$', path.name) and not path.exists()

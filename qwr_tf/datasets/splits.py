@@ -29,7 +29,7 @@ class Split(NamedTuple):
   seed: int = 0
 
   def checked(self) -> 'Split':
-    """The split, if its blocks hold out its share, within 2 %.
+    """Returns the split if its share is 0, 1 or 1 / n, within 2 %.
 
     Raises:
       ValueError: for a share other than 0, 1 and 1 / n.
@@ -52,7 +52,7 @@ class Split(NamedTuple):
     return episode % size == _chosen(self.seed, episode // size, size)
 
   def is_learned_from(self, episode: int) -> bool:
-    """The opposite."""
+    """True for an episode that training uses."""
     return not self.is_held_out(episode)
 
 

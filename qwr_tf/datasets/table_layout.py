@@ -95,7 +95,7 @@ class TableColumns:
 
 
 def _kind(entry: str) -> str:
-  """Of the columns of an observation's entry."""
+  """The key of an observation entry's columns, such as observation/goal."""
   return f'observation/{entry}'.rstrip('/')
 
 

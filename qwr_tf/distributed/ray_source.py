@@ -205,7 +205,7 @@ class RaySource:
       self._look(_SECONDS_BETWEEN_LOOKS)
 
   def _look(self, seconds: float) -> None:
-    """Takes in collectors that have started, within some seconds."""
+    """Waits up to `seconds` for starting collectors and marks ready ones."""
     stop_request.check()
     if not self._starting:
       return

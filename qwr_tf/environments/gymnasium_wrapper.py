@@ -40,7 +40,10 @@ class NotFiniteError(FloatingPointError):
   """
 
   def __init__(self, message, tensors: dict[str, np.ndarray] | None = None):
-    """Takes another error's place, too: gymnasium's processes do that."""
+    """Takes a message, or an error of this class to copy.
+
+    gymnasium raises the errors of its worker processes anew in this way.
+    """
     super().__init__(str(message))
     self.tensors = tensors or getattr(message, 'tensors', {})
 
@@ -330,7 +333,10 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
     return faults.FaultyEnvironmentError(message)
 
   def _raise_if_not_finite(self, observation: Any, **others: Any) -> None:
-    """Names the first tensor with NaN or Inf; the action is a cause."""
+    """Raises NotFiniteError that names the first tensor with NaN or Inf.
+
+    The action comes before its effects.
+    """
     seen = {'observation': observation}
     if self._is_nested:
       seen = {f'observation {k}': v for k, v in observation.items()}

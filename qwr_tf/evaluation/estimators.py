@@ -185,7 +185,7 @@ def resample(episodes: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def of_resamples(values: np.ndarray) -> Interval:
-  """A 95 % interval by a few estimates [K], each of a resample of the episodes.
+  """95 % interval from K estimates, each on its own resample of the episodes.
 
   Their standard deviation estimates the standard error. With K resamples the
   quantile is Student's with K - 1 degrees of freedom, times sqrt(1 + 1 / K).

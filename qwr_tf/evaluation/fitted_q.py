@@ -351,7 +351,7 @@ class FittedQ:
     agent.update_target(num_steps)
 
   def reset(self, seed: int) -> None:
-    """Initial weights of a seed, and an optimiser that has seen nothing."""
+    """Resets the weights (by seed) and the optimiser's state."""
     rng = np.random.default_rng(seed)
     critic, target = self.agent.critic_network, self.agent.target_network
     pairs = zip(

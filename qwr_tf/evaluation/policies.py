@@ -50,7 +50,7 @@ class EvaluatedActor(actors.Actor):
   def distribution(
     self, observation: tf.Tensor
   ) -> tfp.distributions.Distribution:
-    """Of observations with any number of outer axes."""
+    """The policy's distribution at observations with any batch axes."""
     rank = observation.shape.rank - self._observation_rank
     squash = network_utils.BatchSquash(rank)
     policy = self._policy.distribution(squash.flatten(observation))

@@ -231,7 +231,10 @@ def _checks(
 def _counts(
   counts: np.ndarray, episodes: estimators.Episodes, terminal: np.ndarray
 ) -> np.ndarray:
-  """Counts [K, E] of all episodes; a cut one of a single step has no rows."""
+  """Resampling counts [K, E] by episode.
+
+  0 for a cut episode of one step, which the table does not hold.
+  """
   lengths = np.bincount(episodes.episode)
   has_rows = (lengths > 1) | terminal[episodes.is_first]
   all_counts = np.zeros([len(counts), episodes.number])

@@ -88,7 +88,7 @@ def at_budget(
 
 
 def medians(numbers: Sequence[Number]) -> list[Number]:
-  """The numbers without the means of scores whose medians are there too.
+  """Drops published means where the same method's median is there, too.
 
   Scores of this project are shown as medians, so that these are the numbers
   to show beside them.

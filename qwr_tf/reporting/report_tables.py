@@ -26,7 +26,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def number(value: float, like: float | None = None) -> str:
-  """Three digits or more, or as many decimals as another number has."""
+  """A number with three digits or more, or with as many decimals as `like`."""
   size = abs(value if like is None else like)
   digits = 0 if size >= 99.95 else 1 if size >= 9.995 else 2
   text = f'{value:.{digits}f}'

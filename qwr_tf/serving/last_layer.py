@@ -50,7 +50,7 @@ def refit(
 def correction(
   rounded: np.ndarray, exact: np.ndarray, weights: np.ndarray
 ) -> np.ndarray:
-  """W' - W.
+  """The change W' - W of the weights that best restores the exact outputs.
 
   Args:
     rounded: X' [N, features].

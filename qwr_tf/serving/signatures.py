@@ -154,7 +154,7 @@ def critic_signature(agent) -> str | None:
 
 
 def finite_rows_only(function: Callable) -> Callable:
-  """Wraps a signature so that no action answers NaN or Inf in an observation.
+  """Wraps a signature so that rows with NaN or Inf get NaN, not an action.
 
   Args:
     function: from tensors [B, ...] to tensors [B, ...] by name.

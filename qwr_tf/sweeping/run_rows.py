@@ -17,14 +17,14 @@ _IN_COLUMNS = ('run.environment', 'run.dataset', 'ENVIRONMENT', 'GAME')
 
 
 def changes(before: str, now: str) -> list[str]:
-  """Differences of two configurations, but for values with columns."""
+  """Differences of two configurations, without settings with a CSV column."""
   values = gin_files.values(before), gin_files.values(now)
   differences = gin_files.differences(*values)
   return [t for name, t in differences.items() if name not in _IN_COLUMNS]
 
 
 def binding_cell(bindings: Sequence[str]) -> str:
-  """The cell of the column `bindings`: sorted, without values with columns."""
+  """The cell `bindings`: sorted, without settings with a CSV column."""
   cells = []
   for binding in bindings:
     name, _, value = (part.strip() for part in binding.partition('='))
