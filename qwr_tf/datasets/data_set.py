@@ -122,7 +122,7 @@ class DataSet:
   def name(self) -> str:
     """The last part of the id, or the file's name without its ending."""
     path = pathlib.Path(self.path).resolve()
-    stem = path.stem if path.suffix in _ENDINGS else path.name
+    stem = path.stem if path.suffix.lower() in _ENDINGS else path.name
     return str(self.metadata.get('dataset_id') or stem).rpartition('/')[2]
 
   @property

@@ -22,6 +22,8 @@ from qwr_tf.datasets.steps import Fields
 from qwr_tf.datasets.steps import Steps
 from qwr_tf.datasets.table_layout import TableSource
 
+_ENDINGS = ', '.join([*table_layout.FORMATS, '.npz'])
+
 
 class Source(Protocol):
   """An open data set: what a layout must provide.
@@ -81,19 +83,29 @@ def open_source(
   if source is not None:
     return source
   file_path = _main_file(path)
-  with columns.readable(str(file_path)):
-    file = h5py.File(file_path, 'r')
+  file = _hdf5(file_path)
+  try:
+    return _source(file_path, file, max_episode_steps)
+  except BaseException:
+    file.close()
+    raise
+
+
+def _source(
+  path: pathlib.Path, file: h5py.File, max_episode_steps: int | None
+) -> Source:
+  """The layout of an HDF5 file."""
+  with columns.readable(str(path)):
     names = list(file)
   if any(re.fullmatch(r'episode_\d+', name) for name in names):
-    return MinariSource(file_path, file)
+    return MinariSource(path, file)
   if {'observations', 'actions', 'rewards', 'terminals'} & set(names):
-    return D4rlSource(file_path, file, max_episode_steps)
-  file.close()
+    return D4rlSource(path, file, max_episode_steps)
   holds = f'holds {", ".join(names[:5])}' if names else 'is empty'
   raise ValueError(
-    f'{file_path}: {holds}; a data set holds groups episode_0, … (Minari) or '
-    'the arrays observations, actions, rewards, terminals, timeouts (D4RL); '
-    f'tables end in {", ".join([*table_layout.FORMATS, ".npz"])}.'
+    f'{path}: {holds}; a data set holds groups episode_0, … (Minari) or the '
+    'arrays observations, actions, rewards, terminals, timeouts (D4RL); '
+    f'tables end in {_ENDINGS}.'
   )
 
 
@@ -107,15 +119,40 @@ def _in_store(path: pathlib.Path) -> pathlib.Path:
 
 def _table(path: pathlib.Path) -> TableSource | None:
   """A table by the ending of its file, or of the files in a folder."""
-  if path.is_file() and path.suffix == '.npz':
+  if path.is_file() and path.suffix.lower() == '.npz':
     return table_layout.npz_source(path)
   files = [path]
   if path.is_dir() and not (path / 'data').exists():
-    files = sorted(p for p in path.iterdir() if p.is_file())
-  endings = {p.suffix for p in files} & set(table_layout.FORMATS)
-  if len(endings) != 1 or not path.exists():
+    files = sorted(path.iterdir(), key=_in_order)
+    files = [file for file in files if file.name[0] not in '._']
+  kinds = {
+    file: table_layout.FORMATS[file.suffix.lower()]
+    for file in files
+    if file.suffix.lower() in table_layout.FORMATS and file.is_file()
+  }
+  if len({*kinds.values()}) != 1:
     return None
-  return table_layout.arrow_source(path, table_layout.FORMATS[endings.pop()])
+  return table_layout.arrow_source(path, [*kinds], kinds.popitem()[1])
+
+
+def _in_order(path: pathlib.Path) -> tuple:
+  """A key that sorts part-2 before part-10."""
+  parts = re.split(r'(\d+)', path.name)
+  return [int(p) if p.isdecimal() else p for p in parts], path.name
+
+
+def _hdf5(path: pathlib.Path) -> h5py.File:
+  with columns.readable(str(path)):
+    try:
+      return h5py.File(path, 'r')
+    except OSError as error:
+      is_other = 'signature not found' in str(error)
+      if not is_other or path.suffix.lower() in ('.hdf5', '.h5'):
+        raise
+      raise ValueError(
+        f'{path}: is no HDF5 file, nor a table by its ending; decompress it, '
+        f'or write a table that ends in {_ENDINGS}.'
+      ) from error
 
 
 def _arrow(path: pathlib.Path) -> arrow_layout.MinariArrowSource | None:
@@ -145,5 +182,6 @@ def _main_file(path: pathlib.Path) -> pathlib.Path:
       )
   raise ValueError(
     f'{path}: holds no data/{MAIN_FILE}; set run.dataset to a file, or to a '
-    "folder in Minari's layout."
+    "folder in Minari's layout or of tables of one format "
+    f'({", ".join(table_layout.FORMATS)}).'
   )

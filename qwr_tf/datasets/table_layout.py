@@ -11,7 +11,7 @@ import pathlib
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import gin
@@ -31,12 +31,16 @@ FORMATS = {
   '.feather': 'ipc',
 }
 _SPACES = 'observation_space', 'action_space'
+_ONE_EACH = {'episode', 'step'}
 _WITHOUT_NULLS = {'episode', 'step', 'terminal', 'timeout', 'action'}
 
 _Names = str | Sequence[str]
 _NamesByEntry = _Names | Mapping[str, _Names]
-# (rows of a batch, columns) -> batches of arrays by column.
-_Batches = Callable[[int, list[str]], Iterator[dict[str, np.ndarray]]]
+# (rows of a batch, columns, those that hold floats) -> number of the file and
+# arrays by column of each batch, which is of one file.
+_Batches = Callable[
+  [int, list[str], set[str]], Iterator[tuple[int, dict[str, np.ndarray]]]
+]
 
 
 @gin.configurable
@@ -87,11 +91,19 @@ class TableColumns:
     self.names |= {_kind(entry): value for entry, value in observation.items()}
 
   def find(self, there: Sequence[str]) -> dict[str, list[str]]:
-    """The table's columns of each kind; [] if there are none."""
-    return {
+    """The table's columns of each kind; [] if there are none.
+
+    Raises:
+      ValueError: if a name that is not the default is missing.
+    """
+    found = {
       kind: _matches(name, there, kind.startswith(('observation', 'action')))
       for kind, name in self.names.items()
     }
+    for kind, name in self.names.items():
+      if not found[kind] and name != kind:  # Defaults are the kinds' names.
+        raise ValueError(f'has no column {name!r}; {_listed(there)}')
+    return found
 
 
 def _kind(entry: str) -> str:
@@ -176,20 +188,37 @@ class TableSource:
 
   def first_step(self) -> dict[str, np.ndarray]:
     """As in `sources.Source`."""
-    batch = next(self._arrays(1))
+    batch = next(self._arrays(1, ()))
     return {kind: batch[kind][0] for kind in (*self._observations, 'action')}
 
-  def _arrays(self, num_rows: int) -> Iterator[dict[str, np.ndarray]]:
-    """Batches by kind; several columns are one array [n, columns]."""
+  def _arrays(
+    self, num_rows: int, floats: Iterable[str]
+  ) -> Iterator[dict[str, np.ndarray]]:
+    """Batches by kind; several columns are one array [n, columns].
+
+    `file` is the number of each row's file.
+
+    Args:
+      floats: kinds that hold floats, even if a CSV begins with integers.
+    """
     names = [name for group in self._columns.values() for name in group]
-    for batch in self._batches(num_rows, list(dict.fromkeys(names))):
-      yield {
+    wide = {name for kind in floats for name in self._columns[kind]}
+    for file, batch in self._batches(num_rows, [*dict.fromkeys(names)], wide):
+      arrays = {
         kind: batch[group[0]]
         if len(group) == 1
-        else np.stack([batch[name] for name in group], axis=-1)
+        else np.stack([_flat(batch[name]) for name in group], axis=-1)
         for kind, group in self._columns.items()
         if group
       }
+      for kind in _ONE_EACH & arrays.keys():
+        arrays[kind] = _flat(arrays[kind])
+        if arrays[kind].ndim > 1:
+          raise ValueError(
+            f'{self.path}, {kind}: a step has shape {arrays[kind].shape[1:]} '
+            'and must have (); name one column of numbers or texts.'
+          )
+      yield arrays | {'file': np.full(len(arrays['reward']), file)}
 
   def chunks(self, fields: Fields, num_steps: int) -> Iterator[Steps]:
     """Yields chunks of `num_steps` steps.
@@ -210,8 +239,9 @@ class TableSource:
       'reward': columns.REWARD,
       **fields.dist_params,
     }
-    first, complete = 0, set[Any]()
-    checked = _without_nulls(self.path, self._arrays(num_steps))
+    first, complete = 0, dict[Any, Any]()
+    floats = [kind for kind in wanted if wanted[kind].dtype.kind == 'f']
+    checked = _without_nulls(self.path, self._arrays(num_steps, floats))
     # The end of a batch is known with the next one.
     batches = itertools.chain(checked, [None])
     batch = next(batches)
@@ -243,7 +273,7 @@ class TableSource:
       first, batch = first + count, following
 
   def _ends(
-    self, batch, following, complete: set, locate: Callable[[int], str]
+    self, batch, following, complete: dict, locate: Callable[[int], str]
   ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Where episodes end, bool [n] each: (terminal, timeout, cut)."""
 
@@ -256,12 +286,12 @@ class TableSource:
     ends = _ends_of_episodes(batch, following, complete, locate)
     timeout = flags('timeout', np.zeros_like(ends))
     terminal = flags('terminal', ends & ~timeout)
-    if 'terminal' in batch and 'episode' in batch:
-      misplaced = terminal & ~ends
-      if misplaced.any():
+    for name, flag in (('terminal', terminal), ('timeout', timeout)):
+      misplaced = flag & ~ends
+      if 'episode' in batch and misplaced.any():
         raise ValueError(
-          f'{locate(int(np.argmax(misplaced)))}, terminal: the episode goes '
-          'on; sort the rows by episode and step.'
+          f'{locate(int(np.argmax(misplaced)))}, {name}: the episode goes on; '
+          'sort the rows by episode and step.'
         )
     if 'step' in batch:
       over = ends if 'episode' in batch else terminal | timeout
@@ -280,13 +310,18 @@ class TableSource:
   ) -> np.ndarray:
     """A column of a batch as its field wants it."""
     values = batch[name]
-    if values.ndim == 2 and values.shape[1] == 1 and not field.shape:
-      values = values[:, 0]
+    if not field.shape:
+      values = _flat(values)
     if values.ndim == 1 and field.shape == (1,):
       values = values[:, np.newaxis]
     group, field = {name: values}, field._replace(name=name)
     column = columns.Column(group, field, str(self.path))
     return column.read(0, len(values), locate)
+
+
+def _flat(values: np.ndarray) -> np.ndarray:
+  """An array [n] of one that is [n, 1]; others as they are."""
+  return values[:, 0] if values.shape[1:] == (1,) else values
 
 
 def _without_nulls(
@@ -326,28 +361,50 @@ def _check_order(batch, following, over: np.ndarray, locate) -> None:
     )
 
 
-def _ends_of_episodes(batch, following, complete: set, locate) -> np.ndarray:
+def _ends_of_episodes(batch, following, complete: dict, locate) -> np.ndarray:
   """True for rows that are the last of their episode, bool [n].
 
+  A new file begins a new episode unless its steps go on.
+
   Args:
-    complete: episodes of the rows before; those that end here are added.
+    complete: file and step of the last row of the episodes before; those that
+      end here are added.
 
   Raises:
-    ValueError: for an episode that comes twice.
+    ValueError: for an episode that comes twice, or may be two.
   """
+  count = len(batch['reward'])
   if 'episode' not in batch:
-    return np.zeros(len(batch['reward']), bool)
+    return np.zeros(count, bool)
+
+  def at(kind: str, row: int) -> Any:
+    rows, row = (batch, row) if row < count else (following, row - count)
+    return rows[kind][row] if kind in rows else None
+
   episode = batch['episode']
-  after = None if following is None else following['episode'][0]
-  ends = np.append(episode[1:] != episode[:-1], episode[-1] != after)
-  for row in np.flatnonzero(ends):
-    name = episode[row]
-    if name in complete:
-      raise ValueError(
-        f'{locate(int(row))}: episode {name} was complete before; sort the '
-        'rows by episode and step.'
+  ends = np.append(episode[1:] != episode[:-1], True)
+  if following is not None and episode[-1] == at('episode', count):
+    step, before = at('step', count), at('step', count - 1)
+    is_later = step is not None and step > before
+    ends[-1] = at('file', count) != at('file', count - 1) and not is_later
+  for row in map(int, np.flatnonzero(ends)):
+    complete[episode[row]] = at('file', row), at('step', row)
+    if row + 1 == count and following is None:
+      break
+    name, step = at('episode', row + 1), at('step', row + 1)
+    if name not in complete:
+      continue
+    file, before = complete[name]
+    problem = ''
+    if file == at('file', row + 1) or (step is not None and step > before):
+      problem = 'was complete before; sort the rows by episode and step'
+    elif step is None:
+      problem = (
+        'is in an earlier file, too; number the episodes over all files, or '
+        'add a column of steps (TableColumns.step)'
       )
-    complete.add(name)
+    if problem:
+      raise ValueError(f'{locate(row + 1)}: episode {name} {problem}.')
   return ends
 
 
@@ -362,9 +419,10 @@ def array_source(arrays: Mapping[str, Any], place: str) -> TableSource:
     )
   num_rows = next(iter(lengths.values()))
 
-  def batches(rows: int, names: list[str]):
+  def batches(rows: int, names: list[str], floats: set[str]):
+    del floats
     for first in range(0, num_rows, rows):
-      yield {name: values[name][first : first + rows] for name in names}
+      yield 0, {name: values[name][first : first + rows] for name in names}
 
   return TableSource(place, list(values), num_rows, batches, {})
 
@@ -375,35 +433,64 @@ def npz_source(path: pathlib.Path) -> TableSource:
     with np.load(path, allow_pickle=False) as file:
       arrays = {name: file[name] for name in file.files}
   except (
-    OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile,
-    zlib.error,
+    OSError, EOFError, KeyError, ValueError, TypeError, RuntimeError,
+    zipfile.BadZipFile, zlib.error,
   ) as error:  # fmt: skip
     reason = ' '.join(str(error).split())
     raise ValueError(f'{path}: cannot be read ({reason}).') from error
   return array_source(arrays, str(path))
 
 
-def arrow_source(path: pathlib.Path, kind: str) -> TableSource:
-  """A file, or a folder of files, in one of the `FORMATS`."""
-  arrow = import_arrow(path)
-  with readable(path):
-    table = arrow.dataset(path, format=kind)
-    num_rows = table.count_rows()
+def arrow_source(
+  path: pathlib.Path, files: Sequence[pathlib.Path], kind: str
+) -> TableSource:
+  """Files of a format among the values of `FORMATS`, one after the other.
 
-  def batches(rows: int, names: list[str]):
+  Args:
+    path: of the file, or of their folder.
+    files: in their order.
+    kind: the format.
+  """
+  arrow = import_arrow(path)
+  import pyarrow
+  from pyarrow import types
+
+  with readable(path):
+    table = arrow.dataset([str(file) for file in files], format=kind)
+    fragments = [*table.get_fragments()]
+    schema = pyarrow.unify_schemas(
+      [fragment.physical_schema for fragment in fragments],
+      promote_options='permissive',
+    )
+    there, num_rows = schema.names, table.count_rows()
+
+  def typed(field, is_float: bool):
+    """A field of a CSV, whose type Arrow takes from the first block."""
+    if is_float and (types.is_integer(field.type) or types.is_null(field.type)):
+      return field.with_type(pyarrow.float64())
+    if types.is_binary(field.type):  # It is not UTF-8, which Arrow then says.
+      return field.with_type(pyarrow.string())
+    return field
+
+  def batches(rows: int, names: list[str], floats: set[str]):
+    wanted = schema
+    if kind == 'csv':
+      wanted = pyarrow.schema([typed(f, f.name in floats) for f in schema])
     with readable(path):
-      for batch in table.to_batches(
-        columns=names, batch_size=rows, batch_readahead=1, fragment_readahead=1
-      ):
-        if batch.num_rows:
-          yield {name: to_numpy(batch.column(name)) for name in names}
+      for number, fragment in enumerate(fragments):
+        for batch in fragment.to_batches(
+          schema=wanted, columns=names, batch_size=rows, batch_readahead=1
+        ):
+          if batch.num_rows:
+            arrays = {name: to_numpy(batch.column(name)) for name in names}
+            yield number, arrays
 
   metadata = {
     key.decode(): value.decode()
-    for key, value in (table.schema.metadata or {}).items()
+    for key, value in (schema.metadata or {}).items()
     if key.decode(errors='ignore') in _SPACES
   }
-  return TableSource(str(path), table.schema.names, num_rows, batches, metadata)
+  return TableSource(str(path), there, num_rows, batches, metadata)
 
 
 def import_arrow(path: pathlib.Path):
@@ -447,6 +534,8 @@ def to_numpy(column) -> np.ndarray:
     if rest or (lengths != size).any():
       raise ValueError('a column of lists has lists of several lengths')
     return inner.reshape([len(column), size, *inner.shape[1:]])
+  if types.is_struct(kind):
+    raise ValueError('a column of structs must be one column for each entry')
   if types.is_binary(kind) or types.is_large_binary(kind):  # JPEG files.
     return np.stack(columns.decoded(x.as_py() for x in column))
   return column.to_numpy(zero_copy_only=False)

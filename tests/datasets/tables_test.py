@@ -1,6 +1,7 @@
 """Tables, Minari's Arrow format and arrays: the same steps in every layout."""
 
 import json
+import re
 import sys
 
 import gin
@@ -118,6 +119,33 @@ def test_columns_by_configuration(tmp_path):
   )
 
 
+@pytest.mark.parametrize(
+  'name', ['episode', 'step', 'terminal', 'timeout', 'probability', 'action']
+)
+def test_a_column_that_was_named_and_is_not_there(tmp_path, name):
+  path = _written(_frame(), tmp_path, 'csv')
+  gin.parse_config(f"TableColumns.{name} = 'dones'")
+  with pytest.raises(ValueError, match="log.csv has no.*'dones'.*it has.*rew"):
+    datasets.DataSet(path)
+
+
+def test_columns_of_one_number_each():
+  frame = _frame()
+  arrays = {name: x.to_numpy() for name, x in frame.items()}
+  deep = {name: x[:, np.newaxis] for name, x in arrays.items()}
+  for one, other in zip(
+    _episodes(datasets.DataSet(arrays, chunk_steps=3)),
+    _episodes(datasets.DataSet(deep, chunk_steps=3)),
+    strict=True,
+  ):
+    np.testing.assert_array_equal(one.observations, other.observations)
+    np.testing.assert_array_equal(one.terminations, other.terminations)
+  for name in ('episode', 'step'):
+    wide = arrays | {name: np.zeros([8, 2])}
+    with pytest.raises(ValueError, match=rf'{name}: .* shape \(2,\).*; '):
+      _episodes(datasets.DataSet(wide))
+
+
 def test_columns_of_lists_and_numbers_in_order():
   frame = _frame().drop(columns=['observation_0', 'observation_1'])
   many = {f'observation_{i}': np.full(8, i / 4) for i in (10, 9, 2)}
@@ -187,7 +215,8 @@ def test_entries_that_no_columns_are_named_for(tmp_path):
   [
     ({'episode': [1, 1, 1, 2, 1, 1, 1, 1]}, 'episode 1 was complete'),
     ({'step': [0, 2, 1, 0, 0, 1, 2, 3]}, 'row 2, step'),
-    ({'terminal': [1, 0, 0, 1, 0, 0, 0, 1]}, 'row 0, terminal'),
+    ({'terminal': [1, 0, 0, 1, 0, 0, 0, 1]}, 'row 0, terminal: the episode'),
+    ({'timeout': [0, 1, 1, 0, 0, 0, 0, 0]}, 'row 1, timeout: the episode'),
     ({'reward': [0, np.nan, 0, 0, 0, 0, 0, 0]}, 'row 1, reward: NaN'),
     ({'action': [0, 1, 2, 3, 0, 0, 0, 0]}, r'row 3, action: outside of \[0, 2'),
     ({'action': list('abcabcab')}, 'action: has dtype'),
@@ -237,6 +266,16 @@ def test_files_of_numpy_that_cannot_be_read(tmp_path):
   with_objects = path.read_bytes()
   for content in (whole[:-50], whole[:500], b'', b'text', with_objects):
     path.write_bytes(content)
+    with pytest.raises(ValueError, match='log.npz: cannot be read'):
+      datasets.DataSet(str(path))
+  # In all headers of the archive: encrypted, or of an unknown method.
+  for field, value in ((6, b'\1'), (8, b'\x63')):
+    changed = bytearray(whole)
+    for mark, shift in ((b'PK\3\4', 0), (b'PK\1\2', 2)):
+      for found in re.finditer(re.escape(mark), whole):
+        place = found.start() + field + shift
+        changed[place : place + 1] = value
+    path.write_bytes(changed)
     with pytest.raises(ValueError, match='log.npz: cannot be read'):
       datasets.DataSet(str(path))
   np.save(tmp_path / 'one.npy', np.zeros(3))
