@@ -1,6 +1,8 @@
 """Steps of a data set in Minari's Arrow or Parquet format: a folder each."""
 
 import pathlib
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +12,9 @@ from qwr_tf.datasets import table_layout
 
 # Minari's name of a format to Arrow's.
 KINDS = {'arrow': 'ipc', 'parquet': 'parquet'}
-_PARAMS = steps_lib.DIST_PARAMS.split('/')
+_SPACES = {'observations': 'observation_space', 'actions': 'action_space'}
+_READ = {*_SPACES, 'rewards', 'terminations', 'truncations'}
+_PARAMS = f'{steps_lib.DIST_PARAMS}/'
 
 
 class MinariArrowSource(minari_layout.MinariSource):
@@ -39,13 +43,12 @@ class MinariArrowSource(minari_layout.MinariSource):
 
   def recorded(self) -> set[str]:
     """Names of the recorded parameters."""
-    kind = self._episode(self._names[0]).schema
-    for name in _PARAMS:
-      names = [field.name for field in kind]
-      if name not in names:
-        return set()
-      kind = kind.field(name).type
-    return {field.name for field in kind}
+    first = self._episode(self._names[0]).schema.empty_table()
+    return {
+      path.removeprefix(_PARAMS)
+      for path, *_ in self._columns(first)
+      if path.startswith(_PARAMS)
+    }
 
   def _episode(self, name: str):
     with table_layout.readable(self.path / name):
@@ -59,36 +62,51 @@ class MinariArrowSource(minari_layout.MinariSource):
     return f'{self.path}: episode {name}'
 
   def _group(self, name: str) -> dict[str, np.ndarray]:
-    """The episode's arrays; all but observations have a row of padding."""
+    """The episode's arrays."""
     episode = self._episode(name)
+    arrays = {}
     with table_layout.readable(self.path / name):
-      table = episode.to_table().combine_chunks()
-      columns = {
-        column: table.column(column).chunk(0)
-        for column in table.column_names
-        if table.num_rows
-      }
-      infos = columns.pop('infos', None)
-      arrays = {
-        column: self._shaped(column, table_layout.to_numpy(values))
-        for column, values in columns.items()
-      }
-    for column in ('actions', 'rewards', 'terminations', 'truncations'):
-      if column in arrays:
-        arrays[column] = arrays[column][:-1]
-    if infos is not None and self.recorded():
-      params = infos.field(_PARAMS[1])
-      for param in self.recorded():
-        arrays[f'{steps_lib.DIST_PARAMS}/{param}'] = table_layout.to_numpy(
-          params.field(param)
-        )
+      for path, column, shape in self._columns(episode.to_table()):
+        values = table_layout.to_numpy(column)
+        # Arrow's lists are flat.
+        if shape is not None and values.ndim <= 2:
+          values = values.reshape([len(values), *shape])
+        arrays[path] = values
     return arrays
 
-  def _shaped(self, name: str, values: np.ndarray) -> np.ndarray:
-    """Arrow's lists are flat: the metadata have the shape of a step."""
-    kind = {'observations': 'observation_space', 'actions': 'action_space'}
-    space = table_layout.space_entry(self.metadata, kind.get(name, ''))
-    shape = space.get('shape') if isinstance(space, dict) else None
-    if shape is None or values.ndim > 2:
-      return values
-    return values.reshape([len(values), *shape])
+  def _columns(self, table) -> Iterator[tuple[str, Any, Any]]:
+    """Name as in HDF5, values and shape of a step, if known, of what is read.
+
+    Observations have a row more than the others, whose last row is padding.
+    """
+    for field in table.schema:
+      space = table_layout.space_entry(
+        self.metadata, _SPACES.get(field.name, '')
+      )
+      column = table.column(field.name).combine_chunks()
+      for path, values, shape in _leaves(field.name, column, field, space):
+        if field.name in _READ - {'observations'}:
+          values = values[:-1]
+        if field.name in _READ or path.startswith(_PARAMS):
+          yield path, values, shape
+
+
+def _leaves(
+  path: str, values, field, space: Any
+) -> Iterator[tuple[str, Any, Any]]:
+  """Name, values and shape of the entries of a struct, or of another column."""
+  from pyarrow import types
+
+  space = space if isinstance(space, dict) else {}
+  if not types.is_struct(field.type):
+    shape = space.get('shape')
+    if b'shape' in (field.metadata or {}):
+      shape = [int(n) for n in field.metadata[b'shape'].split(b',') if n]
+    yield path, values, shape
+    return
+  inner, prefix = space.get('subspaces'), ''
+  if isinstance(inner, list):  # Of a Tuple.
+    inner, prefix = {str(i): x for i, x in enumerate(inner)}, '_index_'
+  for part, column in zip(field.type, values.flatten(), strict=True):
+    of_part = inner.get(part.name) if isinstance(inner, dict) else None
+    yield from _leaves(f'{path}/{prefix}{part.name}', column, part, of_part)

@@ -378,6 +378,102 @@ def test_minari_s_other_formats_by_id(tmp_path, monkeypatch, kind):
       )
 
 
+def _struct(columns, shape=None):
+  """A column of structs, as Minari writes Dict and Tuple spaces, and infos."""
+  metadata = shape and {'shape': shape}
+  fields = [
+    pyarrow.field(name, x.type, metadata=metadata)
+    for name, x in columns.items()
+  ]
+  return pyarrow.StructArray.from_arrays([*columns.values()], fields=fields)
+
+
+def _flat_lists(array):
+  values = pyarrow.array(array.reshape(-1))
+  return pyarrow.FixedSizeListArray.from_arrays(values, array[0].size)
+
+
+def _one_episode(folder, space, action_space, **columns):
+  """An episode of three steps in Minari's Parquet format."""
+  (folder / '0').mkdir(parents=True)
+  columns = {
+    'rewards': [1.0, 2.0, 3.0, 0.0],
+    'terminations': [False, False, True, False],
+    'truncations': [False] * 4,
+  } | columns
+  pyarrow.parquet.write_table(pyarrow.table(columns), folder / '0' / 'a.parquet')
+  spaces = {'observation_space': space, 'action_space': action_space}
+  content = {
+    name: json.dumps(description.content_of(space))
+    for name, space in spaces.items()
+  }
+  text = json.dumps(content | {'data_format': 'parquet'})
+  (folder / 'metadata.json').write_text(text)
+  specs = environments.specs_of(space, action_space)
+  bounds = environments.action_bounds(action_space)
+  data = datasets.DataSet(str(folder))
+  return next(data.episodes(specs[0].observation, specs[1], bounds))
+
+
+def test_nested_observations_in_minari_s_parquet(tmp_path):
+  box = gymnasium.spaces.Box(-9, 9, [2, 2])
+  space = gymnasium.spaces.Dict(
+    goal=gymnasium.spaces.Dict(color=gymnasium.spaces.Discrete(2)),
+    pair=gymnasium.spaces.Tuple([box, _SPACES[0]]),
+  )
+  first, second = (np.arange(4.0 * n, dtype='f').reshape(4, n) for n in (4, 2))
+  pair = {'0': _flat_lists(first), '1': _flat_lists(second)}
+  observations = _struct(
+    {
+      'goal': _struct({'color': pyarrow.array([0, 1, 1, 0])}),
+      'pair': _struct(pair),
+    }
+  )
+  episode = _one_episode(
+    tmp_path, space, _SPACES[1], observations=observations, actions=[2, 1, 0, 0]
+  )
+  assert episode.actions.tolist() == [2, 1, 0]
+  logged = episode.observations
+  np.testing.assert_array_equal(logged['goal/color'], [0, 1, 1, 0])
+  np.testing.assert_array_equal(
+    logged['pair/_index_0'], first.reshape(4, 2, 2)
+  )
+  np.testing.assert_array_equal(logged['pair/_index_1'], second)
+
+
+@pytest.mark.parametrize(
+  'infos',
+  [
+    None,
+    pyarrow.array(['{}'] * 4),
+    _struct({'dist_params': pyarrow.array(['none'] * 4)}),
+    _struct({'m': _flat_lists(np.zeros([4, 4]))}, '2,2'),
+  ],
+)
+def test_infos_of_minari_s_parquet_without_parameters(tmp_path, infos):
+  columns = {'infos': infos} if infos is not None else {}
+  episode = _one_episode(
+    tmp_path, *_SPACES, observations=_flat_lists(np.zeros([4, 2])),
+    actions=[2, 1, 0, 0], **columns,
+  )  # fmt: skip
+  assert episode.rewards.tolist() == [1, 2, 3] and not episode.dist_params
+
+
+def test_multidiscrete_actions_in_minari_s_parquet(tmp_path):
+  logits = np.arange(16.0, dtype='f').reshape(4, 2, 2)
+  params = _struct({'logits': _flat_lists(logits)}, '2,2')
+  episode = _one_episode(
+    tmp_path,
+    _SPACES[0],
+    gymnasium.spaces.MultiDiscrete([2, 2]),
+    observations=_flat_lists(np.zeros([4, 2])),
+    actions=[[0, 1], [1, 1], [0, 0], None],
+    infos=_struct({'dist_params': params}),
+  )
+  assert episode.actions.tolist() == [[0, 1], [1, 1], [0, 0]]
+  np.testing.assert_array_equal(episode.dist_params['logits'], logits[:3])
+
+
 def _configure(dataset, *bindings):
   return experiment.configuration(
     [],
