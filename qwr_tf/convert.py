@@ -46,19 +46,14 @@ def main() -> None:
   try:
     with experiment.load_environment(environments.NO_SIMULATOR) as env:
       data = datasets.DataSet(_DATASET.value)
-      metadata = {
-        'dataset_id': output.name,
-        **{k: v for k, v in data.metadata.items() if isinstance(v, str)},
-        **environments.minari_metadata(env.env),
-      }
-      time_step_spec, action_spec = environments.specs_of(
-        env.env.observation_space, env.env.action_space
-      )
-      bounds = environments.action_bounds(env.env.action_space)
-      episodes = data.episodes(time_step_spec.observation, action_spec, bounds)
-      datasets.write(output, episodes, metadata)
+      datasets.convert(data, env.env, output)
   except ValueError as error:
     raise ConfigError(gin_files.describe(error)) from error
+  except OSError as error:
+    raise ConfigError(
+      f'{output} cannot be written ({error.strerror or error}); choose another '
+      '--output.'
+    ) from error
   print(f'data set  {output}')
   print(f'steps     {data.steps}')
 

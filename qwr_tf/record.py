@@ -76,9 +76,6 @@ from qwr_tf.serving import saved_policy
 from qwr_tf.serving import trust
 from qwr_tf.training import experiment
 
-# The layout's version; Minari asks for it.
-_MINARI_VERSION = '0.5.0'
-
 
 class _Tally:
   """The steps and returns of the recorded episodes."""
@@ -161,7 +158,6 @@ def _metadata(
   return {
     'dataset_id': f'{environment}/{name}',
     'algorithm_name': policy,
-    'minari_version': _MINARI_VERSION,
     'description': shlex.join(['python', '-m', 'qwr_tf.record', *sys.argv[1:]]),
     **environments.minari_metadata(env),
     'commit': provenance.commit(),

@@ -108,11 +108,15 @@ class DataSet:
     self._unclipped_actions = unclipped_actions
     self._rng = np.random.default_rng(seed)
     self._chunk_steps = chunk_steps
-    self.steps = self._source.num_steps()
-    if not self.steps:
-      raise ValueError(
-        f'{self.path}, rewards: the data set is empty; record it anew.'
-      )
+    try:
+      self.steps = self._source.num_steps()
+      if not self.steps:
+        raise ValueError(
+          f'{self.path}, rewards: the data set is empty; record it anew.'
+        )
+    except BaseException:
+      self.close()
+      raise
 
   def close(self) -> None:
     """Closes the file; `name`, `metadata` and `steps` stay."""
@@ -225,20 +229,22 @@ class DataSet:
       ValueError: in one line with file, episode and field, if the data do not
         fit the table or the environment.
     """
-    if keep is None:
-      self._check_room(table)
     spec = table.data_spec
-    recorded = set() if as_logged else self._recorded(spec)
-    fields = self._fields(spec, action_bounds, recorded)
     returns = steps.EpisodeReturns()
-    spread = {name: environments.Float32Spread() for name in fields.observation}
-    chunks = self._watched(
-      self._chunks(fields, keep), behavior_scale, returns, spread, normalizer
-    )
-    if timeout_is_terminal:
-      chunks = map(steps.timeouts_as_terminal, chunks)
     transitions = 0
     with contextlib.closing(self):
+      if keep is None:
+        self._check_room(table)
+      recorded = set() if as_logged else self._recorded(spec)
+      fields = self._fields(spec, action_bounds, recorded)
+      spread = {
+        name: environments.Float32Spread() for name in fields.observation
+      }
+      chunks = self._watched(
+        self._chunks(fields, keep), behavior_scale, returns, spread, normalizer
+      )
+      if timeout_is_terminal:
+        chunks = map(steps.timeouts_as_terminal, chunks)
       for rows in rows_lib.rows(chunks):
         rows = rows._replace(
           reward=reward_fn(rows.reward),
@@ -352,16 +358,16 @@ class DataSet:
     Raises:
       ValueError: as `fill`.
     """
-    names = self.recorded
-    params = dict.fromkeys(names, action_spec)
-    if 'logits' in names:
-      num_values = int(categories.sizes(action_spec).max())
-      shape = [*action_spec.shape, num_values]
-      params['logits'] = tf.TensorSpec(shape, tf.float32)
-    spec = _data_spec(observation_spec, action_spec, params)
-    fields = self._fields(spec, action_bounds, names)
     parts: list[steps.Steps] = []
     with contextlib.closing(self):
+      names = self.recorded
+      params = dict.fromkeys(names, action_spec)
+      if 'logits' in names:
+        num_values = int(categories.sizes(action_spec).max())
+        shape = [*action_spec.shape, num_values]
+        params['logits'] = tf.TensorSpec(shape, tf.float32)
+      spec = _data_spec(observation_spec, action_spec, params)
+      fields = self._fields(spec, action_bounds, names)
       for chunk in self._chunks(fields, None):
         ends = np.flatnonzero(chunk.terminal | chunk.timeout | chunk.cut) + 1
         first = 0

@@ -6,6 +6,7 @@ has the observation after the episode alone: its action and its reward mean
 nothing.
 """
 
+import json
 import pathlib
 import re
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ import tree
 
 from qwr_tf.datasets import minari_layout
 
+# Keys of features.json whose texts name a class; the last one before TFDS 4.5.
+_CLASSES = 'pythonClassName', 'python_class_name', 'type'
 _NEEDED = 'observation', 'action', 'reward', 'is_last', 'is_terminal'
 
 
@@ -39,9 +42,10 @@ class RldsSource(minari_layout.MinariSource):
       path: with features.json.
 
     Raises:
-      ValueError: if tensorflow_datasets is not installed, or the data set holds
-        no episodes.
+      ValueError: if tensorflow_datasets is not installed, the data set holds no
+        episodes, or it names classes of other modules.
     """
+    _check_classes(path / 'features.json')
     try:
       import tensorflow_datasets as tfds
     except ImportError as error:
@@ -83,6 +87,36 @@ class RldsSource(minari_layout.MinariSource):
         count += 1
     if not count:
       raise ValueError(f'{self.path}: there are no steps; write it anew.')
+
+
+def _check_classes(path: pathlib.Path) -> None:
+  """Raises ValueError for classes that TensorFlow Datasets would import.
+
+  Only its own may be named: importing others runs their code.
+  """
+  nodes: list[Any] = [minari_layout.read_json(path)]
+  while nodes:
+    node = nodes.pop()
+    if isinstance(node, dict):
+      for name in (node[key] for key in _CLASSES if key in node):
+        if isinstance(name, str) and not re.fullmatch(
+          r'tensorflow_datasets(\.\w+)+', name
+        ):
+          raise ValueError(
+            f'{path}: names the class {name!r}; classes outside of '
+            'tensorflow_datasets are not imported. Write the data set with '
+            'features of tfds.features.'
+          )
+      nodes += node.values()
+    elif isinstance(node, list):
+      nodes += node
+    elif isinstance(node, str):  # Which may be JSON again.
+      try:
+        nodes.append(json.loads(node))
+      except RecursionError as error:
+        raise ValueError(f'{path}: cannot be read ({error}).') from error
+      except ValueError:
+        pass
 
 
 def _arrays(steps: dict[str, Any]) -> dict[str, np.ndarray]:

@@ -1,7 +1,7 @@
 """Steps of a table: a row per step, sorted by episode and time.
 
-Parquet, CSV and Arrow files (or folders of them), pandas frames, npz files and
-dictionaries of arrays. `TableColumns` says what the columns are called.
+Parquet, CSV and Arrow files (or folders of one format, in the order of the
+numbers in their names), pandas frames, npz files and dictionaries of arrays. `TableColumns` says what the columns are called.
 """
 
 import contextlib
@@ -60,14 +60,15 @@ class TableColumns:
   ):
     """Names the columns.
 
-    A name stands for a column of this name (with or without an s). One of
+    A name other than the default must be there. A name stands for a column of this name (with or without an s). One of
     observations or actions also stands for all that begin with it and go on
     with a number or `_`, `.`, `[`: in the order of their numbers if they end in
     one, else as in the table.
 
     Args:
       episode: whose values change between episodes. Without it episodes end at
-        the flags.
+        the flags. In each file of a folder it may count anew if there are
+        steps: an episode goes on in the next file if its steps do.
       step: number or time in the episode, checked to grow; need not exist.
       observation: a name or a list of columns; of Dict and Tuple spaces one of
         these for each entry, {'goal/place': ['x', 'y'], '_index_0': 'time'}.

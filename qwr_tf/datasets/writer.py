@@ -14,6 +14,9 @@ from qwr_tf.datasets import minari_layout
 from qwr_tf.datasets import steps
 from qwr_tf.runs import atomic_files
 
+# The layout's version; Minari asks for it.
+_MINARI_VERSION = '0.5.0'
+
 
 class Episode(NamedTuple):
   """One episode of L steps.
@@ -48,15 +51,16 @@ def write(
   """Writes a data set, complete or not at all.
 
   Args:
-    path: a folder that does not exist yet, or is empty.
+    path: a folder that does not exist yet, or is empty; not the current one.
     episodes: written one by one as they come.
-    metadata: of Minari's metadata.json, which counts are added to.
+    metadata: of Minari's metadata.json, which counts and what the layout is
+      are added to.
 
   Raises:
     FileExistsError: if there is something.
     ValueError: if there are no episodes.
   """
-  if path.is_file() or any(path.glob('*')):
+  if path.is_file() or any(path.glob('*')) or not path.name:
     reason = os.strerror(errno.EEXIST)
     raise FileExistsError(errno.EEXIST, reason, str(path))
   with atomic_files.new_folder(path, replace=False) as folder:
@@ -70,6 +74,8 @@ def write(
       **metadata,
       **counts,
       'data_format': 'hdf5',
+      'jpeg_encoding': False,
+      'minari_version': _MINARI_VERSION,
       'dataset_size': round(size, 1),  # MB
     }
     text = json.dumps(content, indent=2)

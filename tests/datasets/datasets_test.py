@@ -749,6 +749,34 @@ def test_files_that_are_no_data_sets(tmp_path, d4rl, minari):
     datasets.DataSet(str(arrow.parent))
 
 
+def _open_files() -> int:
+  return h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_FILE)
+
+
+def test_a_file_that_is_refused_is_closed(tmp_path, d4rl, minari):
+  before = _open_files()
+  nothing = {name: x[:0] for name, x in _flat().items()}
+  bad_json = minari()
+  (bad_json / 'data' / 'metadata.json').write_text('[]')
+  for path in (
+    d4rl(**nothing),
+    _written(tmp_path / 'none.hdf5', {}),
+    _written(tmp_path / 'scalar.hdf5', {'rewards': 1.0}),
+    bad_json,
+  ):
+    with pytest.raises(ValueError) as refused:
+      datasets.DataSet(str(path))
+    assert _open_files() == before, refused.value
+  for change, capacity in (({}, 2), ({'actions': None}, 50)):
+    with pytest.raises(ValueError):
+      _fill(d4rl(**change), _table(capacity))
+    assert _open_files() == before
+  data = datasets.DataSet(str(d4rl(infos={'dist_params': [1.0]})))
+  with pytest.raises(ValueError):
+    list(data.episodes(tf.TensorSpec([2]), _table().data_spec.action, _BOUNDS))
+  assert _open_files() == before
+
+
 @pytest.mark.parametrize('share', [0.3, 0.7, 0.95])
 def test_truncated_files(d4rl, minari, share):
   for path in (d4rl(), minari() / 'data' / 'main_data.hdf5'):

@@ -9,7 +9,7 @@ import pytest
 from qwr_tf import datasets
 from qwr_tf import environments
 
-_SPACE = gymnasium.spaces.Box(-9, 9, [2])
+_SPACES = gymnasium.spaces.Box(-9, 9, [2]), gymnasium.spaces.Discrete(3)
 
 
 def _part(first, episode, **columns) -> pandas.DataFrame:
@@ -37,8 +37,8 @@ def _folder(path, *parts, kind='csv', **more):
   return str(path)
 
 
-def _episodes(data, action_space=gymnasium.spaces.Discrete(3), **kwargs):
-  specs = environments.specs_of(_SPACE, action_space)
+def _episodes(data, action_space=_SPACES[1], **kwargs):
+  specs = environments.specs_of(_SPACES[0], action_space)
   bounds = environments.action_bounds(action_space)
   opened = datasets.DataSet(data, **kwargs)
   return list(opened.episodes(specs[0].observation, specs[1], bounds))

@@ -401,7 +401,9 @@ def _one_episode(folder, space, action_space, **columns):
     'terminations': [False, False, True, False],
     'truncations': [False] * 4,
   } | columns
-  pyarrow.parquet.write_table(pyarrow.table(columns), folder / '0' / 'a.parquet')
+  pyarrow.parquet.write_table(
+    pyarrow.table(columns), folder / '0' / 'a.parquet'
+  )
   spaces = {'observation_space': space, 'action_space': action_space}
   content = {
     name: json.dumps(description.content_of(space))
@@ -435,9 +437,7 @@ def test_nested_observations_in_minari_s_parquet(tmp_path):
   assert episode.actions.tolist() == [2, 1, 0]
   logged = episode.observations
   np.testing.assert_array_equal(logged['goal/color'], [0, 1, 1, 0])
-  np.testing.assert_array_equal(
-    logged['pair/_index_0'], first.reshape(4, 2, 2)
-  )
+  np.testing.assert_array_equal(logged['pair/_index_0'], first.reshape(4, 2, 2))
   np.testing.assert_array_equal(logged['pair/_index_1'], second)
 
 
@@ -701,4 +701,39 @@ def test_rlds_without_the_package(tmp_path, monkeypatch):
   monkeypatch.setitem(sys.modules, 'tensorflow_datasets', None)
   (tmp_path / 'features.json').write_text('{}')
   with pytest.raises(ValueError, match=r'tensorflow-datasets.*qwr_tf\[rlds\]'):
+    datasets.DataSet(str(tmp_path))
+
+
+_OTHER = 'features_of_others.Feature'
+
+
+@pytest.mark.parametrize(
+  'content',
+  [
+    {'pythonClassName': _OTHER},
+    {'python_class_name': _OTHER},
+    {'type': _OTHER, 'content': {}},
+    {'pythonClassName': 'tensorflow_datasets_.Feature'},
+    {'pythonClassName': 'tensorflow_datasets.core.x/../y.Feature'},
+    {'pythonClassName': 'tensorflow_datasets.core.features.FeaturesDict',
+     'featuresDict': {'features': {'a': {'pythonClassName': _OTHER}}}},
+    {'pythonClassName': 'tensorflow_datasets.core.features.FeaturesDict',
+     'jsonFeature': {'json': json.dumps({'a': [{'type': _OTHER}]})}},
+  ],
+)  # fmt: skip
+def test_rlds_of_classes_that_would_be_imported(tmp_path, monkeypatch, content):
+  monkeypatch.syspath_prepend(tmp_path)
+  (tmp_path / 'features_of_others.py').touch()
+  (tmp_path / 'features.json').write_text(json.dumps(content))
+  info = {'name': 'log', 'version': '1.0.0'}
+  (tmp_path / 'dataset_info.json').write_text(json.dumps(info))
+  with pytest.raises(ValueError, match='features.json: names the class '):
+    datasets.DataSet(str(tmp_path))
+  assert 'features_of_others' not in sys.modules
+
+
+def test_rlds_of_json_that_is_too_deep(tmp_path):
+  deep = json.dumps({'json': '[' * 200_000 + ']' * 200_000})
+  (tmp_path / 'features.json').write_text(deep)
+  with pytest.raises(ValueError, match='features.json: '):
     datasets.DataSet(str(tmp_path))
