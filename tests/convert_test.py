@@ -56,9 +56,10 @@ def test_what_a_data_set_says_of_itself_is_kept(tmp_path):
     'ref_max_score': 5.5,
     'author': ['Ada', 'Bo'],
   }
-  _written(tmp_path / 'old', **kept)
+  _written(tmp_path / 'old', **kept, description=None)
   metadata = _converted(tmp_path / 'old', tmp_path / 'new')
   assert {name: metadata[name] for name in kept} == kept
+  assert 'description' not in metadata
   assert datasets.DataSet('new').environment == 'CartPole-v1'
   for name, space in _SPACES.items():
     assert environments.space_of(json.loads(metadata[name])) == space
