@@ -1,7 +1,8 @@
 """Steps of a table: a row per step, sorted by episode and time.
 
 Parquet, CSV and Arrow files (or folders of one format, in the order of the
-numbers in their names), pandas frames, npz files and dictionaries of arrays. `TableColumns` says what the columns are called.
+numbers in their names), pandas frames, npz files and dictionaries of arrays.
+`TableColumns` says what the columns are called.
 """
 
 import contextlib
@@ -60,10 +61,10 @@ class TableColumns:
   ):
     """Names the columns.
 
-    A name other than the default must be there. A name stands for a column of this name (with or without an s). One of
+    A name stands for a column of this name (with or without an s). One of
     observations or actions also stands for all that begin with it and go on
     with a number or `_`, `.`, `[`: in the order of their numbers if they end in
-    one, else as in the table.
+    one, else as in the table. A name other than the default must be there.
 
     Args:
       episode: whose values change between episodes. Without it episodes end at
