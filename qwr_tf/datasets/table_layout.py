@@ -390,7 +390,7 @@ def _ends_of_episodes(batch, following, complete: dict, locate) -> np.ndarray:
     is_later = step is not None and step > before
     ends[-1] = at('file', count) != at('file', count - 1) and not is_later
   for row in map(int, np.flatnonzero(ends)):
-    complete[episode[row]] = at('file', row), at('step', row)
+    complete[episode[row]] = int(at('file', row)), at('step', row)
     if row + 1 == count and following is None:
       break
     name, step = at('episode', row + 1), at('step', row + 1)
