@@ -132,7 +132,8 @@ def overview(experiment: Experiment) -> str:
 def summary(experiment: Experiment, algorithms: Sequence[str] = ()) -> str:
   """Medians of the first setting, and published scores below.
 
-  Of a paper that has the same algorithm, its other algorithms are left out.
+  Of a paper that has the same algorithm, its other algorithms are left out but
+  for those that are asked for and stand nowhere else.
 
   Args:
     experiment: what was measured.
@@ -159,7 +160,9 @@ def summary(experiment: Experiment, algorithms: Sequence[str] = ()) -> str:
   papers = {n.source for n in same}
   others = [n for n in numbers if n.source not in papers]
   if algorithms:
-    others = [n for n in others if n.algorithm in algorithms]
+    elsewhere = {n.algorithm for n in [*same, *others]}
+    variants = [n for n in numbers if n.algorithm not in elsewhere]
+    others = [n for n in variants + others if n.algorithm in algorithms]
   for label, by_task in _by_method([*same, *others]).items():
     cells = [_as_printed(by_task.get(task)) for task in experiment.tasks]
     rows.append([label, *cells])

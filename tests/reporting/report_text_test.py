@@ -198,6 +198,8 @@ def test_scores_beside_chosen_algorithms(tmp_path):
   text = page(': REDQ, CrossQ')
   assert '*REDQ*' in text and '*CrossQ*' in text and '*QWR-LSE*' in text
   assert '*DroQ*' not in text and '*SAC*' not in text
+  variants = page(': SAC, QWR-MAX')  # QWR-MAX is in the QWR paper alone.
+  assert '*QWR-MAX*' in variants and '*SAC*, QWR paper' not in variants
   with pytest.raises(ConfigError, match='NoSuchAgent'):
     page(': NoSuchAgent')
 
