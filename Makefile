@@ -41,7 +41,7 @@ help:
 	@echo 'make test-numerics              set-up, then numbers on other kernels'
 	@echo 'make STACK=reverb test-smoke    the older stack: its set-up, a sample'
 	@echo 'make docs                       the site, in build/site'
-	@echo 'make docs-test                  execute every block of the site'
+	@echo 'make docs-test                  links and every block of the site'
 	@echo 'make docs-test-fast             those of README and the tutorials'
 	@echo 'make serving-check              exports under KServe, Triton, Node'
 	@echo 'make dist                       wheel and sdist, checked'
@@ -106,7 +106,7 @@ $(DOCS): lock-docs.txt | setup
 	@cp $< $@
 
 docs: setup $(DOCS)
-	@NO_MKDOCS_2_WARNING=1 PYTHONWARNINGS=ignore $(BIN)/mkdocs build --strict -q
+	@NO_MKDOCS_2_WARNING=1 PYTHONWARNINGS=ignore $(BIN)/mkdocs build --strict
 	@echo 'build/site/index.html'
 
 # Executes notebooks in their places, outputs included.
@@ -118,7 +118,7 @@ docs-test: setup $(DOCS)
 
 docs-test-fast: setup $(DOCS)
 	@$(ONE_THREAD) $(PYTEST) tests/docs/whole_pages.py \
-	  -k 'README or tutorials or notebooks'
+	  -k 'README or tutorials or notebooks or links'
 
 # Other projects' servers, from PyPI and npm, into build/serving. Two versions
 # of one policy: as it was after 1000 interactions, and trained.

@@ -1,4 +1,4 @@
-"""Pages that mkdocs generates from the code, and equations.
+"""Pages that mkdocs generates from the code, equations, and links.
 
 Nothing that this file writes is kept in the repository: a parameter's default
 and meaning stand in the code alone.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import pathlib
+import posixpath
 import re
 import subprocess
 import sys
@@ -18,13 +19,15 @@ from latex2mathml import converter
 from mkdocs.structure import files as mkdocs_files
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
-_COMMANDS = (
-  'train', 'play', 'export', 'check', 'evaluate', 'convert', 'record',
-  'sweep', 'report', 'launch', 'presets',
-)  # fmt: skip
-
 # What a run reads, before networks and slots.
 _FIRST = ('run', 'load_environment', 'Collector', 'iterate', 'QwrAgent')
+
+# What stands outside of docs/, and its place on the site.
+_OUTSIDE = {
+  'CHANGELOG.md': 'changelog.md',
+  'qwr_tf/distributed/README.md': 'qwr_tf/distributed/README.md',
+  'results/README.md': 'results/README.md',
+}
 
 _BLOCK = re.compile(r'^```math\n(.*?)^```$', re.DOTALL | re.MULTILINE)
 _INLINE = re.compile(r'\$`(.+?)`\$')
@@ -36,31 +39,56 @@ def on_files(files, config):
     'reference/commands.md': _commands,
     'reference/presets.md': _presets,
     'reference/parameters.md': _parameters,
+    'licence.md': _licence,
   }
   for path, make in pages.items():
     files.append(mkdocs_files.File.generated(config, path, content=make()))
-  # What stands outside of docs/, at the place that links of the pages name.
-  for path in sorted((_ROOT / 'results').rglob('*.png')) + [
-    _ROOT / 'results' / 'README.md'
-  ]:
-    name = f'results/{path.relative_to(_ROOT / "results")}'
-    files.append(
-      mkdocs_files.File.generated(config, name, abs_src_path=str(path))
-    )
+  pictures = sorted((_ROOT / 'results').rglob('*.png'))
+  names = (path.relative_to(_ROOT).as_posix() for path in pictures)
+  for source, name in {**_OUTSIDE, **{name: name for name in names}}.items():
+    path = str(_ROOT / source)
+    files.append(mkdocs_files.File.generated(config, name, abs_src_path=path))
   return files
 
 
-def on_page_markdown(markdown, **_):
+def on_page_markdown(markdown, page, **_):
   """Equations become MathML, which browsers draw without a script.
 
-  Links to results/ and README's neighbours, which the site has copies of, are
-  shortened by the folder docs/.
+  Links to what stands outside of docs/ are shortened by that folder.
   """
-  markdown = markdown.replace('](../../results/', '](../results/')
+  markdown = re.sub(r'\]\(\.\./\.\./(results|qwr_tf)/', r'](../\1/', markdown)
+  if page.file.src_uri == 'results/README.md':  # Tables of the other pages.
+    page.meta['search'] = {'exclude': True}
   markdown = _BLOCK.sub(
     lambda m: converter.convert(m[1].strip(), display='block') + '\n', markdown
   )
   return _INLINE.sub(lambda m: converter.convert(m[1]), markdown)
+
+
+def on_page_content(html, page, files, **_):
+  """Mends links of notebooks to pages; mkdocs mends those of Markdown."""
+  here = page.file
+  if not here.src_uri.endswith('.ipynb'):
+    return html
+
+  def mended(match):
+    place = posixpath.join(posixpath.dirname(here.src_uri), match[1])
+    target = files.get_file_from_path(posixpath.normpath(place))
+    return f'href="{target.url_relative_to(here)}' if target else match[0]
+
+  return re.sub(r'href="([^":#]+\.(?:md|ipynb))', mended, html)
+
+
+def _licence() -> str:
+  """The licence, and how to cite."""
+  citation, licence = (
+    (_ROOT / name).read_text('utf-8').strip()
+    for name in ('CITATION.cff', 'LICENSE')
+  )
+  return (
+    f'# Licence and citation\n\n`CITATION.cff`:\n\n```yaml\n{citation}\n```\n\n'
+    f'```text\n{licence}\n```\n'
+  )
 
 
 def _commands() -> str:
@@ -70,22 +98,24 @@ def _commands() -> str:
     '[flags]` are the same. [Exit codes](exit_codes.md) are those of all '
     'commands. A flag that can be repeated is written once for each value.\n'
   ]
-  for name in _COMMANDS:
-    done = subprocess.run(
-      [sys.executable, '-m', 'qwr_tf', name, '--help'],
-      capture_output=True,
-      text=True,
-      check=True,
-      cwd=_ROOT,
-    )
-    first, _, rest = done.stdout.partition('\n')
-    text = done.stdout if first.startswith('usage:') else rest
+  for name in sorted(re.findall(r'^  (\w+) ', _help(), re.MULTILINE)):
+    first, _, text = _help(name).partition('\n')
     text = re.sub(r'^(/.*:|flags:|Try --helpfull.*)\n\n?', '', text, flags=re.M)
-    parts.append(f'## {name}\n\n')
-    if text is rest or not first.startswith('usage:'):
-      parts.append(f'{first.partition(": python")[0].rstrip(".")}.\n\n')
-    parts.append(f'```text\n{text.strip()}\n```\n')
+    purpose = first.partition(': python')[0].rstrip('.')
+    parts.append(f'## {name}\n\n{purpose}.\n\n```text\n{text.strip()}\n```\n')
   return ''.join(parts)
+
+
+def _help(*command: str) -> str:
+  """What `qwr_tf COMMAND --help` prints."""
+  done = subprocess.run(
+    [sys.executable, '-m', 'qwr_tf', *command, '--help'],
+    capture_output=True,
+    text=True,
+    check=True,
+    cwd=_ROOT,
+  )
+  return done.stdout
 
 
 def _presets() -> str:
@@ -114,7 +144,6 @@ def _parameters() -> str:
 
   # isort: split
   from qwr_tf import serving  # noqa: F401, its configurables.
-  from qwr_tf.config import gin_values
   from qwr_tf.training import experiment  # noqa: F401, as above.
 
   by_module: dict[str, list[tuple[str, typing.Any]]] = {}
@@ -146,15 +175,47 @@ def _parameters() -> str:
   for module in sorted(by_module, key=order):
     lines.append(f'\n## {_title(module)}\n')
     for name, target in by_module[module]:
-      lines.append(_parameter_table(name, target, gin_values))
+      lines.append(_parameter_table(name, target))
+      if name == 'load_environment':
+        lines += _environments()
   return ''.join(lines)
+
+
+def _environments() -> list[str]:
+  """What `load_environment` passes on to the environment."""
+  from qwr_tf.environments import atari
+  from qwr_tf.environments import bitflip
+  from qwr_tf.environments import no_simulator
+
+  families = {
+    'Atari (`ALE/<Game>-v5`)': atari.make,
+    '`NoSimulator`': no_simulator.NoSimulatorEnv.__init__,
+    '`BitFlip-<N>`': bitflip.BitFlipEnv.__init__,
+  }
+  lines = [
+    '\nFurther parameters go to the environment. One of gymnasium takes '
+    '`max_episode_steps` and the arguments of its constructor; these families '
+    'have parameters of their own:\n'
+  ]
+  for family, make in families.items():
+    lines.append(f'\n### load_environment: {family}\n{_table(make)}')
+  return lines
 
 
 def _title(module: str) -> str:
   return 'tf.keras.optimizers' if module == 'optimizers' else f'qwr_tf.{module}'
 
 
-def _parameter_table(name: str, target: typing.Any, gin_values) -> str:
+def _parameter_table(name: str, target: typing.Any) -> str:
+  purpose = inspect.getdoc(target) or ''
+  first = ' '.join(purpose.partition('\n\n')[0].split())
+  return f'\n### {name}\n\n{_text(first)}\n{_table(target)}'
+
+
+def _table(target: typing.Any) -> str:
+  """Parameters of a function or class; '' if it has none."""
+  from qwr_tf.config import gin_values
+
   rows = []
   for parameter in gin_values.parameters(target)[0].values():
     is_keras = not target.__module__.startswith('qwr_tf')
@@ -166,40 +227,71 @@ def _parameter_table(name: str, target: typing.Any, gin_values) -> str:
       continue  # The caller's.
     meaning = _meaning(target, parameter.name)
     if not meaning:
-      raise ValueError(f'no docstring says what {name}.{parameter.name} means')
+      raise ValueError(f'no docstring says what {target}: {parameter} means')
     default = _default(parameter.default)
     kind = _kind(parameter.annotation)
     rows.append(
       f'| `{parameter.name}` | {default} | {_cell(kind)} | {_cell(meaning)} |'
     )
-  purpose = inspect.getdoc(target) or ''
-  first = ' '.join(purpose.partition('\n\n')[0].split())
-  text = f'\n### {name}\n\n{_text(first)}\n'
-  if rows:
-    header = '\n| parameter | default | type | meaning |\n|---|---|---|---|\n'
-    text += header + '\n'.join(rows) + '\n'
-  return text
+  if not rows:
+    return ''
+  header = '\n| parameter | default | type | meaning |\n|---|---|---|---|\n'
+  return header + '\n'.join(rows) + '\n'
 
 
-# Parameters of Keras' optimisers whose docstrings gin does not see.
+# Keras' own docstrings begin with types, and gin does not see all of them.
 _KERAS = {
+  'learning_rate': 'step size, a number or a schedule such as '
+  '`@PolynomialDecay()`',
+  'beta_1': 'decay per step of the mean of gradients; larger is a longer mean',
+  'beta_2': 'decay per step of the mean of squared gradients',
+  'epsilon': 'added to the root of that mean; with a larger one small '
+  'gradients count less',
+  'amsgrad': 'divide by the largest mean of squared gradients so far',
+  'momentum': 'share of the last step that is added to the next',
+  'nesterov': "Nesterov's form of momentum",
+  'weight_decay': 'share of a weight that is taken off per step, times the '
+  'step size',
   'clipnorm': 'largest norm of the gradient of each variable',
+  'clipvalue': 'largest magnitude of each element of a gradient',
   'global_clipnorm': 'largest norm of the gradient of all variables together',
+  'use_ema': 'keep a moving average of the weights, and put it in their place',
+  'ema_momentum': 'decay of that average per step',
+  'ema_overwrite_frequency': 'steps between these replacements; None: only '
+  'when the program asks for it',
+  'jit_compile': 'compile the step with XLA',
+  'initial_learning_rate': 'step size at the beginning',
+  'decay_steps': 'steps over which it falls; `@steps_in_run()`: the whole run',
+  'end_learning_rate': 'step size from then on',
+  'power': 'of the polynomial; 1 is a straight line',
+  'cycle': 'begin again at the end instead of staying there',
 }
 
 
 def _meaning(target: typing.Any, parameter: str) -> str:
-  """From the docstring, else from that of a relative in the same module."""
-  from qwr_tf import networks
+  """From the docstrings of the class and its bases, else of its like."""
   from qwr_tf.config import effective
-  from qwr_tf.networks import actors
 
-  module = sys.modules.get(target.__module__)
-  relatives = [x for x in vars(module).values() if callable(x)]
-  own = [x for x in relatives if x.__module__ == target.__module__]
-  candidates = [target, *own, networks.GatedQNetwork, actors.GaussianHead]
-  meanings = (effective.meaning(x, parameter) for x in candidates)
-  return next(filter(None, meanings), _KERAS.get(parameter, ''))
+  if not target.__module__.startswith('qwr_tf'):
+    return _KERAS.get(parameter, '')
+  meanings = (effective.meaning(x, parameter) for x in [target, *_like(target)])
+  return next(filter(None, meanings), '')
+
+
+def _like(target: typing.Any) -> typing.Iterator[typing.Any]:
+  """Whose docstring has the parameters that a target does not repeat."""
+  from qwr_tf.networks import actors
+  from qwr_tf.networks import critics
+
+  if not isinstance(target, type):  # Variants of a function share a module.
+    functions = vars(sys.modules[target.__module__]).values()
+    yield from (f for f in functions if inspect.isfunction(f))
+  elif issubclass(target, critics.Critic):
+    yield critics.GatedQNetwork
+  elif issubclass(target, actors.Actor):
+    yield actors.ActorNetwork
+  elif 'Head' in target.__name__:
+    yield actors.GaussianHead
 
 
 def _default(value: typing.Any) -> str:
@@ -230,7 +322,8 @@ def _kind(hint: typing.Any) -> str:
   if origin in ('Callable',) or getattr(hint, '_is_protocol', False):
     return '@function'
   if origin:
-    inner = ', '.join(_kind(a) for a in arguments if a is not ...)
+    kinds = (_kind(a) for a in arguments if a is not ...)
+    inner = ', '.join(filter(None, kinds))
     return f'{origin.lower()} of {inner}' if inner else origin.lower()
   if hint is type(None):
     return 'None'

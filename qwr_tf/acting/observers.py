@@ -3,10 +3,13 @@
 from collections.abc import Callable
 
 import tensorflow as tf
+from tf_agents.agents import tf_agent
 from tf_agents.trajectories import trajectory
 
 
-def normalizer_observer(agent) -> Callable[[trajectory.Trajectory], None]:
+def normalizer_observer(
+  agent: tf_agent.TFAgent,
+) -> Callable[[trajectory.Trajectory], None]:
   """An observer that keeps an agent's observation normaliser up to date.
 
   `qwr_tf.train` updates it while collecting. In a driver of TF-Agents the

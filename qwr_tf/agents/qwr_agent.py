@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 import gin
 import tensorflow as tf
 from tf_agents.agents import tf_agent
+from tf_agents.networks import network as tf_network
 from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import trajectory
 from tf_agents.typing import types
@@ -191,8 +192,8 @@ class QwrAgent(tf_agent.TFAgent):
     self,
     time_step_spec: types.TimeStep,
     action_spec: types.NestedTensorSpec,
-    actor_network,
-    critic_network,
+    actor_network: tf_network.Network,
+    critic_network: tf_network.Network,
     *,
     actor_optimizer: types.Optimizer,
     critic_optimizer: types.Optimizer,

@@ -4,6 +4,8 @@
         [--sample] [--seed=0] [--env=ID] [--video=out.mp4]
         [--trust_module=my_envs]
 
+`qwr_tf play` takes the same flags.
+
 The environment and its preprocessing are made again from the export's
 metadata.json (`ale_py` or `mujoco` have to be installed where the environment
 needs them). That file may name classes of gymnasium, ale_py and qwr_tf, and
@@ -468,13 +470,20 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _arguments() -> argparse.Namespace:
-  parser = _Parser(description=__doc__, allow_abbrev=False)
-  parser.add_argument('--policy', required=True, type=pathlib.Path)
+  parser = _Parser(
+    usage=argparse.SUPPRESS,  # The docstring has it.
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    allow_abbrev=False,
+  )
+  parser.add_argument(
+    '--policy', required=True, type=pathlib.Path, help='folder of the export'
+  )
   parser.add_argument(
     '--env', '--environment', help='ID or module:ID, if another one'
   )
-  parser.add_argument('--episodes', type=int, default=10)
-  parser.add_argument('--seed', type=int, default=0)
+  parser.add_argument('--episodes', type=int, default=10, help='default 10')
+  parser.add_argument('--seed', type=int, default=0, help='default 0')
   parser.add_argument(
     '--max_episode_steps', type=int, default=100_000, help='an error beyond'
   )

@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
+import gymnasium
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -116,7 +117,7 @@ class SavedPolicy:
     except (KeyError, ValueError) as error:
       raise ConfigError(f'{self.path}: {error}') from error
 
-  def check_spaces(self, env) -> None:
+  def check_spaces(self, env: gymnasium.Env) -> None:
     """Raises ConfigError for an environment with other spaces.
 
     Args:

@@ -1,10 +1,12 @@
-"""Every command and every Python block of the documentation runs.
+"""Every command and block of the documentation runs, and every link leads on.
 
 Takes minutes: `make docs-test`, or `… tests/docs/whole_pages.py -k cartpole`.
 `--basetemp=FOLDER` keeps the pages' folders, with the output in `.log`.
 """
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -15,6 +17,7 @@ import tf_agents.agents  # noqa: F401, here once instead of in each child.
 
 from qwr_tf.config import startup  # noqa: F401
 from tests.docs import blocks
+from tests.docs import links
 
 _PAGES = [
   page
@@ -47,3 +50,14 @@ def test_notebooks_run_and_stay_small(path, tmp_path):
   nbclient.NotebookClient(
     notebook, timeout=1800, resources={'metadata': {'path': str(tmp_path)}}
   ).execute()
+
+
+def test_links_of_the_site_lead_somewhere(tmp_path):
+  pytest.importorskip('mkdocs')
+  site = (tmp_path / 'site').resolve()
+  subprocess.run(
+    [sys.executable, '-m', 'mkdocs', 'build', '--strict', '-d', site],
+    check=True,
+    cwd=blocks.ROOT,
+  )
+  assert not links.dead(site)
