@@ -1,7 +1,6 @@
 """Lists the presets: python -m qwr_tf.presets.
 
-The gin files that --gin_file takes by name; what they are for, their budget of
-interactions and, where it was measured, their time on two cores.
+The gin files that --gin_file takes by name, and what they are for.
 """
 
 from qwr_tf.config import startup  # noqa: F401, before TensorFlow.
