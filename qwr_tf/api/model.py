@@ -63,10 +63,11 @@ class QWR:
     """Checks the configuration; networks are made when they are needed.
 
     Args:
-      env: an id (`module:id` imports the module), an environment made by
-        `gymnasium.make`, or a function that makes one; None: the preset's. If
-        that has none, as 'offline_vector', the dataset's spaces take its place
-        and nothing is played.
+      env: an id (`module:id` imports the module), an environment, or a function
+        that makes one; None: the preset's. If that has none, as
+        'offline_vector', the dataset's spaces take its place and nothing is
+        played. For evaluations an environment of `gymnasium.make` is made a
+        second time, any other is deep-copied.
       preset: a gin file or several; `qwr_tf presets` lists the package's. None:
         'vector', or 'pixels' for images; with a dataset 'offline_vector'.
       seed: of all random numbers.
@@ -210,8 +211,9 @@ class QWR:
     Args:
       total_interactions: of the whole run; None: as the preset says.
       callback: called after each iteration (1000 interactions as a rule) with
-        the model and the newest row of metrics.csv; False ends the training,
-        which `learn` goes on with later.
+        the model and the row that the iteration added to metrics.csv, or, if
+        it added none, `iteration` and `interactions` alone; False ends the
+        training, which `learn` goes on with later.
       progress_bar: whether phase, count and time left are shown.
 
     Returns:
