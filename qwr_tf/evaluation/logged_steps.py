@@ -69,11 +69,17 @@ def read(
     ConfigError: if nothing is left to evaluate on, or nothing to learn.
   """
   names, reason = _mu_names(data.recorded)
+  is_discrete = data_spec.action.dtype.is_integer
+  half_widths = None if is_discrete else _half_widths(bounds)
   stride = max(1, data.steps // _SAMPLE)
   chunks, count = [], 0
   for chunk in data.logged(data_spec, bounds, names, keep):
+    if steps_lib.PROBABILITY in names:
+      _check_probability(
+        data.path, chunk.dist_params[steps_lib.PROBABILITY], is_discrete
+      )
     rows = np.arange(-count % stride, len(chunk.reward), stride)
-    chunks.append(_arrays(chunk, actor, [seed, count], rows))
+    chunks.append(_arrays(chunk, actor, half_widths, [seed, count], rows))
     count += len(chunk.reward)
   data.close()
   if not count:
@@ -91,7 +97,8 @@ def read(
     episode=episodes.episode[sample.episode],
   )
   _check(data.path, episodes, arrays['terminal'])
-  reason = reason or _refusal(arrays['mu'], arrays['log_mu'])
+  is_density = steps_lib.PROBABILITY in names and not is_discrete
+  reason = reason or _refusal(arrays['mu'], arrays['log_mu'], is_density)
   if not reason:
     episodes = episodes._replace(log_ratios=arrays['log_pi'] - log_mu)
   return Logged(
@@ -106,7 +113,11 @@ def read(
 
 
 def _arrays(
-  chunk, actor: policies.EvaluatedActor, seed: list[int], rows: np.ndarray
+  chunk,
+  actor: policies.EvaluatedActor,
+  half_widths: np.ndarray | None,
+  seed: list[int],
+  rows: np.ndarray,
 ) -> dict[str, Any]:
   """The policy's answers at a chunk's steps; `sample` and `mu` of some rows.
 
@@ -123,7 +134,7 @@ def _arrays(
     'terminal': chunk.terminal,
     'ends': chunk.terminal | chunk.timeout | chunk.cut,
     'log_pi': policies.log_probs(pi, chunk.action),
-    'log_mu': policies.log_probs(mu, chunk.action) if mu else (),
+    'log_mu': policies.log_probs(mu, chunk.action, half_widths) if mu else (),
     'sample': support.Sample(
       chunk.observation[rows],
       chunk.action[rows],
@@ -143,8 +154,25 @@ def _mu_names(recorded: set[str]) -> tuple[set[str], str]:
   return set(), 'the data set does not hold what the policy that acted did'
 
 
-def _refusal(mu: dict[str, np.ndarray], log_mu: np.ndarray) -> str:
-  if policies.is_deterministic(mu):
+def _half_widths(bounds: actions_lib.Bounds) -> np.ndarray:
+  low, high = (bound.ravel() for bound in bounds)
+  return np.where(high > low, high / 2.0 - low / 2.0, 1.0)
+
+
+def _check_probability(path: str, given: np.ndarray, is_discrete: bool) -> None:
+  most = 1.0 + 1e-5 if is_discrete else np.inf  # But for rounding.
+  wrong = given[(given < 0.0) | (given > most)]
+  if len(wrong):
+    raise ConfigError(
+      f'{path}, probability: {wrong[0]:g} is none; give shares of 1 (of '
+      'continuous actions densities), no percentages and no logarithms.'
+    )
+
+
+def _refusal(
+  mu: dict[str, np.ndarray], log_mu: np.ndarray, is_density: bool
+) -> str:
+  if not is_density and policies.is_deterministic(mu):
     return 'the policy that acted was deterministic: other actions have no data'
   if not np.isfinite(log_mu).all():
     return 'the data set gives some of its own actions a probability of zero'

@@ -81,7 +81,9 @@ def parameters(distribution) -> dict[str, np.ndarray]:
 
 
 def log_probs(
-  parameters: dict[str, np.ndarray], actions: np.ndarray
+  parameters: dict[str, np.ndarray],
+  actions: np.ndarray,
+  half_widths: np.ndarray | None = None,
 ) -> np.ndarray:
   """Log-probabilities of logged actions, [N].
 
@@ -91,12 +93,19 @@ def log_probs(
 
   Args:
     parameters: of one distribution per action: `logits` [N, n]; or `loc` and
-      `scale_diag` [N, A]; or `probability` [N] of the action itself.
+      `scale_diag` [N, A]; or `probability` [N] of the action itself, a
+      density per unit of the environment if continuous.
     actions: in the agent's units.
+    half_widths: of the environment's bounds, [A]: they make densities those of
+      the agent's units; None for probabilities.
   """
+  at_bound = np.abs(actions) >= actions_lib.AT_BOUND
   if 'probability' in parameters:
     with np.errstate(divide='ignore'):
-      return np.log(np.asarray(parameters['probability'], np.float64))
+      logs = np.log(np.asarray(parameters['probability'], np.float64))
+    if half_widths is not None:
+      logs += np.where(at_bound, 0.0, np.log(half_widths)).sum(axis=-1)
+    return logs
   if 'logits' in parameters:
     logs = special.log_softmax(parameters['logits'].astype(np.float64), axis=-1)
     return np.take_along_axis(logs, actions[:, np.newaxis], axis=-1)[:, 0]
@@ -107,7 +116,6 @@ def log_probs(
   z = (actions - loc) / scale
   density = -0.5 * z**2 - np.log(scale) - 0.5 * np.log(2.0 * np.pi)
   beyond = special.log_ndtr((side * loc - 1.0) / scale)
-  at_bound = np.abs(actions) >= actions_lib.AT_BOUND
   return np.where(at_bound, beyond, density).sum(axis=-1)
 
 

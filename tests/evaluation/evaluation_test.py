@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
+from scipy import stats
 
 from qwr_tf import datasets
 from qwr_tf import evaluation
@@ -105,7 +106,7 @@ def test_continuous_actions(tmp_path):
 def _read(path, policy, action=decisions.DISCRETE):
   model = fitted_q.FittedQ(policy, *decisions.spaces(action)[:2])
   return logged_steps.read(
-    decisions.opener(path)(),
+    datasets.DataSet(path if isinstance(path, dict) else str(path)),
     model.actor,
     model.data_spec,
     decisions.spaces(action).action_bounds,
@@ -142,6 +143,54 @@ def test_importance_sampling_is_refused_with_a_reason(tmp_path, params, reason):
   logged = _read(path, decisions.policy(1.0))
   assert reason in logged.no_weights
   assert logged.episodes.log_ratios is None
+
+
+def _table(width, count=240, **columns):
+  """Steps of `decisions.policy(0)` as a table with bounds of +-width."""
+  noise = np.random.default_rng(0).normal(size=count)
+  # In the agent's units, where the bounds are +-1.
+  raw, density = decisions.SCALE * noise, stats.norm.pdf(noise)
+  at_bound = np.abs(raw) >= 1.0
+  inside = density / decisions.SCALE / width
+  return {
+    'observation': np.random.default_rng(1).normal(size=[count, 2]),
+    'action': width * np.clip(raw, -1.0, 1.0)[:, np.newaxis],
+    'reward': np.arange(count) % 3,
+    'episode': np.arange(count) // 3,
+    # Of a clipped action: of all that lies beyond the bound.
+    'probability': np.where(
+      at_bound, stats.norm.sf(1.0 / decisions.SCALE), inside
+    ),
+  } | columns
+
+
+@pytest.mark.parametrize('width', [1.0, 0.4, 0.01, 10.0])
+def test_a_density_is_per_unit_of_the_environment(width):
+  box = decisions.CONTINUOUS | {'low': [-width], 'high': [width]}
+  policy = decisions.policy(0.0, decisions.CONTINUOUS)
+  logged = _read(_table(width), policy, box)
+  assert np.any(np.abs(_table(width)['action']) == width)
+  # At 0.01 all densities are above 1, and the policy not deterministic.
+  assert not logged.no_weights
+  np.testing.assert_allclose(logged.episodes.log_ratios, 0.0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+  'action, value',
+  [
+    (decisions.DISCRETE, 50.0),  # Per cent.
+    (decisions.DISCRETE, -0.7),  # A logarithm.
+    (decisions.CONTINUOUS, -0.7),
+  ],
+)
+def test_what_is_no_probability_is_refused(action, value):
+  is_discrete = action is decisions.DISCRETE
+  actions = {'action': np.arange(240) % 2} if is_discrete else {}
+  probability = np.where(np.arange(240) == 200, value, 0.5)
+  table = _table(1.0, probability=probability, **actions)
+  with pytest.raises(ConfigError, match=f'probability: {value:g}') as caught:
+    _read(table, decisions.policy(0.0, action), action)
+  assert len(str(caught.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize(
