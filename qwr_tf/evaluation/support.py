@@ -68,9 +68,12 @@ def off_support(sample: Sample) -> float | None:
   rng = np.random.default_rng(0)
   references = rng.permutation(count)[:_REFERENCES]
   queries = rng.permutation(count)[:_QUERIES]
-  states = sample.observations.astype(np.float32)
+  states = sample.observations.astype(np.float64)
   deviation = states.std(axis=0)
+  # Far from zero the squares below would have no digits left for distances.
+  states -= states.mean(axis=0)
   states = states[:, deviation > 0] / deviation[deviation > 0]
+  states = states.astype(np.float32)
   squares = np.sum(states[references] ** 2, axis=-1)
   distances = squares - 2.0 * states[queries] @ states[references].T
   same = sample.episode[queries][:, np.newaxis] == sample.episode[references]

@@ -29,6 +29,20 @@ def test_discrete_actions_that_nobody_took():
   assert support.off_support(_sample(logged, logged, probs)) == 0.75
 
 
+@pytest.mark.parametrize('offset', [1e4, 1e6])
+def test_neighbours_of_states_far_from_zero(offset):
+  # Years and prices: their distances are small beside the numbers themselves.
+  states = np.random.default_rng(0).normal(size=[2000, 2])
+  logged = (states[:, 0] > 0).astype(int)
+  sample = support.Sample(
+    states, logged, logged, np.eye(2)[1 - logged], np.arange(2000) // 10
+  )
+  share = support.off_support(sample)
+  assert share > 0.8
+  moved = sample._replace(observations=states + offset)
+  assert support.off_support(moved) == pytest.approx(share, abs=0.01)
+
+
 def test_images_and_small_samples_have_no_answer():
   logged = np.zeros(10, int)
   assert support.off_support(_sample(logged, logged)) is None
