@@ -40,7 +40,9 @@ _SHARE = flags.DEFINE_float(
   'Share of the episodes to evaluate on, 1 / n, such as 0.2; 1: all of them. '
   'Default: those that the training run held out, or all of other data.',
 )
-_SPLIT_SEED = flags.DEFINE_integer('split_seed', 0, 'Of --held_out_share.')
+_SPLIT_SEED = flags.DEFINE_integer(
+  'split_seed', 0, 'Of --held_out_share.', lower_bound=0
+)
 _MEMBERS = flags.DEFINE_integer(
   'members', 5, 'Critics of the interval.', lower_bound=2
 )
@@ -48,9 +50,14 @@ _STEPS = flags.DEFINE_integer(
   'steps', 5000, 'Gradient steps of a critic.', lower_bound=10
 )
 _MAX_STEPS = flags.DEFINE_integer(
-  'max_steps', 200_000, 'Of larger data sets some episodes are left out.'
+  'max_steps',
+  200_000,
+  'Of larger data sets some episodes are left out.',
+  lower_bound=1,
 )
-_SEED = flags.DEFINE_integer('seed', 0, 'Of the critics.', lower_bound=0)
+_SEED = flags.DEFINE_integer(
+  'seed', 0, 'Of the critics.', lower_bound=0, upper_bound=2**30
+)
 
 command.answer_help(__name__)
 

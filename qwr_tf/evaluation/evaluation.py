@@ -1,5 +1,6 @@
 """The evaluation of a policy on a data set, from files to a `Report`."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -62,7 +63,7 @@ def evaluate(
 
   Args:
     policy: in the agent's units.
-    open_data: opens the data set, which is read three times.
+    open_data: opens the data set, which is read several times.
     split: which episodes are held out; default all.
     max_steps: of larger data sets some episodes are left out.
     caveats: sentences for the report, for instance on the split.
@@ -74,16 +75,22 @@ def evaluate(
   """
   if not 0.0 <= gamma < 1.0:
     raise ConfigError(f'gamma must be at least 0 and below 1, not {gamma}.')
+  if max_steps < 1:
+    raise ConfigError(f'max_steps must be 1 or more, not {max_steps}.')
+  if split.seed < 0:
+    raise ConfigError(f'split_seed must be 0 or more, not {split.seed}.')
   time_step_spec, action_spec, bounds = spaces
   check_spaces(time_step_spec, action_spec)
   model = fitted_q.FittedQ(
     policy, time_step_spec, action_spec, gamma=gamma, fit=fit
   )
   try:
-    data = open_data()
-    keep = logged_steps.selection(split, data.steps, max_steps)
+    with contextlib.closing(open_data()) as data:
+      keep, steps = logged_steps.selection(
+        data, model.data_spec, bounds, split, max_steps
+      )
     logged = logged_steps.read(
-      data, model.actor, model.data_spec, bounds, keep, fit.seed
+      open_data(), model.actor, model.data_spec, bounds, keep, steps, fit.seed
     )
     model.load(open_data(), bounds, len(logged.terminal), keep)
     model.fit_ensemble(progress)

@@ -1,5 +1,6 @@
 """Logged steps beside what the evaluated policy would have done."""
 
+import itertools
 import math
 from typing import Any, NamedTuple
 
@@ -16,7 +17,6 @@ from qwr_tf.evaluation import policies
 from qwr_tf.evaluation import support
 
 _SAMPLE = 20_000  # Steps behind the diagnostics of support.
-_BLOCK = 10  # Consecutive episodes that are read or left out together.
 
 
 class Logged(NamedTuple):
@@ -42,13 +42,28 @@ class Logged(NamedTuple):
 
 
 def selection(
-  split: datasets.Split, steps: int, max_steps: int
-) -> datasets.Keep:
-  """Held-out episodes, thinned to about max_steps of a data set's steps."""
-  every = max(1, math.ceil(steps * min(split.share, 1.0) / max_steps))
-  return lambda episode: (
-    split.is_held_out(episode) and episode // _BLOCK % every == 0
-  )
+  data: datasets.DataSet,
+  data_spec: types.NestedTensorSpec,
+  bounds: actions_lib.Bounds,
+  split: datasets.Split,
+  max_steps: int,
+) -> tuple[datasets.Keep, int]:
+  """Held-out episodes with about max_steps steps, and at most how many.
+
+  Of more steps every n-th held-out episode is kept, but at least two.
+  """
+  if data.steps <= max_steps:
+    return split.is_held_out, data.steps
+  ends = [
+    chunk.terminal | chunk.timeout | chunk.cut
+    for chunk in data.logged(data_spec, bounds, (), split.is_held_out)
+  ]
+  lengths = np.diff(np.flatnonzero(np.concatenate([[], *ends])), prepend=-1)
+  every = math.ceil(lengths.sum() / max_steps)
+  every = max(1, min(every, len(lengths) - 1))
+  held_out = filter(split.is_held_out, itertools.count())
+  kept = set(itertools.islice(held_out, 0, len(lengths), every))
+  return kept.__contains__, int(lengths[::every].sum())
 
 
 def read(
@@ -57,6 +72,7 @@ def read(
   data_spec: types.NestedTensorSpec,
   bounds: actions_lib.Bounds,
   keep: datasets.Keep,
+  steps: int,
   seed: int = 0,
 ) -> Logged:
   """Reads a data set and asks the policy about every step.
@@ -64,6 +80,8 @@ def read(
   Args:
     data: is closed in the end.
     bounds: of actions in the environment's units.
+    keep: the episodes to read.
+    steps: at most so many in these.
 
   Raises:
     ConfigError: if nothing is left to evaluate on, or nothing to learn.
@@ -71,7 +89,7 @@ def read(
   names, reason = _mu_names(data.recorded)
   is_discrete = data_spec.action.dtype.is_integer
   half_widths = None if is_discrete else _half_widths(bounds)
-  stride = max(1, data.steps // _SAMPLE)
+  stride = max(1, steps // _SAMPLE)
   chunks, count = [], 0
   for chunk in data.logged(data_spec, bounds, names, keep):
     if steps_lib.PROBABILITY in names:

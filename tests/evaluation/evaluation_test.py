@@ -105,12 +105,14 @@ def test_continuous_actions(tmp_path):
 
 def _read(path, policy, action=decisions.DISCRETE):
   model = fitted_q.FittedQ(policy, *decisions.spaces(action)[:2])
+  data = datasets.DataSet(path if isinstance(path, dict) else str(path))
   return logged_steps.read(
-    datasets.DataSet(path if isinstance(path, dict) else str(path)),
+    data,
     model.actor,
     model.data_spec,
     decisions.spaces(action).action_bounds,
     datasets.Split(1.0).is_held_out,
+    data.steps,
   )
 
 
@@ -191,6 +193,48 @@ def test_what_is_no_probability_is_refused(action, value):
   with pytest.raises(ConfigError, match=f'probability: {value:g}') as caught:
     _read(table, decisions.policy(0.0, action), action)
   assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+  'lengths, share, max_steps, kept',
+  [
+    ([100] * 10, 1.0, 1000, 10),
+    ([100] * 10, 1.0, 500, 5),
+    ([100] * 10, 1.0, 20, 2),  # One alone would say nothing.
+    ([100] * 100, 0.05, 200, 2),  # Of five.
+    ([100] * 100, 0.05, 500, 5),
+    ([10, 190] * 20, 0.5, 1000, 10),
+    ([100] * 3, 0.5, 10, 1),  # There is no other one.
+  ],
+)
+def test_episodes_are_left_out_by_their_steps(lengths, share, max_steps, kept):
+  lengths, split = np.array(lengths), datasets.Split(share)
+  table = _table(1.0, int(lengths.sum()))
+  table['episode'] = np.repeat(np.arange(len(lengths)), lengths)
+  spaces = decisions.spaces(decisions.CONTINUOUS)
+  policy = decisions.policy(0.0, decisions.CONTINUOUS)
+  model = fitted_q.FittedQ(policy, *spaces[:2])
+  keep, steps = logged_steps.selection(
+    datasets.DataSet(table), model.data_spec, spaces.action_bounds, split,
+    max_steps,
+  )  # fmt: skip
+  episodes = [e for e in range(len(lengths)) if keep(e)]
+  assert all(map(split.is_held_out, episodes))
+  assert len(episodes) == pytest.approx(kept, abs=1)
+  assert steps >= lengths[episodes].sum()
+  assert len(episodes) <= 2 or steps <= 1.5 * max_steps
+
+
+@pytest.mark.parametrize(
+  'kwargs, problem',
+  [
+    ({'max_steps': 0}, 'max_steps'),
+    ({'split': datasets.Split(0.5, -1)}, 'split_seed'),
+  ],
+)
+def test_settings_out_of_bounds(discrete, kwargs, problem):
+  with pytest.raises(ConfigError, match=f'{problem} must be'):
+    _evaluate(discrete, decisions.policy(1.0), **kwargs)
 
 
 @pytest.mark.parametrize(
