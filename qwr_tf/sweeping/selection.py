@@ -1,5 +1,6 @@
 """The best of several offline runs, by their off-policy evaluation."""
 
+import math
 import os
 import pathlib
 from collections.abc import Callable
@@ -34,28 +35,45 @@ def rank(
   """Finished runs with an evaluation, the highest value first.
 
   Raises:
-    ConfigError: if there are none, or they were evaluated on other episodes.
+    ConfigError: if there are none, or their values cannot be compared.
   """
-  candidates, compared = [], {}
+  candidates, first = [], None
   for path in sorted(runs_dir.glob('*/run.json')):
     folder = path.parent
     facts = None if folder.is_symlink() else run_json.read_finished(folder)
     if facts is None or 'evaluation' not in facts or not wanted(facts):
       continue
-    compared[str((facts['dataset'], facts['held_out']))] = folder
     candidates.append(_candidate(folder, facts))
+    first = first or (folder, _circumstances(facts))
+    if changes := _changes(first[1], _circumstances(facts)):
+      raise ConfigError(
+        f'{first[0]} and {folder} cannot be compared: {changes}; give them a '
+        '--runs_dir each.'
+      )
   if not candidates:
     raise ConfigError(
       f'{runs_dir} has no finished run with an evaluation to select by; runs '
       'with NoSimulator and held-out episodes have one.'
     )
-  if len(compared) > 1:
-    one, other, *_ = compared.values()
-    raise ConfigError(
-      f'{one} and {other} were evaluated on other episodes, which cannot be '
-      'compared; give them a --runs_dir each.'
-    )
-  return sorted(candidates, key=lambda c: -c.value)
+  # A value that is no number comes last.
+  return sorted(candidates, key=lambda c: (math.isnan(c.value), -c.value))
+
+
+def _circumstances(facts: dict[str, Any]) -> dict[str, Any]:
+  """What a value depends on, but for the policy."""
+  return {
+    **{n: facts.get(n) for n in ('dataset', 'held_out', 'first_steps')},
+    'steps': (facts.get('data') or {}).get('steps'),
+    'gamma': facts['evaluation'].get('gamma'),
+  }
+
+
+def _changes(one: dict[str, Any], other: dict[str, Any]) -> str:
+  return ', '.join(
+    f'{name} {one[name]!r} and {other[name]!r}'
+    for name in one
+    if one[name] != other[name]
+  )
 
 
 def _candidate(folder: pathlib.Path, facts: dict[str, Any]) -> Candidate:

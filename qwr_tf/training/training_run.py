@@ -412,6 +412,7 @@ def _evaluation_facts(report: evaluation_lib.Report | None) -> dict[str, Any]:
   return {
     'evaluation': {
       **{name: estimate[name] for name in names},
+      'gamma': report.gamma,
       'lines': report.summary().splitlines(),
       'doubts': len(report.doubts),
     }

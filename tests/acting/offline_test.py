@@ -604,6 +604,7 @@ def test_a_run_without_a_simulator_ends_with_a_policy(cli, tmp_path):
   assert facts['held_out'] == [0.5, 0]
   estimate = facts['evaluation']
   assert estimate['low'] < estimate['value'] < estimate['high']
+  assert estimate['gamma'] == 0.99
   # The policy's actions have the environment's bounds.
   model = tf.saved_model.load(str(tmp_path / 'run' / 'policy' / '1'))
   serve = model.signatures['serving_default']

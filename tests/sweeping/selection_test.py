@@ -12,6 +12,13 @@ from qwr_tf.sweeping import sweep_run
 from tests.evaluation import decisions
 
 
+def _evaluation(value, gamma=0.99):
+  low, high = value - 1, value + 1
+  return {
+    'value': value, 'low': low, 'high': high, 'doubts': 0, 'gamma': gamma,
+  }  # fmt: skip
+
+
 def _run(runs_dir, name, value, **facts):
   folder = runs_dir / name
   folder.mkdir(parents=True)
@@ -19,9 +26,8 @@ def _run(runs_dir, name, value, **facts):
     'finished': True, 'preset': 'offline_mujoco', 'bindings': [], 'seed': 0,
     'config': 'make_agent.agent_class = @QwrAgent', 'dataset': 'log-v0',
     'held_out': [0.2, 0], 'environment': 'NoSimulator',
-    'evaluation': {
-      'value': value, 'low': value - 1, 'high': value + 1, 'doubts': 0,
-    },
+    'first_steps': 'aa', 'data': {'steps': 300},
+    'evaluation': _evaluation(value),
   }  # fmt: skip
   content |= facts
   (folder / 'run.json').write_text(
@@ -62,16 +68,28 @@ def test_wanted_runs_alone(tmp_path):
 @pytest.mark.parametrize(
   'facts, problem',
   [
-    ({'held_out': [0.5, 0]}, 'other episodes'),
-    ({'dataset': 'other-v0'}, 'other episodes'),
+    ({'held_out': [0.5, 0]}, r'held_out \[0.2, 0\] and \[0.5, 0\]'),
+    ({'dataset': 'other-v0'}, "dataset 'log-v0' and 'other-v0'"),
+    ({'first_steps': 'bb'}, "first_steps 'aa' and 'bb'"),
+    ({'data': {'steps': 900}}, 'steps 300 and 900'),
+    ({'data': None}, 'steps 300 and None'),
+    ({'evaluation': _evaluation(9.0, gamma=0.9)}, 'gamma 0.99 and 0.9'),
     ({'evaluation': {}}, 'no evaluation from'),
+    ({'evaluation': []}, 'no evaluation from'),
   ],
 )
 def test_what_cannot_be_compared(tmp_path, facts, problem):
   _run(tmp_path, 'a', 1.0)
   _run(tmp_path, 'b', 2.0, **facts)
-  with pytest.raises(ConfigError, match=problem):
+  with pytest.raises(ConfigError, match=problem) as caught:
     _rank(tmp_path)
+  assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_value_that_is_no_number_is_last(tmp_path):
+  for name, value in (('a', 1.0), ('b', float('nan')), ('c', 2.0)):
+    _run(tmp_path, name, value)
+  assert [c.run for c in _rank(tmp_path)] == ['c', 'a', 'b']
 
 
 def test_nothing_to_select(tmp_path):
