@@ -156,7 +156,11 @@ def main() -> None:
     options['runner'] = ray_sweep.run
   failed = sweep_run.run([recipe], _ENVS.value, seeds, processes, **options)
   if _SELECT.value:
-    _select()
+    try:
+      _select()
+    except ConfigError:
+      sweep_flags.tell_failed(failed)  # Exits: a reason why nothing is left.
+      raise
   else:
     print(f'raw results: {path}')
   sweep_flags.tell_failed(failed)

@@ -1,5 +1,6 @@
 """The plan of a sweep: its jobs, checked before any of them starts."""
 
+import collections
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,8 @@ from qwr_tf.sweeping import finished_runs
 from qwr_tf.sweeping import grid
 from qwr_tf.sweeping import run_rows
 from qwr_tf.training import experiment
+
+_MOST_SEEDS = 10_000
 
 
 def still_gives(gin_file: str, facts: Mapping[str, Any]) -> bool:
@@ -59,26 +62,31 @@ def parse_seeds(text: str) -> list[int]:
   """'0-2,5' is [0, 1, 2, 5].
 
   Raises:
-    ConfigError: for other text, a seed twice, and one that is too large.
+    ConfigError: for other text, a seed twice, one that is too large, and more
+      than anyone would run.
   """
   seeds: list[int] = []
   for part in text.split(','):
-    match = re.fullmatch(r'\s*(\d+)(?:-(\d+))?\s*', part)
-    first, last = (match[1], match[2] or match[1]) if match else (1, 0)
-    if int(first) > int(last):
+    match = re.fullmatch(r'\s*(\d{1,20})(?:-(\d{1,20}))?\s*', part)
+    first, last = map(
+      int, (match[1], match[2] or match[1]) if match else (1, 0)
+    )
+    if first > last:
       raise ConfigError(f'--seeds={text}: {part!r} is no seed, nor a range 0-4')
-    seeds += range(int(first), int(last) + 1)
+    if last > ranges.MAX_SEED:
+      raise ConfigError(f'--seeds={text}: at most {ranges.MAX_SEED}.')
+    if len(seeds) + last - first >= _MOST_SEEDS:
+      raise ConfigError(f'--seeds={text}: at most {_MOST_SEEDS} at once.')
+    seeds += range(first, last + 1)
   check_once('seeds', seeds)
-  if max(seeds) > ranges.MAX_SEED:
-    raise ConfigError(f'--seeds={text}: at most {ranges.MAX_SEED}.')
   return seeds
 
 
 def check_once(flag: str, values: Sequence) -> None:
   """Raises ConfigError if a value is there twice."""
-  twice = sorted({value for value in values if values.count(value) > 1})
+  twice = [v for v, n in collections.Counter(values).items() if n > 1]
   if twice:
-    raise ConfigError(f'--{flag} names {twice[0]} twice.')
+    raise ConfigError(f'--{flag} names {min(twice)} twice.')
 
 
 def plan(
@@ -125,7 +133,7 @@ def _row(recipe: Recipe, settings, bindings, config: str) -> results.Row:
     'algorithm': recipe.algorithm or algorithms.algorithm_of(config),
     'preset': pathlib.Path(recipe.gin_file).stem,
     'bindings': run_rows.binding_cell(bindings),
-    'dataset': _dataset_name(settings),
+    'dataset': _dataset_name(settings, recipe.select),
     'environment': settings.environment,
   }
 
@@ -143,10 +151,16 @@ def _earlier(recipe: Recipe, jobs: Sequence[grid.Job]) -> list[pathlib.Path]:
 
 def _checked_settings(select: bool) -> experiment.Settings:
   settings = experiment.settings()
-  if settings.environment == environments.NO_SIMULATOR and not select:
+  is_offline = settings.environment == environments.NO_SIMULATOR
+  if is_offline and not select:
     raise ConfigError(
       'without a simulator there are no scores to gather; --select ranks such '
       'runs by their off-policy evaluation.'
+    )
+  if select and not is_offline:
+    raise ConfigError(
+      '--select ranks runs by their off-policy evaluation, which only those '
+      'with NoSimulator have; without --select their scores are gathered.'
     )
   try:
     experiment.load_environment(settings.environment).close()
@@ -155,15 +169,20 @@ def _checked_settings(select: bool) -> experiment.Settings:
   return settings
 
 
-def _dataset_name(settings: experiment.Settings) -> str:
+def _dataset_name(settings: experiment.Settings, select: bool) -> str:
   """The cell of the column `dataset`; '' without one."""
   if settings.dataset is None:
     return ''
   try:
     data = offline.open_data_set(settings.dataset, settings.environment)
+    data.close()
+    split = offline.split_of(data, settings.environment)
   except ValueError as error:
     raise ConfigError(gin_files.describe(error)) from error
-  data.close()
+  if select and not split.share:
+    raise ConfigError(
+      '--select needs episodes to evaluate on; DataSet.held_out_share is 0.'
+    )
   return data.name
 
 

@@ -105,10 +105,8 @@ def test_a_folder_of_the_link_s_name_stays(tmp_path):
     selection.keep_best(tmp_path, _rank(tmp_path))
 
 
-def test_a_grid_without_a_simulator(tmp_path, monkeypatch, capsys):
-  monkeypatch.chdir(tmp_path)
-  decisions.write(tmp_path / 'log', 10)
-  recipe = sweep_plan.Recipe(
+def _recipe(tmp_path):
+  return sweep_plan.Recipe(
     'offline_bitflip.gin',
     (
       "run.environment = 'NoSimulator'",
@@ -121,6 +119,12 @@ def test_a_grid_without_a_simulator(tmp_path, monkeypatch, capsys):
     tmp_path / 'runs',
     select=True,
   )
+
+
+def test_a_grid_without_a_simulator(tmp_path, monkeypatch, capsys):
+  monkeypatch.chdir(tmp_path)
+  decisions.write(tmp_path / 'log', 10)
+  recipe = _recipe(tmp_path)
 
   def runner(jobs, processes, ended, progress):
     for job in jobs:
@@ -138,3 +142,21 @@ def test_a_grid_without_a_simulator(tmp_path, monkeypatch, capsys):
   assert sweep_run.run([recipe], [], [0, 1], 1, runner) == []
   with pytest.raises(ConfigError, match='--select'):
     sweep_run.run([recipe._replace(select=False)], [], [0], 1, runner)
+
+
+@pytest.mark.parametrize(
+  'bindings, problem',
+  [
+    (["run.environment = 'BitFlip-5'"], '--select.* NoSimulator'),
+    (['DataSet.held_out_share = 0.0'], '--select.* DataSet'),
+  ],
+)
+def test_runs_without_an_evaluation_do_not_start(
+  bindings, problem, tmp_path, monkeypatch
+):
+  monkeypatch.chdir(tmp_path)
+  decisions.write(tmp_path / 'log', 10)
+  recipe = _recipe(tmp_path)
+  recipe = recipe._replace(bindings=(*recipe.bindings, *bindings))
+  with pytest.raises(ConfigError, match=problem):
+    sweep_plan.plan(recipe, [], [0])

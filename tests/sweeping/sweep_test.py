@@ -47,7 +47,17 @@ def test_seeds_that_no_run_takes():
     sweep_plan.parse_seeds('0,2147463648')
 
 
-@pytest.mark.parametrize('text', ['', '4-0', '-1', '0-', 'a', '1,', '1.5'])
+@pytest.mark.parametrize(
+  'text', ['0-99999999999', '99999999999', '0-2147463647', '0-9000,9001-19000']
+)
+def test_more_seeds_than_memory_holds(text):
+  with pytest.raises(ConfigError, match='at most'):
+    sweep_plan.parse_seeds(text)
+
+
+@pytest.mark.parametrize(
+  'text', ['', '4-0', '-1', '0-', 'a', '1,', '1.5', '9' * 5000]
+)
 def test_bad_seeds(text):
   with pytest.raises(ConfigError, match='is no seed'):
     sweep_plan.parse_seeds(text)
@@ -898,6 +908,17 @@ def test_a_failed_run_is_exit_code_1(tmp_path, monkeypatch, capsys):
   with pytest.raises(SystemExit) as ending:
     sweep.main()
   signal.signal(signal.SIGTERM, handler)
+  assert ending.value.code == 1
+  assert capsys.readouterr().err == '1 failed:\n  E seed 0: nan\n'
+
+
+def test_a_sweep_without_a_run_to_select_is_exit_code_1(
+  tmp_path, monkeypatch, capsys
+):
+  _set_flags(monkeypatch, tmp_path, gin_file='bitflip.gin', select=True)
+  monkeypatch.setattr(sweep_run, 'run', lambda *_: ['E seed 0: nan'])
+  with pytest.raises(SystemExit) as ending:
+    sweep.main()
   assert ending.value.code == 1
   assert capsys.readouterr().err == '1 failed:\n  E seed 0: nan\n'
 
