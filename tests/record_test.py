@@ -451,6 +451,51 @@ def test_an_environment_that_fails_is_no_recording(cli, tmp_path, faulty):
   assert code == 2 and 'Traceback' in err
 
 
+class _Odd(_Faulty):
+  """Episodes of one step with any reward; the second reset may fail."""
+
+  def __init__(self, reward=0.0, over=True, resets=9):
+    super().__init__(False)
+    self._result, self._resets = (reward, over), resets
+
+  def reset(self, *, seed=None, options=None):
+    self._resets -= 1
+    assert self._resets >= 0, 'no level is left'
+    return super().reset(seed=seed)
+
+  def step(self, action):
+    return np.zeros(2, np.float32), *self._result, False, {}
+
+
+def _play(env):
+  policy = recording.random_policy(env.action_space, 0)
+  return recording.play(env, policy, 0)
+
+
+@pytest.mark.parametrize('reward', [1, np.array([1.0]), np.float32(1), True])
+def test_rewards_are_recorded_as_training_takes_them(reward):
+  rewards = next(_play(_Odd(reward))).rewards
+  np.testing.assert_array_equal(rewards, [1.0])
+  assert rewards.dtype == np.float64
+
+
+@pytest.mark.parametrize(
+  'env',
+  [_Odd(reward='high'), _Odd(over=np.array([True, False])), _Odd(resets=1)],
+)
+def test_faults_of_an_environment_are_one_line(env):
+  episodes = _play(env)
+  with pytest.raises(
+    environments.FaultyEnvironmentError, match='nothing was written'
+  ):
+    next(episodes), next(episodes)
+
+
+def test_a_reward_that_is_none_is_nan():
+  with pytest.raises(FloatingPointError, match='in the rewards'):
+    next(_play(_Odd(reward=None)))
+
+
 def test_no_saved_policy_acts_on_nan(tmp_path):
   saved = saved_policy.SavedPolicy(_saved(tmp_path / 'policy'))
   for act in (saved.mode(), saved.sampler(0)):

@@ -1,5 +1,6 @@
 """Policies to record, and the episodes they play."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -47,12 +48,24 @@ def play(
     seed += 1
 
 
+@contextlib.contextmanager
+def _faults_in_one_line() -> Iterator[None]:
+  """Turns what an environment raises into FaultyEnvironmentError."""
+  try:
+    yield
+  except Exception as error:
+    raise environments.FaultyEnvironmentError(
+      f'{environments.describe_error(error)}; nothing was written.'
+    ) from error
+
+
 def _episode(
   env, policy: Policy, seed: int, max_steps: int
 ) -> datasets.Episode:
   flat = environments.observation_map(env.observation_space, raw=True)
-  start, _ = env.reset(seed=seed)
-  observation = flat(start)
+  with _faults_in_one_line():
+    start, _ = env.reset(seed=seed)
+    observation = flat(start)
   observations = [observation]
   actions: list[np.ndarray] = []
   params: list[dict[str, np.ndarray]] = []
@@ -69,22 +82,18 @@ def _episode(
       )
     action, mu = policy(observation)
     action = np.asarray(action, env.action_space.dtype)
-    try:
+    with _faults_in_one_line():
       raw, reward, terminated, truncated, _ = env.step(
         action.item() if is_discrete else action
       )
       observation = flat(raw)
-    except Exception as error:
-      raise environments.FaultyEnvironmentError(
-        f'{environments.describe_error(error)}; nothing was written.'
-      ) from error
-    over = terminated or truncated
+      rewards.append(np.asarray(reward, float).reshape([]))
+      terminations.append(bool(terminated))
+      truncations.append(bool(truncated))
+    over = terminations[-1] or truncations[-1]
     actions.append(action)
     params.append(mu)
     observations.append(observation)
-    rewards.append(float(reward))
-    terminations.append(bool(terminated))
-    truncations.append(bool(truncated))
   params.append(policy(observation)[1])
   episode = datasets.Episode(
     tree.map_structure(lambda *x: np.stack(x), *observations),
