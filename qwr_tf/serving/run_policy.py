@@ -422,7 +422,8 @@ def returns(
         observation, reward, terminated, truncated, _ = env.step(
           action.item() if is_discrete else action
         )
-      total, over = total + float(reward), terminated or truncated
+        total += float(np.asarray(reward, float).reshape([]))
+        over = bool(terminated or truncated)
     yield total
 
 

@@ -543,7 +543,8 @@ def test_the_first_reset_is_seeded_and_no_other():
       return np.zeros([1]), {}
 
     def step(self, action):
-      return np.zeros([1]), 1.0, True, False, {}
+      # Training takes an array of one number, too.
+      return np.zeros([1]), np.ones([1]), True, False, {}
 
   found = run_policy.returns(Env(), lambda _: np.array(1), 3, 5)
   assert list(found) == [1.0] * 3
