@@ -13,7 +13,12 @@ table are named with --gin_file or --gin_bindings, as for training. Exit codes:
 from qwr_tf.config import startup  # noqa: F401, before TensorFlow.
 
 # isort: split
+import contextlib
 import pathlib
+import shlex
+import sys
+import tempfile
+from collections.abc import Iterator
 
 from absl import flags
 
@@ -26,7 +31,10 @@ _POLICY = flags.DEFINE_string(
 )
 _DATASET = flags.DEFINE_string('dataset', None, 'Logged episodes.')
 _OUTPUT = flags.DEFINE_string(
-  'output', None, 'Folder of the page; default evaluations/<policy>-<data>.'
+  'output',
+  None,
+  'Folder of the page; default evaluations/<run>-<data>. Replaces the page of '
+  'the same command alone.',
 )
 _MODE_ACTION = flags.DEFINE_bool(
   'mode_action', False, 'Evaluate the policy that takes its most likely action.'
@@ -70,30 +78,62 @@ from qwr_tf.serving import evaluation_of_export
 from qwr_tf.training import experiment  # noqa: F401, gin files name it.
 
 
+@contextlib.contextmanager
+def _folder(policy: str, dataset: str, source: str) -> Iterator[pathlib.Path]:
+  """Makes the folder of the page; removes it in the end if it is empty.
+
+  Raises:
+    ConfigError: if it cannot be written, or has the page of another command.
+  """
+  name = evaluation_of_export.policy_name(policy)
+  name += f'-{pathlib.Path(dataset).resolve().name}'
+  folder = pathlib.Path(_OUTPUT.value or f'evaluations/{name}')
+  page = folder / 'evaluation.md'
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=folder).close()
+    there = page.read_text('utf-8', 'replace') if page.exists() else source
+  except OSError as error:
+    raise ConfigError(
+      f'{folder} cannot be written ({error.strerror}); choose another --output.'
+    ) from error
+  if source not in there:
+    raise ConfigError(
+      f'{folder} holds another evaluation; choose another --output.'
+    )
+  try:
+    yield folder
+  finally:
+    with contextlib.suppress(OSError):  # It is not empty.
+      folder.rmdir()
+
+
 def main() -> None:
   """Evaluates the policy that the flags name."""
-  if not _POLICY.value or not _DATASET.value:
+  policy, dataset = _POLICY.value, _DATASET.value
+  if not policy or not dataset:
     raise ConfigError('--policy and --dataset are needed, both.')
   gin_files.parse(command.GIN_FILE.value, command.GIN_BINDINGS.value)
-  with progress_bar.ProgressBar(total=_MEMBERS.value, unit=' critics') as bar:
-    report = evaluation_of_export.evaluate(
-      _POLICY.value,
-      _DATASET.value,
-      mode_action=_MODE_ACTION.value,
-      held_out_share=_SHARE.value,
-      split_seed=_SPLIT_SEED.value,
-      gamma=_GAMMA.value,
-      fit=evaluation.Fit(
-        steps=_STEPS.value, members=_MEMBERS.value, seed=_SEED.value
-      ),
-      max_steps=_MAX_STEPS.value,
-      progress=bar.update,
-    )
-  name = f'{pathlib.Path(_POLICY.value).name}-{report.data}'
-  output = pathlib.Path(_OUTPUT.value or f'evaluations/{name}')
-  report.write(output)
-  print(report.summary())
-  print(f'page    {output / "evaluation.md"}')
+  line = shlex.join(['python', '-m', 'qwr_tf.evaluate', *sys.argv[1:]])
+  source = f'Made by `{line}`.'
+  with _folder(policy, dataset, source) as folder:
+    with progress_bar.ProgressBar(total=_MEMBERS.value, unit=' critics') as bar:
+      report = evaluation_of_export.evaluate(
+        policy,
+        dataset,
+        mode_action=_MODE_ACTION.value,
+        held_out_share=_SHARE.value,
+        split_seed=_SPLIT_SEED.value,
+        gamma=_GAMMA.value,
+        fit=evaluation.Fit(
+          steps=_STEPS.value, members=_MEMBERS.value, seed=_SEED.value
+        ),
+        max_steps=_MAX_STEPS.value,
+        progress=bar.update,
+      )
+    print(report.summary())
+    report.write(folder, source)
+  print(f'page    {folder / "evaluation.md"}')
 
 
 if __name__ == '__main__':

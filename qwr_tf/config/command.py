@@ -177,7 +177,7 @@ def guarded(main: Callable[[], None]) -> None:
     end(
       1,
       f'{error.filename or "writing"}: {error.strerror}; what was complete is '
-      'still there, and the same command goes on from it.',
+      'still there; mend this and give the same command again.',
     )
 
 

@@ -76,8 +76,8 @@ class Report(NamedTuple):
       doubts.append(f'note    importance sampling: {weighed.note}')
     return '\n'.join([*(f'so      {c}' for c in self.conclusions), *doubts])
 
-  def markdown(self) -> str:
-    """The page."""
+  def markdown(self, source: str = '') -> str:
+    """The page; `source` says in a line how it was made."""
     lines = [f'# {self.policy} on {self.data}', '', *self.conclusions, '']
     if self.doubts:
       lines += ['What speaks against the estimate:', '']
@@ -87,6 +87,7 @@ class Report(NamedTuple):
       numbers = ' | '.join(_number(x, '–') for x in row[1:4])
       lines.append(f'| {row.name} | {numbers} | {row.note} |')
     lines += ['', f'Values are discounted with {self.gamma:g} per step.']
+    lines += ['', source] if source else []
     return '\n'.join([*lines, '', '![](evaluation.png)', ''])
 
   def picture(self) -> bytes:
@@ -111,12 +112,12 @@ class Report(NamedTuple):
     figure.savefig(content, format='png', dpi=150)
     return content.getvalue()
 
-  def write(self, folder: pathlib.Path) -> None:
+  def write(self, folder: pathlib.Path, source: str = '') -> None:
     """Writes evaluation.md, .csv and .png; raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     write = atomic_files.write_atomically
     write(folder / 'evaluation.png', self.picture())
-    write(folder / 'evaluation.md', self.markdown())
+    write(folder / 'evaluation.md', self.markdown(source))
     common = {'policy': self.policy, 'data': self.data, 'gamma': self.gamma}
     numbers = 'value', 'low', 'high'
     rows = [

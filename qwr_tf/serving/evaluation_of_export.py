@@ -14,6 +14,14 @@ from qwr_tf.config.errors import ConfigError
 from qwr_tf.serving import saved_policy
 
 
+def policy_name(policy: str | pathlib.Path) -> str:
+  """The name of a policy's folder, after that of the run that it is in."""
+  path = pathlib.Path(policy).resolve()
+  runs = (p for p in (path, *path.parents) if (p / 'run.json').is_file())
+  run = next(runs, path)
+  return '-'.join([run.name, *path.relative_to(run).parts])
+
+
 def evaluate(
   policy: str | pathlib.Path,
   dataset: str | Mapping[str, Any],
@@ -60,7 +68,9 @@ def evaluate(
   except ValueError as error:
     raise ConfigError(gin_files.describe(error)) from error
   return evaluation.evaluate(
-    evaluation.EvaluatedPolicy(saved.distribution, mode_action, path.name),
+    evaluation.EvaluatedPolicy(
+      saved.distribution, mode_action, policy_name(path)
+    ),
     open_data,
     saved.spaces(),
     split=split,

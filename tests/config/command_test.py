@@ -1,5 +1,6 @@
 """What all commands have in common; train_test.py has the rest."""
 
+import errno
 import os
 import pathlib
 import re
@@ -117,6 +118,20 @@ def test_a_file_in_the_place_of_a_folder_is_bad_input(capsys):
   assert ended.value.code == 2
   assert capsys.readouterr().err == (
     f'error: {__file__}: File exists; choose another folder.\n'
+  )
+
+
+def test_a_full_disk_promises_nothing_of_any_command(capsys):
+  def main():
+    raise OSError(errno.ENOSPC, 'No space left on device', 'page.md')
+
+  with pytest.raises(SystemExit) as ended:
+    command.guarded(main)
+  assert ended.value.code == 1
+  # Some commands go on from what is there, others begin anew.
+  assert capsys.readouterr().err == (
+    'error: page.md: No space left on device; what was complete is still '
+    'there; mend this and give the same command again.\n'
   )
 
 

@@ -1,6 +1,7 @@
 """Evaluations of exports, and the command; refusals."""
 
 import json
+import re
 import shutil
 
 import gin
@@ -82,32 +83,92 @@ run.dataset = 'set'
 load_environment.num_actions = 2
 TableColumns.episode = 'session'
 """)
-  ended = run_program("""
+  (tmp_path / 'file').touch()
+  ended = run_program(f"""
 from qwr_tf.config import command
 from qwr_tf import evaluate
+import sys
 import tensorflow as tf
+from absl.testing import flagsaver
 
 tf.config.run_functions_eagerly(True)
 
+@flagsaver.flagsaver
 def run(*arguments):
-  argv = ['evaluate', *arguments]
-  command.parse_flags(argv)
-  command.guarded(evaluate.main)
+  sys.argv = ['evaluate', *arguments]
+  try:
+    command.parse_flags(sys.argv)
+    command.guarded(evaluate.main)
+  except SystemExit as ended:
+    print('code', ended.code)
 
-run('--policy=policy', '--dataset=set', '--steps=10', '--members=2')
-run('--policy=policy', '--dataset=set', '--steps=10', '--members=2',
-    '--gin_file=columns.gin', '--output=again')
-try:
-  run('--policy=policy', '--dataset=nowhere')
-except SystemExit as ended:
-  print('code', ended.code)
+fast = '--policy=policy', '--dataset=set', '--steps=10', '--members=2'
+run(*fast)
+run(*fast)  # Replaces its own page.
+run(*fast, '--gin_file=columns.gin', '--output=again')
+print('refused')
+run('--policy=policy', '--dataset=nowhere')
+# A fit would take a minute.
+slow = '--policy=policy', '--dataset=set', '--steps=100000'
+run(*slow, '--gamma=0.5')
+run(*slow, '--output=again')
+run(*slow, '--output=file')
+run(*slow, '--output=file/page')
+run(*slow, '--output={'x' * 300}')
+
+print('full')
+def full(*_):
+  raise OSError(28, 'No space left on device', 'evaluation.md')
+evaluate.evaluation.Report.write = full
+run(*fast, '--output=full')
 """)
   assert ended.returncode == 0, ended.stderr
-  assert 'The policy is estimated at' in ended.stdout
-  assert 'code 2' in ended.stdout
-  page = (tmp_path / 'evaluations' / 'policy-set' / 'evaluation.md').read_text()
-  assert '40 episodes' in page
-  assert (tmp_path / 'again' / 'evaluation.md').read_text() == page
+  done, refused = ended.stdout.split('refused\n')
+  refused, full = refused.split('full\n')
+  assert done.count('The policy is estimated at') == 3 and 'code' not in done
+  # A result that cannot be written is printed all the same.
+  assert 'The policy is estimated at' in full and 'code 1' in full
+  assert refused == 6 * 'code 2\n'
+  errors = [x for x in ended.stderr.splitlines() if x.startswith('error: ')]
+  for error, problem in zip(
+    errors,
+    [
+      'no such data set',
+      'evaluations/policy-set holds another evaluation',
+      'again holds another evaluation',
+      'file cannot be written .*--output',
+      'file/page cannot be written .*--output',
+      'xxx cannot be written .*--output',
+      'No space left on device',
+    ],
+    strict=True,
+  ):
+    assert re.search(problem, error)
+  assert not (tmp_path / 'evaluations' / 'policy-nowhere').exists()
+  page, again = (
+    tmp_path / folder / 'evaluation.md'
+    for folder in ('evaluations/policy-set', 'again')
+  )
+  assert '40 episodes' in page.read_text()
+  line = '`python -m qwr_tf.evaluate --policy=policy --dataset=set --steps=10'
+  assert f'{line} --members=2`' in page.read_text()
+  numbers = [x.with_suffix('.csv').read_text() for x in (page, again)]
+  assert numbers[0] == numbers[1]
+
+
+def test_policies_of_runs_bear_the_runs_names(tmp_path):
+  (tmp_path / 'runs' / 'a' / 'policy' / '1').mkdir(parents=True)
+  (tmp_path / 'runs' / 'a' / 'run.json').touch()
+  (tmp_path / 'runs' / 'best').symlink_to('a')
+  (tmp_path / 'export').mkdir()
+  names = {
+    'runs/a': 'a',
+    'runs/a/policy': 'a-policy',
+    'runs/best/policy/1': 'a-policy-1',
+    'export/': 'export',
+  }
+  for path, name in names.items():
+    assert evaluation_of_export.policy_name(path) == name
 
 
 @pytest.mark.slow
