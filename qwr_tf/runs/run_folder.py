@@ -1,6 +1,7 @@
 """The folder of a run: its files, and the rule that two runs never share one."""
 
 import contextlib
+import csv
 import datetime
 import hashlib
 import json
@@ -16,6 +17,7 @@ from qwr_tf.config import gin_files
 from qwr_tf.config.errors import ConfigError
 from qwr_tf.runs import atomic_files
 from qwr_tf.runs import provenance
+from qwr_tf.runs import regular_files
 from qwr_tf.runs import run_json
 from qwr_tf.runs import run_lock
 
@@ -81,12 +83,13 @@ class RunFolder:
 
     First that of the run, then those it had before it was prolonged.
     """
-    earlier = [str(entry.get('run_id')) for entry in self._prolonged]
-    return [_run_id(self._facts), *reversed(earlier)]
+    return run_ids(self._facts | {'prolonged': self._prolonged})
 
   def prolong(self) -> None:
-    """Takes over the folder's run, which had a smaller budget."""
+    """Takes over the folder's run of the seed, which had a smaller budget."""
     facts = self._read() or {}
+    if facts.get('seed') != self._facts['seed']:
+      return
     kept = ('interactions', 'scores')
     entry = {name: facts.get(name) for name in kept}
     earlier = facts.get('prolonged') or []
@@ -308,8 +311,35 @@ class RunFolder:
     changes = '; '.join(list(differences.values())[:4])
     return (
       f'{self.path} holds another run: {changes}. Choose another --root_dir, '
-      'or replace that run with --overwrite.'
+      'or start anew with --overwrite.'
     )
+
+
+def run_ids(facts: Mapping[str, Any]) -> list[str]:
+  """Hashes of the run that run.json describes, before it was prolonged last."""
+  earlier = [str(e.get('run_id')) for e in facts.get('prolonged') or ()]
+  return [_run_id(facts), *reversed(earlier)]
+
+
+def read_rows(path: pathlib.Path) -> list[dict[str, str]]:
+  """The rows of a folder's metrics.csv; [] if there is none."""
+  try:
+    text = regular_files.read_text(path / 'metrics.csv')
+  except FileNotFoundError:
+    return []
+  return list(csv.DictReader(text.splitlines()))
+
+
+def foreign(path: pathlib.Path, copy: pathlib.Path) -> list[pathlib.Path]:
+  """What a run's folder holds that a copy lacks and no run writes anew."""
+  patterns = {'.': (run_lock.NAME, _HALF_WRITTEN), **_FOLDERS}
+  return [
+    file
+    for folder in patterns
+    for file in sorted((path / folder).glob('*'))
+    if not any(map(file.match, patterns[folder]))
+    and not os.path.lexists(copy / file.relative_to(path))
+  ]
 
 
 def _run_id(facts: Mapping[str, Any]) -> str:

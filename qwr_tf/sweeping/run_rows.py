@@ -1,6 +1,5 @@
 """Rows of raw results from the folders of finished runs."""
 
-import csv
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +8,7 @@ from qwr_tf.config import algorithms
 from qwr_tf.config import gin_files
 from qwr_tf.config.errors import ConfigError
 from qwr_tf.reporting import results
-from qwr_tf.runs import regular_files
+from qwr_tf.runs import run_folder
 from qwr_tf.runs import run_json
 
 # Values with columns of their own; ENVIRONMENT and GAME are presets' macros.
@@ -45,7 +44,7 @@ def has_scores(facts: Mapping[str, Any]) -> bool:
 def latest_interactions(folder: pathlib.Path) -> int:
   """The interactions of the last row of metrics.csv; 0 if there is none."""
   try:
-    rows = _metrics(folder)
+    rows = run_folder.read_rows(folder)
     return int(rows[-1]['interactions']) if rows else 0
   except (OSError, KeyError, ValueError):
     return 0
@@ -68,7 +67,9 @@ def rows(
       raise ValueError('the run is not finished')
     common = _common(facts, experiment, algorithm)
     scores = facts['scores']
-    evaluations = [m for m in _metrics(folder) if m['eval_return_mode']]
+    evaluations = [
+      m for m in run_folder.read_rows(folder) if m['eval_return_mode']
+    ]
     run_rows = [_row(common, e) for e in evaluations]
     final = _row(common, {**facts, **scores})
     if not run_rows or not _same_evaluation(run_rows[-1], final):
@@ -94,14 +95,6 @@ def data_rows(folder: pathlib.Path, experiment: str) -> list[results.Row]:
     'episodes': str(data['episodes']),
   }
   return [dict.fromkeys(results.COLUMNS, '') | common | cells]
-
-
-def _metrics(folder: pathlib.Path) -> list[dict[str, str]]:
-  try:
-    text = regular_files.read_text(folder / 'metrics.csv')
-    return list(csv.DictReader(text.splitlines()))
-  except FileNotFoundError:
-    return []
 
 
 def _common(

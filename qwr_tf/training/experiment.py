@@ -227,15 +227,21 @@ def settings() -> Settings:
   return bound
 
 
-def prolongs(recorded: str, config: str) -> bool:
-  """True if a configuration is a recorded one with a larger budget."""
+def budgets(recorded: str, config: str) -> tuple[int, int] | None:
+  """Interactions of two configurations; None if they differ in more."""
   name, default = 'run.interactions', Settings.interactions
   there, here = (gin_files.values(text) for text in (recorded, config))
   try:
     before, now = (int(v.pop(name, default)) for v in (there, here))
   except ValueError:  # A macro.
-    return False
-  return now > before and there == here
+    return None
+  return (before, now) if there == here else None
+
+
+def prolongs(recorded: str, config: str) -> bool:
+  """True if a configuration is a recorded one with a larger budget."""
+  before, now = budgets(recorded, config) or (0, 0)
+  return now > before
 
 
 @gin.configurable

@@ -154,6 +154,13 @@ def test_another_run_is_refused_and_kept(run, changes, difference):
   assert _contents(run.path) == before
 
 
+def test_a_run_of_another_seed_is_not_prolonged(run):
+  folder = _folder(run.path, seed=3, config=_CONFIG + 'run.interactions = 9')
+  folder.prolong()
+  with pytest.raises(ConfigError, match='seed: 0 there, 3 here'):
+    folder.check(overwrite=False)
+
+
 def test_unfinished_run_keeps_what_it_has(run, tmp_path):
   run.write_json({'finished': False})
   before = _contents(run.path)
