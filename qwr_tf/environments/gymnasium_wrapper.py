@@ -113,6 +113,7 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
     # Without entries the check for NaN and Inf needs no loop.
     self._is_nested = isinstance(self._observation_spec, dict)
     entries = spaces.entries(env.observation_space)
+    self._first_entry = entries[0]
     self._floats = [e for e in entries if e.spec.dtype == np.float32]
     self._spreads = [
       (entry, Float32Spread())
@@ -143,14 +144,20 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
     """Observations of `env` as the agent's.
 
     Args:
-      observations: one of any space, or a batch of arrays.
+      observations: one, or a batch: of arrays, or a Dict or Tuple of these.
 
     Returns:
       (array or nest of arrays [B, ...], whether a batch was given).
     """
-    shape = self.env.observation_space.shape
-    is_batch = shape is not None and np.ndim(observations) > len(shape)
-    each = map(self._checked, observations if is_batch else [observations])
+    space = self.env.observation_space
+    _, keys, _, spec = self._first_entry
+    try:
+      value = functools.reduce(operator.getitem, keys, observations)
+      is_batch = np.ndim(value) > len(spec.shape)
+    except (LookupError, TypeError):  # `_checked` says what is missing.
+      is_batch = False
+    rows = spaces.rows(space, observations) if is_batch else [observations]
+    each = map(self._checked, rows)
     return tree.map_structure(lambda *x: np.stack(x), *each), is_batch
 
   def clipped(self, rewards: np.ndarray) -> np.ndarray:

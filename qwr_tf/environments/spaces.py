@@ -144,6 +144,18 @@ def observation_map(
   return flat
 
 
+def rows(space: gymnasium.Space, batch: Any) -> Iterator[Any]:
+  """Yields the observations of a batch, whose arrays are [B, ...]."""
+  if isinstance(space, spaces.Dict):
+    inner = {k: rows(space[k], batch[k]) for k in space if k in batch}
+    for values in zip(*inner.values(), strict=True):
+      yield dict(zip(inner, values, strict=True))
+  elif isinstance(space, spaces.Tuple):
+    yield from zip(*map(rows, space, batch), strict=True)
+  else:
+    yield from batch
+
+
 def _entry_map(entry: Entry, raw: bool) -> Callable[[Any], np.ndarray]:
   spec: Any = entry.spec
   space, shape = entry.space, spec.shape

@@ -7,6 +7,7 @@ import sys
 import gymnasium
 import numpy as np
 import pytest
+import tree
 from gymnasium import spaces
 from gymnasium.utils import env_checker
 from tf_agents.environments import utils
@@ -610,6 +611,24 @@ def test_nested_observations_are_a_flat_dict():
     env.current_time_step().observation['hand/angle'],
     expected.observation['hand/angle'],
   )
+
+
+def test_batches_of_nested_observations():
+  env = environments.GymnasiumWrapper(raw := _NestedEnv())
+  raw.reset()
+  single, is_batch = env.batch(raw.start)
+  assert not is_batch
+  batch = tree.map_structure(lambda x: np.stack([x] * 3), raw.start)
+  batch['hand']['grip'] = np.array([1, 2, 3])
+  observations, is_batch = env.batch(batch)
+  assert is_batch
+  np.testing.assert_array_equal(observations['hand/grip'], [1, 2, 3])
+  for name, values in single.items():
+    assert observations[name].shape == (3, *values.shape[1:])
+    np.testing.assert_array_equal(observations[name][2], values[0])
+  for name, message in (('hand', 'lacks hand/'), ('last', 'lacks last')):
+    with pytest.raises(ValueError, match=message):
+      env.batch({k: v for k, v in batch.items() if k != name})
 
 
 @pytest.mark.parametrize(
