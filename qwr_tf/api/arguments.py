@@ -3,7 +3,8 @@
 import ast
 import contextlib
 import copy
-import itertools
+import functools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -11,14 +12,15 @@ import gymnasium
 import numpy as np
 
 from qwr_tf import environments
+from qwr_tf.config import ranges
 from qwr_tf.config.errors import ConfigError
 
+# Ids of functions, which a model holds: they are registered while it runs.
 _LOCAL = 'local/'
-_objects: dict[str, Any] = {}  # By id in gymnasium's registry.
 
 
-def environment(env: str | gymnasium.Env | Callable) -> dict[str, Any]:
-  """Bindings that stand for an environment.
+def environment(env: Any) -> tuple[dict[str, Any], dict[str, Callable]]:
+  """Bindings that stand for an environment, and functions by the ids in them.
 
   Args:
     env: an id; an environment; or a function or class that makes one, such as
@@ -26,14 +28,14 @@ def environment(env: str | gymnasium.Env | Callable) -> dict[str, Any]:
       `gymnasium.make` with its wrappers, others as deep copies.
 
   Raises:
-    ConfigError: for an object that cannot be made again.
+    ConfigError: for an object that cannot be made again, or is something else.
   """
   if isinstance(env, str):
-    return {'run.environment': env}
+    return {'run.environment': env}, {}
   if isinstance(env, gymnasium.Env):
     bindings = _of_spec(env.spec)
     if bindings is not None:
-      return bindings
+      return bindings, {}
     name = type(env.unwrapped).__name__
     try:
       original = copy.deepcopy(env)  # Before it is stepped.
@@ -42,11 +44,45 @@ def environment(env: str | gymnasium.Env | Callable) -> dict[str, Any]:
         f'{name} cannot be copied ({error}), which evaluations need; give a '
         'function that makes it, such as `lambda: MyEnv()`, or its id.'
       ) from error
-    return {
-      'run.environment': _registered(lambda: copy.deepcopy(original), name)
-    }
-  name = getattr(env, '__name__', type(env).__name__).strip('<>')
-  return {'run.environment': _registered(env, name)}
+    make: Callable = functools.partial(copy.deepcopy, original)
+  elif callable(env):
+    name, make = getattr(env, '__name__', type(env).__name__).strip('<>'), env
+  else:
+    raise ConfigError(
+      'env must be an id, one environment or a function that makes one, not '
+      f'{type(env).__name__}.'
+    )
+  # The same in every process, since it is part of the run's identity.
+  env_id = f'{_LOCAL}{name}-v0'
+  return {'run.environment': env_id}, {env_id: make}
+
+
+def function(env_id: str, env: Any) -> dict[str, Callable]:
+  """The function that `environment` gives, by an id that is recorded.
+
+  Raises:
+    ConfigError: for an id that is no function's, and as `environment`.
+  """
+  _, by_id = environment(env)
+  if not env_id.startswith(_LOCAL) or not by_id:
+    raise ConfigError(f'{env_id} is an id of its own; leave env out.')
+  return dict.fromkeys([env_id], *by_id.values())
+
+
+@contextlib.contextmanager
+def registered(functions: Mapping[str, Callable | None]) -> Iterator[None]:
+  """Gymnasium knows ids of functions meanwhile, and none where it is None."""
+  before = {i: gymnasium.registry.pop(i, None) for i in functions}
+  try:
+    for env_id, make in functions.items():
+      if make is not None:
+        gymnasium.register(env_id, entry_point=make)
+    yield
+  finally:
+    for env_id, spec in before.items():
+      gymnasium.registry.pop(env_id, None)
+      if spec is not None:
+        gymnasium.registry[env_id] = spec
 
 
 def _of_spec(spec: Any) -> dict[str, Any] | None:
@@ -73,26 +109,20 @@ def _of_spec(spec: Any) -> dict[str, Any] | None:
   return {'run.environment': spec.id, **bound}
 
 
-def _registered(make: Callable, name: str) -> str:
-  """An id for a function that makes environments, the same for the same one."""
-  for number in itertools.count():
-    env_id = f'{_LOCAL}{name}-v{number}'
-    if _objects.setdefault(env_id, make) is make:
-      break
-  register(env_id, make)
-  return env_id
-
-
-def register(env_id: str, make: Callable) -> None:
-  """Lets an id of `environment` stand for a function.
-
-  Raises:
-    ConfigError: for an id that is none of these.
-  """
-  if not env_id.startswith(_LOCAL):
-    raise ConfigError(f'{env_id} is an id of its own; leave env out.')
-  gymnasium.registry.pop(env_id, None)
-  gymnasium.register(env_id, entry_point=make)
+def whole_number(
+  name: str, value: Any, low: int = 0, high: float = math.inf
+) -> int:
+  """An argument as an int, of any library; ConfigError if it is not whole."""
+  try:
+    number = int(value)
+    is_whole = number == value
+  except (TypeError, ValueError, OverflowError):
+    is_whole = False
+  bounds = ranges.Range(low, high)
+  problem = bounds.problem(number) if is_whole else 'a whole number'
+  if problem:
+    raise ConfigError(f'{name} must be {problem}, not {value!r}.')
+  return number
 
 
 def is_table(data: Mapping[str, Any]) -> bool:

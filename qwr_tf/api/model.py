@@ -1,9 +1,11 @@
 """A model: an agent, its environment and its run on disk."""
 
 import contextlib
+import hashlib
 import os
 import pathlib
 import random
+import re
 import shutil
 import statistics
 import tempfile
@@ -13,6 +15,7 @@ from typing import Any
 import gin
 import h5py
 import numpy as np
+import tree
 
 from qwr_tf import environments
 from qwr_tf import evaluation
@@ -20,6 +23,7 @@ from qwr_tf import serving
 from qwr_tf.acting import evaluate
 from qwr_tf.acting import numpy_actor
 from qwr_tf.api import arguments
+from qwr_tf.api import wording
 from qwr_tf.config import effective
 from qwr_tf.config import gin_files
 from qwr_tf.config import gin_state
@@ -35,6 +39,8 @@ from qwr_tf.serving import evaluation_of_export
 from qwr_tf.serving import trust
 from qwr_tf.training import experiment
 from qwr_tf.training import training_run
+
+_DATA = 'data'  # Folder of arrays in the copy of a run.
 
 # (model, newest row of metrics.csv or counts) -> False to stop.
 Callback = Callable[['QWR', dict[str, Any]], bool | None]
@@ -52,7 +58,7 @@ class QWR:
   def __init__(
     self,
     env: Any = None,
-    preset: str | Sequence[str] | None = None,
+    preset: str | os.PathLike | Sequence[str | os.PathLike] | None = None,
     *,
     seed: int = 0,
     folder: str | pathlib.Path | None = None,
@@ -87,7 +93,8 @@ class QWR:
       ConfigError: in one line, if something is wrong.
     """
     self._state = gin_state.GinState()
-    self._seed = seed
+    self._functions: dict[str, Callable] = {}  # By id of an environment.
+    self._seed = arguments.whole_number('seed', seed, high=ranges.MAX_SEED)
     self._scratch: tempfile.TemporaryDirectory | None = None
     if folder is None:
       self._scratch = tempfile.TemporaryDirectory(prefix='qwr_tf-')
@@ -100,14 +107,18 @@ class QWR:
       dataset = _written(dataset, self.folder)
     if dataset is not None:
       values['run.dataset'] = str(dataset)
-    values |= arguments.environment(env) if env is not None else {}
+    if env is not None:
+      bound, self._functions = arguments.environment(env)
+      values |= bound
     values |= bindings or {}
-    with self._state.entered():
+    with self._entered():
       if preset is None:
         preset = 'offline_vector'
         if dataset is None:
           preset = experiment.general_preset(_bindings(values))
-      files = [preset] if isinstance(preset, str) else list(preset)
+      if isinstance(preset, str | os.PathLike):
+        preset = [preset]
+      files = [os.fspath(name) for name in preset]
       self._parse(files, values)
       chosen = effective.value('run', 'environment')
       if spaces and chosen == environments.NO_SIMULATOR:
@@ -116,9 +127,9 @@ class QWR:
       if overrides:
         self._parse(files, values | _full_names(overrides))
     self._facts: dict[str, Any] = {
-      'command': f'qwr_tf.QWR(preset={preset!r}, seed={seed})',
+      'command': f'qwr_tf.QWR(preset={files}, seed={self._seed})',
       'preset': '+'.join(pathlib.Path(f).stem for f in files),
-      'seed': seed,
+      'seed': self._seed,
     }
     self._forget()
 
@@ -154,18 +165,19 @@ class QWR:
       ConfigError: if there is no run, or it names other modules.
     """
     path = pathlib.Path(folder)
-    facts = run_json.required(path)
-    source = path / run_json.NAME
-    trust.check_environment(facts['environment'], source, trusted)
-    if env is not None:
-      arguments.register(facts['environment'], env)
     model = cls.__new__(cls)
-    model._state = gin_state.GinState()
-    with model._state.entered():
+    model._state, model._functions = gin_state.GinState(), {}
+    model._scratch, model.folder = None, path
+    with model._entered():
+      facts = run_json.required(path)
+      source = path / run_json.NAME
+      trust.check_environment(facts['environment'], source, trusted)
+      if env is not None:
+        model._functions = arguments.function(facts['environment'], env)
       trust.parse(facts['config'], source, trusted)
+      model._bind_copied_data()
     model._seed, model._config = facts['seed'], facts['config']
     model._bindings = facts.get('bindings') or []
-    model._scratch, model.folder = None, path
     names = ('command', 'preset', 'seed')
     model._facts = {n: facts[n] for n in names if n in facts}
     model._forget()
@@ -176,7 +188,7 @@ class QWR:
     """The TF-Agents agent: `policy`, `collect_policy`, `train` and so on."""
     if self._agent is None:
       with self._entered():
-        facts = run_json.read(self.folder) or {}
+        facts = self._recorded() or {}
         precision.keep_dtype_policy(self._config, facts.get('dtype_policy'))
         with experiment.load_environment(self._environment) as env:
           self._agent = experiment.agent_for(env, seed=self._seed)
@@ -192,8 +204,10 @@ class QWR:
 
   @property
   def metrics(self) -> dict[str, Any]:
-    """The newest row of metrics.csv; {} before there is one."""
-    return self._run.newest_row if self._run else {}
+    """The newest row of metrics.csv, None for no value; {} without a row."""
+    with self._entered():
+      rows = run_folder.read_rows(self.folder) if self._recorded() else []
+    return {k: _number(cell) for k, cell in rows[-1].items()} if rows else {}
 
   def learn(
     self,
@@ -224,63 +238,114 @@ class QWR:
       FloatingPointError: for NaN or Inf.
       KeyboardInterrupt: at Ctrl-C, after an iteration, with everything saved.
     """
-    with self._entered():
-      if total_interactions is not None:
-        budget = f'run.interactions = {int(total_interactions)}\n'
-        gin_files.parse_text(f'{self._config}\n{budget}')
-        self._config = gin.config_str()
-      settings = experiment.settings()
-      folder = self._run_folder(settings)
-      if folder.finished() is None:
-        self._train(settings, folder, callback, progress_bar)
+    with self._entered(), contextlib.ExitStack() as stack:
+      with self._state.kept_on_error():  # Nothing has changed then.
+        config = self._budgeted(total_interactions)
+        folder = self._run_folder(config)
+        self._check_budget(folder, config)
+        folder.check(overwrite=False)
+        run = None
+        if folder.finished() is None:
+          run = self._begun(folder, stack, callback, progress_bar)
+      self._config = config
+      if run is not None:
+        self._forget()
+        self._run, self._agent = run, run.parts.agent
+        self._evaluator = run.parts.evaluator
+        run.train()
     return self
 
-  def _run_folder(self, settings: experiment.Settings) -> run_folder.RunFolder:
+  def _budgeted(self, total_interactions: Any) -> str:
+    """Binds a budget, if one is given; returns the configuration."""
+    if total_interactions is None:
+      return self._config
+    number = arguments.whole_number('total_interactions', total_interactions)
+    gin_files.parse_text(f'{self._config}\nrun.interactions = {number}\n')
+    config = gin.config_str()
+    self._bind_copied_data()
+    return config
+
+  def _bind_copied_data(self) -> None:
+    """Binds run.dataset to the arrays that `save` copied, if there are some.
+
+    The configuration as text, which identifies the run, stays.
+    """
+    dataset = effective.value('run', 'dataset')
+    if isinstance(dataset, str):
+      copied = self.folder.absolute() / _DATA / pathlib.Path(dataset).name
+      if copied.is_file():
+        with gin.unlock_config():
+          gin.bind_parameter('run.dataset', str(copied))
+
+  def _run_folder(self, config: str) -> run_folder.RunFolder:
     facts = self._facts | {
       'bindings': self._bindings,
-      'environment': settings.environment,
-      'config': self._config,
+      'environment': self._environment,
+      'config': config,
     }
     folder = run_folder.RunFolder(self.folder, facts)
-    if experiment.prolongs(folder.recorded('config') or '', self._config):
+    if experiment.prolongs(folder.recorded('config') or '', config):
       folder.prolong()
-    folder.check(overwrite=False)
     return folder
 
-  def _train(
+  def _check_budget(self, folder: run_folder.RunFolder, config: str) -> None:
+    recorded = folder.recorded('config') or ''
+    before, now = experiment.budgets(recorded, config) or (0, 0)
+    if before > now and folder.recorded('seed') == self._seed:
+      raise ConfigError(
+        f'{self.folder} holds a run of {before} interactions in all, more than '
+        f'{now}; give as many or more to learn.'
+      )
+
+  def _recorded(self) -> dict[str, Any] | None:
+    """run.json of the model's run, with any budget; None if there is no run.
+
+    Raises:
+      ConfigError: if the folder holds another run.
+    """
+    facts = run_json.read(self.folder)
+    if facts is not None:
+      there = facts['config']
+      is_same = experiment.budgets(there, self._config) is not None
+      self._run_folder(there if is_same else self._config).check(False)
+    return facts
+
+  def _begun(
     self,
-    settings: experiment.Settings,
     folder: run_folder.RunFolder,
+    stack: contextlib.ExitStack,
     callback: Callback | None,
     progress_bar: bool,
-  ) -> None:
+  ) -> training_run.Run:
+    """A run that is ready to train, in a folder that is claimed."""
+
     def hook(phase: str, run: training_run.Run) -> None:
       if phase == 'iterated' and callback is not None:
         row = {'iteration': run.iteration, 'interactions': run.interactions}
         if run.newest_row.get('iteration') == run.iteration:
           row = run.newest_row
-        with self._state.left():
-          if callback(self, row) is False:
-            run.stop()
+        elsewhere = arguments.registered(dict.fromkeys(self._functions))
+        with self._state.left(), elsewhere:
+          goes_on = callback(self, row)
+        if isinstance(goes_on, bool | np.bool_) and not goes_on:
+          run.stop()
 
+    settings = experiment.settings()
     policy = precision.keep_dtype_policy(
       self._config, folder.recorded('dtype_policy')
     )
     folder.add_fact('dtype_policy', policy)
     parts = experiment.build(settings, self._seed)
-    self._forget()
-    self._agent, self._evaluator = parts.agent, parts.evaluator
-    with folder.claimed(overwrite=False):
-      self._run = training_run.Run(
-        settings,
-        parts,
-        folder,
-        serving.export,
-        hook=hook,
-        warm_start_fn=serving.warm_start,
-        progress_bar=progress_bar,
-      )
-      self._run.train()
+    stack.enter_context(folder.claimed(overwrite=False))
+    return training_run.Run(
+      settings,
+      parts,
+      folder,
+      serving.export,
+      hook=hook,
+      warm_start_fn=serving.warm_start,
+      progress_bar=progress_bar,
+    )
 
   def predict(
     self,
@@ -318,6 +383,7 @@ class QWR:
       episodes: played from their start to their end; the same ones each time.
       deterministic: as in `predict`.
     """
+    episodes = arguments.whole_number('episodes', episodes, low=1)
     if self._evaluator is None:
       act = numpy_actor.NumpyActor(self.agent.acting_network)
       seed = self._seed + ranges.EVALUATION_SEED
@@ -353,28 +419,36 @@ class QWR:
   def save(self, folder: str | pathlib.Path) -> pathlib.Path:
     """Copies the run's folder; `load` and the command go on from there.
 
+    Arrays of a model without a folder are copied, too, for `load` alone.
+
     Raises:
       ConfigError: if the model has not learned yet, or the folder holds
-        anything else than an earlier copy.
+        anything else than an earlier copy or is in use.
     """
     path = pathlib.Path(folder)
-    if self._run is not None:
-      self._run.checkpoint()
-    facts = run_json.required(self.folder)
-    if path.resolve() == self.folder.resolve():
-      return path
-    if path.exists():
-      there = run_json.read(path)
-      names = ('environment', 'seed', 'preset')
-      if there is None or any(there.get(n) != facts.get(n) for n in names):
-        raise ConfigError(f'{path} holds something else; choose another one.')
-    with atomic_files.new_folder(path) as copy:
-      shutil.copytree(
-        self.folder,
-        copy,
-        dirs_exist_ok=True,
-        ignore=shutil.ignore_patterns(run_lock.NAME, '.*.tmp'),
-      )
+    with self._entered(), contextlib.ExitStack() as stack:
+      facts = self._recorded() or run_json.required(self.folder)
+      if self._run is not None:
+        self._run.checkpoint()
+      if path.resolve() == self.folder.resolve():
+        return path
+      if os.path.lexists(path):
+        there = run_json.read(path)
+        earlier = run_folder.run_ids(facts)
+        if there is None or run_folder.run_ids(there)[0] not in earlier:
+          raise ConfigError(f'{path} holds something else; choose another one.')
+        stack.enter_context(run_lock.held(path))
+      with atomic_files.new_folder(path) as copy:
+        left_out = shutil.ignore_patterns(run_lock.NAME, '.*.tmp')
+        shutil.copytree(self.folder, copy, dirs_exist_ok=True, ignore=left_out)
+        if self._scratch is not None:  # It is deleted with the model.
+          for file in self.folder.parent.glob(f'{self.folder.name}-data-*'):
+            (copy / _DATA).mkdir(exist_ok=True)
+            shutil.copy2(file, copy / _DATA)
+        if others := run_folder.foreign(path, copy):
+          raise ConfigError(
+            f'{others[0]} is not of this run; move it, or choose another one.'
+          )
     return path
 
   def export(
@@ -392,7 +466,7 @@ class QWR:
     if format not in serving.KINDS:
       raise ConfigError(f'format {format!r} is none of {serving.KINDS}.')
     with self._entered():
-      facts = run_json.read(self.folder) or {
+      facts = self._recorded() or {
         **self._facts,
         'environment': self._environment,
         'config': self._config,
@@ -414,12 +488,13 @@ class QWR:
 
   @contextlib.contextmanager
   def _entered(self) -> Iterator[None]:
-    """Activates the model's gin bindings.
+    """Activates the model's gin bindings and ids of environments.
 
     Afterwards Python's and NumPy's random numbers are where they were.
     """
     states = random.getstate(), np.random.get_state()
-    with self._state.entered():
+    ids = arguments.registered(self._functions)
+    with wording.own(), self._state.entered(), ids:
       try:
         yield
       finally:
@@ -435,7 +510,20 @@ def _text(value: Any) -> str:
   """A value in gin's syntax."""
   if isinstance(value, str) and value[:1] in ('@', '%'):
     return value
-  return repr(value)
+  return repr(tree.map_structure(_python, value))
+
+
+def _python(value: Any) -> Any:
+  """A number or array of NumPy as Python's; anything else as it is."""
+  is_numpy = isinstance(value, np.generic | np.ndarray)
+  return value.tolist() if is_numpy else value
+
+
+def _number(cell: str) -> int | float | None:
+  """A cell of metrics.csv."""
+  if not cell:
+    return None
+  return int(cell) if re.fullmatch('-?[0-9]+', cell) else float(cell)
 
 
 def _full_names(overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -463,17 +551,28 @@ def _full_names(overrides: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _written(arrays: Mapping[str, Any], folder: pathlib.Path) -> pathlib.Path:
-  """Writes arrays beside the run's folder: in D4RL's layout, or as a table."""
+  """Writes arrays beside the run's folder: in D4RL's layout, or as a table.
+
+  The name has a hash of them: other arrays are another run.
+  """
   is_table = arguments.is_table(arrays)
+  flat: dict[str, Any] = dict(
+    (arguments.columns if is_table else arguments.flat)(arrays)
+  )
+  digest = hashlib.sha256()
+  for name, values in flat.items():
+    digest.update(f'{name} {values.dtype} {values.shape}'.encode())
+    digest.update(values.tobytes())
   ending = 'npz' if is_table else 'hdf5'
-  path = folder.absolute().with_name(f'{folder.name}-data.{ending}')
-  path.parent.mkdir(parents=True, exist_ok=True)
-  with atomic_files.new_file(path) as temporary:
-    if is_table:
-      table: dict[str, Any] = dict(arguments.columns(arrays))
-      np.savez(temporary, **table)
-    else:
-      with h5py.File(temporary, 'w') as file:
-        for name, values in arguments.flat(arrays):
-          file[name] = values
+  name = f'{folder.name}-data-{digest.hexdigest()[:8]}.{ending}'
+  path = folder.absolute().with_name(name)
+  if not path.exists():
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_files.new_file(path) as temporary:
+      if is_table:
+        np.savez(temporary, **flat)
+      else:
+        with h5py.File(temporary, 'w') as file:
+          for name, values in flat.items():
+            file[name] = values
   return path

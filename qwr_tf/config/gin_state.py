@@ -1,7 +1,7 @@
 """gin's global state, taken by turns with the program around this package."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gin
@@ -41,6 +41,17 @@ class GinState:
     return self._turned(False)
 
   @contextlib.contextmanager
+  def kept_on_error(self) -> Iterator[None]:
+    """Within `entered`: after an error the bindings are those of before."""
+    held = [store.copy() for store in _STORES]
+    is_locked = gin.config_is_locked()
+    try:
+      yield
+    except BaseException:
+      _hold(held, is_locked)
+      raise
+
+  @contextlib.contextmanager
   def _turned(self, is_entered: bool) -> Iterator[None]:
     if self._is_entered == is_entered:
       yield
@@ -53,11 +64,14 @@ class GinState:
 
   def _exchange(self) -> None:
     held = [store.copy() for store in _STORES]
-    for store, values in zip(_STORES, self._stored, strict=True):
-      store.clear()
-      store.update(values)
-    self._stored = held
     is_locked = gin.config_is_locked()
-    gin.config._set_config_is_locked(self._is_locked)
-    self._is_locked = is_locked
+    _hold(self._stored, self._is_locked)
+    self._stored, self._is_locked = held, is_locked
     self._is_entered = not self._is_entered
+
+
+def _hold(stored: Sequence[Any], is_locked: bool) -> None:
+  for store, values in zip(_STORES, stored, strict=True):
+    store.clear()
+    store.update(values)
+  gin.config._set_config_is_locked(is_locked)

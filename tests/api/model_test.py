@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -21,10 +22,13 @@ from qwr_tf import networks
 from qwr_tf import serving
 from qwr_tf import train
 from qwr_tf.api import model as api
+from qwr_tf.api import wording
 from qwr_tf.config import command
 from qwr_tf.config.errors import ConfigError
 from qwr_tf.runs import run_json
+from qwr_tf.runs import run_lock
 from qwr_tf.serving import exporter
+from qwr_tf.training import experiment
 from qwr_tf.training import learning_curve
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -44,10 +48,13 @@ _TINY = {
 
 
 class MyEnv(gymnasium.Env):
-  """Episodes of five steps with reward 1."""
+  """Episodes of five steps with the same reward."""
 
   observation_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
   action_space = spaces.Discrete(2)
+
+  def __init__(self, reward=1.0):
+    self.reward = reward
 
   def reset(self, *, seed=None, options=None):
     super().reset(seed=seed)
@@ -56,7 +63,7 @@ class MyEnv(gymnasium.Env):
 
   def step(self, action):
     self._time += 1
-    return np.zeros(2, np.float32), 1.0, self._time == 5, False, {}
+    return np.zeros(2, np.float32), self.reward, self._time == 5, False, {}
 
 
 class _Pairs(MyEnv):
@@ -195,7 +202,8 @@ def test_a_run_of_either_is_gone_on_with_by_the_other(monkeypatch, capsys):
   facts = run_json.read(pathlib.Path('mine'))
   assert [e['interactions'] for e in facts['prolonged']] == [40]
   loaded = qwr_tf.QWR.load('mine')
-  assert loaded.learn(60).metrics == {}  # Nothing was left to do.
+  assert loaded.metrics['interactions'] == 60
+  assert loaded.learn(60).metrics == loaded.metrics  # Nothing was left to do.
   loaded.learn(80, progress_bar=False)
   assert loaded.metrics['interactions'] == 80
 
@@ -254,6 +262,14 @@ def test_observations_of_any_space():
   observation = _Pairs.observation_space.sample()
   action, _ = model.predict(observation)
   assert model.env.action_space.contains(int(action))
+  # As Stable-Baselines3's evaluate_policy gives them.
+  batch = {'x': np.zeros([3, 2]), 'n': np.arange(3)}
+  actions, _ = model.predict(batch)
+  each = [
+    model.predict({name: values[i] for name, values in batch.items()})[0]
+    for i in range(3)
+  ]
+  np.testing.assert_array_equal(actions, each)
 
 
 @pytest.mark.slow
@@ -298,7 +314,6 @@ def test_stable_baselines3_s_evaluation_takes_a_model():
 def test_an_environment_without_an_id_is_given_to_load():
   model = _model(MyEnv, folder='mine')
   model.learn(20, progress_bar=False)
-  gymnasium.registry.pop(run_json.read(model.folder)['environment'])
   with pytest.raises(ValueError, match=r'QWR.load\(folder, env=.*\)'):
     qwr_tf.QWR.load('mine').predict(np.zeros(2))
   again = qwr_tf.QWR.load('mine', MyEnv)
@@ -306,6 +321,145 @@ def test_an_environment_without_an_id_is_given_to_load():
   _model('CartPole-v1', folder='other').learn(20, progress_bar=False)
   with pytest.raises(ConfigError, match='CartPole-v1'):
     qwr_tf.QWR.load('other', MyEnv)
+
+
+@pytest.mark.slow
+def test_a_model_plays_the_environment_of_its_own_function():
+  model = _model(lambda: MyEnv(1), folder='mine')
+  model.learn(20, progress_bar=False)
+  other = qwr_tf.QWR.load('mine', lambda: MyEnv(7))
+  assert (model.evaluate(1)[0], other.evaluate(1)[0]) == (5, 35)
+
+  def callback(model, row):
+    assert other.learn(60, progress_bar=False).metrics['interactions'] == 60
+    with pytest.raises(ValueError, match=r'QWR.load\(folder, env=.*\)'):
+      qwr_tf.QWR.load('copy').predict(np.zeros(2))
+    assert model.evaluate(1)[0] == 5
+
+  other.save('copy')
+  other = qwr_tf.QWR.load('copy', lambda: MyEnv(7))
+  model.learn(40, callback=callback, progress_bar=False)
+  assert model.metrics['eval_return_mode'] == 5
+  assert other.metrics['eval_return_mode'] == 35
+  assert not any(name.startswith('local/') for name in gymnasium.registry)
+
+
+@pytest.mark.slow
+def test_a_cell_of_a_notebook_that_is_run_twice_finds_its_run():
+  for _ in range(2):
+    model = _model(lambda: MyEnv(), folder='mine')
+    assert model.learn(progress_bar=False).metrics['interactions'] == 40
+
+
+@pytest.mark.parametrize(
+  'env', [5, gymnasium.make_vec('CartPole-v1', num_envs=2)]
+)
+def test_what_is_no_environment_is_told_at_once(env):
+  with pytest.raises(ConfigError, match='env must be .*, not'):
+    _model(env)
+
+
+@pytest.mark.parametrize('seed', [-1, None, 0.5, 'x', 2**31 - 1])
+def test_what_is_no_seed_is_told_at_once(seed):
+  with pytest.raises(ConfigError, match='seed must be'):
+    _model(seed=seed)
+
+
+@pytest.mark.slow
+def test_numbers_of_numpy_are_numbers():
+  model = _model(
+    seed=np.int64(3),
+    preset=pathlib.Path('vector'),
+    gamma=np.float64(0.5),
+    bindings={'critic/mlp_torso.units': (np.int64(4),)},
+  )
+  model.learn(np.int64(40), callback=lambda *_: np.False_, progress_bar=False)
+  assert model.metrics['interactions'] == 20
+  facts = run_json.read(model.folder)
+  assert (facts['seed'], facts['preset']) == (3, 'vector')
+  assert 'gamma = 0.5' in facts['config']
+  assert 'critic/mlp_torso.units = (4,)' in facts['config']
+  model.evaluate(np.int64(1))
+  for number in (0, 1.5):
+    with pytest.raises(ConfigError, match='episodes must be'):
+      model.evaluate(number)
+
+
+@pytest.mark.slow
+def test_a_refused_budget_changes_nothing():
+  model = _model(folder='mine')
+  refused = (-1, float('nan'), float('inf'), 0, 20.5, None)
+  for number in refused[:-1]:
+    with pytest.raises(ConfigError, match='interactions'):
+      model.learn(number, progress_bar=False)
+  model.learn(progress_bar=False)
+  assert model.metrics['interactions'] == 40
+  with pytest.raises(ConfigError, match='40 interactions.* give as many'):
+    model.learn(20)
+  assert model.learn().metrics['interactions'] == 40
+  model.learn(60, progress_bar=False)
+  with pytest.raises(ConfigError, match='60 interactions.* give as many'):
+    _model(folder='mine').learn()
+
+
+@pytest.mark.parametrize(
+  'text, reworded',
+  [
+    (
+      """set --gin_bindings="run.warm_start='a'" (--gin_bindings: x)""",
+      """set bindings={'run.warm_start': 'a'} (bindings: x)""",
+    ),
+    (
+      'Choose another --root_dir, or start anew with --overwrite.',
+      'Choose another folder, or start anew after deleting the folder.',
+    ),
+    ('give --trust_module=my.envs.', "give trusted=['my.envs']."),
+    ('--env, --seed, --environment', 'env, seed, --environment'),
+  ],
+)
+def test_advice_names_arguments_and_no_flags(text, reworded):
+  with pytest.raises(ConfigError) as caught, wording.own():
+    raise ConfigError(text)
+  assert str(caught.value) == reworded
+
+
+@pytest.mark.slow
+def test_a_budget_that_cannot_be_built_changes_nothing(monkeypatch):
+  model = _model(folder='mine')
+  build = experiment.build
+
+  def refuse(*_):
+    raise ConfigError('It does not fit into memory.')
+
+  monkeypatch.setattr(experiment, 'build', refuse)
+  with pytest.raises(ConfigError, match='memory'):
+    model.learn(60)
+  monkeypatch.setattr(experiment, 'build', build)
+  assert model.learn(progress_bar=False).metrics['interactions'] == 40
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('other', [{'gamma': 0.5}, {'seed': 1}])
+def test_the_run_of_another_model_is_left_alone(other):
+  _model(folder='mine').learn(20, progress_bar=False)
+  # A larger budget does not make it the same one.
+  model = _model(folder='mine', bindings={'run.interactions': 60}, **other)
+  for use in (
+    lambda: model.predict(np.zeros(4)),
+    lambda: model.evaluate(1),
+    lambda: model.export('exported'),
+    lambda: model.save('copy'),
+    lambda: model.metrics,
+    lambda: model.learn(progress_bar=False),
+  ):
+    with pytest.raises(ConfigError, match='mine holds another run') as caught:
+      use()
+    # There are no flags to give.
+    assert '--' not in str(caught.value)
+  # Budgets apart it is the same run.
+  same = _model(folder='mine', bindings={'run.interactions': 10})
+  assert same.metrics['interactions'] == 20
+  assert int(same.agent.critic_steps.numpy()) == 2
 
 
 def test_a_name_that_several_settings_have_is_told():
@@ -328,6 +482,30 @@ def test_a_folder_of_something_else_is_kept(tmp_path):
   with pytest.raises(ConfigError, match='something else'):
     model.save('full')
   assert [p.name for p in (tmp_path / 'full').iterdir()] == ['x']
+
+
+@pytest.mark.slow
+def test_a_copy_is_replaced_by_the_same_run_alone(tmp_path):
+  model = _model()
+  model.learn(20, progress_bar=False)
+  for budget in (20, 40):
+    model.learn(budget, progress_bar=False)
+    model.save('copy')
+  assert qwr_tf.QWR.load('copy').metrics['interactions'] == 40
+  other = _model(gamma=0.5)
+  other.learn(40, progress_bar=False)
+  before = (tmp_path / 'copy' / 'run.json').read_text()
+  with pytest.raises(ConfigError, match='something else'):
+    other.save('copy')
+  with run_lock.held(tmp_path / 'copy'):
+    with pytest.raises(ConfigError, match='in use'):
+      model.save('copy')
+  mine = tmp_path / 'copy' / 'checkpoints' / 'notes.txt'
+  mine.write_text('mine')
+  with pytest.raises(ConfigError, match='notes.txt'):
+    model.save('copy')
+  assert mine.read_text() == 'mine'
+  assert (tmp_path / 'copy' / 'run.json').read_text() == before
 
 
 def _log(observations, actions):
@@ -361,6 +539,46 @@ def test_arrays_of_entries_are_learned_from(tmp_path):
   assert action.shape == (3,) and set(action) <= {0, 1}
   with pytest.raises(ConfigError, match='one array'):
     evaluation.check_spaces(model.agent.time_step_spec, model.agent.action_spec)
+
+
+def _offline(dataset, **kwargs):
+  bindings = _TINY | _OFFLINE | {'DataSet.held_out_share': 0.0}
+  return qwr_tf.QWR(
+    preset='offline_vector', dataset=dataset, bindings=bindings, **kwargs
+  )
+
+
+@pytest.mark.slow
+def test_other_arrays_are_another_run(tmp_path):
+  one, other = (
+    _log(np.full([100, 2], value), np.arange(100) % 2) for value in (1.0, 2.0)
+  )
+  model = _offline(one, folder=tmp_path / 'run')
+  model.learn(progress_bar=False)
+  files = {p: p.read_bytes() for p in tmp_path.glob('run-data*')}
+  assert len(files) == 1
+  with pytest.raises(ConfigError, match='another run.*run.dataset'):
+    _offline(other, folder=tmp_path / 'run').learn()
+  assert all(p.read_bytes() == content for p, content in files.items())
+  again = _offline(one, folder=tmp_path / 'run')
+  assert again.learn().metrics == model.metrics
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('layout', ['hdf5', 'npz'])
+def test_a_copy_has_the_arrays_of_a_model_without_a_folder(tmp_path, layout):
+  data = _log(np.zeros([100, 2]), np.arange(100) % 2)
+  if layout == 'npz':
+    data = {name.rstrip('s'): values for name, values in data.items()}
+    data['episode'] = np.arange(100) // 10
+  model = _offline(data, offline_iterations=2)
+  model.learn(callback=lambda *_: False, progress_bar=False)
+  model.save('copy')
+  shutil.rmtree(model.folder.parent)  # As when the program ends.
+  qwr_tf.QWR.load('copy').save('second')
+  for folder, budget in (('copy', None), ('second', 0)):
+    again = qwr_tf.QWR.load(folder).learn(budget, progress_bar=False)
+    assert again.metrics['iteration'] == 2
 
 
 @pytest.mark.slow
