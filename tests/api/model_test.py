@@ -120,7 +120,7 @@ def test_the_page(monkeypatch):
   class Page(Small):
     def __init__(self, *args, bindings=None, **kwargs):
       if 'dataset' in kwargs:
-        bindings = offline
+        bindings = (bindings or {}) | offline
       super().__init__(*args, bindings=bindings, **kwargs)
 
   folders = []
