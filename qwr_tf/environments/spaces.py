@@ -4,6 +4,7 @@ An observation is one array, or {entry: array} of a Dict or Tuple space. Entries
 have the names of their paths in Minari's files: `hand/angle`, `_index_0`.
 """
 
+import keyword
 import re
 import textwrap
 from collections.abc import Callable, Iterator
@@ -18,6 +19,9 @@ from tf_agents.trajectories import time_step as ts
 
 # Of one number in an action; more are no categories.
 _MAX_VALUES = 1000
+
+# Names of other inputs of signatures, and of Python's methods.
+_TAKEN = ('action', 'seed', 'self')
 
 
 class Entry(NamedTuple):
@@ -44,14 +48,15 @@ def entries(space: gymnasium.Space) -> list[Entry]:
   MultiDiscrete and MultiBinary are bounded int32.
 
   Raises:
-    ValueError: for spaces that are no arrays.
+    ValueError: for spaces that are no arrays, and for keys that no input of an
+      exported policy can be named for.
   """
   flat = [*_entries(space, (), ())]
-  inputs = [entry.spec.name for entry in flat]
+  inputs = [entry.spec.name.lower() for entry in flat]
   if len(set(inputs)) < len(inputs):
     raise ValueError(
-      f'observation space {_in_short(space)} has entries whose names differ in '
-      'punctuation alone; rename them with '
+      f'observation space {_in_short(space)} has entries with the same letters '
+      '(a to z, in either case) and digits; rename them with '
       'gymnasium.wrappers.TransformObservation'
     )
   return flat
@@ -62,7 +67,12 @@ def _entries(
 ) -> Iterator[Entry]:
   if isinstance(space, spaces.Dict):
     for key, inner in space.spaces.items():
-      yield from _entries(inner, (*keys, key), (*names, str(key)))
+      if not isinstance(key, str):
+        raise ValueError(
+          f'observation space {_in_short(space)} has the key {key!r}, which is '
+          'no text; rename it with gymnasium.wrappers.TransformObservation'
+        )
+      yield from _entries(inner, (*keys, key), (*names, key))
   elif isinstance(space, spaces.Tuple):
     for i, inner in enumerate(space.spaces):
       yield from _entries(inner, (*keys, i), (*names, f'_index_{i}'))
@@ -72,8 +82,14 @@ def _entries(
 
 
 def input_name(entry: str) -> str:
-  """The input of exported policies for an entry: letters, digits and '_'."""
-  return re.sub(r'\W+', '_', entry).strip('_') or 'observation'
+  """The input of exported policies for an entry: a-z, A-Z, 0-9 and '_'.
+
+  Names that Python or a signature needs itself, and numbers, get a prefix.
+  """
+  name = re.sub(r'\W+', '_', entry, flags=re.ASCII).strip('_')
+  is_taken = keyword.iskeyword(name) or name.lower() in _TAKEN
+  is_name = name.isidentifier() and not is_taken
+  return name if is_name else f'observation_{name}'.rstrip('_')
 
 
 def _leaf_spec(space: gymnasium.Space, name: str) -> array_spec.ArraySpec:
@@ -232,7 +248,7 @@ def action_map(space: gymnasium.Space) -> Callable[[np.ndarray], Any]:
     return lambda action: int(action + start)
   low, high = (bound.ravel() for bound in bounds)
   if is_integer(space):
-    convert = lambda action: (action + low).astype(space.dtype)  # noqa: E731
+    convert = lambda action: action + low  # noqa: E731
   else:
     scale, offset = (x.ravel() for x in action_scale(space))
     if np.all(scale == 1) and np.all(offset == 0):
@@ -241,10 +257,11 @@ def action_map(space: gymnasium.Space) -> Callable[[np.ndarray], Any]:
       convert = lambda a: np.minimum(  # noqa: E731
         np.maximum(a * scale + offset, low), high
       )
-  shape = space.shape
-  if shape == low.shape:
+  shape: Any = space.shape
+  dtype: Any = space.dtype
+  if shape == low.shape and np.can_cast(np.float32, dtype):
     return convert
-  return lambda action: convert(action).reshape(shape)
+  return lambda action: convert(action).reshape(shape).astype(dtype, copy=False)
 
 
 def action_scale(space: gymnasium.Space) -> tuple[np.ndarray, np.ndarray]:
@@ -262,8 +279,9 @@ def action_bounds(space: gymnasium.Space) -> tuple[np.ndarray, np.ndarray]:
   """Lowest and highest action in the environment's units and shape.
 
   Raises:
-    ValueError: for Dict, Tuple and other spaces, for a Box without bounds, and
-      for integers with more than 1000 values.
+    ValueError: for Dict, Tuple and other spaces, for a Box without bounds, for
+      integers with more than 1000 values, and for bounds that an exported
+      policy's int32 or float32 cannot hold.
   """
   fix = (
     'map it to a Discrete, a MultiDiscrete or a bounded Box with '
@@ -283,6 +301,12 @@ def action_bounds(space: gymnasium.Space) -> tuple[np.ndarray, np.ndarray]:
     )
   else:
     low, high = space.low, space.high
+  exported: Any = np.iinfo(np.int32) if is_integer(space) else np.finfo('f')
+  if np.max(np.maximum(-low.astype(float), high)) > exported.max:
+    raise ValueError(
+      f'action space {_in_short(space)} has numbers that {exported.dtype} '
+      f'cannot hold; {fix}'
+    )
   if is_integer(space) and not isinstance(space, spaces.Discrete):
     if np.max(high.astype(float) - low) >= _MAX_VALUES:
       raise ValueError(

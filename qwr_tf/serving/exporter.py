@@ -1,15 +1,18 @@
 """Exports of an agent, or of a finished run, as the next version."""
 
+import contextlib
 import json
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from unittest import mock
 
 import gin
 import numpy as np
 import tensorflow as tf
 import tree
+from tensorflow.python.eager import context
 from tf_agents.policies import policy_saver
 from tf_agents.specs import tensor_spec
 
@@ -34,6 +37,9 @@ from qwr_tf.training import experiment
 GREEDY_POLICY, COLLECT_POLICY = 'greedy_policy', 'collect_policy'
 
 SAVED_MODEL, TFLITE, ONNX = serving.KINDS
+
+# What TensorFlow takes in no name of an input.
+_NO_NAME = re.compile(r'[^A-Za-z0-9_.\\/>-]|/$')
 
 # Number and seed of the states for int8; checks visit others.
 _VISITED, _VISITED_SEED = 1000, 2**30
@@ -270,11 +276,43 @@ def save_tf_agents_policies(agent, folder: pathlib.Path) -> None:
     (GREEDY_POLICY, agent.policy),
     (COLLECT_POLICY, agent.collect_policy),
   ):
-    with quiet.errors_only():
+    with quiet.errors_only(), _no_global_seed(), _names_for_tensorflow():
       saver = policy_saver.PolicySaver(
         policy, batch_size=None, train_step=agent.train_step_counter
       )
       saver.save(str(folder / name))
+
+
+@contextlib.contextmanager
+def _no_global_seed() -> Iterator[None]:
+  """Traces without TensorFlow's global seed, which graphs keep.
+
+  With it every process that loads a policy draws the same actions.
+  """
+  seed = context.global_seed()
+  tf.random.set_seed(None)
+  try:
+    yield
+  finally:
+    tf.random.set_seed(seed)
+
+
+@contextlib.contextmanager
+def _names_for_tensorflow() -> Iterator[None]:
+  """Lets `PolicySaver` name inputs for entries with any sign in their names.
+
+  It takes 'observation/<entry>', and TensorFlow refuses a space, for instance.
+  """
+  by_path = policy_saver.rename_spec_with_nest_paths
+
+  def by_name(spec):
+    return tf.nest.map_structure(
+      lambda s: tf.TensorSpec(s.shape, s.dtype, _NO_NAME.sub('_', s.name)),
+      by_path(spec),
+    )
+
+  with mock.patch.object(policy_saver, by_path.__name__, by_name):
+    yield
 
 
 def _example_inputs(agent, env) -> dict[str, np.ndarray]:

@@ -19,6 +19,7 @@ import functools
 import importlib
 import itertools
 import json
+import keyword
 import multiprocessing
 import os
 import pathlib
@@ -45,6 +46,9 @@ _FIELDS = (
   'environment', 'gymnasium_spec', 'wrappers', 'observation_space',
   'action_space', 'render_fps',
 )  # fmt: skip
+
+# Names of other inputs of signatures, and of Python's methods.
+_TAKEN = ('action', 'seed', 'self')
 
 
 class InputError(ValueError):
@@ -88,8 +92,7 @@ class Policy:
   def mode(self, observation: Any) -> np.ndarray:
     """The mode action for one observation."""
     serve = self.signatures['serving_default']
-    batch = batch_of_one(self.signatures, observation)
-    return serve(**batch)['action'].numpy()[0]
+    return serve(**self._batch(observation))['action'].numpy()[0]
 
   def sampler(self, seed: int) -> Callable[[np.ndarray], np.ndarray]:
     """Returns a function that samples; the n-th call depends on seed and n."""
@@ -97,19 +100,28 @@ class Policy:
 
     def act(observation: Any) -> np.ndarray:
       pair = _tensorflow().constant([seed, next(calls)], np.int64)
-      batch = batch_of_one(self.signatures, observation)
+      batch = self._batch(observation)
       return sample(**batch, seed=pair)['action'].numpy()[0]
 
     return act
 
+  def _batch(self, observation: Any) -> dict[str, Any]:
+    entries = _entries(self.metadata['observation_space'], observation, '')
+    return batch_of_one(self.signatures, dict(entries))
 
-def batch_of_one(signatures: Any, observation: Any) -> dict[str, Any]:
+
+def batch_of_one(
+  signatures: Any, entries: dict[str, np.ndarray]
+) -> dict[str, Any]:
   """The inputs of an export's signatures for one observation.
+
+  Args:
+    signatures: of the export.
+    entries: the observation's arrays by input.
 
   Raises:
     FloatingPointError: if the observation holds NaN or Inf.
   """
-  entries = dict(_entries(observation, ''))
   if not all(np.isfinite(x).all() for x in entries.values()):
     raise FloatingPointError('the environment gave NaN or Inf to act on')
   (_, inputs) = signatures['serving_default'].structured_input_signature
@@ -171,17 +183,30 @@ class RemotePolicy:
     return self._pool.submit(function, self._path, *args).result()
 
 
-def _entries(observation: Any, path: str) -> Iterator[tuple[str, np.ndarray]]:
-  """Arrays of an observation by input: keys of its Dicts and Tuples."""
-  if isinstance(observation, dict):
-    for key, value in observation.items():
-      yield from _entries(value, f'{path}/{key}')
-  elif isinstance(observation, tuple):
-    for i, value in enumerate(observation):
-      yield from _entries(value, f'{path}/_index_{i}')
+def _entries(
+  space: dict[str, Any], observation: Any, path: str
+) -> Iterator[tuple[str, np.ndarray]]:
+  """Arrays of an observation by input: keys of the space's Dicts and Tuples.
+
+  Not of the observation's: some environments return a tuple for a Box, or a
+  list for a Tuple.
+  """
+  if space['type'] == 'Dict':
+    for key, inner in space['subspaces'].items():
+      yield from _entries(inner, observation[key], f'{path}/{key}')
+  elif space['type'] == 'Tuple':
+    for i, inner in enumerate(space['subspaces']):
+      yield from _entries(inner, observation[i], f'{path}/_index_{i}')
   else:
-    name = re.sub(r'\W+', '_', path).strip('_') or 'observation'
-    yield name, np.asarray(observation)
+    yield _input_name(path), np.asarray(observation)
+
+
+def _input_name(entry: str) -> str:
+  """As `environments.input_name`, without the package."""
+  name = re.sub(r'\W+', '_', entry, flags=re.ASCII).strip('_')
+  is_taken = keyword.iskeyword(name) or name.lower() in _TAKEN
+  is_name = name.isidentifier() and not is_taken
+  return name if is_name else f'observation_{name}'.rstrip('_')
 
 
 def _version(path: pathlib.Path) -> pathlib.Path:

@@ -43,7 +43,8 @@ class SavedPolicy:
     serve = self._signature('serving_default')
 
     def act(observation: Any):
-      inputs = run_policy.batch_of_one(self._signatures, observation)
+      entries = signatures.feed(observation)
+      inputs = run_policy.batch_of_one(self._signatures, entries)
       return serve(**inputs)['action'].numpy()[0], {}
 
     return act
@@ -59,7 +60,8 @@ class SavedPolicy:
     numbers = iter(range(2**62))
 
     def act(observation: Any):
-      inputs = run_policy.batch_of_one(self._signatures, observation)
+      entries = signatures.feed(observation)
+      inputs = run_policy.batch_of_one(self._signatures, entries)
       pair = tf.constant([seed, next(numbers)], tf.int64)
       outputs = distribution(**inputs)
       params = {name: outputs[name].numpy()[0] for name in outputs}

@@ -33,10 +33,12 @@ class ActionUnits:
     self._is_integer = environments.is_integer(space)
     self._low, self._high = environments.action_bounds(space)
     if not self._is_integer:
-      self._low, self._high, self._scale, self._offset = (
-        np.asarray(x, np.float32)
-        for x in (self._low, self._high, *environments.action_scale(space))
+      self._scale, self._offset = (
+        np.asarray(x, np.float32) for x in environments.action_scale(space)
       )
+      # Inward, as the nearest float32 may lie beyond a float64.
+      self._low = _float32(self._low, np.less, np.inf)
+      self._high = _float32(self._high, np.greater, -np.inf)
     # The agent's vectors are reshaped, its scalars are not.
     self._shapes = None
     if len(space.shape) != 1 and environments.action_spec(space).shape:
@@ -60,6 +62,12 @@ class ActionUnits:
     return (
       action if self._shapes is None else tf.reshape(action, self._shapes[1])
     )
+
+
+def _float32(bound: np.ndarray, is_beyond: Callable, inward: float):
+  nearest = np.asarray(bound, np.float32)
+  next_one = np.nextafter(nearest, np.float32(inward))
+  return np.where(is_beyond(nearest, bound), next_one, nearest)
 
 
 class PolicyFunctions:

@@ -579,10 +579,9 @@ def test_another_environment_has_its_own_limit():
 
 
 def test_each_sample_has_a_seed_of_its_own(monkeypatch):
-  monkeypatch.setattr(
-    run_policy, 'batch_of_one', lambda _, x: {'observation': x}
-  )
+  monkeypatch.setattr(run_policy, 'batch_of_one', lambda _, entries: entries)
   policy = run_policy.Policy.__new__(run_policy.Policy)
+  policy.metadata = {'observation_space': {'type': 'Box'}}
   pairs = []
 
   def sample(observation, seed):

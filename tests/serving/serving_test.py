@@ -32,6 +32,7 @@ from qwr_tf.serving import checks
 from qwr_tf.serving import conversions
 from qwr_tf.serving import exporter
 from qwr_tf.serving import metadata as metadata_lib
+from qwr_tf.serving import run_policy
 from qwr_tf.serving import signatures
 from qwr_tf.serving import versions
 from tests.serving import policies
@@ -352,6 +353,17 @@ def test_units_of_bounds_without_a_choice():
   np.testing.assert_allclose(units.to_agent(held), [[0.0, 0.7]])
 
 
+def test_units_of_bounds_that_float32_cannot_hold():
+  low, high = np.array([-0.1, -1 / 3, -1.0]), np.array([0.3, 1 / 7, 1.0])
+  space = environments.spaces.spaces.Box(low, high, dtype=np.float64)
+  units = signatures.ActionUnits(space)
+  ends = units.to_environment(tf.constant([[-9.0] * 3, [9.0] * 3])).numpy()
+  assert ends.dtype == np.float32
+  for action in ends.astype(np.float64):
+    assert space.contains(action)
+  np.testing.assert_allclose(ends, [low, high], rtol=1e-6)
+
+
 @pytest.mark.slow
 def test_the_seed_decides_the_samples(exports):
   run, version = exports('Pendulum-v1')
@@ -641,7 +653,10 @@ def test_metadata_says_where_the_policy_comes_from(exports):
 @pytest.mark.slow
 @pytest.mark.parametrize('name', ['Pendulum-v1', 'BitFlip-8'])
 def test_the_server_can_warm_up(name, exports):
-  _, version = exports(name)
+  _check_warm_up(exports(name)[1])
+
+
+def _check_warm_up(version):
   loaded = _load(version)
   path = version / 'assets.extra' / 'tf_serving_warmup_requests'
   asked = set()
@@ -692,6 +707,74 @@ def test_tf_agents_drivers_play_the_exported_policies(name, exports):
     expected,
   )
   assert len(set(np.ravel([row.action for row in rows]))) > 1
+
+
+@pytest.mark.slow
+def test_a_loaded_collect_policy_draws_actions_of_its_own(exports):
+  _, version = exports('BitFlip-8')
+  step = ts.restart(tf.zeros([64, 9]), batch_size=64)
+  one, other = (
+    tf.saved_model.load(str(version / 'collect_policy')) for _ in range(2)
+  )
+  assert np.any(one.action(step).action != other.action(step).action)
+
+
+def test_the_global_seed_is_as_before():
+  tf.random.set_seed(7)
+  expected = tf.random.uniform([3])
+  tf.random.set_seed(7)
+  with exporter._no_global_seed():
+    tf.random.uniform([1])
+  np.testing.assert_array_equal(tf.random.uniform([3]), expected)
+
+
+class _AnyKeys(gymnasium.Env):
+  """Entries with names that Python, signatures or TensorFlow do not take."""
+
+  action_space = gymnasium.spaces.Box(-1.0, 1.0, (2,))
+  observation_space = gymnasium.spaces.Dict(
+    {
+      key: gymnasium.spaces.Box(-1.0, 1.0, (2,))
+      for key in ('seed', 'Action', 'self', 'from', '3d', 'höhe', 'a b', 'd/')
+    }
+    | {'': gymnasium.spaces.Tuple([gymnasium.spaces.Discrete(2)])}
+  )
+
+  def reset(self, *, seed=None, options=None):
+    return self.observation_space.sample(), {}
+
+  def step(self, action):
+    return self.observation_space.sample(), 1.0, True, False, {}
+
+
+@pytest.mark.slow
+def test_entries_may_have_any_name(tmp_path, monkeypatch):
+  spec = gymnasium.envs.registration.EnvSpec('AnyKeys-v0', _AnyKeys)
+  monkeypatch.setitem(gymnasium.registry, 'AnyKeys-v0', spec)
+  run = policies.make_run(
+    tmp_path,
+    'vector.gin',
+    environment='AnyKeys-v0',
+    bindings=['make_agent.normalizer = None', 'mlp_torso.units = (8, 8)'],
+  )
+  facts = json.loads((tmp_path / 'run.json').read_text())
+  version = serving.export(run.agent, facts, tmp_path / 'policy')
+  policy = run_policy.Policy(version)
+  _, inputs = policy.signatures['sample'].structured_input_signature
+  assert set(inputs) == {
+    *('observation_seed', 'observation_Action', 'observation_self', 'seed'),
+    *('observation_from', 'observation_3d', 'h_he', 'a_b', 'd', 'index_0'),
+  }
+  env = run_policy.make_environment(policy.metadata, None, None, [__name__])
+  for act in (policy.mode, policy.sampler(0)):
+    assert list(run_policy.returns(env, act, 2, 0)) == [1.0, 1.0]
+  _check_warm_up(version)
+  step = run.agent.time_step_spec
+  step = tf.nest.map_structure(lambda s: tf.zeros([1, *s.shape], s.dtype), step)
+  loaded = tf.saved_model.load(str(version / 'greedy_policy'))
+  np.testing.assert_allclose(
+    loaded.action(step).action, run.agent.policy.action(step).action, atol=1e-6
+  )
 
 
 @pytest.mark.slow
