@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
@@ -11,9 +11,6 @@ from gymnasium import spaces
 from gymnasium import wrappers
 
 from qwr_tf.environments import env_names
-
-# Wrappers for learning; a policy is played without them.
-_FOR_LEARNING = ('ClipReward', 'LifeLossTerminal', 'RecordEpisodeStatistics')
 
 
 def describe(env: gymnasium.Env) -> dict[str, Any]:
@@ -26,24 +23,23 @@ def describe(env: gymnasium.Env) -> dict[str, Any]:
   Returns:
     `gymnasium_spec`: id, entry_point and kwargs of an EnvSpec; `wrappers`:
     name, entry_point and kwargs of each, innermost first;
-    `observation_space`, `action_space` and `render_fps`. If some argument is
-    not JSON, the first two are None and `not_described` holds the reason.
+    `observation_space`, `action_space` and `render_fps`. Of the first two, one
+    with an argument that is not JSON is None, and `not_described` says why.
   """
-  content = {
+  content: dict[str, Any] = {
     'observation_space': content_of(env.observation_space, bounds=False),
     'action_space': content_of(env.action_space),
     'render_fps': env.metadata.get('render_fps') or 30,
   }
-  try:
-    recipe = {
-      'gymnasium_spec': _spec(env),
-      'wrappers': [*_wrappers(env)][::-1],
-    }
-    # Tuples become lists here already.
-    return json.loads(json.dumps(recipe, allow_nan=False)) | content
-  except (TypeError, ValueError) as error:
-    nothing = {'gymnasium_spec': None, 'wrappers': None}
-    return nothing | content | {'not_described': str(error)}
+  reasons = []
+  for name, part in (('gymnasium_spec', _spec), ('wrappers', _wrappers)):
+    try:
+      # Tuples become lists here already.
+      content[name] = json.loads(json.dumps(part(env), allow_nan=False))
+    except (TypeError, ValueError) as error:
+      content[name] = None
+      reasons.append(str(error))
+  return content | ({'not_described': '; '.join(reasons)} if reasons else {})
 
 
 def _spec(env: gymnasium.Env) -> dict[str, Any]:
@@ -59,23 +55,22 @@ def _spec(env: gymnasium.Env) -> dict[str, Any]:
   return {'id': spec.id, 'entry_point': entry_point, 'kwargs': kwargs}
 
 
-def _wrappers(env: gymnasium.Env) -> Iterator[dict[str, Any]]:
-  """Yields the wrappers around what `gymnasium.make` made, outermost first."""
-  while isinstance(env, gymnasium.Wrapper):
-    kind = type(env)
-    if kind is wrappers.OrderEnforcing:
-      return
-    if kind.__name__ not in _FOR_LEARNING:
-      yield {
-        'name': kind.__name__,
-        'entry_point': f'{kind.__module__}:{kind.__qualname__}',
-        'kwargs': _arguments(env),
-      }
-    env = env.env
+def _wrappers(env: gymnasium.Env) -> list[dict[str, Any]]:
+  """The wrappers around what `gymnasium.make` made, innermost first."""
+  kind = type(env)
+  if not isinstance(env, gymnasium.Wrapper) or kind is wrappers.OrderEnforcing:
+    return []
+  wrapper = {
+    'name': kind.__name__,
+    'entry_point': f'{kind.__module__}:{kind.__qualname__}',
+    'kwargs': _arguments(env),
+  }
+  return [*_wrappers(env.env), wrapper]
 
 
 def _arguments(env: gymnasium.Wrapper) -> dict[str, Any]:
-  assert env.spec is not None
+  if env.spec is None:
+    raise ValueError('the environment was not made by gymnasium.make')
   if isinstance(env, wrappers.TimeLimit):  # It edits the spec instead.
     return {'max_episode_steps': env.spec.max_episode_steps}
   kwargs = env.spec.additional_wrappers[-1].kwargs

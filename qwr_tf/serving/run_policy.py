@@ -239,10 +239,16 @@ def make_environment(
   Raises:
     InputError: if it cannot be made, drawn, or has not the export's spaces.
   """
+  reason = f'cannot be made again ({metadata.get("not_described")})'
+  if metadata['wrappers'] is None and metadata['environment'] != 'NoSimulator':
+    raise InputError(
+      f'wrappers around {metadata["environment"]} {reason}; derive them from '
+      'gymnasium.utils.RecordConstructorArgs, with arguments that are JSON, '
+      'and export the policy again.'
+    )
   if not name and not metadata['gymnasium_spec']:
     raise InputError(
-      f'{metadata["environment"]} cannot be made again '
-      f'({metadata.get("not_described")}); name one with --env.'
+      f'{metadata["environment"]} {reason}; name one with --env.'
     )
   try:
     env = _make(metadata, name, render_mode, trusted)
@@ -265,21 +271,24 @@ def _make(
   render_mode: str | None,
   trusted: Sequence[str] = (),
 ) -> gymnasium.Env:
+  stored = metadata['gymnasium_spec']
   if name:
     module, _, env_id = name.rpartition(':')
-    if module:
+    if module := module or ('ale_py' if env_id.startswith('ALE/') else ''):
       importlib.import_module(module)
     spec = gymnasium.spec(env_id)
   else:
-    stored = metadata['gymnasium_spec']
     _load(stored['entry_point'], gymnasium.Env, trusted)
     spec = registration.EnvSpec(
       stored['id'], stored['entry_point'], kwargs=stored['kwargs']
     )
+  kwargs: dict = {'render_mode': render_mode} if render_mode else {}
   if str(spec.entry_point).startswith('ale_py'):  # It prints a banner.
     ale_py = importlib.import_module('ale_py')
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
-  kwargs: dict = {'render_mode': render_mode} if render_mode else {}
+    if stored and stored['entry_point'] == spec.entry_point:
+      # The preprocessing needs single frames, for instance.
+      kwargs |= {k: v for k, v in stored['kwargs'].items() if k != 'game'}
   env = gymnasium.make(spec, disable_env_checker=True, **kwargs)
   _follow(env)
   for wrapper in metadata['wrappers'] or ():
@@ -309,7 +318,12 @@ def _wrap(
   kind = _load(wrapper['entry_point'], gymnasium.Wrapper, trusted)
   if kind is gymnasium.wrappers.RecordVideo:
     raise InputError('metadata.json asks for RecordVideo, which writes files.')
-  return kind(env, **wrapper['kwargs'])
+  # JSON has no tuples, on which gymnasium insists.
+  arguments = {
+    name: tuple(value) if isinstance(value, list) else value
+    for name, value in wrapper['kwargs'].items()
+  }
+  return kind(env, **arguments)
 
 
 def _load(entry_point: str, base: type, trusted: Sequence[str]) -> Any:
@@ -447,7 +461,7 @@ def returns(
         observation, reward, terminated, truncated, _ = env.step(
           action.item() if is_discrete else action
         )
-        total += float(np.asarray(reward, float).reshape([]))
+        total += float(np.asarray(reward).reshape([]))
         over = bool(terminated or truncated)
     yield total
 

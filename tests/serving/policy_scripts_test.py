@@ -171,7 +171,8 @@ def test_the_environment_is_made_again(name):
 
 def test_settings_of_the_run_are_part_of_it():
   name = 'ALE/Breakout-v5'
-  settings = dict(noop_max=5, max_episode_steps=77, terminal_on_life_loss=True)
+  settings = environments.score_settings(name)  # As an export has it.
+  settings |= dict(noop_max=5, max_episode_steps=77)
   with environments.load(name, **settings) as env:
     described = environments.describe(env.env)
   assert [w['name'] for w in described['wrappers']] == [
@@ -197,21 +198,67 @@ class _Odd(gymnasium.Env):
     return np.zeros(2, np.float32), {}
 
   def step(self, action):
-    return np.zeros(2, np.float32), 0.0, True, False, {}
+    return np.zeros(2, np.float32), 1.0, True, False, {}
 
 
 gymnasium.register('Odd-v0', entry_point=_Odd)
 
 
 def test_what_cannot_be_described_is_said_when_it_is_played():
-  with environments.load('Odd-v0', thing=object()) as env:
+  wrappers = (('ClipReward', {'min_reward': 0.0, 'max_reward': 0.5}),)
+  with environments.load('Odd-v0', thing=object(), wrappers=wrappers) as env:
     described = _metadata(env.env)
   assert described['gymnasium_spec'] is None
   with pytest.raises(run_policy.InputError, match='not JSON serializable.*--e'):
     run_policy.make_environment(described, None, None)
+  # Its wrappers go around another one.
+  gymnasium.register('Odd-v1', _Odd, kwargs={'thing': 3})
+  env = run_policy.make_environment(described, 'Odd-v1', None)
+  assert list(run_policy.returns(env, lambda _: np.array(0), 1, 0)) == [0.5]
   with environments.load('Odd-v0', thing=[1]) as env:
     spec = environments.describe(env.env)['gymnasium_spec']
   assert spec['entry_point'] == f'{__name__}:_Odd'
+
+
+class _Doubled(gymnasium.RewardWrapper):
+  def reward(self, reward):
+    return 2 * reward
+
+
+@pytest.mark.parametrize('name', [None, 'Odd-v0'])
+def test_no_policy_is_played_without_its_wrappers(name):
+  with environments.load('Odd-v0', thing=1, wrappers=(_Doubled,)) as env:
+    described = _metadata(env.env)
+  words = 'wrappers around this one .*_Doubled.*RecordConstructorArgs.*export'
+  with pytest.raises(run_policy.InputError, match=words):
+    run_policy.make_environment(described, name, None)
+
+
+def test_a_policy_of_logged_data_is_played_by_name():
+  described = environments.load(
+    'NoSimulator', observation_shape=(2,), num_actions=2
+  )
+  content = _metadata(described.env) | {'environment': 'NoSimulator'}
+  gymnasium.register('Odd-v2', _Odd, kwargs={'thing': 3})
+  for wrappers in ([], None):  # Earlier exports have None.
+    env = run_policy.make_environment(
+      content | {'wrappers': wrappers}, 'Odd-v2', None
+    )
+    assert env.reset()
+  with pytest.raises(run_policy.InputError, match='--env'):
+    run_policy.make_environment(content, None, None)
+
+
+def test_a_game_of_another_name_has_the_emulator_s_settings():
+  name = 'ALE/Pong-v5'
+  with environments.load(name, **environments.score_settings(name)) as env:
+    described = _metadata(env.env)
+  for given in (name, f'ale_py:{name}'):
+    env = run_policy.make_environment(described, given, None)
+    assert env.unwrapped.spec.kwargs['frameskip'] == 1
+    assert env.unwrapped.spec.kwargs['repeat_action_probability'] == 0.0
+  with pytest.raises(run_policy.InputError, match='action_space'):
+    run_policy.make_environment(described, 'ALE/Assault-v5', None)
 
 
 @pytest.mark.slow
@@ -549,6 +596,57 @@ def test_the_first_reset_is_seeded_and_no_other():
   found = run_policy.returns(Env(), lambda _: np.array(1), 3, 5)
   assert list(found) == [1.0] * 3
   assert seeds == [5, None, None]  # Else it would be one episode, thrice.
+
+
+@pytest.mark.parametrize('reward', [np.array([2.0]), [2.0], np.float16(2)])
+def test_a_reward_may_be_an_array_of_one(reward, monkeypatch):
+  env = _Odd(None)
+  answer = np.zeros(2, np.float32), reward, np.array([True]), False, {}
+  monkeypatch.setattr(env, 'step', lambda _: answer)
+  assert list(run_policy.returns(env, lambda _: np.array(1), 1, 5)) == [2.0]
+
+
+@pytest.mark.parametrize('reward', [None, np.zeros(2), 'much'])
+def test_a_reward_that_is_no_number_is_bad_input(reward, monkeypatch):
+  env = _Odd(None)
+  answer = np.zeros(2, np.float32), reward, True, False, {}
+  monkeypatch.setattr(env, 'step', lambda _: answer)
+  with pytest.raises(run_policy.InputError, match='_Odd'):
+    list(run_policy.returns(env, lambda _: np.array(1), 1, 5))
+
+
+def test_observations_have_the_space_s_form_not_their_own():
+  box = spaces.Box(-1.0, 1.0, (2,))
+  space = spaces.Dict({'a': spaces.Tuple([box, spaces.Discrete(3)]), 'b': box})
+  described = environments.description.content_of(space)
+  observation = {'a': [(0.5, 1.0), 2], 'b': [0.0, 0.25]}
+  found = dict(run_policy._entries(described, observation, ''))
+  flat = environments.observation_map(space)(observation)
+  assert list(found) == ['a__index_0', 'a__index_1', 'b']
+  for value, expected in zip(found.values(), flat.values(), strict=True):
+    np.testing.assert_array_equal(value, expected)
+  ((name, value),) = run_policy._entries({'type': 'Box'}, (0.5, 1.0), '')
+  assert (name, value.tolist()) == ('observation', [0.5, 1.0])
+
+
+@pytest.mark.parametrize(
+  ('key', 'name'),
+  [
+    ('hand/angle', 'hand_angle'),
+    ('a b.c', 'a_b_c'),
+    ('_index_0', 'index_0'),
+    ('höhe', 'h_he'),
+    ('3d', 'observation_3d'),
+    ('Seed', 'observation_Seed'),
+    ('self', 'observation_self'),
+    ('from', 'observation_from'),
+    ('', 'observation'),
+    ('高', 'observation'),
+  ],
+)
+def test_inputs_have_names_that_python_takes(key, name):
+  assert environments.input_name(key) == name
+  assert run_policy._input_name(f'/{key}') == name
 
 
 def test_pictures_last_as_long_as_they_should(tmp_path):
