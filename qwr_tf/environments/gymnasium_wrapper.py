@@ -263,11 +263,12 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
       seed = self._seed_of(self._games)
       self._games += 1
       self._actions.clear()
+    info: Any = {}
     try:
-      start, _ = self.env.reset(seed=seed)
+      start, info = self.env.reset(seed=seed)
       observation = self._checked(start)
     except Exception as error:
-      raise self._fault(error, _RESET_RULE) from error
+      raise self._fault(error, _RESET_RULE, info) from error
     self._raise_if_not_finite(observation=observation)
     return ts.restart(observation)
 
@@ -281,6 +282,7 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
   def _step(self, action: np.ndarray) -> ts.TimeStep:
     self._num_steps += 1
     self._actions.append(np.array(action))
+    info: Any = {}
     try:
       raw, reward, terminated, truncated, info = self.env.step(
         self.to_env_action(action)
@@ -291,7 +293,7 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
       reward = np.asarray(reward, np.float32).reshape([])
       is_last = bool(terminated or truncated)
     except Exception as error:
-      raise self._fault(error, _STEP_RULE) from error
+      raise self._fault(error, _STEP_RULE, info) from error
     if self._spreads:
       self._watch_spread(raw)
     if not math.isfinite(reward) or not self._seems_finite(observation):
@@ -331,11 +333,12 @@ class GymnasiumWrapper(py_environment.PyEnvironment):
       self._spreads = []
 
   def _fault(
-    self, error: Exception, rule: str
+    self, error: Exception, rule: str, info: Any
   ) -> faults.FaultyEnvironmentError:
-    """The error, and the API's rule if the user's code did not raise it."""
+    """The error, and the API's rule if what was returned breaks it."""
     message = f'{self._name}: {faults.describe_error(error)}'
-    if faults.place(error) is None:
+    is_raised = faults.place(error) is not None  # By the user's code.
+    if not is_raised and ('unpack' in message or not isinstance(info, dict)):
       message += f'; {rule}'
     return faults.FaultyEnvironmentError(message)
 

@@ -16,18 +16,31 @@ Wrapper = str | Callable | Sequence
 # A smaller array of two axes is a board rather than an image.
 _SMALLEST_IMAGE = 16
 
+# They learn statistics while they are stepped, which no copy of them has.
+_LEARNING = (wrappers.NormalizeObservation, wrappers.NormalizeReward)
+
 
 def wrap(env: gymnasium.Env, chosen: Sequence[Wrapper]) -> gymnasium.Env:
   """Applies the user's wrappers, the first one innermost.
 
   Raises:
-    ValueError: for an entry that names no wrapper; names the fix.
+    ValueError: for an entry that names no wrapper, and for wrappers with
+      statistics of their own; names the fix.
   """
   for entry in chosen:
     wrapper, kwargs = _parts(entry)
     if isinstance(wrapper, str):
       wrapper = _by_name(wrapper)
     env = wrapper(env, **kwargs)
+  layer = env
+  while isinstance(layer, gymnasium.Wrapper):
+    if isinstance(layer, _LEARNING) and layer.update_running_mean:
+      raise ValueError(
+        f'{type(layer).__name__} would scale by other statistics in training, '
+        'evaluations and play; leave it out, and for observations set '
+        'make_agent.normalizer = @ObservationNormalizer'
+      )
+    layer = layer.env
   return env
 
 
@@ -96,8 +109,9 @@ def lay_out(
     if len(env.observation_space.shape or ()) not in (2, 3):
       raise ValueError(
         'load_environment.frame_stack is for images [height, width(, '
-        f'channels)], not {env.observation_space.shape}'
+        f'channels)], not {_form(env.observation_space)}'
       )
+    env = SpaceDtype(env)
     env = wrappers.FrameStackObservation(env, frame_stack, padding_type='reset')
     return ChannelsLast(env)
   shape = env.observation_space.shape or ()
@@ -115,6 +129,26 @@ def _is_channels_first(env: gymnasium.Env) -> bool:
   shape = env.observation_space.shape or ()
   is_image = _is_uint8(env) and len(shape) == 3
   return is_image and shape[0] < min(shape[1:])
+
+
+def _form(space: gymnasium.Space) -> str:
+  return (
+    f'a {type(space).__name__}' if space.shape is None else f'{space.shape}'
+  )
+
+
+class SpaceDtype(wrappers.TransformObservation):
+  """Copies of the space's dtype, whatever the environment returns.
+
+  gymnasium stacks references, and no lists or other dtypes.
+  """
+
+  def __init__(self, env: gymnasium.Env):
+    """Wraps an environment with observations in a Box."""
+    # Recorded, so that a description can make the wrapper again.
+    gymnasium.utils.RecordConstructorArgs.__init__(self)
+    dtype: Any = env.observation_space.dtype
+    super().__init__(env, lambda x: np.array(x, dtype), env.observation_space)
 
 
 class ChannelsLast(wrappers.TransformObservation):
@@ -135,7 +169,8 @@ class ChannelsLast(wrappers.TransformObservation):
     ):
       raise ValueError(
         'load_environment.channels_first is for observations [channels, '
-        f'height, width], not {box.shape}'
+        f'height, width], not {_form(box)}; for entries of a Dict or a Tuple '
+        'take gymnasium.wrappers.TransformObservation'
       )
     dtype: Any = box.dtype
     space = gymnasium.spaces.Box(
@@ -154,7 +189,9 @@ def _fastest(box: gymnasium.spaces.Box) -> Callable:
     with contextlib.suppress(ImportError):
       import cv2
 
-      return cv2.merge  # 2 us; NumPy takes ten times as long.
+      # 2 us; NumPy takes ten times as long.
+      merge: Any = cv2.merge
+      return lambda images: merge(np.asarray(images, np.uint8))
   return lambda images: _channels_last(np.asarray(images))
 
 

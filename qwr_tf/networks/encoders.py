@@ -210,8 +210,9 @@ class Encoder(tf.Module):
     self.normalizer = normalizer
     self.torso = torso_fn()
     images = self.observations.images
+    is_entry = tf.nest.is_nested(observation_spec)
     for image in images:
-      _check_channels(image.shape)
+      _check_channels(image.shape, is_entry)
     is_image = len(images) == 1 and not self.observations.size
     is_convolution = torsos.is_convolution(self.torso)
     self._is_single = is_image and is_convolution
@@ -291,11 +292,14 @@ def _width(torso: tf.keras.Sequential, shape: tf.TensorShape) -> int:
   )
 
 
-def _check_channels(shape: tf.TensorShape) -> None:
+def _check_channels(shape: tf.TensorShape, is_entry: bool) -> None:
   if shape[0] < min(shape[1:]):
+    fix = 'set load_environment.channels_first = True'
+    if is_entry:
+      fix = 'move them with gymnasium.wrappers.TransformObservation'
     raise ValueError(
       f'the torso does not take observations {tuple(shape)}; images need their '
-      'channels in the last axis; set load_environment.channels_first = True.'
+      f'channels in the last axis; {fix}.'
     )
 
 

@@ -313,6 +313,8 @@ def _wrap(
 ) -> gymnasium.Env:
   if wrapper['name'] == 'ChannelsLast':
     return _channels_last(env)
+  if wrapper['name'] == 'SpaceDtype':
+    return _space_dtype(env)
   if wrapper['name'] == 'BoundedActions':
     return _bounded_actions(env, **wrapper['kwargs'])
   kind = _load(wrapper['entry_point'], gymnasium.Wrapper, trusted)
@@ -367,6 +369,14 @@ def _channels_last(env: gymnasium.Env) -> gymnasium.Env:
   box: Any = env.observation_space
   space = gymnasium.spaces.Box(moved(box.low), moved(box.high), dtype=box.dtype)
   return gymnasium.wrappers.TransformObservation(env, moved, space)
+
+
+def _space_dtype(env: gymnasium.Env) -> gymnasium.Env:
+  """Copies of the space's dtype, whatever the environment returns."""
+  space: Any = env.observation_space
+  return gymnasium.wrappers.TransformObservation(
+    env, lambda observation: np.array(observation, space.dtype), space
+  )
 
 
 def _bounded_actions(

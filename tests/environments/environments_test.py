@@ -359,10 +359,14 @@ def test_a_broken_environment_is_found_before_a_run(fault, word, broken):
   assert '\n' not in str(error.value)
   if fault not in ('no info', 'no seed', 'start of another shape'):
     env = environments.load(broken(fault, good_steps=3), seed=0)
-    with pytest.raises(environments.FaultyEnvironmentError, match=word):
+    with pytest.raises(
+      environments.FaultyEnvironmentError, match=word
+    ) as error:
       for _ in range(4):  # The first of which resets.
         env.step(np.int32(0))
       # The check made one of the good steps.
+    # The rule would mislead where what is returned has its form.
+    assert ('must return' in str(error.value)) == (fault == 'four values')
 
 
 def test_a_reward_may_be_an_array_of_one(broken):

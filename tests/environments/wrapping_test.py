@@ -6,6 +6,7 @@ import pytest
 from gymnasium import spaces
 
 from qwr_tf import environments
+from qwr_tf.serving import run_policy
 
 _NAME = 'Images-v0'
 
@@ -15,11 +16,14 @@ class _Images(gymnasium.Env):
 
   action_space = spaces.Discrete(2)
 
-  def __init__(self, shape):
+  def __init__(self, shape, form=None):
     self.observation_space = spaces.Box(0, 255, shape, np.uint8)
+    self._reused = np.zeros(shape, np.uint8)
+    self._form = form or np.copy
 
   def _image(self):
-    return np.full(self.observation_space.shape, self._i, np.uint8)
+    self._reused[:] = self._i
+    return self._form(self._reused)
 
   def reset(self, *, seed=None, options=None):
     self._i = 0
@@ -98,6 +102,84 @@ def test_only_images_are_stacked():
     environments.load('CartPole-v1', frame_stack=2)
 
 
+# What environments return in the place of a new array of uint8.
+_FORMS = {
+  'list': np.ndarray.tolist,
+  'int64': np.int64,
+  'float32': np.float32,
+  'the same array': lambda image: image,
+}
+
+
+@pytest.mark.parametrize('form', _FORMS)
+@pytest.mark.parametrize(
+  ('shape', 'frame_stack'), [((20, 30), 2), ((3, 20, 30), 1), ((20, 30), 1)]
+)
+def test_frames_are_of_the_space_s_dtype(form, shape, frame_stack):
+  env = _load(shape, form=_FORMS[form], frame_stack=frame_stack)
+  described = environments.describe(env.env)
+  frames = gymnasium.make(
+    _NAME, shape=shape, form=_FORMS[form], disable_env_checker=True
+  )
+  for wrapper in described['wrappers']:
+    frames = run_policy._wrap(frames, wrapper, ())
+  env.reset(), frames.reset(seed=0)
+  for i in (1, 2):
+    observation = env.step(np.int32(0)).observation
+    last = [i - 1, i] if frame_stack == 2 else [i] * observation.shape[-1]
+    np.testing.assert_array_equal(observation[3, 4], last)
+    played, *_ = frames.step(0)
+    np.testing.assert_array_equal(played, observation)
+
+
+class _Camera(gymnasium.ObservationWrapper):
+  """The image as an entry."""
+
+  def __init__(self, env):
+    super().__init__(env)
+    self.observation_space = spaces.Dict({'image': env.observation_space})
+
+  def observation(self, observation):
+    return {'image': observation}
+
+
+@pytest.mark.parametrize(
+  ('argument', 'words'),
+  [
+    ({'frame_stack': 2}, 'frame_stack.*not a Dict'),
+    ({'channels_first': True}, 'not a Dict.*TransformObservation'),
+  ],
+)
+def test_images_of_a_dict_are_not_laid_out(argument, words):
+  with pytest.raises(ValueError, match=words):
+    _load(wrappers=(_Camera,), **argument)
+
+
+@pytest.mark.parametrize(
+  'wrapper',
+  ['NormalizeObservation', 'NormalizeReward', lambda env: _nested(env)],
+)
+def test_statistics_of_each_environment_are_refused(wrapper):
+  words = '^Normalize.* make_agent.normalizer = @ObservationNormalizer'
+  with pytest.raises(ValueError, match=words) as error:
+    environments.load('CartPole-v1', wrappers=(wrapper,))
+  assert '\n' not in str(error.value)
+
+
+def _nested(env):
+  return Doubled(gymnasium.wrappers.NormalizeObservation(env))
+
+
+def _fixed(env):
+  env = gymnasium.wrappers.NormalizeObservation(env)
+  env.update_running_mean = False
+  return env
+
+
+def test_statistics_that_stay_are_the_same_everywhere():
+  assert environments.load('CartPole-v1', wrappers=(_fixed,)).reset()
+
+
 def test_wrappers_by_name_with_and_without_arguments():
   env = _load(
     wrappers=(
@@ -131,8 +213,9 @@ def test_an_entry_that_names_no_wrapper(entry, words):
 def test_a_wrapped_environment_is_made_again_from_its_description():
   env = _load(wrappers=('GrayscaleObservation',), frame_stack=3)
   names = [w['name'] for w in environments.describe(env.env)['wrappers']]
-  assert names[-3:] == [
+  assert names[-4:] == [
     'GrayscaleObservation',
+    'SpaceDtype',
     'FrameStackObservation',
     'ChannelsLast',
   ]

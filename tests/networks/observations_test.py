@@ -128,7 +128,7 @@ def test_every_entry_reaches_the_features(torso_fn):
 
 def test_images_with_the_channels_first_are_refused():
   spec = {'a': _VECTOR, 'image': tensor_spec.TensorSpec([3, 64, 64], tf.uint8)}
-  with pytest.raises(ValueError, match='load_environment.channels_first'):
+  with pytest.raises(ValueError, match='wrappers.TransformObservation'):
     encoders.Encoder(spec, torsos.mlp_torso, None)
 
 
