@@ -38,7 +38,11 @@ from qwr_tf.serving import versions
 from tests.serving import policies
 
 _FOLDER = pathlib.Path(__file__).resolve().parents[2] / 'gin_configs'
-_V_CRITIC = ('make_agent.critic_network = @critics.ValueNetwork',)
+_V_CRITIC = (
+  'make_agent.critic_network = @critics.ValueNetwork',
+  'QwrAgent.baseline_fn = @critic_baseline',
+  'QwrAgent.estimate_fn = @return_estimates',
+)
 
 # Continuous, discrete, images, and a critic of states.
 _RUNS = {
