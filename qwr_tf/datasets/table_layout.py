@@ -80,8 +80,8 @@ class TableColumns:
         last step of an episode did.
       timeout: whether a time limit ended the episode after the step. Without
         it every last step that is not terminal did.
-      probability: that the policy that acted gave to the action, a density if
-        continuous; need not exist.
+      probability: that the policy that acted gave to the action; if continuous
+        a density per unit of the environment. Need not exist.
     """
     self.names: dict[str, _Names] = {
       name: value
