@@ -6,6 +6,7 @@ import inspect
 import io
 import itertools
 import logging
+import os
 import pathlib
 import re
 import sys
@@ -62,11 +63,11 @@ def _search(
 ) -> pathlib.Path | None:
   path = pathlib.Path(name)
   for folder in (*folders, pathlib.Path(), *_FOLDERS):
-    if (folder / path).is_file():
+    if os.path.isfile(folder / path):  # False, too, for what no name can be.
       return folder / path
-  bundled = {p.name: p for p in _bundled()}
+  bundled = {p.stem: p for p in _bundled()}
   is_by_name = str(path.parent) in _BY_NAME
-  return bundled.get(path.with_suffix('.gin').name) if is_by_name else None
+  return bundled.get(path.name.removesuffix('.gin')) if is_by_name else None
 
 
 def _included(name: str, path: pathlib.Path | None) -> pathlib.Path:

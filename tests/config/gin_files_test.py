@@ -73,7 +73,11 @@ def test_unknown_file_lists_the_known_ones():
   assert 'run_bitflip.gin' not in str(caught.value)
 
 
-@pytest.mark.parametrize('name', ['elsewhere/bitflip.gin', '/bitflip.gin'])
+# An empty name is that of a shell variable that is not set.
+@pytest.mark.parametrize(
+  'name',
+  ['elsewhere/bitflip.gin', '/bitflip.gin', '', '.', '..', '/', 'x' * 300],
+)
 def test_a_wrong_path_is_not_taken_for_a_name(name):
   with pytest.raises(ConfigError, match='not found'):
     gin_files.find(name)
