@@ -27,10 +27,13 @@ _FOLDERS = (_PACKAGE / 'gin_configs', _PACKAGE.parent / 'gin_configs')
 # edition had all presets in one folder, and what they shared in `parts`.
 _BY_NAME = ('.', 'gin_configs', 'parts', 'gin_configs/parts')
 
+_BINDINGS = '--gin_bindings'
+
 # Parameters that the trainer sets itself, and what to write instead.
 _SET_BY_TRAINER = {
   r'(\w+Agent|make_agent|load_environment|DataSet)\.seed': '--seed',
   r'(Collector|ReplayTable)\.seed': '--seed',
+  r'Collector\.source': 'qwr_tf.launch',
   r'ReplayTable\.capacity': 'run.replay_capacity',
   r'(?!make_agent)\w+\.normalizer': 'make_agent.normalizer',
   r'\w+Critic\.critic_fn': 'make_agent.critic_network',
@@ -41,6 +44,13 @@ _SET_BY_TRAINER = {
 # 'file: comment' of each binding by (scope, configurable without modules,
 # parameter). Set by `parse`; belongs to the values that gin holds now.
 sources: dict[tuple[str, str, str], str] = {}
+
+# Place of each statement by hand (in a binding, or a file that neither the
+# package nor a run wrote) by its left side. Of the last `parse`.
+given: dict[str, str] = {}
+
+# Names of the macros that something refers to, in any file or binding read.
+_used_macros: set[str] = set()
 
 
 def find(name: str) -> pathlib.Path:
@@ -119,17 +129,18 @@ def parse(files: Sequence[str], bindings: Sequence[str]) -> str:
       a syntax error.
   """
   paths = [find(name) for name in files]
-  sources.clear()
+  for store in (sources, given, _used_macros):
+    store.clear()
   gin.clear_config()
   for path in paths:
     with _errors_in_one_line(str(path)):
       _parse_file(path)
-  with _errors_in_one_line('--gin_bindings'):
+  with _errors_in_one_line(_BINDINGS):
     for binding in bindings:
       _check_is_one(binding)
       _parse_text(binding, None)
     _finalize()
-    _check_macros(bindings)
+    _check_macros()
     _check_set_by_trainer()
     _check_agent()
   return gin.config_str()
@@ -173,7 +184,7 @@ def _parse_text(
   text: str,
   path: pathlib.Path | None,
   including: tuple = (),
-  label: str = '--gin_bindings',
+  label: str = _BINDINGS,
 ) -> None:
   """Reads a text into gin, part by part between its includes.
 
@@ -187,6 +198,7 @@ def _parse_text(
   """
   lines = io.StringIO(text).readlines()  # At \n alone, as gin counts them.
   comments = _comments(lines)
+  _used_macros.update(re.findall(r'%([\w./]+)', text))
   statements = _statements(text, path)
   ends = [s.location.line_num for s in statements[1:]] + [len(lines) + 1]
   part: set[int] = set()  # Line numbers read since the last include.
@@ -205,9 +217,12 @@ def _parse_text(
       scope, selector, parameter = statement[:3]
       if not parameter:  # A macro.
         scope, selector = '', f'{scope}/{selector}'.strip('/')
-      source = label if path is None else _label(path), _comment(comments, span)
+      place = label if path is None else _label(path)
       key = scope, selector.split('.')[-1], parameter
-      sources[key] = ': '.join(filter(None, source))
+      sources[key] = ': '.join(filter(None, [place, _comment(comments, span)]))
+      if _is_by_hand(path) if path else label == _BINDINGS:
+        name = f'{scope}/{selector}.{parameter}'.strip('/.')
+        given[name] = place
   _parse_lines(lines, part | imports, path)
 
 
@@ -238,6 +253,13 @@ def _beside(path: pathlib.Path | None) -> list[pathlib.Path]:
     return []
   folder = path.resolve().parent
   return [folder, *(f for f in _FOLDERS if folder.is_relative_to(f))]
+
+
+def _is_by_hand(path: pathlib.Path) -> bool:
+  """False for a preset, and for what a run has written of its presets."""
+  is_bundled = any(path.resolve().is_relative_to(f) for f in _FOLDERS)
+  is_of_run = path.name == 'config.gin' and path.with_name('run.json').exists()
+  return not is_bundled and not is_of_run
 
 
 def _label(path: pathlib.Path) -> str:
@@ -362,15 +384,13 @@ def _check_is_one(binding: str) -> None:
     )
 
 
-def _check_macros(bindings: Sequence[str]) -> None:
+def _check_macros() -> None:
   """Catches `batch_size=8` for `iterate.batch_size=8`: a macro nobody uses."""
-  config = gin.config_str()
-  for binding in bindings:
-    match = re.match(r'\s*(\w+)\s*=', binding)
-    if match and not re.search(rf'%{match[1]}\b', config):
-      examples = ' or '.join(_owners(match[1])[:4])
+  for name, place in given.items():
+    if '.' not in name and name not in _used_macros:
+      examples = ' or '.join(_owners(name.split('/')[-1])[:4])
       raise ConfigError(
-        f'gin: {match[1]!r} is not used as a macro; write its owner too'
+        f'gin: {name!r} ({place}) is not used as a macro; write its owner too'
         f'{", such as " * bool(examples)}{examples}.'
       )
 
@@ -426,23 +446,22 @@ def _check_agent() -> None:
       )
 
 
-def unread(bindings: Sequence[str]) -> list[str]:
-  """Names of bindings whose values no function has been called with so far."""
+def unread() -> list[str]:
+  """Names of `given` whose values no function has been called with so far."""
 
   def without_scope(name: str) -> str:
     return '.'.join(re.split(r'[./]', name)[-2:])
 
-  given = values(gin.config_str())
-  bound = [f'.{b.partition("=")[0].strip()}' for b in bindings]
+  by_hand = [f'.{name}' for name in given]
   read = {
     (without_scope(name), value)
     for name, value in values(gin.operative_config_str()).items()
   }
   return [
     name
-    for name, value in given.items()
+    for name, value in values(gin.config_str()).items()
     if '.' in name
-    and any(b.endswith(f'.{name}') for b in bound)  # Maybe behind modules.
+    and any(x.endswith(f'.{name}') for x in by_hand)  # Maybe behind modules.
     and (without_scope(name), value) not in read
   ]
 

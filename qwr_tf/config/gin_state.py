@@ -9,13 +9,14 @@ import gin
 from qwr_tf.config import gin_files
 
 # Everything that `gin.clear_config` clears but gin's constants, which are
-# never bound anew, and the sources of `gin_files`.
+# never bound anew, and what `gin_files` knows of the values.
 _STORES: tuple[Any, ...] = (
   gin.config._CONFIG,
   gin.config._OPERATIVE_CONFIG,
   gin.config._SINGLETONS,
   gin.config._IMPORTS,
   gin_files.sources,
+  gin_files.given,
 )
 
 

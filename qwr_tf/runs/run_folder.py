@@ -73,11 +73,6 @@ class RunFolder:
     return copy
 
   @property
-  def bindings(self) -> Sequence[str]:
-    """The gin bindings of the command line."""
-    return self._facts.get('bindings', ())
-
-  @property
   def run_ids(self) -> list[str]:
     """Hashes of configuration, environment and seed.
 

@@ -94,7 +94,7 @@ class Run:
     self._screen = screen
     self._hook = hook
     self._shows_progress = progress_bar
-    self._bindings = folder.bindings
+    self._has_told_unread = False
     self._is_stopped = False
     self._phase = ''  # Beside those of the iterations.
     recorder = metrics.Recorder(settings.log_every_env_steps, parts.agent)
@@ -187,7 +187,7 @@ class Run:
         if self._is_switch() and self._settings.interactions:
           bar.unit = ' interactions'
           bar.reset(self._settings.interactions)
-        self._warn_of_unread_bindings()
+        self._warn_of_unread_values()
         if self._is_over() or interrupted.requested or self._is_old():
           self.checkpoint()
         self._report()
@@ -285,11 +285,11 @@ class Run:
       self._checkpoints.save(self.iteration)
     self._saved_iteration, self._saved_time = self.iteration, time.monotonic()
 
-  def _warn_of_unread_bindings(self) -> None:
-    """Warns once of --gin_bindings that nothing has read so far."""
-    for name in gin_files.unread(self._bindings):
+  def _warn_of_unread_values(self) -> None:
+    """Warns once of values by hand that nothing has read so far."""
+    for name in [] if self._has_told_unread else gin_files.unread():
       logging.warning('%s changes nothing in this run.', name)
-    self._bindings = ()
+    self._has_told_unread = True
 
   def _progress_bar(self):
     """Counts iterations while offline, then interactions."""

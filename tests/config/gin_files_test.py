@@ -182,6 +182,7 @@ def test_parse_says_nothing(capfd, caplog):
       'ReplayTable.capacity = 9',
       ('ReplayTable.capacity', 'run.replay_capacity'),
     ),
+    ('Collector.source = None', ('Collector.source', 'qwr_tf.launch')),
     ('run.environment = %NOWHERE', ('%NOWHERE', 'NOWHERE = ')),
     ('iterate.batch_size =', ('parse', 'line 1')),
     ('iterate.batch_size 8', ('iterate.batch_size 8',)),
@@ -505,12 +506,55 @@ def test_bindings_that_nothing_reads():
   gin_files.parse(['bitflip.gin'], bindings)
   settings = experiment.Settings()
   experiment.build(settings, seed=0)
-  assert gin_files.unread(bindings) == [
+  assert gin_files.unread() == [
     'Adam.learning_rate',
     'polyak_update.target_update_tau',
   ]
-  # What was not bound is not told, be it called nearly the same.
-  assert gin_files.unread(bindings[2:3]) == []
+
+
+@pytest.mark.slow
+def test_values_of_ones_own_files_that_nothing_reads(tmp_path):
+  (tmp_path / 'rates.gin').write_text('critci/Adam.learning_rate = 0.7\n')
+  own = tmp_path / 'own.gin'
+  own.write_text("include 'bitflip.gin'\ninclude 'rates.gin'\n")
+  gin_files.parse([str(own)], ['actor/Adam.learning_rate = 0.25'])
+  # As `QWR.learn` does for another number of interactions.
+  gin_files.parse_text(gin.config_str())
+  experiment.build(experiment.settings(), seed=0)
+  # Those of the preset are not told, be they called nearly the same.
+  assert gin_files.unread() == ['critci/Adam.learning_rate']
+
+
+@pytest.mark.parametrize('text', ['batch_size = 8\n', 'a/batch_size = 8\n'])
+def test_a_macro_of_ones_own_file_that_nobody_uses(text, tmp_path):
+  own = tmp_path / 'own.gin'
+  own.write_text(f"include 'bitflip.gin'\n{text}")
+  message = _error(files=[str(own)])
+  assert f"batch_size' ({own}) is not used as a macro" in message
+  assert 'such as iterate.batch_size' in message
+
+
+def test_a_macro_that_is_used_only_where_it_is_overridden(tmp_path):
+  own = tmp_path / 'own.gin'
+  own.write_text(
+    "include 'bitflip.gin'\nENVIRONMENT = 'BitFlip-5'\n"
+    'RATE = 0.1\nactor/Adam.learning_rate = %RATE\n'
+  )
+  bindings = [
+    "run.environment = 'BitFlip-8'",
+    'actor/Adam.learning_rate = 0.2',
+  ]
+  config = gin_files.parse([str(own)], bindings)
+  # As a run that was killed leaves it, to go on with.
+  (tmp_path / 'config.gin').write_text(config)
+  (tmp_path / 'run.json').touch()
+  assert gin_files.parse([str(tmp_path / 'config.gin')], []) == config
+
+
+def test_a_preset_named_by_its_path_is_the_package_s(monkeypatch):
+  monkeypatch.chdir(_FOLDER.parent)
+  gin_files.parse(['gin_configs/qwr/bitflip.gin'], [])
+  assert gin_files.unread() == []
 
 
 def test_a_file_here_goes_before_one_of_the_package(tmp_path, monkeypatch):
