@@ -680,6 +680,8 @@ def test_a_finished_run_is_prolonged(cli, cli_once, tmp_path):
   assert cli_once(*_BITFLIP)[0] == 0
   run = tmp_path / 'run'
   scores = _facts(run)['scores']
+  code, _, err = cli(*_BITFLIP, '--interactions=80', '--seed=1')
+  assert code == 2 and 'seed: 0 there, 1 here' in err
   code, _, err = cli(*_BITFLIP, '--interactions=80')
   assert code == 0, err
   facts = _facts(run)
@@ -705,6 +707,10 @@ def test_a_run_whose_checkpoint_was_not_kept_is_not_prolonged(cli, tmp_path):
   code, _, err = cli(*run, '--interactions=80')
   assert code == 2 and 'run.warm_start' in err
   assert _contents(tmp_path / 'run') == before
+  # Which --overwrite does not mean.
+  assert cli(*run, '--interactions=80', '--overwrite')[0] == 0
+  facts = _facts(tmp_path / 'run')
+  assert facts['interactions'] == 80 and 'prolonged' not in facts
 
 
 @pytest.mark.slow

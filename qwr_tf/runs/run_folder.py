@@ -1,4 +1,4 @@
-"""The folder of a run: its files, and the rule that two runs never share one."""
+"""The folder of a run: its files, and the rule that runs never share one."""
 
 import contextlib
 import csv
@@ -81,9 +81,13 @@ class RunFolder:
     return run_ids(self._facts | {'prolonged': self._prolonged})
 
   def prolong(self) -> None:
-    """Takes over the folder's run of the seed, which had a smaller budget."""
-    facts = self._read() or {}
-    if facts.get('seed') != self._facts['seed']:
+    """Takes over the folder's run, which had a smaller budget.
+
+    A run of another seed or environment is left to `check`, which refuses it.
+    """
+    facts = self._read()
+    budget = {'config': self._facts['config']}
+    if not facts or not run_json.is_same_run(facts | budget, self._facts):
       return
     kept = ('interactions', 'scores')
     entry = {name: facts.get(name) for name in kept}

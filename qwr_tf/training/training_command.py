@@ -57,7 +57,7 @@ def _folder(
     'config': config,
   }
   folder = run_folder.RunFolder(path, facts)
-  recorded = folder.recorded('config')
+  recorded = None if run_flags.OVERWRITE.value else folder.recorded('config')
   if isinstance(recorded, str) and _means_the_same(recorded, config):
     folder.add_fact('config', recorded)
   elif isinstance(recorded, str) and experiment.prolongs(recorded, config):

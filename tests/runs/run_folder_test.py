@@ -14,12 +14,12 @@ import subprocess
 import filelock
 import pytest
 
+from qwr_tf.config.errors import ConfigError
 from qwr_tf.runs import atomic_files
 from qwr_tf.runs import provenance
 from qwr_tf.runs import run_folder
 from qwr_tf.runs import run_json
 from qwr_tf.runs import run_lock
-from qwr_tf.config.errors import ConfigError
 
 _CONFIG = (
   '# Parameters for iterate:\n'
@@ -154,11 +154,28 @@ def test_another_run_is_refused_and_kept(run, changes, difference):
   assert _contents(run.path) == before
 
 
-def test_a_run_of_another_seed_is_not_prolonged(run):
-  folder = _folder(run.path, seed=3, config=_CONFIG + 'run.interactions = 9')
-  folder.prolong()
-  with pytest.raises(ConfigError, match='seed: 0 there, 3 here'):
-    folder.check(overwrite=False)
+@pytest.mark.parametrize(
+  ('changes', 'difference'),
+  [
+    ({'seed': 1}, 'seed: 0 there, 1 here'),
+    # As a function that makes one, which is not in the configuration.
+    (
+      {'environment': 'local/mine'},
+      'environment: BitFlip-20 there, local/mine',
+    ),
+  ],
+)
+def test_only_the_same_run_is_prolonged(run, changes, difference):
+  before = _contents(run.path)
+  config = _CONFIG + 'run.interactions = 80\n'
+  other = _folder(run.path, config=config, **changes)
+  other.prolong()
+  with pytest.raises(ConfigError, match=f'another run: {difference}'):
+    other.check(overwrite=False)
+  assert _contents(run.path) == before
+  same = _folder(run.path, config=config)
+  same.prolong()
+  same.check(overwrite=False)
 
 
 def test_unfinished_run_keeps_what_it_has(run, tmp_path):
