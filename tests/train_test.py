@@ -714,6 +714,20 @@ def test_a_run_whose_checkpoint_was_not_kept_is_not_prolonged(cli, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_warm_start_that_fails_changes_nothing(cli, tmp_path):
+  wrong = _bindings("run.warm_start='nowhere'")
+  code, _, err = cli(*_BITFLIP, *wrong)
+  assert code == 2 and 'run.warm_start: nowhere' in err
+  assert cli(*_BITFLIP)[0] == 0  # The command without the error.
+  before = _contents(tmp_path / 'run')
+  assert cli(*_BITFLIP, *wrong, '--overwrite')[0] == 2
+  assert _contents(tmp_path / 'run') == before
+  # The run that is replaced is there to begin with.
+  own = _bindings("run.warm_start='run'")
+  assert cli(*_BITFLIP, *own, '--overwrite')[0] == 0
+
+
+@pytest.mark.slow
 def test_the_best_policy_is_kept(cli, tmp_path, monkeypatch):
   scores = iter([1.0, 5.0, 5.0, 2.0])
 

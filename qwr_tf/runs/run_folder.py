@@ -27,6 +27,9 @@ _FILES = (
   'metrics.csv',
   'learning_curve.png',
   'offending_batch.npz',
+  'evaluation.md',
+  'evaluation.csv',
+  'evaluation.png',
 )
 # The folders that a run writes into, and what is the run's in them.
 _FOLDERS = {
@@ -49,10 +52,14 @@ def default_path(
 
 
 class RunFolder:
-  """Writer of a run's folder, but for TensorBoard's own files."""
+  """Writer of a run's folder, but for TensorBoard's own files.
+
+  Attributes:
+    begins_anew: whether `begin` replaces what is there; known once claimed.
+  """
 
   def __init__(self, path: pathlib.Path, facts: Mapping[str, Any]):
-    """Describes the run; nothing is written before `claimed`.
+    """Describes the run; nothing is written before `begin`.
 
     Args:
       path: the folder.
@@ -61,6 +68,7 @@ class RunFolder:
     self.path = path
     self.checkpoints = path / 'checkpoints'
     self.rows: list[dict[str, Any]] = []  # Of metrics.csv.
+    self.begins_anew = False
     self._facts = dict(facts)
     self._resumed: list[dict[str, Any]] = []
     self._prolonged: list[dict[str, Any]] = []
@@ -159,8 +167,10 @@ class RunFolder:
   def claimed(self, overwrite: bool) -> Iterator[None]:
     """Holds the folder for this process while the context is entered.
 
-    The files of an unfinished run of the same configuration are kept, unless
-    overwrite is given; files that no run has written stay in any case.
+    Changes nothing but what a process that was killed has left.
+
+    Args:
+      overwrite: whether `begin` may delete a run that is there.
 
     Raises:
       ConfigError: as `check`, and if another process has the folder or it
@@ -175,9 +185,8 @@ class RunFolder:
         facts = self._read()
         for name in ('.', *_FOLDERS):  # Of a process that was killed.
           _delete_all(self.path / name, _HALF_WRITTEN)
-        if facts is None or overwrite:
-          self._clear()
-        else:
+        self.begins_anew = facts is None or overwrite
+        if facts and not overwrite:
           self._resumed = facts.get('resumed') or []
           self._prolonged = self._prolonged or facts.get('prolonged') or []
           self._changes = self._changes_since(facts)
@@ -220,9 +229,15 @@ class RunFolder:
   def begin(self) -> None:
     """Writes the configuration of a run that has no checkpoint yet.
 
+    If it begins anew, the run that was there is deleted first; files that no
+    run has written stay.
+
     Raises:
       ConfigError: if it has rows, so that there must have been a checkpoint.
     """
+    if self.begins_anew:
+      with self._os_errors_in_one_line():
+        self._clear()
     if self._prolonged:
       raise ConfigError(
         f'{self.path} cannot be prolonged: its last checkpoint was not kept '

@@ -111,12 +111,12 @@ class Run:
     self._columns = (*metrics.COLUMNS, *of_fqe)
     self._saved_iteration = -1
     self._saved_time = time.monotonic()
-    if self._checkpoints.restore():
+    if not folder.begins_anew and self._checkpoints.restore():
       self._saved_iteration = self.iteration
       folder.resume(self._columns, recorder.interactions)
     else:
+      self._warm_start(warm_start_fn)  # First, as it may fail.
       folder.begin()
-      self._warm_start(warm_start_fn)
       self.checkpoint()
     last_step = metrics.progress(folder.rows[-1]) if folder.rows else 0
     self._tensorboard = metrics.TensorBoard(

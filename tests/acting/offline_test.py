@@ -29,6 +29,8 @@ from qwr_tf.config import gin_files
 from qwr_tf.config.errors import ConfigError
 from qwr_tf.reporting import d4rl
 from qwr_tf.runs import checkpoints
+from qwr_tf.runs import run_folder
+from qwr_tf.runs import run_json
 from qwr_tf.serving import checks
 from qwr_tf.serving import exporter
 from qwr_tf.training import experiment
@@ -617,6 +619,14 @@ def test_a_run_without_a_simulator_ends_with_a_policy(cli, tmp_path):
   assert facts['gymnasium_spec'] is None
   assert facts['not_described'] == 'it stands for logged data'
   assert cli(*arguments)[1].splitlines()[1:] == out.splitlines()
+  # --overwrite leaves nothing of the run.
+  folder = run_folder.RunFolder(
+    tmp_path / 'run', run_json.required(tmp_path / 'run')
+  )
+  with folder.claimed(overwrite=True):
+    folder.begin()
+  names = {path.name for path in folder.path.iterdir()}
+  assert names == {'run.json', 'config.gin'}
 
 
 @pytest.mark.slow

@@ -35,9 +35,11 @@ def _folder(path, **changes):
 
 
 def _claim(path, overwrite=False, **changes):
+  """The folder of a run that has begun, or of one that may go on."""
   folder = _folder(path, **changes)
   with folder.claimed(overwrite):
-    pass
+    if folder.begins_anew:
+      folder.begin()
   return folder
 
 
@@ -187,8 +189,18 @@ def test_unfinished_run_keeps_what_it_has(run, tmp_path):
   with pytest.raises(ConfigError, match='but no checkpoint.*--overwrite'):
     folder.begin()
   assert _contents(run.path) == before
-  _claim(tmp_path / 'new').begin()
+  _claim(tmp_path / 'new')
   assert (tmp_path / 'new' / 'config.gin').read_text() == _CONFIG
+
+
+@pytest.mark.parametrize('name', ['run', 'new'])
+def test_what_does_not_begin_replaces_nothing(run, name):
+  path = run.path.with_name(name)
+  before = _contents(run.path)
+  with _folder(path, seed=3).claimed(overwrite=True):
+    pass  # What the run is to begin with cannot be read.
+  assert _contents(run.path) == before
+  _claim(run.path.with_name('new'))
 
 
 def test_half_written_files_of_a_killed_process_go(run):
@@ -243,7 +255,7 @@ def test_overwrite_removes_what_a_run_wrote_and_nothing_else(run):
   (run.path / 'notes.txt').write_text('mine')
   (run.path / 'checkpoints' / '00000001').mkdir(parents=True)
   _claim(run.path, overwrite=True, seed=1)
-  assert set(_contents(run.path)) == {'run.json', 'notes.txt'}
+  assert set(_contents(run.path)) == {'run.json', 'config.gin', 'notes.txt'}
   assert not (run.path / 'checkpoints').exists()
   facts = json.loads((run.path / 'run.json').read_text())
   assert facts['seed'] == 1
@@ -268,7 +280,7 @@ def test_a_folder_in_use_is_refused_and_kept(run, overwrite):
 def test_a_lock_that_a_killed_process_left_is_taken_over(tmp_path):
   (tmp_path / run_lock.NAME).write_text('123 on another')
   _claim(tmp_path)
-  assert set(_contents(tmp_path)) == {'run.json'}
+  assert set(_contents(tmp_path)) == {'run.json', 'config.gin'}
 
 
 def test_a_start_that_was_killed_is_no_obstacle(tmp_path):
@@ -276,7 +288,7 @@ def test_a_start_that_was_killed_is_no_obstacle(tmp_path):
   (tmp_path / run_lock.NAME).write_text('123 on another')
   (tmp_path / '.run.json.123.tmp').write_text('{')
   _claim(tmp_path)
-  assert set(_contents(tmp_path)) == {'run.json'}
+  assert set(_contents(tmp_path)) == {'run.json', 'config.gin'}
 
 
 @pytest.mark.parametrize('overwrite', [False, True])
@@ -388,7 +400,7 @@ def test_overwriting_removes_film_and_batch(run):
   for name in ('video.mp4', 'offending_batch.npz'):
     (run.path / name).touch()
   _claim(run.path, overwrite=True)
-  assert set(_contents(run.path)) == {'run.json'}
+  assert set(_contents(run.path)) == {'run.json', 'config.gin'}
 
 
 def _kill_at_a_deletion(patch):

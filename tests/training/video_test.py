@@ -123,13 +123,15 @@ class _Snapshots:
 def test_what_a_killed_process_leaves_goes_with_the_next_start(tmp_path):
   facts = {'config': '', 'environment': 'Pendulum-v1', 'seed': 0}
   run, killed = tmp_path / 'run', tmp_path / 'killed'
-  with run_folder.RunFolder(run, facts).claimed(overwrite=False):
+  folder = run_folder.RunFolder(run, facts)
+  with folder.claimed(overwrite=False):
+    folder.begin()
     (run / 'notes.txt').write_text('mine')
     (run / '.notes').write_text('mine, too')
     env = video.screen(_settings('Pendulum-v1'), seed=0)
     film = _Snapshots(env, run, killed)
     video.record(film, _agent(env), run / 'video.mp4', max_steps=8)
-  kept = {'run.json', 'notes.txt', '.notes'}
+  kept = {'run.json', 'config.gin', 'notes.txt', '.notes'}
   assert {p.name for p in run.iterdir()} == kept | {'video.mp4'}
   assert list(killed.rglob('*.mp4'))  # Else nothing is tested.
   with run_folder.RunFolder(killed, facts).claimed(overwrite=False):
