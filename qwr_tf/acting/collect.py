@@ -92,6 +92,7 @@ class Collector:
     self._on_policy = on_policy
     self._update_normalizer = update_normalizer
     self._num_environments = num_environments
+    self._is_learner = source is not None
     is_vector = isinstance(env, environments.VectorEnvironment)
     make_source: Any = (
       sources.VectorSource if is_vector else sources.EnvironmentSource
@@ -191,7 +192,15 @@ class Collector:
     return {'next_env_steps': self._next_env_steps, **self._source.state()}
 
   def restore(self, state: Mapping[str, Any]) -> None:
-    """Restores what `state` returned."""
+    """Restores what `state` returned.
+
+    Raises:
+      ConfigError: if its experience came from elsewhere, or this one's does.
+    """
+    is_of_learner = 'collectors' in state  # As `RaySource` has them.
+    if is_of_learner != self._is_learner:
+      command = 'launch' if is_of_learner else 'train or qwr_tf.QWR'
+      raise ConfigError(f'it was made by qwr_tf.{command}')
     self._next_env_steps = state['next_env_steps']
     self._source.restore(state)
 

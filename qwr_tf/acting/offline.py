@@ -13,6 +13,7 @@ from qwr_tf import datasets
 from qwr_tf import environments
 from qwr_tf import replay
 from qwr_tf.acting import collect
+from qwr_tf.config.errors import ConfigError
 from qwr_tf.policies import behavior_policy
 
 
@@ -55,10 +56,10 @@ class OfflineFirst:
     """Restores what `state` returned.
 
     Raises:
-      ValueError: if it is of another data set.
+      ConfigError: if it is of another data set.
     """
     if state['data'] != self._facts:
-      raise ValueError(
+      raise ConfigError(
         f'the data set was {state["data"]} when the run began, is {self._facts}'
       )
     self._left = state['left']

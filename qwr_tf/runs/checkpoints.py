@@ -85,7 +85,7 @@ class Stateful(Protocol):
     """The state for `restore`: numbers, texts, lists, dicts, as in JSON."""
 
   def restore(self, state: Any) -> None:
-    """Goes back to a state."""
+    """Goes back to a state; ConfigError for one of another kind of run."""
 
 
 class Checkpoints:
@@ -153,7 +153,7 @@ class Checkpoints:
 
     Raises:
       ConfigError: if there are some, and none is intact or the newest intact
-        one is of another run.
+        one does not fit this run.
     """
     damaged = []
     for folder in reversed(self._folders()):
@@ -165,6 +165,11 @@ class Checkpoints:
         is_foreign = run_id not in self._run_ids
         if not is_foreign:
           self._restore(folder, state)
+      except ConfigError as error:  # Intact, but of no use to this run.
+        raise ConfigError(
+          f'{folder} does not fit: {error}. Go on as the run began, or choose '
+          'another --root_dir.'
+        ) from error
       except (OSError, ValueError, LookupError, TypeError) as error:
         damaged.append(f'{folder} cannot be used: {_in_a_line(error)}')
         continue

@@ -497,6 +497,15 @@ def test_a_restored_collector_goes_on_as_the_saved_one(env_steps, calls):
   )
 
 
+def test_a_collector_names_the_command_that_made_a_state():
+  here, elsewhere = _Setup().collector, _Setup(source=object()).collector
+  with pytest.raises(ConfigError, match='made by qwr_tf.train or qwr_tf.QWR'):
+    elsewhere.restore(here.state())
+  theirs = {'next_env_steps': 1, 'surplus': 0, 'collectors': []}
+  with pytest.raises(ConfigError, match='made by qwr_tf.launch'):
+    here.restore(theirs)
+
+
 def test_an_environment_that_does_not_come_back_begins_an_episode(caplog):
   setup = _Setup(env_steps=2)
   setup.collector()

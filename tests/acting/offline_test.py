@@ -293,7 +293,7 @@ def test_offline_first_goes_on_waiting():
   state = json.loads(json.dumps(saved.state()))
   restored.restore(state)
   assert [restored().interactions for _ in range(3)] == [0, 0, 5]
-  with pytest.raises(ValueError, match="the data set was .*'set'.*'another'"):
+  with pytest.raises(ConfigError, match="the data set was .*'set'.*'another'"):
     other.restore(state)
 
 

@@ -9,9 +9,9 @@ import subprocess
 import pytest
 import tensorflow as tf
 
+from qwr_tf.config.errors import ConfigError
 from qwr_tf.runs import checkpoint_files
 from qwr_tf.runs import checkpoints
-from qwr_tf.config.errors import ConfigError
 
 
 class _Table:
@@ -53,7 +53,11 @@ class _Setup:
     self.module.variable = tf.Variable([0.0, 1 / 3])
     self.table, self.part = _Table(links), _Part()
     self.checkpoints = checkpoints.Checkpoints(
-      path, {'agent': self.module}, self.table, {'part': self.part}, (run_id, *earlier)
+      path,
+      {'agent': self.module},
+      self.table,
+      {'part': self.part},
+      (run_id, *earlier),
     )
 
   def save(self, number):
@@ -265,6 +269,16 @@ def test_a_checkpoint_of_another_run_is_refused_and_kept(saved):
     _Setup(saved, run_id='other').restored()
   assert _Setup(saved, run_id='other', earlier=('x', 'this')).restored() == 9
   assert _names(saved) == before
+
+
+def test_an_intact_one_that_does_not_fit_is_no_damage(saved, monkeypatch):
+  def refuse(*_):
+    raise ConfigError('it was made by another command')
+
+  monkeypatch.setattr(_Part, 'restore', refuse)
+  with pytest.raises(ConfigError, match='00000009 .*another command') as caught:
+    _Setup(saved).restored()
+  assert '--overwrite' not in str(caught.value)
 
 
 def _rewrite_state(folder, change):
