@@ -4,8 +4,8 @@
     python -m qwr_tf.launch --address=auto --collectors=64 --gin_file=...
 
 Starts a local Ray cluster, unless --address names one, and the learner, which
-is started again (at most 5 times) if it dies and then resumes from its
-checkpoint, while the collectors, actors of Ray, wait.
+is started again (at most 5 times, and not after NaN) if it dies and then
+resumes from its checkpoint, while the collectors, actors of Ray, wait.
 qwr_tf/distributed/README.md has the commands for clusters. Exit codes: 0
 training has ended, 2 bad input, 1 anything else.
 """
@@ -42,6 +42,7 @@ _SECONDS_BETWEEN_LOOKS = 0.2
 # The learner finishes its iteration and saves: minutes on Atari.
 _SECONDS_TO_SAVE = 600.0
 _BAD_INPUT = 2
+_USELESS_TO_REPEAT = (_BAD_INPUT, lifeline.WOULD_FAIL_AGAIN)
 
 
 class Learner:
@@ -58,16 +59,16 @@ class Learner:
     Args:
       interrupted: a `stop_signals.Interruption`.
     """
-    restarts = 0
+    restarts, argv = 0, self._argv
     with lifeline.pipe() as reader:
       try:
         while code := self._run_once(reader, interrupted):
-          useless = code == _BAD_INPUT or restarts == _MAX_RESTARTS
-          if interrupted.requested or useless:
+          is_last = code in _USELESS_TO_REPEAT or restarts == _MAX_RESTARTS
+          if interrupted.requested or is_last:
             return code
           restarts += 1
-          # A restart keeps what the first process wrote.
-          self._argv = [a for a in self._argv if a != '--overwrite']
+          # A restart keeps what the first process wrote; the last flag counts.
+          self._argv = [*argv, '--nooverwrite']
           _say(
             f'the learner died (exit code {code}); restart {restarts} of '
             f'{_MAX_RESTARTS}.'
@@ -135,7 +136,7 @@ def main() -> None:
     )
   if code == _BAD_INPUT:
     raise ConfigError('the learner refused its input; see above.')
-  sys.exit(code)
+  sys.exit(1 if code else 0)
 
 
 if __name__ == '__main__':

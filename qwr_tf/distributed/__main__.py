@@ -3,7 +3,8 @@
     python -m qwr_tf.distributed --address=auto --collectors=4 --gin_file=...
 
 `qwr_tf.launch` starts it and takes the same flags. Exit codes: 0 training has
-ended, 2 bad input, 1 anything else.
+ended, 2 bad input, 3 what a start anew would not mend (NaN, no collectors), 1
+anything else.
 """
 
 from qwr_tf.config import startup  # noqa: F401, before TensorFlow.
@@ -53,8 +54,8 @@ def main() -> None:
 
   try:
     training_command.run(config, serving.export, source)
-  except ray_source.NoCollectorsError as error:
-    raise SystemExit(f'error: {error}') from error
+  except (FloatingPointError, ray_source.NoCollectorsError) as error:
+    command.end(lifeline.WOULD_FAIL_AGAIN, str(error))
   for collectors in made:
     collectors.finish()
 

@@ -16,6 +16,8 @@ from qwr_tf.training import deadlines
 
 # In a role's environment: the number of the pipe's read end.
 VARIABLE = 'QWR_TF_LIFELINE'
+# Exit code of a role that would end in the same way if it were started again.
+WOULD_FAIL_AGAIN = 3
 
 
 @contextlib.contextmanager
