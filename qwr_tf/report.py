@@ -74,7 +74,12 @@ def write(
     raise ConfigError('there are no raw rows; run qwr_tf.sweep first.')
   beside = {path.stem: path.with_suffix('.md') for path in raw}
   notes = {n: _text(path) for n, path in beside.items() if path.exists()}
-  texts = {output / 'README.md': report_text.report(experiments, notes)}
+  whole = output / 'README.md'
+  if whole.exists() and not report_text.is_report(_text(whole)):
+    raise ConfigError(
+      f'{whole} is no report, and would be replaced; choose another --output.'
+    )
+  texts = {whole: report_text.report(experiments, notes)}
   for page in pages:
     folder = os.path.relpath(output, page.parent)
     texts[page] = report_text.rewritten_page(_text(page), experiments, folder)

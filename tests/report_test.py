@@ -125,6 +125,26 @@ def test_other_readmes_are_left_alone(tmp_path, monkeypatch):
   assert (tmp_path / 'README.md').read_text() == 'Mine.\n'
 
 
+@pytest.mark.parametrize('text', ['Mine.\n', '# Results\n\nMine.\n'])
+def test_a_report_replaces_no_page_by_hand(tmp_path, text):
+  raw = rows.write_csv(tmp_path / 'rows' / 'a.csv', rows.run(50.0))
+  page = tmp_path / 'README.md'
+  page.write_text(text)
+  with pytest.raises(ConfigError, match='README.md is no report'):
+    report.write([raw], tmp_path)
+  assert page.read_text() == text
+  assert {path.name for path in tmp_path.iterdir()} == {'rows', 'README.md'}
+
+
+@pytest.mark.slow
+def test_a_report_of_version_0_1_is_replaced(tmp_path):
+  raw = rows.write_csv(tmp_path / 'a.csv', rows.run(50.0))
+  page = tmp_path / 'README.md'
+  page.write_text('# Results\n\nWritten by `python -m qwr_tf.report a.csv` …\n')
+  report.write([raw], tmp_path)
+  assert '## a' in page.read_text()
+
+
 def test_other_csvs_are_left_out(tmp_path):
   other = tmp_path / 'peers.csv'
   other.write_text('library,steps_per_second\nours,1\n')

@@ -138,6 +138,12 @@ def _index(experiment: Experiment) -> str:
   )
 
 
+def is_report(text: str) -> bool:
+  """True for a page that `report` made, of any version."""
+  head = r'# Results\n\nWritten by `(python -m )?qwr_tf.report\b'
+  return re.match(head, text) is not None
+
+
 # Pages with marked sections.
 
 
