@@ -28,6 +28,7 @@ from tf_agents.typing import types
 from qwr_tf.config.ranges import PositiveInt
 from qwr_tf.networks import discrete_actions
 from qwr_tf.networks.discrete_actions import all_actions
+from qwr_tf.ops import returns
 from qwr_tf.ops.regression import ActionSet
 from qwr_tf.policies import behavior_policy
 from qwr_tf.replicas import replicas
@@ -188,9 +189,10 @@ def check_advantages(
   estimate, baseline, weights = (
     getattr(f, '__name__', '') for f in (estimate_fn, baseline_fn, weight_fn)
   )
+  is_constant = isinstance(critic.representation, returns.Nothing)
   ignores_action = estimate == 'return_estimates' or (
     estimate == 'critic_estimates'
-    and not (critic.is_action_value and critic.trainable_variables)
+    and (is_constant or not critic.is_action_value)
   )
   clones = weights == 'uniform_weights'
   if ignores_action and baseline == 'mean_estimate' and not clones:

@@ -329,7 +329,10 @@ def test_slots_that_want_the_state_are_refused():
   'slot',
   [
     {'backup_actions': slots.greedy_actions},  # Double Q.
-    {'estimate_fn': slots.return_estimates},
+    {
+      'estimate_fn': slots.return_estimates,
+      'baseline_fn': slots.critic_baseline,
+    },
   ],
 )
 def test_slots_that_want_the_other_critic_are_refused(slot):

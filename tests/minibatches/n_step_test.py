@@ -108,11 +108,13 @@ def test_other_lambdas_are_refused():
 @pytest.mark.slow
 def test_returns_are_refused():
   """The actor's minibatches have no next steps, of which returns are made."""
-  agent = images._agent(td_lambda=1.0, estimate_fn=slots.return_estimates)
-  source = n_step.NStepMinibatches(agent, images._table(), 16)
-  minibatch = source.actor_phase(tf.constant(1))(tf.constant(0))
+  agent = images._agent(
+    td_lambda=1.0,
+    estimate_fn=slots.return_estimates,
+    baseline_fn=slots.critic_baseline,
+  )
   with pytest.raises(ValueError, match='PerMinibatch'):
-    agent.weighted_actions(**minibatch)
+    n_step.NStepMinibatches(agent, images._table(), 16)
 
 
 @pytest.mark.slow

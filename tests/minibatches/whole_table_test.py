@@ -361,6 +361,7 @@ def test_phases_draw_anew():
 def test_each_row_draws_actions_of_its_own():
   agent = _agent(
     _CONTINUOUS,
+    critic=networks.GatedQNetwork,
     agent_class=qwr_agent.QwrAgent,
     regression_actions=slots.sampled_behavior_actions,
   )
