@@ -107,7 +107,7 @@ def _commands() -> str:
 
 
 def _help(*command: str) -> str:
-  """What `qwr_tf COMMAND --help` prints."""
+  """The output of `qwr_tf COMMAND --help`."""
   done = subprocess.run(
     [sys.executable, '-m', 'qwr_tf', *command, '--help'],
     capture_output=True,
@@ -182,7 +182,7 @@ def _parameters() -> str:
 
 
 def _environments() -> list[str]:
-  """What `load_environment` passes on to the environment."""
+  """Arguments that `load_environment` passes on to the environment."""
   from qwr_tf.environments import atari
   from qwr_tf.environments import bitflip
   from qwr_tf.environments import no_simulator

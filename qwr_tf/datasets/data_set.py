@@ -157,7 +157,7 @@ class DataSet:
 
   @property
   def describes_spaces(self) -> bool:
-    """Whether the metadata have the spaces; otherwise shapes are all there is.
+    """True if the metadata have spaces; otherwise only shapes are known.
 
     Raises:
       ValueError: for metadata that cannot be read.

@@ -240,7 +240,7 @@ class Actor(scoped.ScopedNetwork):
     return None
 
   def outputs(self, observation: tf.Tensor) -> tf.Tensor:
-    """What the head makes a distribution of, such as logits, float [..., d]."""
+    """Outputs of the head's projection, such as logits, float [..., d]."""
     raise NotImplementedError
 
   def distribution(

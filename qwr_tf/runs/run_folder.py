@@ -345,7 +345,7 @@ def read_rows(path: pathlib.Path) -> list[dict[str, str]]:
 
 
 def foreign(path: pathlib.Path, copy: pathlib.Path) -> list[pathlib.Path]:
-  """What a run's folder holds that a copy lacks and no run writes anew."""
+  """Files of a run's folder that a copy lacks and no run writes anew."""
   patterns = {'.': (run_lock.NAME, _HALF_WRITTEN), **_FOLDERS}
   return [
     file

@@ -60,7 +60,7 @@ def rank(
 
 
 def _circumstances(facts: dict[str, Any]) -> dict[str, Any]:
-  """What a value depends on, but for the policy."""
+  """Data and discount that an estimate depends on beside the policy."""
   return {
     **{n: facts.get(n) for n in ('dataset', 'held_out', 'first_steps')},
     'steps': (facts.get('data') or {}).get('steps'),

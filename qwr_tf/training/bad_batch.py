@@ -1,4 +1,4 @@
-"""Where a NaN or Inf came from: the first bad tensor, its step, its batch."""
+"""Diagnosis of NaN and Inf: the first bad tensor, its step, its batch."""
 
 import io
 import pathlib
