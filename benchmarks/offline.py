@@ -78,15 +78,6 @@ def _work(*parts: str) -> pathlib.Path:
   return pathlib.Path(_WORK_DIR.value, *parts)
 
 
-# Those who made the data of results/offline.csv: the default as it was then
-# (results/mujoco_100k_third_recipe.md).
-_DATA_RECIPE = (
-  'GaussianHead.output_limit = None',
-  'ObservationNormalizer.clip_value = None',
-  'exp_weights.beta = 0.5',
-)
-
-
 def _policy(environment: str, dataset: str) -> pathlib.Path:
   return _work('policies', environment, dataset)
 
@@ -101,7 +92,6 @@ def _train(environment: str) -> None:
       '--gin_file=mujoco_100k.gin',
       f"--gin_bindings=run.environment = '{environment}'",
       f'--gin_bindings=run.interactions = {interactions}',
-      *(f'--gin_bindings={binding}' for binding in _DATA_RECIPE),
       f'--root_dir={_policy(environment, dataset)}',
     )
 
