@@ -3,7 +3,7 @@
     pip install "qwr_tf[robotics]"
     python -m benchmarks.adroit --work_dir=runs/adroit
 
-1. Trains an expert on the dense reward, 300K interactions: the paper's human
+1. Trains an expert on the dense reward, 1M interactions: the paper's human
 demonstrations cannot be had. 2. Records 25 of its episodes that succeed, under
 the sparse reward, clones them and records 500 episodes of the clone, as in the
 paper (Nair et al. 2020). 3. AWAC, QWR and BC learn from both, offline; AWAC and
@@ -45,7 +45,7 @@ _RESULTS = flags.DEFINE_string(
   'results', str(raw_rows.path_of('adroit').parents[1] / 'adroit.csv'), 'CSV.'
 )
 _EXPERT_INTERACTIONS = flags.DEFINE_integer(
-  'expert_interactions', 300_000, 'Of the expert.'
+  'expert_interactions', 1_000_000, 'Of the expert.'
 )
 _INTERACTIONS = flags.DEFINE_integer(
   'online_interactions', 100_000, 'Of learners.'
@@ -63,7 +63,7 @@ _SPARSE = 'gymnasium_robotics:AdroitHandPenSparse-v1'
 _SCALE = 'GaussianHead.scale = 0.15'
 _EXPERT = (
   _SCALE,
-  'run.eval_every_env_steps = 10000',
+  'run.eval_every_env_steps = 50000',
   'run.eval_episodes = 10',
   'GatedQNetwork.value_scale = 300.0',  # A step is worth up to 60.
   'mlp_torso.units = (128, 128)',
