@@ -1,6 +1,6 @@
 """Wall clock of 100K HalfCheetah interactions: this project and its peers.
 
-    python -m benchmarks.peers [--peers=qwr_tf,tf_agents_sac,sb3_sac,sbx_sac]
+    python -m benchmarks.peers [--peers=qwr_tf,sbx_sac,sbx_crossq,…]
 
 Adds a row per timed segment to results/benchmarks/peers.csv.
 
@@ -9,7 +9,8 @@ with all cores. A peer warms up, is then timed over a segment of interactions
 (`INTERACTIONS`), and the segment is extrapolated to 100K; evaluations are left
 out on all sides. Peers that do not fit this project's stack get a virtual
 environment of their own below --venvs_dir (made once). Defaults of each
-library but for batch size 256 and 256-256 networks.
+library but for batch size 256 and 256-256 networks (CrossQ keeps its critic of
+1024-1024). Their scores: `benchmarks.peer_scores`.
 """
 
 import json
@@ -28,7 +29,9 @@ from benchmarks import raw_rows
 from qwr_tf.runs import provenance
 
 _PEERS = flags.DEFINE_list(
-  'peers', ['qwr_tf', 'tf_agents_sac', 'sb3_sac', 'sbx_sac'], 'Who runs.'
+  'peers',
+  ['qwr_tf', 'tf_agents_sac', 'sb3_sac', 'sbx_sac', 'sbx_crossq'],
+  'Who runs.',
 )
 _ROUNDS = flags.DEFINE_integer(
   'rounds', 3, 'Timed segments of each peer.', lower_bound=1
@@ -59,9 +62,9 @@ rate = done / (time.perf_counter() - start)
 SB3 = f"""
 import json, time
 import gymnasium
-from {{module}} import SAC
+from {{module}} import {{agent}}
 env = gymnasium.make('HalfCheetah-v4')
-model = SAC('MlpPolicy', env, seed=0, batch_size=256)
+model = {{agent}}('MlpPolicy', env, seed=0, batch_size=256)
 model.learn(1000)
 start = time.perf_counter()
 model.learn({INTERACTIONS}, reset_num_timesteps=False)
@@ -99,17 +102,20 @@ libraries = '; '.join(name + ' ' + versions[name] for name in names)
 print(json.dumps({{'steps_per_second': rate, 'libraries': libraries}}))
 """
 
+_MUJOCO = 'mujoco==3.15.0', 'gymnasium[mujoco]<1.4'
+
 # Peer: (program, packages it needs in a virtual environment of its own).
 PROGRAMS = {
   'qwr_tf': (QWR, ()),
   'tf_agents_sac': (TF_AGENTS, ()),
   'sb3_sac': (
-    SB3.format(module='stable_baselines3'),
-    ('stable-baselines3', 'mujoco==3.15.0', 'gymnasium[mujoco]<1.4'),
+    SB3.format(module='stable_baselines3', agent='SAC'),
+    ('stable-baselines3', *_MUJOCO),
   ),
-  'sbx_sac': (
-    SB3.format(module='sbx'),
-    ('sbx-rl', 'mujoco==3.15.0', 'gymnasium[mujoco]<1.4'),
+  'sbx_sac': (SB3.format(module='sbx', agent='SAC'), ('sbx-rl', *_MUJOCO)),
+  'sbx_crossq': (
+    SB3.format(module='sbx', agent='CrossQ'),
+    ('sbx-rl', *_MUJOCO),
   ),
 }
 
