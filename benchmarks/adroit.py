@@ -50,10 +50,10 @@ _EXPERT_INTERACTIONS = flags.DEFINE_integer(
 _INTERACTIONS = flags.DEFINE_integer(
   'online_interactions', 100_000, 'Of learners.'
 )
-_EPISODES = flags.DEFINE_integer('episodes', 20, 'Behind a success rate.')
+_EPISODES = flags.DEFINE_integer('episodes', 50, 'Behind a success rate.')
 _DEMONSTRATIONS = flags.DEFINE_integer('demonstrations', 25, 'Of the expert.')
 _CLONED = flags.DEFINE_integer('cloned', 500, 'Episodes of the clone.')
-_MIN_SUCCESS = flags.DEFINE_float('min_success', 0.5, 'Of the expert.')
+_MIN_SUCCESS = flags.DEFINE_float('min_success', 0.2, 'Of the expert.')
 _BINDINGS = flags.DEFINE_multi_string('bindings', [], 'Of all runs.')
 _RUN = flags.DEFINE_string('run', None, 'Of the process that trains.')
 
