@@ -22,6 +22,7 @@ from qwr_tf.datasets import actions as actions_lib
 from qwr_tf.datasets import behavior
 from qwr_tf.networks import encoders
 from qwr_tf.replay import replay_table
+from qwr_tf.training import experiment
 
 _FIRST, _MID, _LAST = 0, 1, 2
 
@@ -478,6 +479,24 @@ def test_the_table_gets_samples_of_the_recorded_mu(kept, d4rl):
   np.testing.assert_array_equal(again.read(*rows).action, actions)
   assert (other.read(*rows).action.numpy() != actions).all()
   np.testing.assert_array_equal(logged.read(*logged.row_range()).action, 1.0)
+
+
+@pytest.mark.parametrize(
+  'preset, redrawn',
+  [('offline_mujoco.gin', True), ('offline_awac_mujoco.gin', False)],
+)
+def test_a_mean_within_the_bounds_learns_from_actions_within_them(
+  preset, redrawn, d4rl
+):
+  recorded = {'loc': np.full([8, 1], 3.0), 'scale_diag': np.full([8, 1], 0.4)}
+  path = str(d4rl(infos={'dist_params': recorded}, actions=[[2.0]] * 8))
+  experiment.configuration([preset], ["run.environment = 'HalfCheetah-v4'"])
+  table = _table()
+  datasets.DataSet(path).fill(
+    table, _BOUNDS, behavior_scale=np.array([0.4], np.float32)
+  )
+  actions = table.read(*table.row_range()).action.numpy()
+  assert (np.max(np.abs(actions)) > 1.0) == redrawn
 
 
 # Statistics and room.
