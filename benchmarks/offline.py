@@ -36,6 +36,9 @@ _DATA_SETS = flags.DEFINE_list(
 _INTERACTIONS = flags.DEFINE_integer(
   'interactions', 100_000, 'Of the runs whose policies are recorded.'
 )
+_DATA_SEED = flags.DEFINE_integer(
+  'data_seed', 0, 'Of the runs whose policies are recorded.'
+)
 _STEPS = flags.DEFINE_integer('steps', 50_000, 'Of a data set.')
 _BINDINGS = flags.DEFINE_multi_string(
   'bindings', [], 'gin bindings of the offline runs, for a quick look.'
@@ -92,6 +95,7 @@ def _train(environment: str) -> None:
       '--gin_file=mujoco_100k.gin',
       f"--gin_bindings=run.environment = '{environment}'",
       f'--gin_bindings=run.interactions = {interactions}',
+      f'--seed={_DATA_SEED.value}',
       f'--root_dir={_policy(environment, dataset)}',
     )
 
