@@ -3,11 +3,11 @@
     python -m benchmarks.offline [--environments=HalfCheetah-v4,Hopper-v4,…]
 
 1. Trains QWR online and keeps the policy after a third of the run and at its
-end; Hopper's are of --data_seed=1, because seed 0 ends at a return of 400. 2.
-Records whole episodes of each, 50K steps or a little more. 3. Runs QWR, AWR, BC
-(4 seeds) and AWAC (2 seeds, 256-256 networks at batch 256) offline for 30
-iterations: results/offline.csv, the QWR paper's Figure 3. 4. Runs QWR and AWAC
-offline and then 50K interactions online on one of the environments, an
+end; on Hopper with --data_seed=2, because seeds 0 and 1 end below a return of
+500. 2. Records whole episodes of each, 50K steps or a little more. 3. Runs QWR,
+AWR, BC (4 seeds) and AWAC (2 seeds, 256-256 networks at batch 256) offline for
+30 iterations: results/offline.csv, the QWR paper's Figure 3. 4. Runs QWR and
+AWAC offline and then 50K interactions online on one of the environments, an
 evaluation per 1000 steps: results/offline_online.csv. Whatever is there already
 is kept, so the same command goes on where it was cut. --bindings are for a
 quick look.
