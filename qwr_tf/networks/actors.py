@@ -182,7 +182,8 @@ class TanhMeanGaussianHead(tf.Module):
   """Features to a diagonal Gaussian with tanh on its mean (AWAC).
 
   The scale is learned and the same in every state. Samples are not squashed,
-  so they may lie outside the bounds +-1.
+  so they may lie outside the bounds +-1. The mean may not, so that logged
+  actions need `DataSet.unclipped_actions = False`.
   """
 
   def __init__(
